@@ -1,0 +1,106 @@
+"""Hold one tile the way the kernels want it: channels first, rows padded to whole lanes, walls as a mask."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+LANES = 16
+"""Rows are stored in whole groups of this many cells, so that inner loops have no remainder."""
+
+Floats = NDArray[Any]
+Bools = NDArray[np.bool_]
+OpenSides = tuple[tuple[bool, bool], ...]
+
+
+def row_pitch(columns: int) -> int:
+    """Return the stored length of a row of `columns` cells."""
+    return -(-columns // LANES) * LANES
+
+
+def allocate(copies: int, spatial: tuple[int, ...], dtype: np.dtype[Any]) -> Floats:
+    """Return zeros of shape (copies, cells) with room for a kernel to read one group of lanes past the end."""
+    cells = int(np.prod(spatial[:-1], dtype=np.int64)) * row_pitch(spatial[-1])
+    return np.zeros(copies * cells + LANES, dtype)[: copies * cells].reshape(copies, cells)
+
+
+def as_image(storage: Floats, spatial: tuple[int, ...]) -> Floats:
+    """Return the view of shape (copies, *spatial) of what `allocate` returned."""
+    rows = storage.reshape(storage.shape[0], *spatial[:-1], row_pitch(spatial[-1]))
+    return rows[..., : spatial[-1]]
+
+
+@dataclass
+class Block:
+    """A window of the image on its way through a batch of steps.
+
+    Attributes
+    ----------
+    storage : ndarray of shape (channels, cells), float32 or float64
+        The state; invalid cells hold a finite number that no kernel lets out.
+    spatial : tuple of int
+        Shape without channels, (rows, columns) or (planes, rows, columns).
+    spacing : tuple of float
+        Grid spacing per spatial axis.
+    valid_storage : bool ndarray of shape (1, cells) or None
+        False where nothing may flow; None where every cell is valid.
+    open_sides : tuple of (bool, bool) per axis
+        True where the image goes on beyond the block, so that cells near that side are spoilt step by step; False where
+        the side is the image's own edge, which is a wall.
+    spoilt : list of int
+        Cells already spoilt at the open sides, per axis.
+    """
+
+    storage: Floats
+    spatial: tuple[int, ...]
+    spacing: tuple[float, ...]
+    valid_storage: Bools | None = None
+    open_sides: OpenSides = ()
+    spoilt: list[int] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.open_sides = self.open_sides or ((False, False),) * len(self.spatial)
+        self.spoilt = self.spoilt or [0] * len(self.spatial)
+
+    @classmethod
+    def from_image(
+        cls,
+        image: Floats,
+        spacing: tuple[float, ...],
+        valid: Bools | None = None,
+        open_sides: OpenSides = (),
+        dtype: np.dtype[Any] | None = None,
+    ) -> Block:
+        """Copy an image of shape (channels, *spatial) into the kernels' layout, as `dtype` (its own by default)."""
+        spatial = image.shape[1:]
+        storage = allocate(image.shape[0], spatial, dtype or image.dtype)
+        as_image(storage, spatial)[...] = image
+        block = cls(storage, spatial, spacing, None, open_sides)
+        if valid is not None and not valid.all():
+            block.valid_storage = allocate(1, spatial, np.dtype(bool))
+            as_image(block.valid_storage, spatial)[0] = valid
+            block.u[:, ~valid] = 0
+        return block
+
+    @property
+    def u(self) -> Floats:
+        """The state as a view of shape (channels, *spatial)."""
+        return as_image(self.storage, self.spatial)
+
+    @property
+    def valid(self) -> Bools | None:
+        """The mask as a view of shape `spatial`, or None."""
+        return None if self.valid_storage is None else as_image(self.valid_storage, self.spatial)[0]
+
+    @property
+    def grid(self) -> tuple[int, int, int, int]:
+        """(planes, rows, columns, pitch), with one plane in 2-D."""
+        planes, rows, columns = (1,) * (3 - len(self.spatial)) + self.spatial
+        return planes, rows, columns, row_pitch(columns)
+
+    def spoil(self, radius: tuple[int, ...]) -> None:
+        """Note that `radius` more cells per axis are spoilt at the open sides."""
+        self.spoilt = [s + r for s, r in zip(self.spoilt, radius, strict=True)]

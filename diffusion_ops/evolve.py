@@ -1,0 +1,140 @@
+"""The public function: check, convert, advance, convert back; NumPy, Dask or xarray in, the same out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import dask.array as da
+import numpy as np
+import xarray as xr
+
+from diffusion_ops import dask_face, xarray_face
+from diffusion_ops.advance import Leg, advance
+from diffusion_ops.block import Block
+from diffusion_ops.fields import channels_first, check_image, check_mask, finish_image, make_block
+from diffusion_ops.problem import make_legs, resolve_aliases, resolve_spacing, split_batches
+
+
+def evolve(
+    image: Any,
+    operator: Any,
+    *,
+    time: Any = None,
+    steps: Any = None,
+    dt: Any = None,
+    schedule: Any = None,
+    spacing: Any = None,
+    channel_axis: Any = None,
+    mask: Any = None,
+    nodata: float | None = None,
+    dtype: Any = None,
+    batch: int | None = None,
+    **aliases: Any,
+) -> Any:
+    """Diffuse an image with an operator, or a chain of them.
+
+    The result has the same bits whatever the container, chunks, batch or number of threads.
+
+    Parameters
+    ----------
+    image : ndarray, dask array, DataArray or Dataset of 2 or 3 spatial axes
+        Integers are computed in float32 in their own units. A Dask array stays lazy.
+    operator : Operator, str or sequence of them
+        One PDE, or a chain that is applied in turn.
+    time : float or sequence, optional
+        Diffusion time, in squared units of the spacing. Alone, the schedule chooses the steps.
+    steps : int or sequence, optional
+        Number of explicit steps. Alone, each is 0.8 of the largest stable one.
+    dt : float or sequence, optional
+        Size of an explicit step. Any two of time, steps and dt fix the third.
+    schedule : Schedule, "explicit", "cycles" or {"cycles": count}, optional
+        `Explicit` keeps the maximum principle; `Cycles` (FSI, the default for time alone) needs the fewest steps.
+    spacing : float or sequence, optional
+        Grid spacing per spatial axis; 1 by default.
+    channel_axis : int, optional
+        Axis of channels; they share one conductance.
+    mask : bool array of the spatial shape, optional
+        True where valid. Nothing flows across invalid pixels; they keep their values.
+    nodata : float, optional
+        Value that marks invalid pixels. NaN and infinite pixels are invalid too.
+    dtype : numpy dtype, optional
+        Type of the result, rounded to nearest and clipped; float types are kept and integers become float32 by default.
+    batch : int, optional
+        Steps per exchange between chunks of a Dask array; chosen from the chunk size by default.
+    **aliases
+        niter, gamma, voxelspacing and their like, where they mean the same.
+
+    Returns
+    -------
+    Same container as `image`
+        Of the same shape.
+
+    Raises
+    ------
+    TypeError
+        For images that are not numbers, and unknown arguments.
+    ValueError
+        For parameters out of range, with the allowed range.
+
+    Examples
+    --------
+    >>> import numpy as np, diffusion_ops as do
+    >>> image = np.zeros((5, 5)); image[2, 2] = 1
+    >>> float(do.evolve(image, do.Heat(), steps=1, dt=0.25)[2, 1])
+    0.25
+    """
+    arguments = resolve_aliases(
+        "evolve",
+        aliases,
+        {
+            "time": time,
+            "steps": steps,
+            "dt": dt,
+            "schedule": schedule,
+            "spacing": spacing,
+            "channel_axis": channel_axis,
+            "mask": mask,
+            "nodata": nodata,
+            "dtype": dtype,
+            "batch": batch,
+        },
+    )
+    if isinstance(image, xr.DataArray | xr.Dataset):
+        return xarray_face.evolve(evolve, image, operator, **arguments)
+    if isinstance(image, da.Array):
+        return dask_face.evolve(image, operator, **arguments)
+    return _evolve_numpy(np.asanyarray(image), operator, **arguments)
+
+
+def _evolve_numpy(
+    image: Any,
+    operator: Any,
+    *,
+    spacing: Any,
+    channel_axis: int | None,
+    mask: Any,
+    nodata: float | None,
+    dtype: Any,
+    batch: int | None,
+    **times: Any,
+) -> Any:
+    if isinstance(image, np.ma.MaskedArray):
+        raise TypeError("Masked arrays carry their mask inverted. Pass image.data and mask=~image.mask instead.")
+    result_type = check_image(image.shape, image.dtype, channel_axis, dtype, nodata)
+    ndim = image.ndim - (channel_axis is not None)
+    steps = resolve_spacing(spacing, ndim)
+    legs = make_legs(operator, steps, **times)
+    fields = channels_first(image, channel_axis)
+    walls = None if mask is None else check_mask(np.asarray(mask), fields.shape[1:])
+    block = make_block(fields, steps, nodata, walls)
+    for part in split_batches(legs, batch):
+        advance(block, [bind_statistics(leg, block) for leg in part])
+    result = finish_image(block, fields, result_type, nodata)
+    return result[0] if channel_axis is None else np.ascontiguousarray(np.moveaxis(result, 0, channel_axis))
+
+
+def bind_statistics(leg: Leg, block: Block) -> Leg:
+    """Return the leg with the statistics of its operator reduced over a block that is the whole image."""
+    everything = (slice(None),) * len(block.spatial)
+    values = {n: s.value(s.measure(block, everything)) for n, s in leg.operator.statistics().items()}
+    return Leg(leg.operator.bind(values), leg.cycles)

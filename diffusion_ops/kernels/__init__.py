@@ -1,0 +1,1 @@
+"""Compiled kernels: only arithmetic on one block, nothing about tiles, files or graphs."""

@@ -1,0 +1,156 @@
+"""What one PDE says of itself: its parameters, reach, stability and promises, and how a block takes its steps."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, TypeVar
+
+import numpy as np
+
+from diffusion_ops.block import Block, Floats
+from diffusion_ops.registry import Registry
+from diffusion_ops.schedule import Cycle
+from diffusion_ops.statistic import Statistic, statistic_from
+
+
+class Operator(ABC):
+    """One PDE; a final subclass is a frozen dataclass whose fields are its parameters, in the image's own units.
+
+    A subclass is one file in `diffusion_ops/operators`, registered under its name; specs, the command line, plans and the
+    contract tests pick it up by themselves.
+    """
+
+    name: ClassVar[str]
+    equation: ClassVar[str]
+    """The PDE in one line."""
+    reference: ClassVar[str]
+    """The paper that it is from."""
+    units: ClassVar[Mapping[str, str]] = {}
+    """Unit of each parameter, such as "grey levels per unit length"."""
+    aliases: ClassVar[Mapping[str, str]] = {}
+    """Other words for a parameter, where they mean the same: {"kappa": "contrast"}."""
+    alias_values: ClassVar[Mapping[str, Mapping[Any, Any]]] = {}
+    """Values that an alias is written with elsewhere: {"option": {1: "exponential"}}."""
+    dimensions: ClassVar[tuple[int, ...]] = (2, 3)
+    """Numbers of spatial axes that it is defined for."""
+    radius: ClassVar[int] = 1
+    """Cells that one step reads on each side."""
+    couples_channels: ClassVar[bool] = False
+    """Whether a channel's result depends on the others."""
+    keeps_maximum: ClassVar[bool] = False
+    """Whether explicit steps keep every value between the extremes of the image."""
+    keeps_mean: ClassVar[bool] = False
+    """Whether the sum over the image stays, up to rounding."""
+
+    @abstractmethod
+    def stable_dt(self, spacing: tuple[float, ...]) -> float:
+        """Return the largest stable explicit step for a grid spacing."""
+
+    def setup_radius(self, spacing: tuple[float, ...]) -> tuple[int, ...]:
+        """Return how many cells the coefficients that are frozen at the start of a cycle read, per axis."""
+        return (0,) * len(spacing)
+
+    def extra_arrays(self, ndim: int, inertial: bool, channels: int) -> float:
+        """Return how many arrays of one channel's size a cycle holds at its peak beside the state."""
+        return channels if inertial else 0
+
+    def setup_arrays(self, ndim: int, channels: int) -> float:
+        """Return how many more such arrays exist only while coefficients are made."""
+        return 0
+
+    @abstractmethod
+    def run(self, block: Block, cycle: Cycle, count: int) -> None:
+        """Take a cycle `count` times in place and note what it spoils.
+
+        `count` is more than 1 only where nothing is frozen at the start of a cycle.
+        """
+
+    def statistics(self) -> dict[str, Statistic]:
+        """Return the parameters that are still statistics, to be reduced over the whole image first."""
+        fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}  # type: ignore[arg-type]
+        return {name: value for name, value in fields.items() if isinstance(value, Statistic)}
+
+    def bind(self, values: Mapping[str, float]) -> Operator:
+        """Return the operator with numbers in the place of its statistics."""
+        return dataclasses.replace(self, **values)  # type: ignore[type-var]
+
+    def halo(self, cycles: tuple[Cycle, ...], spacing: tuple[float, ...]) -> tuple[int, ...]:
+        """Return how many cells per axis a run of cycles reads beyond what it writes."""
+        steps = sum(cycle.steps for cycle in cycles) * self.radius
+        return tuple(len(cycles) * r + steps for r in self.setup_radius(spacing))
+
+
+class RateOperator(Operator):
+    """An operator written as its rate of change in NumPy; steps and cycles are taken here.
+
+    The shortest way to a new PDE: a subclass gives `rate` and `stable_dt`. Compiled operators override `run`.
+    """
+
+    @abstractmethod
+    def rate(self, u: Floats, spacing: tuple[float, ...], valid: Any) -> Floats:
+        """Return ∂u/∂t of a state of shape (channels, *spatial); sides of the array and invalid cells are walls."""
+
+    def extra_arrays(self, ndim: int, inertial: bool, channels: int) -> float:
+        """Return the state before, the rate and NumPy's temporaries."""
+        return 6.0 * channels
+
+    def run(self, block: Block, cycle: Cycle, count: int) -> None:
+        """Take the steps of `count` cycles on the view of the block."""
+        tau = block.storage.dtype.type(cycle.tau)
+        for _ in range(count):
+            before = block.u.copy()
+            for weight in cycle.weights:
+                a = block.storage.dtype.type(weight)
+                new = a * (block.u + tau * self.rate(block.u, block.spacing, block.valid)) + (1 - a) * before
+                before = block.u.copy()
+                block.u[...] = new if block.valid is None else np.where(block.valid, new, before)
+                block.spoil((self.radius,) * len(block.spatial))
+
+
+OPERATORS: Registry[type[Operator]] = Registry("operator", "diffusion_ops.operators")
+
+O = TypeVar("O", bound=type[Operator])
+
+
+def register(name: str) -> Callable[[O], O]:
+    """File an operator under its name, and let its parameters be given by their aliases and as statistics."""
+
+    def add(cls: O) -> O:
+        cls.name = name
+        cls.__init__ = _accept_aliases(cls, cls.__init__)  # type: ignore[assignment]
+        OPERATORS.register(name)(cls)
+        return cls
+
+    return add
+
+
+def _accept_aliases(cls: type[Operator], init: Callable[..., None]) -> Callable[..., None]:
+    @functools.wraps(init)
+    def wrapped(self: Operator, *args: Any, **kwargs: Any) -> None:
+        fields = [f.name for f in dataclasses.fields(cls)]  # type: ignore[arg-type]
+        given: dict[str, Any] = dict(zip(fields, args, strict=False))
+        for word, value in kwargs.items():
+            name = cls.aliases.get(word, word)
+            if name not in fields:
+                raise TypeError(
+                    f"{cls.__name__} has no parameter {word!r}. Allowed: {', '.join(fields)}; "
+                    f"also {', '.join(cls.aliases) or 'no other words'}."
+                )
+            if name in given:
+                raise TypeError(f"{cls.__name__}: {name!r} is given twice, the second time as {word!r}. Give it once.")
+            given[name] = _alias_value(cls, word, value)
+        init(self, **{name: statistic_from(name, value) for name, value in given.items()})
+
+    return wrapped
+
+
+def _alias_value(cls: type[Operator], word: str, value: Any) -> Any:
+    known = cls.alias_values.get(word)
+    if known is None:
+        return value
+    if value not in known:
+        raise ValueError(f"{cls.__name__}: {word}={value!r} is not known. Allowed: {', '.join(map(repr, known))}.")
+    return known[value]

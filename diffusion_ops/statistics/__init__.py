@@ -1,0 +1,1 @@
+"""One whole-image quantity per file; every module here is found and imported by the registry."""
