@@ -1,0 +1,1 @@
+"""How an evolution is carried out over Zarr: specs, plans, runs, formats, clusters, and the command `diffuse`."""
