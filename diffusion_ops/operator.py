@@ -74,8 +74,21 @@ class Operator(ABC):
         return {name: value for name, value in fields.items() if isinstance(value, Statistic)}
 
     def bind(self, values: Mapping[str, float]) -> Operator:
-        """Return the operator with numbers in the place of its statistics."""
-        return dataclasses.replace(self, **values)  # type: ignore[type-var]
+        """Return the operator with numbers in the place of its statistics.
+
+        Raises
+        ------
+        ValueError
+            Where a number is out of the parameter's range, such as a contrast of 0 from a constant image.
+        """
+        try:
+            return dataclasses.replace(self, **values)  # type: ignore[type-var]
+        except ValueError as error:
+            found = ", ".join(f"{name} = {self.statistics()[name]} is {value:g}" for name, value in values.items())
+            raise ValueError(
+                f"{type(self).__name__}: {found} over this image, which is out of range. {error} "
+                "Give a number, or another statistic."
+            ) from error
 
     def halo(self, cycles: tuple[Cycle, ...], spacing: tuple[float, ...]) -> tuple[int, ...]:
         """Return how many cells per axis a run of cycles reads beyond what it writes."""

@@ -1,0 +1,32 @@
+"""The mean of the image."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from diffusion_ops import exact_sum
+from diffusion_ops.block import Block
+from diffusion_ops.kernels.measure import sum_cells, valid_cells
+from diffusion_ops.statistic import STATISTICS, Statistic, Tally, no_valid_cell
+
+
+@STATISTICS.register("mean")
+@dataclass(frozen=True)
+class Mean(Statistic):
+    """Mean of all valid cells of all channels, in image units; exact until it is rounded once at the end."""
+
+    def radius(self, spacing: tuple[float, ...]) -> tuple[int, ...]:
+        """Return 0: a cell contributes its own value."""
+        return (0,) * len(spacing)
+
+    def measure(self, block: Block, keep: tuple[slice, ...]) -> Tally:
+        """Return the exact sum and the number of values."""
+        number = valid_cells(block, keep) * block.storage.shape[0]
+        return exact_sum.tally_of(sum_cells(block, keep), block.storage.dtype, number)
+
+    def value(self, tally: Tally) -> float:
+        """Return the mean."""
+        number = exact_sum.number_of(tally)
+        if not number:
+            raise no_valid_cell("a mean")
+        return float(exact_sum.total(tally) / number)
