@@ -29,7 +29,10 @@ class SinkSpec(BaseModel):
     @classmethod
     def _known(cls, value: str | None) -> str | None:
         if value is not None:
-            kind = np.dtype(value)
+            try:
+                kind = np.dtype(value)
+            except TypeError:
+                raise ValueError(f"dtype {value!r} is not known. Allowed: uint8, uint16, float32 and so on.") from None
             if kind.kind not in "iuf" or kind.itemsize > 8:
                 raise ValueError(f"dtype {value!r} is not possible. Allowed: integers, float16, float32, float64.")
         return value
@@ -75,6 +78,11 @@ class Sink(ABC):
 
     def __init__(self, spec: SinkSpec) -> None:
         self.spec = spec
+
+    @classmethod
+    def suits(cls, info: ImageInfo) -> bool:
+        """Return whether this of several formats with the same ending is made for such an image; asked before priority."""
+        return True
 
     @abstractmethod
     def levels(self, info: ImageInfo) -> tuple[Level, ...]:

@@ -1,0 +1,265 @@
+"""Decide whether what the user asks for makes sense, before anything is read: the spec and its schema."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path, PurePath
+from typing import Annotated, Any, Literal
+
+from dask.system import cpu_count
+from dask.utils import parse_bytes
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
+
+from pipelines.refusal import explain, no_such, refusal, shortened
+from pipelines.sink import SinkSpec
+from pipelines.source import SourceSpec
+from pipelines.step import StepSpec
+from pipelines.yaml_lines import BadYamlError, Location, YamlText, read_yaml
+
+SOURCE = "source"
+"""What a step's `input` calls the image itself."""
+
+
+class SpecError(ValueError):
+    """A spec that asks for something impossible; the message says where, what, and what is allowed."""
+
+
+Positive = Annotated[int, Field(gt=0)]
+
+
+def _parse_memory(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    try:
+        return parse_bytes(value)
+    except ValueError:
+        raise ValueError(f"{value!r} is not an amount of memory. Allowed: 2GiB, 500 MB, or bytes.") from None
+
+
+class ImageSpec(BaseModel):
+    """What of the image diffuses together: the `image` of a spec."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    ndim: Literal[2, 3, "auto"] = Field(
+        default="auto",
+        description="Spatial axes that diffuse together: 2 (each plane alone), 3, or auto: 3 where z > 1.",
+    )
+    channels: Literal["joint", "separate"] = Field(
+        default="joint", description="joint: all channels share one conductance; separate: each has its own."
+    )
+    spacing: Literal["pixel", "units"] = Field(
+        default="pixel",
+        description="Unit of time, contrast and sigma. pixel: the finest axis has spacing 1 and the others "
+        "keep their ratio to it; units: the image's physical spacing.",
+    )
+
+
+class RunSpec(BaseModel):
+    """How the work is carried out, without any influence on the result: the `run` of a spec."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    memory: Annotated[int, BeforeValidator(_parse_memory, json_schema_input_type=int | str)] = Field(
+        default=2 << 30, gt=0, description="Memory that all of the run may use, such as 2GiB or 500 MB."
+    )
+    threads: int = Field(
+        default_factory=cpu_count,
+        gt=0,
+        description="Tasks at a time; the processors this process may use by default.",
+    )
+    cluster: str = Field(
+        default="threads",
+        min_length=1,
+        description="threads, local (processes), the address of a scheduler, or a name.",
+    )
+    workdir: str | None = Field(
+        default=None, description="Folder of state, journal and report; TARGET.run by default."
+    )
+    tile: Positive | dict[Literal["z", "y", "x"], Positive] | None = Field(
+        default=None,
+        description="Pixels per side of a task's area, one number or one per axis; chosen by the plan.",
+    )
+    batch: Positive | None = Field(
+        default=None, description="Steps per pass over the data; chosen by the plan."
+    )
+    retries: int = Field(default=3, ge=0, description="Tries of a failing task after the first.")
+
+
+class Spec(BaseModel):
+    """All that a run is told: what to read, what to do, where to write, how to carry it out."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    source: SourceSpec
+    steps: tuple[StepSpec, ...] = Field(description="Operators, each on the result of the one before it.")
+    sink: SinkSpec
+    image: ImageSpec = Field(default_factory=lambda: ImageSpec())
+    run: RunSpec = Field(default_factory=lambda: RunSpec())
+
+    @field_validator("steps", mode="after")
+    @classmethod
+    def _connect(cls, steps: tuple[StepSpec, ...]) -> tuple[StepSpec, ...]:
+        """Give every step its name and input, and refuse names that lead nowhere."""
+        if not steps:
+            raise refusal("there are no steps. Give at least one, such as {operator: heat, time: 1}.")
+        named = _named_steps(steps)
+        linked = tuple(_linked(step, i, named) for i, step in enumerate(named))
+        used = {step.name for step in _chain(linked)}
+        for i, step in enumerate(linked):
+            if step.name not in used:
+                raise refusal(
+                    f"the result does not use the step {step.name!r}: nothing on the way to the last step "
+                    f"({linked[-1].name!r}) has it as its input. Remove it, or name it as an input.",
+                    i,
+                )
+        return linked
+
+    def chain(self) -> tuple[StepSpec, ...]:
+        """Return the steps in the order in which they are applied."""
+        return _chain(self.steps)
+
+    @property
+    def workdir(self) -> str:
+        """Folder of state, journal and report data."""
+        return self.run.workdir or self.sink.uri.rstrip("/" + os.sep) + ".run"
+
+    def science(self) -> dict[str, Any]:
+        """Return all that decides the pixels of the result, as JSON values, for digests.
+
+        Where the image and the result lie, the names of the steps, and how the work is carried out are not part
+        of it; the image's own identity and the code's version are digested beside it.
+        """
+        source = self.source.model_dump(mode="json", exclude={"uri"})
+        sink = self.sink.model_dump(mode="json", exclude={"uri"})
+        sink["format"] = self.sink.format or PurePath(self.sink.uri).suffix.lower()
+        steps = [{**_canonical(step.make_operator()), **step.times()} for step in self.chain()]
+        image = self.image.model_dump(mode="json")
+        science = {"source": source, "image": image, "steps": steps, "sink": sink}
+        plain: dict[str, Any] = _whole(json.loads(json.dumps(science, default=_canonical)))
+        return plain
+
+
+SECTIONS: dict[Location, type[BaseModel]] = {
+    (): Spec,
+    ("source",): SourceSpec,
+    ("sink",): SinkSpec,
+    ("image",): ImageSpec,
+    ("run",): RunSpec,
+}
+
+
+def load_spec(path: str | Path) -> Spec:
+    """Return the spec in a YAML file; relative paths in it start at the file's folder.
+
+    Raises
+    ------
+    SpecError
+        For anything that is wrong with it, with file, line, and what is allowed.
+    """
+    try:
+        text = read_yaml(path)
+    except BadYamlError as error:
+        raise SpecError(str(error)) from None
+    if text.value is None:
+        raise SpecError(f"{text.name} is empty. Give source, steps and sink.")
+    return _make(text, Path(path).parent)
+
+
+def make_spec(data: Any, folder: str | Path = ".") -> Spec:
+    """Return the spec of plain values, such as parsed YAML; relative paths in it start at `folder`.
+
+    Raises
+    ------
+    SpecError
+        For anything that is wrong with it, with its place and what is allowed.
+    """
+    return _make(YamlText("", data, {}), Path(folder))
+
+
+def json_schema() -> dict[str, Any]:
+    """Return the JSON schema of spec files, for editors."""
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **Spec.model_json_schema()}
+
+
+def _named_steps(steps: Sequence[StepSpec]) -> list[StepSpec]:
+    taken: set[str] = set()
+    for i, step in enumerate(steps):
+        if step.name in taken or step.name == SOURCE:
+            reason = "the image itself is called that" if step.name == SOURCE else "an earlier step has it"
+            raise refusal(f"the name {step.name!r} cannot be used: {reason}. Choose another name.", i, "name")
+        taken |= {step.name} - {""}
+    named = []
+    for step in steps:
+        name = step.name or next(name for name in _names(step.operator) if name not in taken)
+        taken.add(name)
+        named.append(step.model_copy(update={"name": name}))
+    return named
+
+
+def _names(operator: str) -> Iterator[str]:
+    yield operator
+    yield from (f"{operator}-{i}" for i in itertools.count(2))
+
+
+def _linked(step: StepSpec, index: int, steps: Sequence[StepSpec]) -> StepSpec:
+    earlier = [s.name for s in steps[:index]]
+    if not step.input:
+        return step.model_copy(update={"input": earlier[-1] if earlier else SOURCE})
+    if step.input not in (SOURCE, *earlier):
+        comes_later = step.input in [s.name for s in steps]
+        hint = " It comes later; a step reads what stands before it." if comes_later else ""
+        raise refusal(no_such("earlier step", step.input, [SOURCE, *earlier]) + hint, index, "input")
+    return step
+
+
+def _chain(steps: Sequence[StepSpec]) -> tuple[StepSpec, ...]:
+    by_name = {step.name: step for step in steps}
+    chain = [steps[-1]]
+    while chain[0].input != SOURCE:
+        chain.insert(0, by_name[chain[0].input])
+    return tuple(chain)
+
+
+def _canonical(value: Any) -> dict[str, Any]:
+    """Return an operator or a statistic as its name and values, whichever aliases the user said."""
+    name = getattr(value, "name", type(value).__name__)
+    return {"is": name, "with": dict(vars(value))}
+
+
+def _whole(value: Any) -> Any:
+    """Return JSON values with 10.0 as 10: who writes the one means the other."""
+    if isinstance(value, dict):
+        return {key: _whole(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_whole(item) for item in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def _make(text: YamlText, folder: Path) -> Spec:
+    if not isinstance(text.value, dict):
+        what = f"{text.name}: a spec" if text.name else "A spec"
+        raise SpecError(
+            f"{what} is keys and values with source, steps and sink, got {shortened(text.value)}."
+        )
+    try:
+        return Spec.model_validate(_with_paths(text.value, folder))
+    except ValidationError as error:
+        raise SpecError("\n".join(explain(error, text, SECTIONS))) from None
+
+
+def _with_paths(data: dict[str, Any], folder: Path) -> dict[str, Any]:
+    found = dict(data)
+    for section, key in ((SOURCE, "uri"), ("sink", "uri"), ("run", "workdir")):
+        part = found.get(section)
+        if isinstance(part, dict) and isinstance(part.get(key), str) and part[key]:
+            found[section] = {**part, key: resolve_uri(part[key], folder)}
+    return found
+
+
+def resolve_uri(uri: str, folder: str | Path = ".") -> str:
+    """Return an absolute path, starting at `folder`; addresses such as s3://bucket/image stay."""
+    return uri if "://" in uri else os.path.abspath(Path(folder) / os.path.expanduser(uri))

@@ -1,0 +1,113 @@
+"""Read YAML into plain values, and tell on which line each key stands."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+from ruamel.yaml.constructor import DuplicateKeyError
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.nodes import MappingNode, Node, SequenceNode
+
+Location = tuple[str | int, ...]
+"""Keys and indices that lead to a value, from the top of the file."""
+
+
+class BadYamlError(ValueError):
+    """Text that is not YAML; the message names the file and the line."""
+
+
+@dataclass(frozen=True)
+class YamlText:
+    """The values of a YAML text.
+
+    Attributes
+    ----------
+    name : str
+        Of the file, for messages.
+    value : plain Python values, None for an empty text
+    lines : dict
+        Line (from 1) of every key and list item.
+    """
+
+    name: str
+    value: Any
+    lines: Mapping[Location, int]
+
+    def where(self, location: Location) -> str:
+        """Return "name, line 4" for a location; what is not there has the line of what it is missing from."""
+        for end in range(len(location), 0, -1):
+            if location[:end] in self.lines:
+                return f"{self.name}, line {self.lines[location[:end]]}"
+        return self.name
+
+
+def read_yaml(path: str | Path) -> YamlText:
+    """Return the values of a YAML file.
+
+    Raises
+    ------
+    BadYamlError
+        For a file that is missing, is not text or not YAML, or says a key twice.
+    """
+    file = Path(path)
+    if file.is_dir():
+        raise BadYamlError(f"{file} is a folder. Give the path of a YAML file.")
+    try:
+        return parse_yaml(file.read_text(encoding="utf-8"), file.name)
+    except FileNotFoundError:
+        raise BadYamlError(f"There is no file {file}. Give the path of a YAML file.") from None
+    except UnicodeDecodeError:
+        raise BadYamlError(f"{file} is not text. Give the path of a YAML file in UTF-8.") from None
+    except OSError as error:
+        raise BadYamlError(f"{file} cannot be read: {error.strerror}.") from None
+
+
+def parse_yaml(text: str, name: str) -> YamlText:
+    """Return the values of a YAML text; `name` stands for it in messages.
+
+    Raises
+    ------
+    BadYamlError
+        For a text that is not YAML, or says a key twice.
+    """
+    try:
+        node = _yaml().compose(text)
+        return YamlText(name, _yaml().load(text), {} if node is None else dict(_lines(node, (), frozenset())))
+    except DuplicateKeyError as error:
+        key = str(error.problem).split('"')[1]
+        raise BadYamlError(f"{_mark(name, error)}: the key {key!r} is given twice. Give it once.") from None
+    except MarkedYAMLError as error:
+        raise BadYamlError(f"{_mark(name, error)}: this is not valid YAML: {error.problem}.") from None
+    except (YAMLError, ValueError) as error:
+        raise BadYamlError(f"{name}: this is not valid YAML: {str(error).splitlines()[0]}.") from None
+    except RecursionError:
+        raise BadYamlError(f"{name}: this YAML is nested too deeply, or contains itself.") from None
+
+
+def _yaml() -> YAML:
+    return YAML(typ="safe", pure=True)
+
+
+def _mark(name: str, error: MarkedYAMLError) -> str:
+    mark = error.problem_mark or error.context_mark
+    return name if mark is None else f"{name}, line {mark.line + 1}"
+
+
+def _lines(node: Node, location: Location, above: frozenset[int]) -> Iterator[tuple[Location, int]]:
+    # An anchor may hold an alias of itself; what is above is not entered again.
+    if id(node) in above:
+        return
+    parts: list[tuple[str | int, Node, Node]]
+    if isinstance(node, MappingNode):
+        parts = [(key.value, key, value) for key, value in node.value if isinstance(key.value, str)]
+    elif isinstance(node, SequenceNode):
+        parts = [(i, value, value) for i, value in enumerate(node.value)]
+    else:
+        return
+    for word, marked, value in parts:
+        yield (*location, word), marked.start_mark.line + 1
+        yield from _lines(value, (*location, word), above | {id(node)})
