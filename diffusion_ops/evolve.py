@@ -127,8 +127,9 @@ def _evolve_numpy(
     fields = channels_first(image, channel_axis)
     walls = None if mask is None else check_mask(np.asarray(mask), fields.shape[1:])
     block = make_block(fields, steps, nodata, walls)
-    for part in split_batches(legs, batch):
-        advance(block, [bind_statistics(leg, block) for leg in part])
+    for leg in legs:
+        for part in split_batches([bind_statistics(leg, block)], batch):
+            advance(block, part)
     result = finish_image(block, fields, result_type, nodata)
     return result[0] if channel_axis is None else np.ascontiguousarray(np.moveaxis(result, 0, channel_axis))
 

@@ -61,6 +61,10 @@ class Operator(ABC):
         """Return how many more such arrays exist only while coefficients are made."""
         return 0
 
+    def pace(self, ndim: int, channels: int) -> float:
+        """Return values times steps per second of one core, about, for plans."""
+        return 1e9
+
     @abstractmethod
     def run(self, block: Block, cycle: Cycle, count: int) -> None:
         """Take a cycle `count` times in place and note what it spoils.

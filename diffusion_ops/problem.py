@@ -144,6 +144,8 @@ def resolve_spacing(spacing: Any, ndim: int) -> tuple[float, ...]:
 def split_batches(legs: Sequence[Leg], batch: int | None) -> list[tuple[Leg, ...]]:
     """Return the legs cut into batches of at most `batch` steps; a cycle is never cut, and statistics begin a batch.
 
+    A leg that is cut keeps its operator object in every part, so that its statistics are measured once, at its start.
+
     Raises
     ------
     ValueError

@@ -30,6 +30,10 @@ class Heat(Operator):
         """Return 1 / (2 Σ 1/h²)."""
         return make_stencil(spacing).stable_dt
 
+    def pace(self, ndim: int, channels: int) -> float:
+        """Return what was measured in float32."""
+        return 4e9 / (ndim - 1)
+
     def run(self, block: Block, cycle: Cycle, count: int) -> None:
         """Take the steps in the compiled flux-form kernel."""
         march_cycle(block, cycle, count, CONSTANT, make_stencil(block.spacing))

@@ -1,0 +1,58 @@
+"""What the engine needs of a cluster: a Dask client, and workers that are ready for our tasks."""
+
+from __future__ import annotations
+
+import contextlib
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from typing import ClassVar
+
+import distributed
+
+from diffusion_ops.registry import Registry
+from pipelines.memory import steady_allocator
+from pipelines.zarr_arrays import use_fast_codecs
+
+
+class Cluster(ABC):
+    """A place where tasks run, one thread per task."""
+
+    about: ClassVar[str] = ""
+    """One line for `diffuse list clusters`."""
+
+    @classmethod
+    @abstractmethod
+    def connect(cls, address: str, threads: int) -> contextlib.AbstractContextManager[distributed.Client]:
+        """Return a context with a client to workers that take `threads` tasks at a time."""
+
+
+CLUSTERS: Registry[type[Cluster]] = Registry("cluster", "pipelines.clusters")
+
+
+class PrepareWorker(distributed.WorkerPlugin):
+    """Set allocator and codecs in every worker process, also in one that replaces a lost one."""
+
+    name = "diffuse-prepare"
+
+    def __init__(self, threads: int) -> None:
+        self.threads = threads
+
+    def setup(self, worker: distributed.Worker) -> None:
+        """Prepare the process."""
+        steady_allocator()
+        use_fast_codecs(max(self.threads, worker.state.nthreads))
+
+
+@contextlib.contextmanager
+def connect(name: str, threads: int) -> Iterator[distributed.Client]:
+    """Give a client to a named kind of cluster, or to the scheduler at an address.
+
+    Raises
+    ------
+    UnknownNameError
+        For a name that is neither.
+    """
+    kind = CLUSTERS["address"] if "://" in name else CLUSTERS[name]
+    with kind.connect(name, threads) as client:
+        client.register_plugin(PrepareWorker(1 if kind is not CLUSTERS["threads"] else threads))
+        yield client

@@ -1,0 +1,30 @@
+"""A scheduler that runs already, by its address."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+import distributed
+
+from pipelines.cluster import CLUSTERS, Cluster
+
+
+@CLUSTERS.register("address")
+class Address(Cluster):
+    """The workers of a running scheduler, such as tcp://host:8786."""
+
+    about = "a running scheduler: give its address, such as tcp://host:8786"
+
+    @classmethod
+    @contextlib.contextmanager
+    def connect(cls, address: str, threads: int) -> Iterator[distributed.Client]:
+        """Connect for the time of the context; the scheduler and its workers stay."""
+        try:
+            client = distributed.Client(address, timeout="10s")
+        except OSError as error:
+            raise ValueError(
+                f"No scheduler answers at {address!r} ({error}). Start one with `dask scheduler`, or use --cluster local."
+            ) from None
+        with client:
+            yield client

@@ -1,0 +1,35 @@
+"""Threads of this process: the default on one machine."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Iterator
+
+import distributed
+
+from pipelines.cluster import CLUSTERS, Cluster
+
+
+@CLUSTERS.register("threads")
+class Threads(Cluster):
+    """A scheduler and one worker inside this process; kernels release the GIL."""
+
+    about = "threads of this process (default)"
+
+    @classmethod
+    @contextlib.contextmanager
+    def connect(cls, address: str, threads: int) -> Iterator[distributed.Client]:
+        """Start the worker for the time of the context."""
+        with (
+            distributed.LocalCluster(
+                n_workers=1,
+                threads_per_worker=threads,
+                processes=False,
+                memory_limit=0,
+                dashboard_address=None,
+                silence_logs=logging.ERROR,
+            ) as cluster,
+            distributed.Client(cluster) as client,
+        ):
+            yield client

@@ -1,0 +1,60 @@
+"""Make the levels of a pyramid."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from diffusion_ops.statistic import Tally
+from pipelines.pixels import Pixels, ZarrPixels
+from pipelines.pyramid import reduce_block
+from pipelines.window import Grid, Window, window_of
+from pipelines.work import Cost, Work
+
+
+REDUCE_RATE = 2.0e8
+"""Values per second of one core that are averaged."""
+
+
+@dataclass(frozen=True)
+class Reduce(Work):
+    """Make a tile of a pyramid level from the level before."""
+
+    reads: Pixels
+    read_dtype: np.dtype[Any]
+    target: ZarrPixels
+    factors: tuple[int, ...]
+    fine_shape: tuple[int, ...]
+    labels: bool
+    nodata: float | None
+
+    @property
+    def writes(self) -> ZarrPixels:
+        """The level."""
+        return self.target
+
+    def window(self, grid: Grid, tile: int) -> Window:
+        """Return the pixels of the finer level that the tile stands for."""
+        coarse = grid.region(tile)
+        fine = tuple(
+            slice(s.start * f, min(s.stop * f, n))
+            for s, f, n in zip(coarse, self.factors, self.fine_shape, strict=True)
+        )
+        return replace(window_of(fine, self.fine_shape, (0,) * len(fine)), write=coarse)
+
+    def cost(self, grid: Grid) -> Cost:
+        """Return the finer pixels, their sums in float64 band by band, and the coarser ones."""
+        fine = math.prod(n * f for n, f in zip(grid.largest, self.factors, strict=True))
+        size, item = math.prod(self.fine_shape), self.read_dtype.itemsize
+        coarse = math.prod(grid.shape) * item
+        return Cost(fine * (item + 4), size * item, coarse, seconds=size / REDUCE_RATE)
+
+    def compute(self, window: Window) -> tuple[NDArray[Any] | None, Mapping[str, Tally], int]:
+        """Return the reduced pixels."""
+        values = self.reads.read(window.read)
+        return reduce_block(values, self.factors, self.labels, self.nodata), {}, values.nbytes

@@ -1,0 +1,96 @@
+"""Where a task finds and leaves pixels: a window of a source, or of a Zarr array, always in canonical axis order."""
+
+from __future__ import annotations
+
+import functools
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import zarr
+from numpy.typing import NDArray
+
+from pipelines.open_source import cached_source
+from pipelines.source import SourceSpec, read_canonical
+from pipelines.window import Region, extent
+
+
+class Pixels(ABC):
+    """Pixels that a task can read, named by plain values so that the name travels to any worker."""
+
+    @abstractmethod
+    def read(self, region: Region) -> NDArray[Any]:
+        """Return a region, axes in canonical order."""
+
+
+@dataclass(frozen=True)
+class SourcePixels(Pixels):
+    """The user's image, or a crop of it.
+
+    Attributes
+    ----------
+    spec : SourceSpec
+    axes : str
+        Canonical axes of the image.
+    origin : tuple of int
+        Where the crop begins; empty for the whole image.
+    """
+
+    spec: SourceSpec
+    axes: str
+    origin: tuple[int, ...] = ()
+
+    def read(self, region: Region) -> NDArray[Any]:
+        """Return a region of the source."""
+        origin = self.origin or (0,) * len(region)
+        moved = {a: slice(s.start + o, s.stop + o) for a, s, o in zip(self.axes, region, origin, strict=True)}
+        return read_canonical(cached_source(self.spec), moved)
+
+
+@functools.lru_cache(maxsize=64)
+def _open_array(root: str, path: str) -> Any:
+    return zarr.open_array(root, path=path, mode="r+")
+
+
+@dataclass(frozen=True)
+class ZarrPixels(Pixels):
+    """An array of a Zarr hierarchy.
+
+    Attributes
+    ----------
+    root, path : str
+    axes : str
+        Order in which the array stores its axes.
+    canonical : str
+        The same letters in canonical order.
+    """
+
+    root: str
+    path: str
+    axes: str
+    canonical: str
+
+    def _stored(self, region: Region) -> Region:
+        return tuple(region[self.canonical.index(a)] for a in self.axes)
+
+    def read(self, region: Region) -> NDArray[Any]:
+        """Return a region of the array."""
+        values = np.asarray(_open_array(self.root, self.path)[self._stored(region)])
+        return np.transpose(values, [self.axes.index(a) for a in self.canonical])
+
+    def write(self, region: Region, values: NDArray[Any]) -> None:
+        """Write a region that covers whole chunks (whole shards) or ends at the array's end.
+
+        Raises
+        ------
+        ValueError
+            For any other region: two tasks would then write one chunk, and one of them be lost.
+        """
+        array = _open_array(self.root, self.path)
+        stored = self._stored(region)
+        unit = array.shards or array.chunks
+        for s, u, n in zip(stored, unit, array.shape, strict=True):
+            if s.start % u or (s.stop % u and s.stop != n):
+                raise ValueError(f"A write of {stored} does not cover whole chunks of {unit} in an array of {array.shape}.")
+        array[stored] = np.transpose(values.reshape(extent(region)), [self.canonical.index(a) for a in self.axes])

@@ -1,0 +1,123 @@
+"""Run a spec: decide whether to begin, to go on or to refuse, and never mix two runs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipelines.image import ImageInfo
+from pipelines.listener import Listener, RunFinished, tell
+from pipelines.memory import steady_allocator
+from pipelines.open_source import cached_source
+from pipelines.plan import Plan, make_plan
+from pipelines.places import target_exists
+from pipelines.runner import Runner
+from pipelines.spec import Spec
+from pipelines.workdir import Workdir
+
+
+@dataclass(frozen=True)
+class Report:
+    """How a run ended.
+
+    Attributes
+    ----------
+    data : dict
+        What was written to report.json.
+    """
+
+    data: dict[str, Any]
+
+    @property
+    def exit_code(self) -> int:
+        """0 where the target is complete, 3 where tiles are left."""
+        return 0 if self.data["complete"] else 3
+
+
+class RefusedError(ValueError):
+    """A run that would overwrite or mix something."""
+
+
+def run(spec: Spec, *, overwrite: bool = False, listeners: Sequence[Listener] = ()) -> Report:
+    """Carry out a spec, or go on where it was interrupted.
+
+    Raises
+    ------
+    ValueError
+        For anything that is refused before a pixel is read: nothing on disk is touched then.
+    """
+    steady_allocator()
+    source = cached_source(spec.source)
+    check_places(spec)
+    plan = make_plan(spec, source.info)
+    workdir = Workdir(spec.workdir)
+    with workdir.lock(spec.sink.uri):
+        plan = settle(spec, plan, source.info, workdir, overwrite)
+        finished = workdir.read("report.json")
+        if finished and finished["complete"] and finished["science"] == plan.science and target_exists(spec.sink.uri):
+            tell(listeners, RunFinished(finished))
+            return Report(finished)
+        return Report(Runner(spec, plan, workdir, listeners).run())
+
+
+def check_places(spec: Spec) -> None:
+    """Refuse a target inside the source, or a source inside the target.
+
+    Raises
+    ------
+    RefusedError
+    """
+    if "://" in spec.sink.uri or "://" in spec.source.uri:
+        if spec.sink.uri.rstrip("/") == spec.source.uri.rstrip("/"):
+            raise RefusedError(f"The target {spec.sink.uri} is the source. Choose another target.")
+        return
+    source, target = Path(spec.source.uri).resolve(), Path(spec.sink.uri).resolve()
+    for inner, outer in ((target, source), (source, target), (Path(spec.workdir).resolve(), source)):
+        if inner == outer or outer in inner.parents:
+            raise RefusedError(
+                f"The target {spec.sink.uri} and the source {spec.source.uri} lie inside each other. "
+                "Choose a target outside the source."
+            )
+    if not target.parent.is_dir():
+        raise RefusedError(f"There is no folder {target.parent} to put the target in. Create it, or choose another.")
+
+
+def settle(spec: Spec, plan: Plan, source: ImageInfo, workdir: Workdir, overwrite: bool) -> Plan:
+    """Return the plan to carry out: a new one, or the one that was begun here.
+
+    Raises
+    ------
+    RefusedError
+        Where the target exists, or something else was begun for it.
+    """
+    begun = workdir.read("run.json")
+    same = begun is not None and begun["science"] == plan.science
+    report = workdir.read("report.json") or {}
+    placed = workdir.placed and target_exists(spec.sink.uri)
+    if same and not overwrite and (placed or (report.get("complete") and target_exists(spec.sink.uri))):
+        return plan
+    if target_exists(spec.sink.uri) and not overwrite:
+        raise RefusedError(
+            f"The target {spec.sink.uri} exists already. Choose another, or allow it to be replaced with --overwrite."
+        )
+    if begun is not None and not same and not overwrite:
+        raise RefusedError(
+            f"{workdir.path} holds an unfinished run of something else: {_difference(begun, spec, source)}. "
+            "Finish that one, choose another target, or start anew with --overwrite."
+        )
+    if same and not report.get("complete"):
+        geometry = workdir.geometry()
+        return plan if geometry == plan.geometry else make_plan(spec, source, geometry)
+    workdir.begin(spec, plan)
+    return plan
+
+
+def _difference(begun: dict[str, Any], spec: Spec, source: ImageInfo) -> str:
+    """Return which part of a run changed."""
+    if begun["identity"] != source.identity:
+        return "the source has changed since"
+    before, now = begun["spec"], spec.model_dump(mode="json")
+    parts = [part for part in ("source", "steps", "image", "sink") if before.get(part) != now.get(part)]
+    return f"its {' and '.join(parts)} differ" if parts else "it was made by another version of this program"

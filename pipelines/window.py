@@ -1,0 +1,129 @@
+"""Cut an image into tiles and say, for each, what to read, keep and write; pure arithmetic, nothing is listed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import product
+
+Region = tuple[slice, ...]
+
+
+@dataclass(frozen=True)
+class Window:
+    """One tile's share of the image, axis by axis.
+
+    Attributes
+    ----------
+    read : tuple of slice
+        The tile with its halo, clamped to the image and never padded: the kernel applies no-flux at true edges itself.
+    keep : tuple of slice
+        The tile inside what was read.
+    write : tuple of slice
+        The tile in the image: whole chunks of the target, but for the image's end.
+    open_sides : tuple of (bool, bool)
+        Where the image goes on beyond what was read.
+    """
+
+    read: Region
+    keep: Region
+    write: Region
+    open_sides: tuple[tuple[bool, bool], ...]
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Tiles over an image, numbered in row-major order.
+
+    Attributes
+    ----------
+    shape : tuple of int
+        Length of the image per axis.
+    tile : tuple of int
+        Length of a tile per axis; the last one of an axis may be shorter.
+    """
+
+    shape: tuple[int, ...]
+    tile: tuple[int, ...]
+
+    @property
+    def counts(self) -> tuple[int, ...]:
+        """Number of tiles per axis."""
+        return tuple(math.ceil(n / t) for n, t in zip(self.shape, self.tile, strict=True))
+
+    def __len__(self) -> int:
+        return math.prod(self.counts)
+
+    @property
+    def largest(self) -> tuple[int, ...]:
+        """Extent of the largest tile that occurs."""
+        return tuple(min(t, n) for t, n in zip(self.tile, self.shape, strict=True))
+
+    def place(self, index: int) -> tuple[int, ...]:
+        """Return a tile's position per axis."""
+        place = []
+        for count in reversed(self.counts):
+            index, i = divmod(index, count)
+            place.append(i)
+        return tuple(reversed(place))
+
+    def region(self, index: int) -> Region:
+        """Return the area of a tile."""
+        return tuple(
+            slice(i * t, min((i + 1) * t, n))
+            for i, t, n in zip(self.place(index), self.tile, self.shape, strict=True)
+        )
+
+    def window(self, index: int, halo: tuple[int, ...]) -> Window:
+        """Return what a tile reads with a halo."""
+        return window_of(self.region(index), self.shape, halo)
+
+    def covering(self, region: Region) -> Iterator[int]:
+        """Yield the tiles that a region touches, in order."""
+        ranges = [range(s.start // t, (s.stop - 1) // t + 1) for s, t in zip(region, self.tile, strict=True)]
+        for place in product(*ranges):
+            index = 0
+            for i, count in zip(place, self.counts, strict=True):
+                index = index * count + i
+            yield index
+
+
+def window_of(region: Region, shape: tuple[int, ...], halo: tuple[int, ...]) -> Window:
+    """Return the window of any region of an image."""
+    read = tuple(
+        slice(max(0, s.start - h), min(n, s.stop + h)) for s, n, h in zip(region, shape, halo, strict=True)
+    )
+    keep = tuple(slice(s.start - r.start, s.stop - r.start) for s, r in zip(region, read, strict=True))
+    sides = tuple((r.start > 0, r.stop < n) for r, n in zip(read, shape, strict=True))
+    return Window(read, keep, region, sides)
+
+
+def extent(region: Region) -> tuple[int, ...]:
+    """Return the shape of a region."""
+    return tuple(s.stop - s.start for s in region)
+
+
+def format_region(region: Region, axes: str) -> str:
+    """Return a region as people write it, "y 0:512, x 512:1024"."""
+    return ", ".join(f"{a} {s.start}:{s.stop}" for a, s in zip(axes, region, strict=True))
+
+
+def grown_extent(grid: Grid, halo: tuple[int, ...]) -> tuple[int, ...]:
+    """Return the extent of the largest window with a halo."""
+    return tuple(min(t + 2 * h, n) for t, h, n in zip(grid.largest, halo, grid.shape, strict=True))
+
+
+def grown_cells(grid: Grid, halo: tuple[int, ...]) -> int:
+    """Return the cells of the largest window with a halo."""
+    return math.prod(grown_extent(grid, halo))
+
+
+def shrinking_cells(grid: Grid, halo: tuple[int, ...]) -> float:
+    """Return the cells computed per step, on average, while the active region shrinks from the window to the tile.
+
+    Simpson's rule is exact for the polynomial of degree 2 or 3 that the area is.
+    """
+    half = tuple(h // 2 for h in halo)
+    none = (0,) * len(halo)
+    return (grown_cells(grid, halo) + 4 * grown_cells(grid, half) + grown_cells(grid, none)) / 6

@@ -1,0 +1,129 @@
+"""The folder of a run: lock, identity, journal, states, result in the making, report."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import filelock
+
+from pipelines.journal import Journal
+from pipelines.plan import Geometry, Plan
+from pipelines.spec import Spec
+
+
+class BusyError(ValueError):
+    """Another process works on the same target."""
+
+
+class Workdir:
+    """Files of one run, beside its target or where `run.workdir` says."""
+
+    def __init__(self, path: str) -> None:
+        self.path = Path(path)
+        self.journal = Journal(self.path / "journal.jsonl")
+
+    @property
+    def result(self) -> Path:
+        """The result until it is complete."""
+        return self.path / "result"
+
+    @property
+    def placed(self) -> bool:
+        """Whether what stands at the target's place can only be this run's own result.
+
+        Set when the old target, if any, has been moved aside; from then on something can stand there only because the
+        finished result was put there in one step.
+        """
+        return (self.path / "placing").exists()
+
+    def place(self) -> None:
+        """Note that the target's place is free, and that the result goes there now."""
+        (self.path / "placing").touch()
+
+    @contextlib.contextmanager
+    def lock(self, target: str) -> Iterator[None]:
+        """Hold the run for this process.
+
+        Raises
+        ------
+        BusyError
+            Where another process holds it.
+        """
+        existed = self.path.exists()
+        self.path.mkdir(parents=True, exist_ok=True)
+        holder = filelock.FileLock(self.path / "lock")
+        try:
+            holder.acquire(timeout=0)
+        except filelock.Timeout:
+            raise BusyError(
+                f"Another process ({self._holder()}) works on {target}. Wait for it, or stop it; "
+                f"`diffuse status {target}` shows where it stands."
+            ) from None
+        try:
+            (self.path / "holder").write_text(f"process {os.getpid()}")
+            yield
+        finally:
+            holder.release()
+            if not existed and not (self.path / "run.json").exists():
+                shutil.rmtree(self.path, ignore_errors=True)
+
+    def _holder(self) -> str:
+        try:
+            return (self.path / "holder").read_text()
+        except OSError:
+            return "unknown"
+
+    def read(self, name: str) -> dict[str, Any] | None:
+        """Return a JSON file of the run, or None."""
+        try:
+            values: dict[str, Any] = json.loads((self.path / name).read_text())
+        except FileNotFoundError:
+            return None
+        return values
+
+    def write(self, name: str, values: dict[str, Any]) -> None:
+        """Write a JSON file of the run, all of it or nothing."""
+        text = json.dumps(values, indent=1, default=str)
+        temporary = self.path / f"{name}.tmp"
+        temporary.write_text(text)
+        os.replace(temporary, self.path / name)
+
+    def begin(self, spec: Spec, plan: Plan) -> None:
+        """Forget everything of an earlier run and note what this one is."""
+        self.clear()
+        self.write(
+            "run.json",
+            {
+                "digest": plan.digest,
+                "science": plan.science,
+                "tile": plan.geometry.tile,
+                "batch": plan.geometry.batch,
+                "target": spec.sink.uri,
+                "spec": spec.model_dump(mode="json"),
+                "plan": plan.summary(),
+                "identity": plan.source.identity,
+            },
+        )
+
+    def clear(self) -> None:
+        """Remove everything but the lock."""
+        self.journal.close()
+        for child in self.path.iterdir():
+            if child.name in ("lock", "holder"):
+                continue
+            shutil.rmtree(child) if child.is_dir() else child.unlink()
+
+    def geometry(self) -> Geometry | None:
+        """Return tile and batch of the run that was begun here."""
+        run = self.read("run.json")
+        return None if run is None else Geometry(tuple(run["tile"]), run["batch"])
+
+    def drop(self, name: str) -> None:
+        """Remove a state that no task reads any more."""
+        shutil.rmtree(self.path / name, ignore_errors=True)
