@@ -1,0 +1,140 @@
+"""OME-Zarr 0.4 and 0.5 (older ones too): any level of an image, labels, a series or a field of a plate."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import zarr
+from numpy.typing import NDArray
+
+from pipelines.cf_metadata import cf_nodata, plain
+from pipelines.georeference import from_attributes
+from pipelines.identity import tree_identity
+from pipelines.image import Georeference, ImageInfo
+from pipelines.ome_metadata import COLOURS, Multiscales, ome_attributes, parse_multiscales
+from pipelines.source import SOURCES, Source, SourceSpec, UnreadableSourceError
+from pipelines.source_errors import damaged, pick_level
+from pipelines.zarr_hierarchy import array_metadata, attributes_of, groups_in, is_zarr, open_node
+
+
+@SOURCES.register("ome-zarr")
+class OmeZarrSource(Source):
+    """One level of a pyramid."""
+
+    extensions = (".ome.zarr", ".zarr")
+    about = "OME-Zarr 0.4 and 0.5, any level; folder or address such as s3://"
+
+    def __init__(self, spec: SourceSpec) -> None:
+        group = _find(spec)
+        attributes = attributes_of(group)
+        try:
+            pyramid = parse_multiscales(attributes, spec.series)
+        except (ValueError, KeyError, TypeError) as error:
+            raise damaged(spec.uri, "OME-Zarr", error) from error
+        arrays = [_level(spec, group, path) for path in pyramid.paths]
+        level = pick_level(spec, [a.shape for a in arrays])
+        self._array = arrays[level]
+        self.info = _describe(spec, self._array, attributes, pyramid, level)
+
+    @classmethod
+    def claims(cls, uri: str) -> int:
+        """Return 20 for a Zarr group with OME metadata."""
+        if not is_zarr(uri):
+            return 0
+        try:
+            node = open_node(uri)
+        except UnreadableSourceError:
+            return 0
+        return 20 if isinstance(node, zarr.Group) and ome_attributes(attributes_of(node)) else 0
+
+    @classmethod
+    def open(cls, spec: SourceSpec) -> Source:
+        """Open a level, reading only metadata."""
+        return cls(spec)
+
+    def read(self, region: tuple[slice, ...]) -> NDArray[Any]:
+        """Return the pixels of a region, decoding the chunks it touches."""
+        return np.asarray(self._array[region]).astype(self.info.dtype, copy=False)
+
+
+def _find(spec: SourceSpec) -> zarr.Group:
+    """Return the group with the pyramid; of several series or fields the user must name one."""
+    node = open_node(spec.uri, spec.path or "")
+    ome = ome_attributes(attributes_of(node)) if isinstance(node, zarr.Group) else {}
+    if isinstance(node, zarr.Group) and "multiscales" in ome:
+        return node
+    inner = _images(node, ome) if isinstance(node, zarr.Group) else []
+    if len(inner) == 1 and isinstance(node, zarr.Group):
+        found = node[inner[0]]
+        assert isinstance(found, zarr.Group)
+        return found
+    base = f"{spec.path.strip('/')}/" if spec.path else ""
+    known = ", ".join(f"{base}{p}" for p in inner) or "none"
+    raise UnreadableSourceError(
+        f"{spec.uri!r} has no OME-Zarr image at path {spec.path or ''!r}. Give `path`. Found: {known}. "
+        "For a single array give `format: zarr` and its `path`."
+    )
+
+
+def _images(group: zarr.Group, ome: Mapping[str, Any]) -> list[str]:
+    """Return the images inside a plate, a well, or the series of one converted file."""
+    if "plate" in ome:
+        return [str(w["path"]) for w in ome["plate"].get("wells", ())]
+    if "well" in ome:
+        return [str(f["path"]) for f in ome["well"].get("images", ())]
+    return sorted(n for n, g in groups_in(group).items() if "multiscales" in ome_attributes(attributes_of(g)))
+
+
+def _level(spec: SourceSpec, group: zarr.Group, path: str) -> zarr.Array[Any]:
+    found = group.get(path)
+    if not isinstance(found, zarr.Array):
+        raise damaged(spec.uri, "OME-Zarr", f"its metadata lists the level {path!r}, which is not there")
+    return found
+
+
+def _describe(
+    spec: SourceSpec, array: zarr.Array[Any], attributes: Mapping[str, Any], pyramid: Multiscales, level: int
+) -> ImageInfo:
+    if array.ndim != len(pyramid.axes):
+        words = f"level {level} has {array.ndim} axes, its metadata names {pyramid.axes!r}"
+        raise damaged(spec.uri, "OME-Zarr", words)
+    dtype = np.dtype(array.dtype).newbyteorder("=")
+    channels = dict(zip(pyramid.axes, array.shape, strict=True)).get("c", 0)
+    names = pyramid.channel_names if len(pyramid.channel_names) == channels else ()
+    return ImageInfo(
+        shape=array.shape,
+        dtype=dtype,
+        axes=pyramid.axes,
+        chunks=array.chunks,
+        spacing=pyramid.scales[level],
+        units=pyramid.units,
+        nodata=cf_nodata({**attributes, **attributes_of(array)}, dtype),
+        channel_names=names,
+        rgb=_is_rgb(attributes, pyramid, channels),
+        labels=pyramid.labels,
+        georeference=_georeference(attributes),
+        attributes=_further(attributes, pyramid, level),
+        identity=tree_identity(spec.uri, array.path, [array_metadata(array), plain(attributes)]),
+    )
+
+
+def _is_rgb(attributes: Mapping[str, Any], pyramid: Multiscales, channels: int) -> bool:
+    """Return whether the channels are one picture: said by us, or shown in red, green and blue."""
+    shown = [str(c.get("color", "")).upper() for c in pyramid.omero.get("channels") or ()]
+    return bool(attributes.get("rgb")) or (channels == 3 and shown == list(COLOURS[:3]))
+
+
+def _georeference(attributes: Mapping[str, Any]) -> Georeference | None:
+    ours = attributes.get("georeference")
+    return from_attributes(ours) if isinstance(ours, Mapping) else None
+
+
+def _further(attributes: Mapping[str, Any], pyramid: Multiscales, level: int) -> dict[str, Any]:
+    """Return metadata that only travels along: what an earlier run kept of its source, display settings."""
+    kept = attributes.get("source_attributes")
+    found = plain(kept) if isinstance(kept, Mapping) else {}
+    ome: dict[str, Any] = {"name": pyramid.name, "omero": plain(pyramid.omero)}
+    ome["translation"] = {a: v for a, v in pyramid.translations[level].items() if v}
+    return {**found, "ome": {k: v for k, v in ome.items() if v}}
