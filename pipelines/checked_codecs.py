@@ -7,12 +7,16 @@ uncompressed array).
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from zarr.core.buffer import NDBuffer
 from zarr.registry import register_pipeline
 from zarrs import ZarrsCodecPipeline
+
+PILE_BYTES = 8 << 20
+"""Memory for chunks that are decoded whole because a part of them was asked for."""
 
 
 class CheckedCodecPipeline(ZarrsCodecPipeline):
@@ -33,19 +37,36 @@ class CheckedCodecPipeline(ZarrsCodecPipeline):
             # chunk.
             await self.python_impl.read(part, out, drop_axes)
         else:
-            for item in part:
-                await self._read_and_cut(item, out)
+            for group in _groups(part):
+                await self._read_and_cut(group, out)
 
     @property
     def _sharded(self) -> bool:
         return any(type(codec).__name__ == "ShardingCodec" for codec in getattr(self.metadata, "codecs", ()))
 
-    async def _read_and_cut(self, item: Any, out: NDBuffer) -> None:
-        getter, spec, chunk_part, out_part, _ = item
-        chunk = spec.prototype.nd_buffer.empty(shape=spec.shape, dtype=spec.dtype.to_native_dtype())
-        everything = tuple(slice(0, n) for n in spec.shape)
-        await super().read([(getter, spec, everything, everything, True)], chunk)
-        out[out_part] = chunk[chunk_part]
+    async def _read_and_cut(self, group: list[Any], out: NDBuffer) -> None:
+        """Decode the chunks of a group one above the other, then copy what was asked for."""
+        spec = group[0][1]
+        rows, *rest = spec.shape
+        pile = spec.prototype.nd_buffer.empty(
+            shape=(rows * len(group), *rest), dtype=spec.dtype.to_native_dtype()
+        )
+        whole = tuple(slice(0, n) for n in spec.shape)
+        places = [(slice(i * rows, (i + 1) * rows), *whole[1:]) for i in range(len(group))]
+        await super().read(
+            [(getter, spec, whole, place, True) for (getter, *_), place in zip(group, places, strict=True)], pile
+        )
+        for (_, _, chunk_part, out_part, _), place in zip(group, places, strict=True):
+            out[out_part] = pile[place][chunk_part]
+
+
+def _groups(items: list[Any]) -> Iterator[list[Any]]:
+    """Yield chunks to decode in one call: a call costs as much as a small chunk, a pile costs memory."""
+    spec = items[0][1]
+    chunk_bytes = math.prod(spec.shape) * spec.dtype.to_native_dtype().itemsize
+    size = max(1, PILE_BYTES // max(1, chunk_bytes))
+    for i in range(0, len(items), size):
+        yield items[i : i + size]
 
 
 def _covers_chunk(item: Any) -> bool:

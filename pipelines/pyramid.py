@@ -1,18 +1,13 @@
-"""Reduce a block to the next level of a pyramid, the same bits for any tiling; decide which levels there are."""
+"""Reduce a block to the next level of a pyramid: the same bits for any tiling."""
 
 from __future__ import annotations
 
 import math
 from itertools import product
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-
-from pipelines.image import ImageInfo
-
-SMALLEST_LEVEL = 512
-"""An automatic pyramid ends at the first level with at most this many pixels per side: one screen, one chunk."""
 
 
 def reduce_block(
@@ -65,40 +60,8 @@ def reduced_shape(shape: tuple[int, ...], factors: tuple[int, ...]) -> tuple[int
     return tuple(math.ceil(n / f) for n, f in zip(shape, factors, strict=True))
 
 
-def level_factors(info: ImageInfo, pyramid: Literal["auto", "none"] | int) -> tuple[tuple[int, ...], ...]:
-    """Return the factors, in the image's axis order, from each level to the next.
-
-    Parameters
-    ----------
-    info : ImageInfo
-        Sizes and spacing of the finest level.
-    pyramid : "auto", "none" or int
-        Halve the plane until it fits into 512 x 512; nothing; or this many times, as long as anything is left
-        to halve. z is halved with the plane while its spacing is at most 1.5 times the plane's: cells become
-        cubes, not columns.
-    """
-    sizes, spacing = info.sizes, {a: info.spacing.get(a, 1.0) for a in "zyx"}
-    found: list[tuple[int, ...]] = []
-    while _goes_on(sizes, pyramid, len(found)):
-        factor = {a: 2 for a in "yx" if sizes[a] > 1}
-        if sizes.get("z", 1) > 1 and (spacing["z"] <= 1.5 * min(spacing["y"], spacing["x"]) or not factor):
-            factor["z"] = 2
-        found.append(tuple(factor.get(a, 1) for a in info.axes))
-        sizes = {a: math.ceil(n / factor.get(a, 1)) for a, n in sizes.items()}
-        spacing = {a: s * factor.get(a, 1) for a, s in spacing.items()}
-    return tuple(found)
-
-
-def _goes_on(sizes: dict[str, int], pyramid: Literal["auto", "none"] | int, done: int) -> bool:
-    if pyramid == "none":
-        return False
-    if pyramid == "auto":
-        return max(sizes["y"], sizes["x"]) > SMALLEST_LEVEL
-    return done < pyramid and max(sizes["y"], sizes["x"], sizes.get("z", 1)) > 1
-
-
 def _members(block: NDArray[Any], factors: tuple[int, ...]) -> list[NDArray[Any]]:
-    """Return views of the block: the first cell of every window, the second, ...; shorter where windows end early."""
+    """Return views of the first cell of every window, the second, ...; shorter where windows end early."""
     return [
         block[tuple(slice(o, None, f) for o, f in zip(offset, factors, strict=True))]
         for offset in product(*(range(min(f, n)) for f, n in zip(factors, block.shape, strict=True)))

@@ -87,7 +87,7 @@ def _describe_array(info: ImageInfo) -> dict[str, Any]:
 
 
 def _xarray_fill_value(dtype: np.dtype[Any], nodata: float) -> Any:
-    """Return the fill value as xarray writes it: integers plain, floats as base64 of a little-endian double."""
+    """Return the fill value as xarray writes it: integers plain, floats as base64 of a double."""
     if dtype.kind != "f":
         return int(nodata)
     return base64.standard_b64encode(struct.pack("<d", float(dtype.type(nodata)))).decode()
@@ -96,6 +96,6 @@ def _xarray_fill_value(dtype: np.dtype[Any], nodata: float) -> Any:
 def _locate(root: str, info: ImageInfo, reference: Georeference) -> None:
     zarr.create_array(root, name=GRID_MAPPING, shape=(), dtype="int32", attributes=grid_mapping(reference))
     for axis, centres in pixel_centres(reference, info.sizes).items():
-        chunk = (min(centres.size, COORDINATE_CHUNK),)
-        named = {"dimension_names": (axis,), "attributes": {"axis": axis.upper()}}
-        zarr.create_array(root, name=axis, data=centres, chunks=chunk, **named)
+        chunks = (min(centres.size, COORDINATE_CHUNK),)
+        one = zarr.create_array(root, name=axis, data=centres, chunks=chunks, dimension_names=(axis,))
+        one.attrs["axis"] = axis.upper()

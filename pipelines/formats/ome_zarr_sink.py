@@ -1,0 +1,140 @@
+"""OME-Zarr 0.5: canonical axes, a pyramid written by the run, units, scales, channel names and colours."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import zarr
+
+from pipelines.georeference import to_attributes
+from pipelines.image import ImageInfo
+from pipelines.levels import pyramid_infos, reordered
+from pipelines.ome_metadata import build_multiscales, build_omero
+from pipelines.publish import is_remote, publish_folder
+from pipelines.sink import SINKS, Level, Sink
+from pipelines.zarr_arrays import choose_layout, create_level, holds, json_number, open_array
+
+SAMPLE_SIDE = 1024
+"""Pixels per side of the middle of the coarsest level, from which the display range is taken."""
+
+
+@SINKS.register("ome-zarr")
+class OmeZarrSink(Sink):
+    """A multiscale image as viewers of microscopy read it."""
+
+    extensions: ClassVar[tuple[str, ...]] = (".ome.zarr",)
+    about: ClassVar[str] = "OME-Zarr 0.5 with pyramid, for napari, neuroglancer, vizarr, OMERO and others"
+    pyramid: ClassVar[bool] = True
+
+    def levels(self, info: ImageInfo) -> tuple[Level, ...]:
+        """Return the levels: axes in the specification's order, one channel per chunk as viewers load them."""
+        finest = reordered(info, info.canonical_axes)
+        found = []
+        for i, (level, factors) in enumerate(pyramid_infos(finest, self.spec.pyramid)):
+            layout = choose_layout(level.axes, level.shape, self.spec.chunk)
+            found.append(Level(str(i), level.replace(chunks=layout.unit), layout.chunks, factors))
+        return tuple(found)
+
+    def create(self, root: str, info: ImageInfo, levels: tuple[Level, ...]) -> None:
+        """Write the group with all metadata, and the empty arrays."""
+        zarr.create_group(root, attributes=self._attributes(info, levels, _full_range(info.dtype)))
+        for level in levels:
+            create_level(root, level, self.spec.compression)
+
+    def finish(self, root: str, info: ImageInfo, levels: tuple[Level, ...], target: str, memory: int) -> None:
+        """Put the display range in, then move the hierarchy to its target."""
+        if not info.labels and (is_remote(root) or Path(root).exists()):
+            shown = _shown_range(root, levels[-1])
+            zarr.open_group(root, mode="r+").attrs.update(self._attributes(info, levels, shown))
+        publish_folder(root, target)
+
+    def _attributes(
+        self, info: ImageInfo, levels: tuple[Level, ...], window: tuple[float, float]
+    ) -> dict[str, Any]:
+        known = info.attributes.get("ome") or {}
+        attributes = build_multiscales(
+            axes=levels[0].info.axes,
+            scales=[level.info.spacing for level in levels],
+            translations=_translations(levels, known.get("translation") or {}),
+            units=info.units,
+            paths=[level.path for level in levels],
+            name=known.get("name") or _stem(self.spec.uri),
+            omero=None if info.labels else _display(info, window, known.get("omero")),
+            labels=info.labels,
+            method="" if len(levels) == 1 else "mode" if info.labels else "mean",
+        )
+        return {**attributes, **_kept(info)}
+
+
+def _translations(levels: tuple[Level, ...], origin: Mapping[str, float]) -> list[dict[str, float]]:
+    """Return where the centre of the first pixel of each level lies.
+
+    A pixel of a level is the mean of a window of the finest one, so its centre is the window's: with factor f
+    and spacing s it moves by (f - 1) / 2 s.
+    """
+    axes, spacing = levels[0].info.axes, levels[0].info.spacing
+    total = dict.fromkeys(axes, 1)
+    found = []
+    for level in levels:
+        total = {a: total[a] * f for a, f in zip(axes, level.factors, strict=True)}
+        found.append(
+            {a: origin.get(a, 0.0) + (total[a] - 1) / 2 * spacing.get(a, 1.0) for a in axes if a != "c"}
+        )
+    return found
+
+
+def _display(info: ImageInfo, window: tuple[float, float], known: Any) -> dict[str, Any]:
+    names = info.channel_names or tuple(f"channel {i}" for i in range(info.size("c")))
+    return build_omero(names, window, known, info.rgb)
+
+
+def _full_range(dtype: np.dtype[Any]) -> tuple[float, float]:
+    if dtype.kind == "f":
+        return 0.0, 1.0
+    limits = np.iinfo(dtype)
+    return float(limits.min), float(limits.max)
+
+
+def _shown_range(root: str, level: Level) -> tuple[float, float]:
+    """Return what to show black and white: the extremes of the middle of the coarsest level."""
+    if level.info.dtype.kind != "f" and level.info.dtype.itemsize == 1:
+        return _full_range(level.info.dtype)
+    region = tuple(_middle(a, n) for a, n in zip(level.info.axes, level.info.shape, strict=True))
+    values = np.asarray(open_array(root, level.path)[region])
+    valid = np.isfinite(values)
+    if level.info.nodata is not None and holds(level.info.dtype, level.info.nodata):
+        valid &= values != level.info.dtype.type(level.info.nodata)
+    if not valid.any():
+        return _full_range(level.info.dtype)
+    low, high = float(values[valid].min()), float(values[valid].max())
+    return (low, high) if low < high else (low, math.nextafter(low, math.inf))
+
+
+def _middle(axis: str, size: int) -> slice:
+    if axis == "c":
+        return slice(0, size)
+    side = min(size, SAMPLE_SIDE if axis in "yx" else 1)
+    start = (size - side) // 2
+    return slice(start, start + side)
+
+
+def _kept(info: ImageInfo) -> dict[str, Any]:
+    """Return what OME-Zarr has no place for, beside its own entry, in our own words."""
+    rest = {key: value for key, value in info.attributes.items() if key != "ome"}
+    found: dict[str, Any] = {"rgb": True} if info.rgb else {}
+    if info.nodata is not None:
+        found["nodata"] = json_number(info.nodata)
+    if info.georeference is not None:
+        found["georeference"] = to_attributes(info.georeference)
+    if rest:
+        found["source_attributes"] = rest
+    return found
+
+
+def _stem(uri: str) -> str:
+    name = uri.rstrip("/").rsplit("/", 1)[-1]
+    return name[: -len(".ome.zarr")] if name.lower().endswith(".ome.zarr") else name
