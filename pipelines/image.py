@@ -124,6 +124,23 @@ class ImageInfo:
         return dataclasses.replace(self, **changes)
 
 
+def crop(info: ImageInfo, region: tuple[slice, ...]) -> ImageInfo:
+    """Return what is known of a part of an image, given per canonical axis; its place on the ground moves with it."""
+    part = dict(zip(info.canonical_axes, region, strict=True))
+    shape = tuple(part[a].stop - part[a].start for a in info.axes)
+    ground = info.georeference
+    if ground is not None:
+        y, x = part["y"].start, part["x"].start
+        moved = ground.transform
+        if moved is not None:
+            a, b, c, d, e, f = moved
+            moved = (a, b, c + a * x + b * y, d, e, f + d * x + e * y)
+        gcps = tuple((row - y, column - x, *rest) for row, column, *rest in ground.gcps)
+        ground = dataclasses.replace(ground, transform=moved, gcps=gcps)
+    names = info.channel_names[part["c"]] if "c" in part and info.channel_names else info.channel_names
+    return info.replace(shape=shape, georeference=ground, channel_names=names)
+
+
 def digest(*values: Any) -> str:
     """Return a short hexadecimal name of plain values, the same on every machine."""
     text = json.dumps(values, sort_keys=True, default=str, separators=(",", ":"))

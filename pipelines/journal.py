@@ -56,8 +56,8 @@ class Journal:
         self.path = path
         self._file: Any = None
 
-    def entries(self) -> Iterator[Entry]:
-        """Yield what is remembered; a cut last line is cut off the file."""
+    def entries(self, repair: bool = True) -> Iterator[Entry]:
+        """Yield what is remembered; a cut last line is cut off the file, unless another process may be writing it."""
         if not self.path.exists():
             return
         whole = 0
@@ -67,7 +67,7 @@ class Journal:
                     break
                 whole += len(line)
                 yield Entry.from_line(line.decode())
-        if whole < self.path.stat().st_size:
+        if repair and whole < self.path.stat().st_size:
             os.truncate(self.path, whole)
 
     def append(self, entry: Entry) -> None:

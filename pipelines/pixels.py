@@ -26,26 +26,21 @@ class Pixels(ABC):
 
 @dataclass(frozen=True)
 class SourcePixels(Pixels):
-    """The user's image, or a crop of it.
+    """The user's image.
 
     Attributes
     ----------
     spec : SourceSpec
     axes : str
         Canonical axes of the image.
-    origin : tuple of int
-        Where the crop begins; empty for the whole image.
     """
 
     spec: SourceSpec
     axes: str
-    origin: tuple[int, ...] = ()
 
     def read(self, region: Region) -> NDArray[Any]:
         """Return a region of the source."""
-        origin = self.origin or (0,) * len(region)
-        moved = {a: slice(s.start + o, s.stop + o) for a, s, o in zip(self.axes, region, origin, strict=True)}
-        return read_canonical(cached_source(self.spec), moved)
+        return read_canonical(cached_source(self.spec), dict(zip(self.axes, region, strict=True)))
 
 
 @functools.lru_cache(maxsize=64)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from diffusion_ops.advance import Leg
 from diffusion_ops.fields import check_nodata, result_dtype, working_dtype
 from diffusion_ops.problem import make_legs, split_batches
-from pipelines.image import SPATIAL, ImageInfo, digest
+from pipelines.image import SPATIAL, ImageInfo, crop, digest
 from pipelines.kinds.copy import Copy
 from pipelines.kinds.evolve import Evolve
 from pipelines.kinds.measure import Measure
@@ -21,7 +21,7 @@ from pipelines.pixels import Pixels, SourcePixels, ZarrPixels
 from pipelines.sink import Level
 from pipelines.spec import Spec
 from pipelines.version import code_version
-from pipelines.window import Grid
+from pipelines.window import Grid, Region, extent
 from pipelines.work import Cost, Frames, Work
 
 READ_RATE, WRITE_RATE, TASK_SECONDS = 1.5e9, 0.8e9, 0.01
@@ -115,6 +115,8 @@ class Plan:
         Of source, parameters, geometry and code: state, journal and result belong to it.
     science : str
         Of source, parameters and code alone: what the result's pixels depend on.
+    sink_is_zarr : bool
+        Whether the target itself holds the arrays of `levels`.
     """
 
     source: ImageInfo
@@ -129,6 +131,7 @@ class Plan:
     notes: tuple[str, ...]
     digest: str
     science: str
+    sink_is_zarr: bool = True
 
     @property
     def memory_per_task(self) -> int:
@@ -203,7 +206,11 @@ class Plan:
 
 
 def make_plan(
-    spec: Spec, source: ImageInfo, geometry: Geometry | None = None, origin: tuple[int, ...] = ()
+    spec: Spec,
+    source: ImageInfo,
+    geometry: Geometry | None = None,
+    roi: Region | None = None,
+    bound: Mapping[int, Mapping[str, float]] | None = None,
 ) -> Plan:
     """Return the best plan that fits.
 
@@ -211,11 +218,12 @@ def make_plan(
     ----------
     spec : Spec
     source : ImageInfo
-        Of the image, or of the crop of it that begins at `origin`.
     geometry : Geometry, optional
         What an interrupted run used; chosen where it is not given.
-    origin : tuple of int
-        Per canonical axis.
+    roi : tuple of slice, optional
+        Part of the image that the result holds, per canonical axis; it is computed in one pass.
+    bound : mapping, optional
+        Statistics that are known already, per position in the chain.
 
     Raises
     ------
@@ -224,7 +232,7 @@ def make_plan(
     ValueError
         For images that cannot be diffused or held by the sink.
     """
-    return _Planner(spec, source, origin).plan(geometry)
+    return _Planner(spec, source, roi, bound or {}).plan(geometry)
 
 
 def predict_memory(stages: Sequence[Stage], threads: int, processes: int) -> int:
@@ -242,24 +250,23 @@ def expected_seconds(stages: Sequence[Stage], threads: int) -> float:
 class _Planner:
     """What is the same for every candidate."""
 
-    def __init__(self, spec: Spec, source: ImageInfo, origin: tuple[int, ...]) -> None:
-        self.spec, self.source, self.origin = spec, source, origin
+    def __init__(
+        self, spec: Spec, source: ImageInfo, roi: Region | None, bound: Mapping[int, Mapping[str, float]]
+    ) -> None:
+        self.spec, self.source, self.roi = spec, source, roi
         self.frames = make_frames(spec, source)
+        self.axes = source.canonical_axes
+        self.image_shape = tuple(source.size(a) for a in self.axes)
         dtype = result_dtype(source.dtype, spec.sink.dtype)
         check_nodata(source.nodata, dtype, "result")
-        self.result = source.replace(dtype=dtype)
+        self.result = (source if roi is None else crop(source, roi)).replace(dtype=dtype)
+        self.shape = tuple(self.result.size(a) for a in self.axes)
         self.sink = open_sink(spec.sink, self.result)
         self.levels = self.sink.levels(self.result)
-        self.axes = source.canonical_axes
-        self.shape = tuple(source.size(a) for a in self.axes)
         self.unit = self._canonical(self.levels[0].info.axes, self.levels[0].info.chunks)
-        self.legs = [
-            leg
-            for step in spec.chain()
-            for leg in make_legs(step.make_operator(), self.frames.spacing, **step.times())
-        ]
+        self.legs = chain_legs(spec, self.frames, bound)
         self.processes = 0 if spec.run.cluster == "threads" else spec.run.threads
-        self.science = digest(spec.science(), source.identity, code_version(), self.shape, self.origin)
+        self.science = digest(spec.science(), source.identity, code_version(), self.shape, extent(roi) if roi else "")
 
     def _canonical(self, axes: str, values: Sequence[int]) -> tuple[int, ...]:
         return tuple(values[axes.index(a)] for a in self.axes)
@@ -296,13 +303,15 @@ class _Planner:
             notes=tuple(self._notes(stages, threads)),
             digest=digest(self.science, chosen.tile, chosen.batch),
             science=self.science,
+            sink_is_zarr=self.sink.is_zarr,
         )
 
     # ---- candidates
 
     def _geometries(self) -> Iterator[Geometry]:
         total = max(1, sum(cycle.steps for leg in self.legs for cycle in leg.cycles))
-        batches = [self.spec.run.batch] if self.spec.run.batch else _unique(math.ceil(total / n) for n in PASSES)
+        wanted = total if self.roi is not None else self.spec.run.batch
+        batches = [wanted] if wanted else _unique(math.ceil(total / n) for n in PASSES)
         for tile in self._tiles():
             for batch in batches:
                 yield Geometry(tile, batch)
@@ -326,16 +335,21 @@ class _Planner:
 
     def _stages(self, geometry: Geometry) -> tuple[Stage, ...]:
         stages: list[Stage] = []
-        image: Pixels = SourcePixels(self.spec.source, self.axes, self.origin)
+        image: Pixels = SourcePixels(self.spec.source, self.axes)
         grid = Grid(self.shape, geometry.tile)
         if not self.source.by_region:
             copy = self._array("copy", "")
-            whole = Grid(self.shape, self.shape)
+            whole = Grid(self.image_shape, self.image_shape)
             stages.append(Stage("copy the source into Zarr", Copy(image, self.source.dtype, copy), whole, None))
             image = copy
         reads, read_dtype = image, self.source.dtype
         start = len(stages) - 1 if stages else None
         batches = split_batches(self.legs, geometry.batch) or [()]
+        if self.roi is not None and len(batches) > 1:
+            raise PlanError(
+                f"{batches[1][0].operator.name} measures the whole result of the step before it, so a part alone cannot be "
+                "computed. Run the spec first, or give a number instead of the statistic."
+            )
         state, after = working_dtype(self.source.dtype), start
         evolving: list[int] = []
         measured: set[int] = set()
@@ -348,12 +362,13 @@ class _Planner:
             if pending:
                 title = f"measure {', '.join(pending)} for {batch[0].operator.name}"
                 measure = Measure(reads, read_dtype, self.frames, pending, first)
-                stages.append(Stage(title, measure, grid, after, legs=legs[:1]))
+                everywhere = Grid(self.image_shape, geometry.tile)
+                stages.append(Stage(title, measure, everywhere, after, legs=legs[:1]))
                 needs += (len(stages) - 1,)
                 measured.add(legs[0])
             target = self._level(0) if last else self._array("state", str(number))
             dtype = self.result.dtype if last else state
-            work = Evolve(reads, read_dtype, target, self.frames, batch, image, first, last, dtype)
+            work = Evolve(reads, read_dtype, target, self.frames, batch, image, first, last, dtype, self.roi, self.image_shape)
             stages.append(Stage(_title(batch), work, grid, after, needs, legs))
             reads, read_dtype, after = target, dtype, len(stages) - 1
             evolving.append(after)
@@ -417,6 +432,14 @@ class _Planner:
                     f"{leg.operator.name} takes FSI cycles, which may leave the range of the image's values by up to a fifth "
                     "of a jump; schedule: explicit keeps it."
                 )
+
+
+def chain_legs(spec: Spec, frames: Frames, bound: Mapping[int, Mapping[str, float]]) -> tuple[Leg, ...]:
+    """Return the legs of a spec's chain, with the statistics that are known bound into them."""
+    legs = (
+        leg for step in spec.chain() for leg in make_legs(step.make_operator(), frames.spacing, **step.times())
+    )
+    return tuple(Leg(leg.operator.bind(bound.get(i, {})), leg.cycles) for i, leg in enumerate(legs))
 
 
 def make_frames(spec: Spec, source: ImageInfo) -> Frames:

@@ -302,7 +302,11 @@ class Runner:
             "problem": self.full,
             "failed": [self._failure(place, error) for place, error in self.failed.items()],
             "statistics": [
-                {"operator": self.plan.stages[number].title, **self.bound[self.plan.stages[number].legs[0]]}
+                {
+                    "title": self.plan.stages[number].title,
+                    "position": self.plan.stages[number].legs[0],
+                    "values": self.bound[self.plan.stages[number].legs[0]],
+                }
                 for number in sorted(self.tallies)
                 if self.frontier.complete(number)
             ],

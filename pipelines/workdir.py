@@ -73,6 +73,16 @@ class Workdir:
             if not existed and not (self.path / "run.json").exists():
                 shutil.rmtree(self.path, ignore_errors=True)
 
+    def is_locked(self) -> bool:
+        """Return whether a process works here now."""
+        probe = filelock.FileLock(self.path / "lock")
+        try:
+            probe.acquire(timeout=0)
+        except filelock.Timeout:
+            return True
+        probe.release()
+        return False
+
     def _holder(self) -> str:
         try:
             return (self.path / "holder").read_text()

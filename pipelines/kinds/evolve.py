@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from diffusion_ops.advance import Leg, advance, total_halo
 from diffusion_ops.fields import finish_image, working_dtype
 from diffusion_ops.statistic import Tally
 from pipelines.pixels import Pixels, ZarrPixels
-from pipelines.window import Grid, Window, extent, grown_cells, shrinking_cells
+from pipelines.window import Grid, Region, Window, extent, grown_cells, shrinking_cells, window_of
 from pipelines.work import Cost, Frames, Work
 
 
@@ -39,6 +39,10 @@ class Evolve(Work):
         Whether the batch starts from the source, ends in the result.
     dtype : numpy dtype
         Of what is written.
+    roi : tuple of slice or None
+        Part of the image that the target holds; tiles then are tiles of that part, and read beyond it.
+    image_shape : tuple of int
+        Of the whole image, where there is such a part.
     """
 
     reads: Pixels
@@ -50,6 +54,8 @@ class Evolve(Work):
     first: bool
     last: bool
     dtype: np.dtype[Any]
+    roi: Region | None = None
+    image_shape: tuple[int, ...] = ()
 
     @property
     def writes(self) -> ZarrPixels:
@@ -63,7 +69,11 @@ class Evolve(Work):
 
     def window(self, grid: Grid, tile: int) -> Window:
         """Return the tile with the halo of the batch."""
-        return grid.window(tile, self.halo)
+        if self.roi is None:
+            return grid.window(tile, self.halo)
+        inside = grid.region(tile)
+        region = tuple(slice(s.start + r.start, s.stop + r.start) for s, r in zip(inside, self.roi, strict=True))
+        return replace(window_of(region, self.image_shape, self.halo), write=inside)
 
     def cost(self, grid: Grid) -> Cost:
         """Return the window as stored, the block with all that its operators hold, and the result."""

@@ -1,0 +1,79 @@
+"""Compute a region alone, with the bits that it has in the full run."""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pipelines.image import ImageInfo
+from pipelines.listener import Listener
+from pipelines.memory import steady_allocator
+from pipelines.open_source import cached_source
+from pipelines.places import target_exists
+from pipelines.plan import make_plan
+from pipelines.runner import Runner
+from pipelines.sink import SinkSpec
+from pipelines.spec import Spec
+from pipelines.window import Region
+from pipelines.workdir import Workdir
+
+
+def preview(spec: Spec, roi: str, output: str, listeners: Sequence[Listener] = ()) -> dict[str, Any]:
+    """Write a region of the result to `output` and return the report's data.
+
+    The region is read with the halo of all steps and computed in one pass; statistics are measured over the whole image
+    first, as in the full run.
+
+    Parameters
+    ----------
+    spec : Spec
+    roi : str
+        "Y0:Y1,X0:X1", or with more axes in front in the order t, c, z; a missing bound is the image's.
+    output : str
+        Path whose ending says the format; must not exist.
+
+    Raises
+    ------
+    ValueError
+        For a region outside the image, an output that exists, or a statistic that only the full run can measure.
+    """
+    steady_allocator()
+    info = cached_source(spec.source).info
+    region = parse_roi(roi, info)
+    if target_exists(output):
+        raise ValueError(f"The output {output} exists already. Choose another, or remove it.")
+    with tempfile.TemporaryDirectory(prefix=".preview-", dir=Path(output).absolute().parent) as folder:
+        sink = SinkSpec(uri=output, dtype=spec.sink.dtype, pyramid="none")
+        run = spec.run.model_copy(update={"workdir": folder, "batch": None})
+        part = spec.model_copy(update={"sink": sink, "run": run})
+        plan = make_plan(part, info, roi=region)
+        return Runner(part, plan, Workdir(folder), listeners).run()
+
+
+def parse_roi(text: str, info: ImageInfo) -> Region:
+    """Return the region that "Y0:Y1,X0:X1" means, per canonical axis of an image.
+
+    Raises
+    ------
+    ValueError
+        For text of another form, and for regions that are empty or outside the image.
+    """
+    axes = info.canonical_axes
+    parts = [part.strip() for part in text.split(",")]
+    if not 2 <= len(parts) <= len(axes) or not all(re.fullmatch(r"\d*:\d*", part) for part in parts):
+        raise ValueError(
+            f"--roi {text!r} is not a region. Give Y0:Y1,X0:X1 in pixels, such as 0:512,1024:1536 "
+            f"(the image has axes {axes})."
+        )
+    region = [slice(0, info.size(a)) for a in axes[: len(axes) - len(parts)]]
+    for a, part in zip(axes[-len(parts) :], parts, strict=True):
+        start, stop = (int(v) if v else default for v, default in zip(part.split(":"), (0, info.size(a)), strict=True))
+        if not start < stop <= info.size(a):
+            raise ValueError(
+                f"--roi {text!r}: {a} {start}:{stop} is empty or outside the image. Allowed: within 0:{info.size(a)}."
+            )
+        region.append(slice(start, stop))
+    return tuple(region)

@@ -1,0 +1,152 @@
+"""Prove a result: every tile against the journal, random windows against the source, bit by bit."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from diffusion_ops.advance import total_halo
+from pipelines.kinds.evolve import Evolve
+from pipelines.kinds.reduce import Reduce
+from pipelines.listener import Listener, StageStarted, TileDone, tell
+from pipelines.memory import steady_allocator, tree_memory
+from pipelines.open_source import cached_source, open_source
+from pipelines.pixels import Pixels, SourcePixels, ZarrPixels
+from pipelines.places import target_exists
+from pipelines.plan import Geometry, Plan, Stage, chain_legs, make_plan
+from pipelines.source import SourceSpec
+from pipelines.spec import Spec
+from pipelines.status import open_run
+from pipelines.window import Region, format_region, window_of
+from pipelines.work import checksum
+from pipelines.zarr_arrays import use_fast_codecs
+
+SIDE = 128
+"""Side of a window that is computed again."""
+
+
+def verify(
+    target: str, samples: int = 16, listeners: Sequence[Listener] = (), workdir: str | None = None, seed: int = 0
+) -> dict[str, Any]:
+    """Check a finished result and return what was checked and what is wrong.
+
+    Every tile of every level is read, which checks the chunks' checksums, and its CRC compared with the journal;
+    then `samples` random windows are computed from the source in one pass and compared bit by bit.
+
+    Raises
+    ------
+    ValueError
+        Where there is no finished run of this target.
+    """
+    steady_allocator()
+    use_fast_codecs()
+    folder, run = open_run(target, workdir)
+    report = folder.read("report.json")
+    if report is None or not report["complete"] or not target_exists(run["target"]):
+        raise ValueError(f"The run of {target} is not complete. Finish it with `diffuse run`, then verify.")
+    spec = Spec.model_validate(run["spec"])
+    source = cached_source(spec.source).info
+    plan = make_plan(spec, source, Geometry(tuple(run["tile"]), run["batch"]))
+    problems: list[str] = []
+    if plan.science != run["science"]:
+        problems.append("the source or the program has changed since the run: its bits may differ for that reason")
+    crcs = {(entry.stage, entry.tile): entry.crc for entry in folder.journal.entries(repair=False)}
+    tiles = 0
+    for number, stage, pixels in _results(plan, run["target"]):
+        tell(listeners, StageStarted(number, f"check {stage.title}", len(stage.grid)))
+        for tile in range(len(stage.grid)):
+            tiles += 1
+            problems += _check_tile(plan, number, stage, tile, pixels, crcs.get((number, tile)))
+            tell(listeners, TileDone(number, tile, 0, 0, 0.0, 0, tree_memory()))
+    windows = list(_random_windows(plan, samples, seed))
+    problems += _check_windows(spec, plan, report, run["target"], windows)
+    return {"ok": not problems, "problems": problems, "tiles": tiles, "windows": len(windows), "target": run["target"]}
+
+
+def _results(plan: Plan, target: str) -> Iterator[tuple[int, Stage, Pixels]]:
+    """Yield the stages that wrote the result, each with what it wrote as it stands now."""
+    for number, stage in enumerate(plan.stages):
+        if (isinstance(stage.work, Evolve) and stage.work.last) or isinstance(stage.work, Reduce):
+            written = stage.work.writes
+            level = [v.path for v in plan.levels].index(written.path)
+            pixels = _written(plan, target, level)
+            if pixels is not None:
+                yield number, stage, pixels
+
+
+def _written(plan: Plan, target: str, level: int) -> Pixels | None:
+    """Return a level of the target: a Zarr array where it is one, else the finest level of a file."""
+    axes = plan.frames.axes
+    if plan.sink_is_zarr:
+        return ZarrPixels(target, plan.levels[level].path, plan.levels[level].info.axes, axes)
+    if level:
+        return None
+    spec = SourceSpec(uri=target)
+    stored = open_source(spec).info
+    if stored.canonical_axes != axes:
+        spec = SourceSpec(uri=target, axes=plan.levels[0].info.axes)
+    return SourcePixels(spec, axes)
+
+
+def _check_tile(plan: Plan, number: int, stage: Stage, tile: int, pixels: Pixels, crc: int | None) -> list[str]:
+    region = stage.grid.region(tile)
+    place = f"{stage.title}, {format_region(region, plan.frames.axes)}"
+    if crc is None:
+        return [f"{place}: not in the journal"]
+    try:
+        found = checksum(pixels.read(region))
+    except Exception as error:  # any codec's error means a damaged chunk
+        return [f"{place}: cannot be read ({type(error).__name__}: {error})"]
+    return [] if found == crc else [f"{place}: differs from what the run wrote"]
+
+
+def _random_windows(plan: Plan, samples: int, seed: int) -> Iterator[Region]:
+    random = np.random.default_rng(seed)
+    shape = dict(zip(plan.frames.axes, plan.stages[-1].grid.shape, strict=True))
+    shape = {a: plan.source.size(a) for a in shape}
+    for _ in range(samples):
+        region = []
+        for a in plan.frames.axes:
+            side = SIDE if a in plan.frames.spatial else plan.source.size(a) if a in plan.frames.together else 1
+            side = min(side, shape[a])
+            start = int(random.integers(0, shape[a] - side + 1))
+            region.append(slice(start, start + side))
+        yield tuple(region)
+
+
+def _check_windows(
+    spec: Spec, plan: Plan, report: dict[str, Any], target: str, windows: Sequence[Region]
+) -> list[str]:
+    """Compute windows from the source in one pass and compare them with the target."""
+    bound = {entry["position"]: entry["values"] for entry in report["statistics"]}
+    legs = chain_legs(spec, plan.frames, bound)
+    last = next(s.work for s in plan.stages if isinstance(s.work, Evolve) and s.work.last)
+    image = SourcePixels(spec.source, plan.frames.axes)
+    work = replace(last, reads=image, read_dtype=plan.source.dtype, legs=legs, original=image, first=True, roi=None)
+    halo = plan.frames.on_axes(total_halo(legs, plan.frames.spacing))
+    shape = tuple(plan.source.size(a) for a in plan.frames.axes)
+    pixels = _written(plan, target, 0)
+    assert pixels is not None
+    problems = []
+    for region in windows:
+        expected, _, _ = work.compute(window_of(region, shape, halo))
+        place = format_region(region, plan.frames.axes)
+        try:
+            found = pixels.read(region)
+        except Exception as error:  # any codec's error means a damaged chunk
+            problems.append(f"window {place}: cannot be read ({type(error).__name__}: {error})")
+            continue
+        assert expected is not None
+        if not _same_bits(expected, found):
+            different = int(np.sum(~((expected == found) | ((expected != expected) & (found != found)))))
+            problems.append(f"window {place}: {different} of {math.prod(found.shape)} values differ from the source's result")
+    return problems
+
+
+def _same_bits(first: NDArray[Any], second: NDArray[Any]) -> bool:
+    return first.dtype == second.dtype and checksum(first) == checksum(second)
