@@ -1,78 +1,51 @@
-"""What each plug-in says of itself, as plain values for lists, schemas and pictures of them."""
+"""All plug-ins there are, as plain values for lists."""
 
 from __future__ import annotations
 
-import dataclasses
-import inspect
-import re
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from diffusion_ops.operator import OPERATORS, Operator
+from diffusion_ops.operator import OPERATORS
+from pipelines.cluster import CLUSTERS
+from pipelines.describe import describe_operator, first_sentence
+from pipelines.sink import SINKS
+from pipelines.source import SOURCES
 
 
-def list_operators() -> list[dict[str, Any]]:
-    """Return all operators: equation, parameters, aliases, reach, promises, paper."""
-    return [describe_operator(cls) for cls in OPERATORS.values()]
+def _plugin(name: str, cls: type[Any]) -> dict[str, Any]:
+    about = getattr(cls, "about", "") or first_sentence(cls)
+    extensions = getattr(cls, "extensions", None)
+    return {"name": name, "about": about, **({} if extensions is None else {"extensions": list(extensions)})}
 
 
-def describe_operator(cls: type[Operator]) -> dict[str, Any]:
-    """Return one operator as plain values."""
+def list_formats() -> dict[str, list[dict[str, Any]]]:
+    """Return what can be read and what can be written, with file name endings."""
     return {
-        "name": cls.name,
-        "about": first_sentence(cls),
-        "equation": cls.equation,
-        "parameters": describe_parameters(cls),
-        "aliases": dict(cls.aliases),
-        "cells_per_step": cls.radius,
-        "keeps_maximum": cls.keeps_maximum,
-        "keeps_mean": cls.keeps_mean,
-        "couples_channels": cls.couples_channels,
-        "dimensions": list(cls.dimensions),
-        "reference": cls.reference,
+        "sources": [_plugin(name, cls) for name, cls in SOURCES.items()],
+        "sinks": [_plugin(name, cls) for name, cls in SINKS.items()],
     }
 
 
-def describe_parameters(cls: type[Operator]) -> list[dict[str, Any]]:
-    """Return the parameters of an operator in order: name, type, whether required, default, unit, meaning."""
-    documented = parameter_docs(cls)
-    return [
-        {
-            "name": field.name,
-            "type": str(field.type),
-            "required": is_required(field),
-            "default": None if is_required(field) else field.default,
-            "unit": cls.units.get(field.name, ""),
-            "about": documented.get(field.name, ""),
-        }
-        for field in operator_fields(cls)
-    ]
+LISTS: Mapping[str, Callable[[], dict[str, list[dict[str, Any]]]]] = {
+    "operators": lambda: {"operators": [describe_operator(cls) for cls in OPERATORS.values()]},
+    "formats": list_formats,
+    "clusters": lambda: {"clusters": [_plugin(name, cls) for name, cls in CLUSTERS.items()]},
+}
+"""What can be listed, in groups with a title each."""
 
 
-def operator_fields(cls: type[Operator]) -> tuple[dataclasses.Field[Any], ...]:
-    """Return the dataclass fields of an operator that its constructor takes."""
-    return tuple(f for f in dataclasses.fields(cls) if f.init)  # type: ignore[arg-type]
+def find_plugins(kind: str, name: str | None = None) -> dict[str, list[dict[str, Any]]]:
+    """Return all plug-ins of a kind in groups, or those of one name.
 
-
-def is_required(field: dataclasses.Field[Any]) -> bool:
-    """Return whether a field has no default."""
-    return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
-
-
-def first_sentence(cls: type[Any]) -> str:
-    """Return the first line of a class's documentation, without its full stop."""
-    return (inspect.getdoc(cls) or "").split("\n")[0].rstrip(".")
-
-
-def parameter_docs(cls: type[Any]) -> dict[str, str]:
-    """Return what the numpydoc section "Parameters" of a class says of each one."""
-    text = inspect.getdoc(cls) or ""
-    section = re.search(r"^Parameters\n-+\n(.*?)(?=^\S[^\n]*\n-+$|\Z)", text, re.DOTALL | re.MULTILINE)
-    found: dict[str, str] = {}
-    names: list[str] = []
-    for line in section.group(1).splitlines() if section else []:
-        if line and not line.startswith(" "):
-            names = [name.strip() for name in line.split(":")[0].split(",")]
-            found.update(dict.fromkeys(names, ""))
-        else:
-            found.update({name: f"{found[name]} {line.strip()}".strip() for name in names})
-    return found
+    Raises
+    ------
+    ValueError
+        For a name that none has, with those that there are.
+    """
+    groups = LISTS[kind]()
+    if name is None:
+        return groups
+    names = dict.fromkeys(entry["name"] for entries in groups.values() for entry in entries)
+    if name not in names:
+        raise ValueError(f"There is no {name!r} among the {kind}. Allowed: {', '.join(names)}.")
+    return {title: [e for e in entries if e["name"] == name] for title, entries in groups.items()}

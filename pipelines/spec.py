@@ -13,9 +13,9 @@ from dask.system import cpu_count
 from dask.utils import parse_bytes
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
 
-from pipelines.refusal import explain, no_such, refusal, shortened
 from pipelines.sink import SinkSpec
 from pipelines.source import SourceSpec
+from pipelines.spec_errors import explain, no_such, refusal, shortened
 from pipelines.step import StepSpec
 from pipelines.yaml_lines import BadYamlError, Location, YamlText, read_yaml
 
@@ -130,8 +130,8 @@ class Spec(BaseModel):
     def science(self) -> dict[str, Any]:
         """Return all that decides the pixels of the result, as JSON values, for digests.
 
-        Where the image and the result lie, the names of the steps, and how the work is carried out are not part
-        of it; the image's own identity and the code's version are digested beside it.
+        Where the image and the result lie, the names of the steps, and how the work is carried out are not
+        part of it; the image's own identity and the code's version are digested beside it.
         """
         source = self.source.model_dump(mode="json", exclude={"uri"})
         sink = self.sink.model_dump(mode="json", exclude={"uri"})
@@ -178,6 +178,19 @@ def make_spec(data: Any, folder: str | Path = ".") -> Spec:
         For anything that is wrong with it, with its place and what is allowed.
     """
     return _make(YamlText("", data, {}), Path(folder))
+
+
+def override_run(spec: Spec, **changes: Any) -> Spec:
+    """Return the spec with some of its `run` section said otherwise; what is None stays.
+
+    Raises
+    ------
+    SpecError
+        For a value that is not possible.
+    """
+    said = {key: value for key, value in changes.items() if value is not None}
+    values = spec.model_dump(mode="json")
+    return make_spec({**values, "run": {**values["run"], **said}}) if said else spec
 
 
 def json_schema() -> dict[str, Any]:

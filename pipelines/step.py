@@ -22,8 +22,8 @@ from diffusion_ops.operator import OPERATORS, Operator
 from diffusion_ops.problem import ALIASES
 from diffusion_ops.schedule import Explicit, resolve_schedule
 from diffusion_ops.statistic import STATISTICS
-from pipelines.catalog import describe_parameters, first_sentence, is_required, operator_fields
-from pipelines.refusal import no_such, refusal, unknown_key
+from pipelines.describe import describe_parameters, first_sentence, is_required, operator_fields
+from pipelines.spec_errors import no_such, refusal, unknown_key
 
 TIME_ALIASES = {word: name for word, name in ALIASES.items() if name in ("time", "steps", "dt")}
 """Words of other systems for how far a step goes."""

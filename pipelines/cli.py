@@ -1,0 +1,362 @@
+"""The command `diffuse`: its verbs, options and exit codes; what they do is in `verbs`.
+
+Nothing heavy is imported before a verb needs it, so that help and completion are instant.
+"""
+
+from __future__ import annotations
+
+import errno
+import importlib.metadata
+import json
+import shlex
+import sys
+import traceback
+from collections.abc import Callable
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated, Any
+
+import lazy_loader
+import typer
+
+if TYPE_CHECKING:
+    from pipelines import verbs
+else:
+    verbs = lazy_loader.load("pipelines.verbs", suppress_warning=True)
+
+DONE, REFUSED, FAILED, INTERRUPTED = 0, 2, 3, 130
+"""Exit codes: all is well; nothing was done, and why; some of it is missing; stopped by the user."""
+
+app = typer.Typer(
+    name="diffuse",
+    help="Diffusion PDEs on images that do not fit in memory: exact, bounded, never lost.",
+    epilog="Exit codes: 0 done, 2 refused, 3 failed tiles left, 130 interrupted; the same command goes on.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+class Kind(StrEnum):
+    """What can be listed."""
+
+    operators = "operators"
+    formats = "formats"
+    clusters = "clusters"
+
+
+class Spacing(StrEnum):
+    """What time, contrast and sigma are measured in."""
+
+    pixel = "pixel"
+    units = "units"
+
+
+class Channels(StrEnum):
+    """Whether channels share one conductance."""
+
+    joint = "joint"
+    separate = "separate"
+
+
+HOW, READ, WRITE = "How it is carried out", "What is read", "What is written"
+
+SpecFile = Annotated[
+    str, typer.Argument(metavar="SPEC", help="YAML file that says what to do.", show_default=False)
+]
+Target = Annotated[
+    str, typer.Argument(metavar="RUN", help="The target of a run, or its .run folder.", show_default=False)
+]
+Memory = Annotated[
+    str | None,
+    typer.Option(
+        help="Memory that the whole run may use, such as 2GiB.", rich_help_panel=HOW, metavar="SIZE"
+    ),
+]
+Threads = Annotated[
+    int | None,
+    typer.Option(help="Tasks at a time; all processors by default.", rich_help_panel=HOW, metavar="N"),
+]
+Cluster = Annotated[
+    str | None,
+    typer.Option(
+        help="threads, local (processes), or the address of a scheduler.",
+        rich_help_panel=HOW,
+        metavar="NAME|ADDRESS",
+    ),
+]
+Overwrite = Annotated[
+    bool, typer.Option("--overwrite", help="Replace a target that exists.", rich_help_panel=HOW)
+]
+Workdir = Annotated[
+    str | None, typer.Option(help="Folder of the run, where run.workdir was set.", metavar="FOLDER")
+]
+Json = Annotated[
+    bool,
+    typer.Option("--json", help="Print JSON: one object, or one per line and event while a run goes on."),
+]
+
+
+def finish(work: Callable[[], int], json_output: bool, *, resumable: bool = False) -> None:
+    """Do the work of a verb and leave with its exit code; say what went wrong in words.
+
+    Parameters
+    ----------
+    work : callable
+        Returns the exit code.
+    json_output : bool
+        Whether what went wrong is also a JSON object on standard output.
+    resumable : bool
+        Whether the same command goes on after an interruption.
+    """
+    try:
+        code = work()
+    except KeyboardInterrupt:
+        again = f" Finished tiles are kept. Go on with:\n  {_this_command()}" if resumable else ""
+        code = _say("interrupted", f"Interrupted.{again}", INTERRUPTED, json_output)
+    except ValueError as error:
+        code = _say("refused", str(error), REFUSED, json_output)
+    except OSError as error:
+        if error.errno == errno.EPIPE:
+            raise
+        again = (
+            f" Finished tiles are kept. Once that is solved, go on with:\n  {_this_command()}"
+            if resumable
+            else ""
+        )
+        code = _say("failed", f"{_os_words(error)}{again}", FAILED, json_output)
+    raise typer.Exit(code)
+
+
+def _word(choice: StrEnum | None) -> str | None:
+    return None if choice is None else choice.value
+
+
+def _this_command() -> str:
+    return shlex.join(["diffuse", *sys.argv[1:]])
+
+
+def _os_words(error: OSError) -> str:
+    """Return what the system refused; where nothing is left to write on, that is the first thing to know."""
+    full = {errno.ENOSPC: "The disk is full", errno.EDQUOT: "The disk quota is used up"}.get(error.errno or 0)
+    where = f" ({error.filename})" if error.filename else ""
+    return f"{full}{where}: {error.strerror}." if full else f"{error}."
+
+
+def _say(event: str, message: str, code: int, json_output: bool) -> int:
+    if app_options["traceback"]:
+        traceback.print_exc()
+    typer.echo(message, err=True)
+    if json_output:
+        typer.echo(json.dumps({"event": event, "message": message, "exit_code": code}))
+    return code
+
+
+app_options = {"traceback": False}
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"diffuse {importlib.metadata.version('diffuse')}")
+        raise typer.Exit()
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+    show_traceback: Annotated[
+        bool, typer.Option("--traceback", help="Say where in the code an error arose.")
+    ] = False,
+) -> None:
+    """Diffusion PDEs on images that do not fit in memory: exact, bounded, never lost."""
+    app_options["traceback"] = show_traceback
+
+
+@app.command()
+def demo(
+    folder: Annotated[str, typer.Argument(help="Where input, result, report and picture go.")] = "demo",
+    memory: Memory = None,
+    threads: Threads = None,
+    cluster: Cluster = None,
+    overwrite: Overwrite = False,
+    json_output: Json = False,
+) -> None:
+    """Denoise a real image that comes along, and say where the result and the report are."""
+    how = {"memory": memory, "threads": threads, "cluster": cluster}
+    finish(lambda: verbs.demo(folder, how, overwrite, json_output), json_output, resumable=True)
+
+
+@app.command()
+def apply(
+    operator: Annotated[
+        str,
+        typer.Argument(metavar="OPERATOR", help="Name, as in `diffuse list operators`.", show_default=False),
+    ],
+    source: Annotated[
+        str, typer.Argument(metavar="SOURCE", help="Path or address of the image.", show_default=False)
+    ],
+    target: Annotated[
+        str, typer.Argument(metavar="TARGET", help="Path or address of the result.", show_default=False)
+    ],
+    time: Annotated[float | None, typer.Option(help="Diffusion time, in squared pixels.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Number of explicit steps.")] = None,
+    dt: Annotated[float | None, typer.Option(help="Size of an explicit step.")] = None,
+    schedule: Annotated[
+        str | None, typer.Option(help="explicit, cycles, or {cycles: count}.", metavar="WORD")
+    ] = None,
+    parameter: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--parameter",
+            "-p",
+            metavar="NAME=VALUE",
+            help="Parameter of the operator, such as -p contrast=0.05.",
+        ),
+    ] = None,
+    spacing: Annotated[Spacing | None, typer.Option(help="Unit of time, contrast and sigma.")] = None,
+    ndim: Annotated[int | None, typer.Option(help="Axes that diffuse together, 2 or 3.", metavar="N")] = None,
+    channels: Annotated[Channels | None, typer.Option(help="Whether channels share one conductance.")] = None,
+    level: Annotated[
+        int | None, typer.Option(help="Pyramid level, 0 is the finest.", rich_help_panel=READ)
+    ] = None,
+    path: Annotated[
+        str | None, typer.Option(help="Array inside a Zarr or NetCDF.", rich_help_panel=READ)
+    ] = None,
+    series: Annotated[
+        int | None, typer.Option(help="Image series of a TIFF file.", rich_help_panel=READ)
+    ] = None,
+    axes: Annotated[
+        str | None, typer.Option(help="Axes where the file does not tell.", rich_help_panel=READ)
+    ] = None,
+    nodata: Annotated[
+        float | None, typer.Option(help="Value of invalid pixels.", rich_help_panel=READ)
+    ] = None,
+    complex_part: Annotated[
+        str | None,
+        typer.Option("--complex", help="Of complex pixels: amplitude or intensity.", rich_help_panel=READ),
+    ] = None,
+    format_name: Annotated[
+        str | None,
+        typer.Option(
+            "--format", help="Format of the result; by its ending by default.", rich_help_panel=WRITE
+        ),
+    ] = None,
+    dtype: Annotated[
+        str | None, typer.Option(help="Pixel type of the result.", rich_help_panel=WRITE)
+    ] = None,
+    pyramid: Annotated[
+        str | None, typer.Option(help="auto, none, or how many levels.", rich_help_panel=WRITE)
+    ] = None,
+    memory: Memory = None,
+    threads: Threads = None,
+    cluster: Cluster = None,
+    overwrite: Overwrite = False,
+    json_output: Json = False,
+) -> None:
+    """Apply one operator to an image, without a spec file."""
+    step = {"operator": operator, "time": time, "steps": steps, "dt": dt, "schedule": schedule}
+    spec: dict[str, dict[str, Any]] = {
+        "source": {
+            "uri": source,
+            "level": level,
+            "path": path,
+            "series": series,
+            "axes": axes,
+            "nodata": nodata,
+            "complex": complex_part,
+        },
+        "image": {"ndim": ndim, "channels": _word(channels), "spacing": _word(spacing)},
+        "sink": {"uri": target, "format": format_name, "dtype": dtype, "pyramid": pyramid},
+        "run": {"memory": memory, "threads": threads, "cluster": cluster},
+    }
+    finish(
+        lambda: verbs.apply(step, parameter or [], spec, overwrite, json_output), json_output, resumable=True
+    )
+
+
+@app.command()
+def plan(
+    spec: SpecFile,
+    memory: Memory = None,
+    threads: Threads = None,
+    cluster: Cluster = None,
+    json_output: Json = False,
+) -> None:
+    """Say what a spec would take: tiles, passes, bytes, memory, time. Nothing is written."""
+    how = {"memory": memory, "threads": threads, "cluster": cluster}
+    finish(lambda: verbs.plan(spec, how, json_output), json_output)
+
+
+@app.command()
+def run(
+    spec: SpecFile,
+    memory: Memory = None,
+    threads: Threads = None,
+    cluster: Cluster = None,
+    overwrite: Overwrite = False,
+    json_output: Json = False,
+) -> None:
+    """Carry out a spec, or go on where an interrupted run stopped."""
+    how = {"memory": memory, "threads": threads, "cluster": cluster}
+    finish(lambda: verbs.run(spec, how, overwrite, json_output), json_output, resumable=True)
+
+
+@app.command()
+def status(target: Target, workdir: Workdir = None, json_output: Json = False) -> None:
+    """Say where a run stands: tiles done, left and failed."""
+    finish(lambda: verbs.status(target, workdir, json_output), json_output)
+
+
+@app.command()
+def preview(
+    spec: SpecFile,
+    roi: Annotated[str, typer.Option(help="Region, in pixels of the source.", metavar="Y0:Y1,X0:X1")],
+    output: Annotated[
+        str | None,
+        typer.Option("--output", "-o", help="Where the region goes; beside the target by default."),
+    ] = None,
+    memory: Memory = None,
+    threads: Threads = None,
+    cluster: Cluster = None,
+    json_output: Json = False,
+) -> None:
+    """Compute a region alone, with the same bits as in the full run."""
+    how = {"memory": memory, "threads": threads, "cluster": cluster}
+    finish(lambda: verbs.preview(spec, roi, output, how, json_output), json_output)
+
+
+@app.command()
+def verify(
+    target: Target,
+    samples: Annotated[int, typer.Option(help="Random windows to compute again.", min=1)] = 16,
+    workdir: Workdir = None,
+    json_output: Json = False,
+) -> None:
+    """Compute random windows again from the source and compare them bit by bit."""
+    finish(lambda: verbs.verify(target, samples, workdir, json_output), json_output)
+
+
+@app.command("list")
+def list_(
+    kind: Annotated[Kind, typer.Argument(help="What to list.", show_default=False)],
+    name: Annotated[str | None, typer.Argument(help="Only this one.")] = None,
+    json_output: Json = False,
+) -> None:
+    """Say what there is: operators with parameters and units, formats, clusters."""
+    finish(lambda: verbs.list_plugins(kind.value, name, json_output), json_output)
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON schema of specs, for editors."""
+    finish(lambda: verbs.schema(), json_output=True)
+
+
+def main() -> None:
+    """Run the command `diffuse`."""
+    app()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,235 @@
+"""Draw plans, reports, states and lists for people; takes plain values, and decides nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from rich.console import Console, Group, RenderableType
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from pipelines.wording import bytes_text, count_text, shape_text, speed_text, time_text
+
+LINE = 1000
+"""Characters of a line at most where nobody looks at it as it is: files and pipes."""
+
+SHOWN_FAILURES = 10
+"""Failed tiles that are named on a terminal; all of them are in the report."""
+
+
+def plan(summary: Mapping[str, Any], source: str, target: str) -> RenderableType:
+    """Return a picture of `Plan.summary`."""
+    s, finest = summary, summary["result"]["levels"][0]
+    facts = {
+        "source": source,
+        "": f"{shape_text(s['source']['shape'], s['source']['axes'])}, {s['source']['dtype']}",
+        "target": target,
+        " ": f"{shape_text(finest['shape'], finest['axes'])}, {s['result']['dtype']}, "
+        f"{_plural(len(s['result']['levels']), 'level')}, chunks {shape_text(finest['chunks'])}",
+        "diffuses along": f"{', '.join(s['diffuses_along'])}, spacing {_numbers_text(s['spacing'])}",
+        "tile": shape_text(s["tile"], s["axes"]),
+        "halo": _halos(s["halo"]),
+        "passes": _plural(s["passes"], "pass", "passes") + f" of at most {_plural(s['batch'], 'step')}",
+        "work": f"{count_text(s['cell_steps'] / 1e6)} Mpx·steps, computed {s['redundancy']:.2f} times "
+        "(halos are computed by both neighbours)",
+        "reads": bytes_text(s["bytes_read"]),
+        "writes": f"{bytes_text(s['bytes_written'])}, {bytes_text(s['disk_bytes'])} on disk at a time at most",
+        "memory": f"{bytes_text(s['memory_total'])} of {bytes_text(s['memory_limit'])} allowed: "
+        f"{_plural(s['threads'], 'task')} at a time, {bytes_text(s['memory_per_task'])} each",
+        "time": f"about {time_text(s['expected_seconds'])}",
+    }
+    notes = [Text(f"note: {note}") for note in s["notes"]]
+    return Group(_facts(facts), Text(), _stages(s["stages"], s["axes"]), *notes)
+
+
+def _numbers_text(values: Iterable[float]) -> str:
+    return " x ".join(f"{value:g}" for value in values)
+
+
+def _halos(halos: Sequence[Sequence[int] | None]) -> str:
+    different = list(dict.fromkeys(shape_text(halo) for halo in halos if halo is not None))
+    return f"{' or '.join(different)} pixels on each side" if different else "none"
+
+
+def _stages(stages: Sequence[Mapping[str, Any]], axes: str) -> RenderableType:
+    table = _table("stage", "what", "tiles", "tile", "memory per task", "expected")
+    for i, stage in enumerate(stages):
+        table.add_row(
+            str(i),
+            stage["title"],
+            count_text(stage["tiles"]),
+            shape_text(stage["tile"], axes),
+            bytes_text(stage["memory_per_task"]),
+            time_text(stage["expected_seconds"]),
+        )
+    return table
+
+
+def report(data: Mapping[str, Any], workdir: str) -> RenderableType:
+    """Return a picture of how a run ended: `Report.data`."""
+    memory = data["memory"]
+    resumed = f", {count_text(data['tiles_resumed'])} of them before" if data["tiles_resumed"] else ""
+    steps = data["plan"]["cell_steps"] / max(data["seconds"], 1e-9)
+    values = {
+        "result": data["target"] if data["complete"] else "not complete yet",
+        "report": f"{workdir}/report.json",
+        "tiles": f"{count_text(data['tiles_done'])} of {count_text(data['tiles'])} done{resumed}"
+        + (f", {data['retries']} tried again" if data["retries"] else ""),
+        "time": time_text(data["seconds"]) + ("" if data["tiles_resumed"] else f", {speed_text(steps)}"),
+        "memory": f"{bytes_text(memory['measured'])} measured, {bytes_text(memory['predicted'])} predicted, "
+        f"{bytes_text(memory['limit'])} allowed",
+    }
+    blocks: list[RenderableType] = [_facts(values)]
+    blocks += [Text(_statistic_text(one)) for one in data["statistics"]]
+    blocks += _troubles(data)
+    if not data["complete"]:
+        left = count_text(data["tiles"] - data["tiles_done"])
+        blocks.append(Text(f"{left} tiles are left. Finished tiles are kept: the same command goes on."))
+    return Group(*blocks)
+
+
+def preview(data: Mapping[str, Any], roi: str) -> RenderableType:
+    """Return a picture of where a region went."""
+    values = {"region": roi, "result": data["target"], "time": time_text(data["seconds"])}
+    return Group(
+        _facts(values), *(Text(_statistic_text(one)) for one in data["statistics"]), *_troubles(data)
+    )
+
+
+def _statistic_text(one: Mapping[str, Any]) -> str:
+    values = ", ".join(f"{key} = {value:.6g}" for key, value in one["values"].items())
+    return f"{one['title']}: {values}"
+
+
+def _troubles(data: Mapping[str, Any]) -> Iterator[RenderableType]:
+    if data["problem"]:
+        yield Text(str(data["problem"]), style="red")
+    failed = data["failed"]
+    for one in failed[:SHOWN_FAILURES]:
+        yield Text(
+            f"failed: {one['stage']}, tile {one['tile']} ({one['region']}): {one['error']}", style="red"
+        )
+    if len(failed) > SHOWN_FAILURES:
+        yield Text(f"and {count_text(len(failed) - SHOWN_FAILURES)} more, in the report", style="red")
+
+
+def status(standing: Mapping[str, Any]) -> RenderableType:
+    """Return a picture of where a run stands."""
+    s = standing
+    if s["complete"]:
+        state = "complete"
+    elif s["running"]:
+        state = "running"
+    else:
+        state = "stopped; the same `diffuse run` goes on"
+    values = {
+        "target": s["target"],
+        "state": state,
+        "tiles": f"{count_text(s['done'])} of {count_text(s['tiles'])} done",
+        "folder": s["workdir"],
+    }
+    table = _table("stage", "what", "done", "tiles")
+    for i, stage in enumerate(s["stages"]):
+        table.add_row(str(i), stage["title"], count_text(stage["done"]), count_text(stage["tiles"]))
+    return Group(_facts(values), Text(), table, *_troubles(s))
+
+
+def demo(made: Mapping[str, Any]) -> RenderableType:
+    """Return where the demonstration put things, and what to try next."""
+    lines = [Text(command) for command in made["next"]]
+    values = {key: str(made[key]) for key in ("input", "spec", "result", "picture", "report")}
+    return Group(
+        Text(), _facts(values), Text("\nTry next:", style="bold"), *(Padding(x, (0, 0, 0, 2)) for x in lines)
+    )
+
+
+def verified(result: Mapping[str, Any]) -> RenderableType:
+    """Return a picture of what `verify` found."""
+    tiles, windows = _plural(result["tiles"], "tile"), _plural(result["windows"], "window")
+    checked = f"{tiles} against the journal, {windows} against the source"
+    verdict = Text("every bit is as it should be", style="green")
+    if not result["ok"]:
+        verdict = Text(f"{_plural(len(result['problems']), 'problem')}:", style="red")
+    problems = (Text(f"  {problem}") for problem in result["problems"])
+    return Group(_facts({"target": result["target"], "checked": checked}), verdict, *problems)
+
+
+def operators(entries: Sequence[Mapping[str, Any]]) -> RenderableType:
+    """Return the operators with their parameters, units, reach and promises."""
+    return Group(*(part for entry in entries for part in _operator(entry)))
+
+
+def _operator(entry: Mapping[str, Any]) -> Iterator[RenderableType]:
+    yield Text.assemble((entry["name"], "bold"), f"   {entry['equation']}")
+    yield Padding(Text(entry["about"]), (0, 0, 0, 2))
+    if entry["parameters"]:
+        yield Padding(_parameters(entry), (0, 0, 0, 2))
+    yield Padding(_facts(_promises(entry)), (0, 0, 1, 2))
+
+
+def _promises(entry: Mapping[str, Any]) -> dict[str, str]:
+    return {
+        "halo per step": f"{_plural(entry['cells_per_step'], 'pixel')} on each side",
+        "maximum principle": "kept by explicit steps" if entry["keeps_maximum"] else "not kept",
+        "mean": "kept" if entry["keeps_mean"] else "not kept",
+        "dimensions": " and ".join(f"{n}-D" for n in entry["dimensions"]),
+        "paper": entry["reference"],
+    }
+
+
+def _parameters(entry: Mapping[str, Any]) -> RenderableType:
+    table = _table("parameter", "default", "unit", "also", "meaning")
+    for parameter in entry["parameters"]:
+        name = parameter["name"]
+        default = "required" if parameter["required"] else str(parameter["default"])
+        also = ", ".join(word for word, meant in entry["aliases"].items() if meant == name)
+        table.add_row(name, default, parameter["unit"], also, parameter["about"])
+    return table
+
+
+def plugins(entries: Sequence[Mapping[str, Any]], title: str) -> RenderableType:
+    """Return plug-ins of one kind: name, file name endings where there are any, one line about each."""
+    endings = any(entry.get("extensions") for entry in entries)
+    table = _table(title, *(["endings"] if endings else []), "about")
+    for entry in entries:
+        ending = [" ".join(entry["extensions"])] if endings else []
+        table.add_row(entry["name"], *ending, entry["about"])
+    return Group(table, Text())
+
+
+def draw(console: Console, *pictures: RenderableType) -> None:
+    """Print pictures; where it is not a terminal, lines are as long as they need to be."""
+    if console.is_terminal:
+        console.print(Group(*pictures), highlight=False)
+        return
+    wide = Console(width=LINE, color_system=None)
+    with wide.capture() as captured:
+        wide.print(Group(*pictures), highlight=False)
+    text = "\n".join(line.rstrip() for line in captured.get().splitlines())
+    console.file.write(f"{text}\n")
+
+
+def _facts(values: Mapping[str, str]) -> Table:
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column()
+    for key, value in values.items():
+        table.add_row(key, Text(value))
+    return table
+
+
+def _table(*headings: str) -> Table:
+    table = Table(box=None, header_style="dim", pad_edge=False, padding=(0, 2, 0, 0))
+    for heading in headings:
+        table.add_column(heading, overflow="fold")
+    return table
+
+
+def _words(key: str) -> str:
+    return key.replace("_", " ")
+
+
+def _plural(count: int, one: str, many: str = "") -> str:
+    return f"{count_text(count)} {one if count == 1 else many or one + 's'}"

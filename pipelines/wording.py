@@ -1,0 +1,39 @@
+"""Numbers as people read them."""
+
+from __future__ import annotations
+
+import math
+
+from dask.utils import format_bytes
+
+
+def bytes_text(count: float) -> str:
+    """Return an amount of bytes: "1.50 GiB"."""
+    return format_bytes(int(count))
+
+
+def time_text(seconds: float | None) -> str:
+    """Return a duration: "4.2 s", "3:05 min", "2:03:05 h"; "unknown" for None."""
+    if seconds is None or not math.isfinite(seconds):
+        return "unknown"
+    if seconds < 59.95:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02} h" if hours else f"{minutes}:{rest:02} min"
+
+
+def count_text(count: float) -> str:
+    """Return a count with thousands apart."""
+    return f"{count:,.0f}"
+
+
+def speed_text(cell_steps_per_second: float) -> str:
+    """Return pixels times steps per second: "512 Mpx·steps/s"."""
+    return f"{cell_steps_per_second / 1e6:,.{0 if cell_steps_per_second >= 1e7 else 1}f} Mpx·steps/s"
+
+
+def shape_text(sizes: object, axes: str = "") -> str:
+    """Return sizes: "512 x 1024", with axes "y 512 x x 1024"."""
+    numbers = [count_text(n) for n in sizes]  # type: ignore[attr-defined]
+    return " x ".join(f"{a} {n}" for a, n in zip(axes, numbers, strict=True)) if axes else " x ".join(numbers)
