@@ -1,5 +1,6 @@
 """Diffusion PDEs on images: operators, schedules, statistics, and `evolve` on NumPy, Dask and xarray."""
 
+from diffusion_ops import accessor as _accessor  # noqa: F401  (registers `image.diffuse`)
 from diffusion_ops.advance import Leg, advance, total_halo
 from diffusion_ops.block import Block
 from diffusion_ops.evolve import evolve

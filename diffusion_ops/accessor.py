@@ -1,0 +1,70 @@
+"""The `diffuse` accessor of xarray: one method per registered operator."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import xarray as xr
+
+from diffusion_ops.evolve import evolve
+from diffusion_ops.operator import OPERATORS, Operator
+from diffusion_ops.problem import ALIASES
+
+_EVOLVE = inspect.signature(evolve)
+_KEYWORDS = {name: p for name, p in _EVOLVE.parameters.items() if p.kind is p.KEYWORD_ONLY}
+
+
+@xr.register_dataset_accessor("diffuse")
+@xr.register_dataarray_accessor("diffuse")
+class DiffuseAccessor:
+    """Diffusion of an image by every registered operator; coordinates, attributes and encoding are kept.
+
+    Methods are the operators' names with underscores, and take the operator's parameters and those of
+    `diffusion_ops.evolve`; `dir(image.diffuse)` lists them.
+
+    Examples
+    --------
+    >>> import numpy as np, xarray as xr, diffusion_ops
+    >>> image = xr.DataArray(np.eye(4), dims=("y", "x"), name="eye")
+    >>> image.diffuse.heat(time=1).name
+    'eye'
+    """
+
+    def __init__(self, image: Any) -> None:
+        self._image = image
+
+    def evolve(self, operator: Any, **arguments: Any) -> Any:
+        """Diffuse with an operator or a chain of them; see `diffusion_ops.evolve`."""
+        return evolve(self._image, operator, **arguments)
+
+    def __getattr__(self, word: str) -> Callable[..., Any]:
+        name = word.replace("_", "-")
+        if word.startswith("_") or name not in OPERATORS:
+            known = ", ".join(self._methods())
+            raise AttributeError(f"The accessor has no method {word!r}. Allowed: evolve, {known}.")
+        return _method(self._image, word, OPERATORS[name])
+
+    def __dir__(self) -> list[str]:
+        return [*super().__dir__(), *self._methods()]
+
+    @staticmethod
+    def _methods() -> list[str]:
+        return [name.replace("-", "_") for name in OPERATORS]
+
+
+def _method(image: Any, word: str, cls: type[Operator]) -> Callable[..., Any]:
+    """Return a function with the operator's and the evolution's parameters, documented as both."""
+
+    def method(*args: Any, **kwargs: Any) -> Any:
+        travel = {k: kwargs.pop(k) for k in list(kwargs) if k in _KEYWORDS or k in ALIASES}
+        return evolve(image, cls(*args, **kwargs), **travel)
+
+    method.__name__ = method.__qualname__ = word
+    method.__doc__ = (
+        f"{inspect.getdoc(cls)}\n\nFurther arguments are those of `diffusion_ops.evolve`:\n\n{evolve.__doc__}"
+    )
+    parameters = [*inspect.signature(cls).parameters.values(), *_KEYWORDS.values()]
+    method.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    return method
