@@ -10,7 +10,7 @@ from types import TracebackType
 
 import psutil
 
-BASE_BYTES = 250 << 20
+BASE_BYTES = 280 << 20
 """Resident memory of a process of ours before it touches a pixel: Python, the compiled kernels and the libraries."""
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8

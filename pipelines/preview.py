@@ -41,7 +41,8 @@ def preview(spec: Spec, roi: str, output: str, listeners: Sequence[Listener] = (
         For a region outside the image, an output that exists, or a statistic that only the full run can measure.
     """
     steady_allocator()
-    info = cached_source(spec.source).info
+    source = cached_source(spec.source)
+    info = source.info
     region = parse_roi(roi, info)
     if target_exists(output):
         raise ValueError(f"The output {output} exists already. Choose another, or remove it.")

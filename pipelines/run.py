@@ -15,6 +15,7 @@ from pipelines.plan import Plan, make_plan
 from pipelines.places import target_exists
 from pipelines.runner import Runner
 from pipelines.spec import Spec
+from pipelines.validity import require_valid_pixels
 from pipelines.workdir import Workdir
 
 
@@ -52,6 +53,7 @@ def run(spec: Spec, *, overwrite: bool = False, listeners: Sequence[Listener] = 
     source = cached_source(spec.source)
     check_places(spec)
     plan = make_plan(spec, source.info)
+    require_valid_pixels(source, plan)
     workdir = Workdir(spec.workdir)
     with workdir.lock(spec.sink.uri):
         plan = settle(spec, plan, source.info, workdir, overwrite)

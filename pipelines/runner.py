@@ -90,6 +90,11 @@ class Runner:
                     self._hand_out()
                 if not self.frontier.left:
                     self._finish()
+        except ValueError:
+            # A statistic that cannot be used is the user's to settle, and until then nothing has been computed.
+            if not any(isinstance(s.work, Evolve) and d.any() for s, d in zip(self.plan.stages, self.frontier.done, strict=True)):
+                self.workdir.clear()
+            raise
         finally:
             self.workdir.journal.close()
         report = self._report(start, time.perf_counter() - clock, resumed)
@@ -193,6 +198,13 @@ class Runner:
         )
         return replace(work, legs=legs)
 
+    def _check_bound(self, position: int) -> None:
+        """Let an operator refuse a number now, in the driver, rather than in every task."""
+        for stage in self.plan.stages:
+            if position in stage.legs and isinstance(stage.work, Evolve):
+                self._bound_work(stage)
+                return
+
     # ---- taking back
 
     def _take(self, future: distributed.Future) -> None:
@@ -239,6 +251,7 @@ class Runner:
         if isinstance(stage.work, Measure):
             values = {name: s.value(self.tallies[number][name]) for name, s in stage.work.statistics.items()}
             self.bound[stage.legs[0]] = values
+            self._check_bound(stage.legs[0])
         if number in self.began:
             self.seconds[number] = time.perf_counter() - self.began[number]
             tell(self.listeners, StageDone(number, stage.title, self.seconds[number], values))

@@ -127,3 +127,15 @@ def shrinking_cells(grid: Grid, halo: tuple[int, ...]) -> float:
     half = tuple(h // 2 for h in halo)
     none = (0,) * len(halo)
     return (grown_cells(grid, halo) + 4 * grown_cells(grid, half) + grown_cells(grid, none)) / 6
+
+
+def one_frame(window: Window, index: tuple[int | slice, ...]) -> Window:
+    """Return the part of a window that holds one frame."""
+
+    def at(region: Region) -> Region:
+        return tuple(
+            s if isinstance(i, slice) else slice(s.start + i, s.start + i + 1)
+            for s, i in zip(region, index, strict=True)
+        )
+
+    return Window(at(window.read), window.keep, at(window.write), window.open_sides)

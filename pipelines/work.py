@@ -114,8 +114,9 @@ class Frames:
             yield tuple(slice(None) if a in self.together else place[loose.index(a)] for a in self.axes)
 
     def fields(self, frame: NDArray[Any]) -> NDArray[Any]:
-        """Return a frame as (channels, *spatial)."""
-        return frame if "c" in self.together else frame[None]
+        """Return a window that holds one frame as (channels, *spatial)."""
+        size = dict(zip(self.axes, frame.shape, strict=True))
+        return frame.reshape(-1, *(size[a] for a in self.spatial))
 
     def spatial_part(self, region: Any) -> Any:
         """Return the entries of the spatial axes of something per axis."""
@@ -132,9 +133,9 @@ class Frames:
         return channels, math.prod(size[a] for a in self.spatial)
 
     def block(self, frame: NDArray[Any], window: Window, nodata: float | None) -> Block:
-        """Return a frame of a window as a block."""
+        """Return a frame of a window, as (channels, *spatial), as a block."""
         sides = self.spatial_part(window.open_sides)
-        return make_block(self.fields(frame), self.spacing, nodata, open_sides=sides)
+        return make_block(frame, self.spacing, nodata, open_sides=sides)
 
 
 class Work(ABC):

@@ -14,7 +14,7 @@ from diffusion_ops.advance import Leg, advance, total_halo
 from diffusion_ops.fields import finish_image, working_dtype
 from diffusion_ops.statistic import Tally
 from pipelines.pixels import Pixels, ZarrPixels
-from pipelines.window import Grid, Region, Window, extent, grown_cells, shrinking_cells, window_of
+from pipelines.window import Grid, Region, Window, extent, grown_cells, one_frame, shrinking_cells, window_of
 from pipelines.work import Cost, Frames, Work
 
 
@@ -76,7 +76,7 @@ class Evolve(Work):
         return replace(window_of(region, self.image_shape, self.halo), write=inside)
 
     def cost(self, grid: Grid) -> Cost:
-        """Return the window as stored, the block with all that its operators hold, and the result."""
+        """Return the largest of the moments of a task: reading, stepping, finishing, writing."""
         cells = grown_cells(grid, self.halo)
         channels, frame = self.frames.split_cells(grid, self.halo)
         working = working_dtype(self.read_dtype).itemsize
@@ -85,10 +85,13 @@ class Evolve(Work):
             leg.operator.extra_arrays(ndim, any(c.inertial for c in leg.cycles), channels)
             + leg.operator.setup_arrays(ndim, channels)
             for leg in self.legs
-        )
+        ) if self.legs else 0
         kept = math.prod(grid.largest)
-        memory = cells * self.read_dtype.itemsize + int(frame * (working * (channels + extra) + 2))
-        memory += kept * (2 * self.dtype.itemsize + working)
+        block = frame * channels * working
+        reading = frame * channels * self.read_dtype.itemsize + block + 2 * frame
+        done = kept * self.dtype.itemsize
+        several = done if len(list(self.frames.each(grid.largest))) > 1 else 0
+        memory = int(max(reading, block + frame * (extra * working + 1), block + done + kept, 2 * done)) + several
         total = math.prod(grid.shape)
         steps = sum(cycle.steps for leg in self.legs for cycle in leg.cycles)
         ratio = shrinking_cells(grid, self.halo) / kept
@@ -99,33 +102,39 @@ class Evolve(Work):
         return Cost(memory, read, total * self.dtype.itemsize, total * steps, total * steps * ratio, seconds)
 
     def compute(self, window: Window) -> tuple[NDArray[Any] | None, Mapping[str, Tally], int]:
-        """Return the tile after the batch."""
-        values = self.reads.read(window.read)
-        result = np.empty(extent(window.write), self.dtype)
-        for index in self.frames.each(values.shape):
-            result[index] = self._frame(values[index], index, window)
-        return result, {}, values.nbytes
+        """Return the tile after the batch; frames are read one by one, and given up as soon as they are a block."""
+        frames = list(self.frames.each(extent(window.write)))
+        if len(frames) == 1:
+            done, read_bytes = self._frame(window)
+            return done.reshape(extent(window.write)), {}, read_bytes
+        result, read_bytes = np.empty(extent(window.write), self.dtype), 0
+        for index in frames:
+            result[index], more = self._frame(one_frame(window, index))
+            read_bytes += more
+        return result, {}, read_bytes
 
-    def _frame(self, frame: NDArray[Any], index: tuple[int | slice, ...], window: Window) -> NDArray[Any]:
-        """Return the kept part of one frame after the batch."""
-        keep = self.frames.spatial_part(window.keep)
-        block = self.frames.block(frame, window, self.frames.nodata if self.first else None)
+    def _frame(self, window: Window) -> tuple[NDArray[Any], int]:
+        """Return one frame of the tile after the batch, and the bytes read for it."""
+        values = self.frames.fields(self.reads.read(window.read))
+        read_bytes = values.nbytes
+        block = self.frames.block(values, window, self.frames.nodata if self.first else None)
+        del values
         if block.valid is None or block.valid.any():
             advance(block, self.legs)
+        keep = self.frames.spatial_part(window.keep)
+        walls = block.valid is not None and not block.valid[keep].all()
         if self.last:
-            fields = self._original(frame, index, window, block)
-            done = finish_image(block, fields, self.dtype, self.frames.nodata, keep)
+            original = self._original(window) if walls else block.u
+            done = finish_image(block, original, self.dtype, self.frames.nodata, keep)
         else:
             done = np.ascontiguousarray(block.u[(slice(None), *keep)])
             if block.valid is not None:
                 done[:, ~block.valid[keep]] = np.nan
-        return done if "c" in self.frames.together else done[0]
+        return done if "c" in self.frames.together else done[0], read_bytes
 
-    def _original(
-        self, frame: NDArray[Any], index: tuple[int | slice, ...], window: Window, block: Block
-    ) -> NDArray[Any]:
-        """Return the source's own pixels of the kept part; they are read again only where some must be given back."""
-        keep = self.frames.spatial_part(window.keep)
-        if self.first or block.valid is None or block.valid[keep].all():
-            return self.frames.fields(frame)[(slice(None), *keep)]
-        return self.frames.fields(self.original.read(window.write)[index])
+    def _original(self, window: Window) -> NDArray[Any]:
+        """Return the source's own pixels of the tile, to give invalid ones back: read again, because few tiles need it."""
+        region = window.write
+        if self.roi is not None:
+            region = tuple(slice(s.start + r.start, s.stop + r.start) for s, r in zip(region, self.roi, strict=True))
+        return self.frames.fields(self.original.read(region))

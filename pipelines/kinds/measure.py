@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from diffusion_ops.fields import working_dtype
 from diffusion_ops.statistic import Statistic, Tally
 from pipelines.pixels import Pixels
-from pipelines.window import Grid, Window, grown_cells
+from pipelines.window import Grid, Window, extent, grown_cells, one_frame
 from pipelines.work import Cost, Frames, Work
 
 
@@ -54,13 +54,16 @@ class Measure(Work):
 
     def compute(self, window: Window) -> tuple[NDArray[Any] | None, Mapping[str, Tally], int]:
         """Return what the tile contributes."""
-        values = self.reads.read(window.read)
         keep = self.frames.spatial_part(window.keep)
         nodata = self.frames.nodata if self.from_source else None
         tallies: dict[str, Tally] = {}
-        for index in self.frames.each(values.shape):
-            block = self.frames.block(values[index], window, nodata)
+        read_bytes = 0
+        for index in self.frames.each(extent(window.write)):
+            values = self.frames.fields(self.reads.read(one_frame(window, index).read))
+            read_bytes += values.nbytes
+            block = self.frames.block(values, window, nodata)
+            del values
             for name, statistic in self.statistics.items():
                 part = statistic.measure(block, keep)
                 tallies[name] = statistic.merge(tallies[name], part) if name in tallies else part
-        return None, tallies, values.nbytes
+        return None, tallies, read_bytes
