@@ -15,7 +15,7 @@ SMALLEST_LEVEL = 512
 """An automatic pyramid ends at the first level with at most this many pixels per side: one chunk."""
 
 
-def level_factors(info: ImageInfo, pyramid: Pyramid) -> tuple[tuple[int, ...], ...]:
+def level_factors(info: ImageInfo, pyramid: Pyramid, reduce_z: bool = True) -> tuple[tuple[int, ...], ...]:
     """Return the factors, in the image's axis order, from each level to the next.
 
     Parameters
@@ -26,13 +26,18 @@ def level_factors(info: ImageInfo, pyramid: Pyramid) -> tuple[tuple[int, ...], .
         Halve the plane until it fits into 512 x 512; nothing; or this many times, as long as anything is left
         to halve. z is halved with the plane while its spacing is at most 1.5 times the plane's: cells become
         cubes, not columns.
+    reduce_z : bool
+        Whether z may be halved at all.
     """
     sizes, spacing = info.sizes, {a: info.spacing.get(a, 1.0) for a in "zyx"}
     found: list[tuple[int, ...]] = []
     while _goes_on(sizes, pyramid, len(found)):
         factor = {a: 2 for a in "yx" if sizes[a] > 1}
-        if sizes.get("z", 1) > 1 and (spacing["z"] <= 1.5 * min(spacing["y"], spacing["x"]) or not factor):
+        cubic = spacing["z"] <= 1.5 * min(spacing["y"], spacing["x"])
+        if reduce_z and sizes.get("z", 1) > 1 and (cubic or not factor):
             factor["z"] = 2
+        if not factor:
+            break
         found.append(tuple(factor.get(a, 1) for a in info.axes))
         sizes = {a: math.ceil(n / factor.get(a, 1)) for a, n in sizes.items()}
         spacing = {a: s * factor.get(a, 1) for a, s in spacing.items()}
@@ -44,15 +49,18 @@ def _goes_on(sizes: dict[str, int], pyramid: Pyramid, done: int) -> bool:
         return False
     if pyramid == "auto":
         return max(sizes["y"], sizes["x"]) > SMALLEST_LEVEL
-    return done < pyramid and max(sizes["y"], sizes["x"], sizes.get("z", 1)) > 1
+    return done < pyramid
 
 
-def pyramid_infos(info: ImageInfo, pyramid: Pyramid) -> Iterator[tuple[ImageInfo, tuple[int, ...]]]:
+def pyramid_infos(
+    info: ImageInfo, pyramid: Pyramid, reduce_z: bool = True
+) -> Iterator[tuple[ImageInfo, tuple[int, ...]]]:
     """Yield every level with its factors from the one before, the finest first."""
     yield info, (1,) * len(info.axes)
-    for factors in level_factors(info, pyramid):
+    for factors in level_factors(info, pyramid, reduce_z):
         per_axis = dict(zip(info.axes, factors, strict=True))
-        spacing = {a: info.spacing.get(a, 1.0) * per_axis[a] for a in info.axes if a in SPATIAL or a in info.spacing}
+        known = [a for a in info.axes if a in SPATIAL or a in info.spacing]
+        spacing = {a: info.spacing.get(a, 1.0) * per_axis[a] for a in known}
         info = info.replace(shape=reduced_shape(info.shape, factors), spacing=spacing)
         yield info, factors
 

@@ -78,17 +78,30 @@ def _upload_folder(root: Path, target: str) -> None:
 
 
 @contextmanager
-def published_file(target: str, scratch: str) -> Iterator[Path]:
+def scratch_folder(root: str) -> Iterator[Path]:
+    """Give an empty folder beside a working hierarchy, which goes away at the end."""
+    place = local_path(root)
+    folder = place.with_name(f"{place.name}.export")
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def published_file(target: str, scratch: Path) -> Iterator[Path]:
     """Give a temporary path to write to, which becomes the target when the block ends well, or goes away.
 
     Parameters
     ----------
     target : str
         Path or address of the file.
-    scratch : str
+    scratch : Path
         Folder for what a remote target needs on the local disk.
     """
-    place = local_path(scratch) / Path(target).name if is_remote(target) else local_path(target)
+    place = scratch / Path(target).name if is_remote(target) else local_path(target)
     place.parent.mkdir(parents=True, exist_ok=True)
     part = _beside(place).with_suffix(f".part{place.suffix}")  # some writers choose the format by the ending
     part.unlink(missing_ok=True)

@@ -77,7 +77,9 @@ class Layout:
         return self.shards or self.chunks
 
 
-def choose_layout(axes: str, shape: tuple[int, ...], chunk: int | None = None, whole: str = "") -> Layout:
+def choose_layout(
+    axes: str, shape: tuple[int, ...], chunk: int | None = None, *, whole: str = "", planes: bool = False
+) -> Layout:
     """Return chunks, and shards where there would be too many files.
 
     Parameters
@@ -89,8 +91,9 @@ def choose_layout(axes: str, shape: tuple[int, ...], chunk: int | None = None, w
         Side of a chunk along every spatial axis; by default 512 in 2-D, 64 in 3-D, and as many values where z
         is short.
     whole : str
-        Axes that are never cut; the other ones that are not spatial are cut into single planes, as viewers
-        read them.
+        Axes that are never cut; others that are not spatial are cut into single planes, as viewers read them.
+    planes : bool
+        Cut z into single planes too, for files that are written plane by plane.
 
     Examples
     --------
@@ -101,7 +104,11 @@ def choose_layout(axes: str, shape: tuple[int, ...], chunk: int | None = None, w
     >>> choose_layout("yx", (100_000, 100_000))
     Layout(chunks=(512, 512), shards=(2048, 2048))
     """
-    sides = _chunk_sides(dict(zip(axes, shape, strict=True)), chunk)
+    sizes = dict(zip(axes, shape, strict=True))
+    together = math.prod(sizes[a] for a in whole if a in sizes)
+    sides = _chunk_sides(1 if planes else sizes.get("z", 1), together, chunk)
+    if planes:
+        sides["z"] = 1
     chunks = tuple(
         max(1, n) if a in whole else min(sides.get(a, 1), max(1, n)) for a, n in zip(axes, shape, strict=True)
     )
@@ -111,7 +118,7 @@ def choose_layout(axes: str, shape: tuple[int, ...], chunk: int | None = None, w
     shards = chunks
     for side in SHARD_SIDES[depth]:
         shards = tuple(
-            c * max(1, min(side // c, math.ceil(n / c))) if a in SPATIAL else c
+            c * max(1, min(side // c, math.ceil(n / c))) if a in "yx" or (a == "z" and c > 1) else c
             for a, c, n in zip(axes, chunks, shape, strict=True)
         )
         if _count(shape, shards) <= 10 * FILES_BEFORE_SHARDS:
@@ -119,11 +126,13 @@ def choose_layout(axes: str, shape: tuple[int, ...], chunk: int | None = None, w
     return Layout(chunks, shards if shards != chunks else None)
 
 
-def _chunk_sides(sizes: Mapping[str, int], chunk: int | None) -> dict[str, int]:
+def _chunk_sides(depth: int, together: int, chunk: int | None) -> dict[str, int]:
+    """Return the sides of a chunk: `CHUNK_VALUES` values, up to four times that where channels stay whole."""
     if chunk is not None:
         return dict.fromkeys(SPATIAL, chunk)
-    depth = min(64, max(1, sizes.get("z", 1)))
-    plane = 1 << (math.isqrt(CHUNK_VALUES // depth).bit_length() - 1)
+    depth = min(64, max(1, depth))
+    values = CHUNK_VALUES * min(4, max(1, together))
+    plane = 1 << (max(1, math.isqrt(values // (depth * max(1, together)))).bit_length() - 1)
     return {"z": depth, "y": plane, "x": plane}
 
 
