@@ -146,13 +146,12 @@ class Meter:
     @property
     def memory_text(self) -> str:
         """Memory measured and what was predicted and allowed."""
-        measured = bytes_text(self.memory_bytes) if self.memory_bytes else "-"
         predicted, limit = self.plan.get("memory_total"), self.plan.get("memory_limit")
         each = " per process" if self.plan.get("processes", 0) > 1 else ""
-        parts = [f"memory {measured}{each}"]
+        parts = [f"{bytes_text(self.memory_bytes)}{each}"] if self.memory_bytes else []
         parts += [f"predicted {bytes_text(predicted)}"] if predicted else []
         parts += [f"limit {bytes_text(limit)}"] if limit else []
-        return ", ".join(parts)
+        return f"memory {', '.join(parts)}" if parts else ""
 
     @property
     def trouble_text(self) -> str:
@@ -213,13 +212,13 @@ class LiveProgress:
                 speed_text(m.cell_steps_per_second),
                 f"read {bytes_text(m.read_per_second)}/s",
                 f"write {bytes_text(m.written_per_second)}/s",
-                m.memory_text,
             ]
         )
         lines: list[RenderableType] = [
             Text(m.stage or "starting", style="bold"),
             line,
             Text(speed, style="dim"),
+            Text(m.memory_text, style="dim"),
         ]
         lines += [Text(m.trouble_text, style="yellow")] if m.trouble_text else []
         lines += [Text(f"dashboard {m.dashboard}", style="dim")] if m.dashboard else []
@@ -242,6 +241,7 @@ class LineProgress:
         self.meter = Meter(clock)
         self._stream, self._every, self._clock = stream, every, clock
         self._last = clock()
+        self._title = ""
 
     def __enter__(self) -> LineProgress:
         return self
@@ -257,15 +257,21 @@ class LineProgress:
             self._last = self._clock()
             print(text, file=self._stream, flush=True)
 
+    @property
+    def _is_time(self) -> bool:
+        return self._clock() - self._last >= self._every
+
     def _text(self, event: Event) -> str:
         m = self.meter
         match event:
             case RunStarted():
                 earlier = f", {count_text(m.done)} of them done before" if m.done else ""
                 dashboard = f"; dashboard {m.dashboard}" if m.dashboard else ""
-                return f"{m.target}: {count_text(m.tiles)} tiles{earlier}; {m.memory_text}{dashboard}"
-            case StageStarted():
-                return f"{event.title}: {count_text(event.tiles)} tiles"
+                memory = f"; {m.memory_text}" if m.memory_text else ""
+                return f"{m.target}: {count_text(m.tiles)} tiles{earlier}{memory}{dashboard}"
+            case StageStarted() if event.title != self._title or self._is_time:
+                self._title = event.title
+                return f"stage {event.stage}, {event.title}: {count_text(event.tiles)} tiles"
             case StageDone() if event.values:
                 values = ", ".join(f"{name} = {value:.6g}" for name, value in event.values.items())
                 return f"{event.title}: {values}"
@@ -273,7 +279,7 @@ class LineProgress:
                 return _failure_text(event)
             case Exporting():
                 return f"writing {event.target}"
-            case TileDone() if self._clock() - self._last >= self._every:
+            case TileDone() if self._is_time:
                 return self._standing()
         return ""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -31,21 +32,21 @@ def plan(summary: Mapping[str, Any], source: str, target: str) -> RenderableType
         "diffuses along": f"{', '.join(s['diffuses_along'])}, spacing {_numbers_text(s['spacing'])}",
         "tile": shape_text(s["tile"], s["axes"]),
         "halo": _halos(s["halo"]),
-        "passes": _plural(s["passes"], "pass", "passes") + f" of at most {_plural(s['batch'], 'step')}",
+        "passes": f"{count_text(s['passes'])} over the data, of at most {_plural(s['batch'], 'step')} each",
         "work": f"{count_text(s['cell_steps'] / 1e6)} Mpx·steps, computed {s['redundancy']:.2f} times "
         "(halos are computed by both neighbours)",
         "reads": bytes_text(s["bytes_read"]),
-        "writes": f"{bytes_text(s['bytes_written'])}, {bytes_text(s['disk_bytes'])} on disk at a time at most",
+        "writes": f"{bytes_text(s['bytes_written'])}, {bytes_text(s['disk_bytes'])} on disk at the most",
         "memory": f"{bytes_text(s['memory_total'])} of {bytes_text(s['memory_limit'])} allowed: "
         f"{_plural(s['threads'], 'task')} at a time, {bytes_text(s['memory_per_task'])} each",
         "time": f"about {time_text(s['expected_seconds'])}",
     }
     notes = [Text(f"note: {note}") for note in s["notes"]]
-    return Group(_facts(facts), Text(), _stages(s["stages"], s["axes"]), *notes)
+    return Group(_facts(facts), Text(), _stages(s["stages"]), *notes)
 
 
 def _numbers_text(values: Iterable[float]) -> str:
-    return " x ".join(f"{value:g}" for value in values)
+    return " × ".join(f"{value:g}" for value in values)
 
 
 def _halos(halos: Sequence[Sequence[int] | None]) -> str:
@@ -53,22 +54,30 @@ def _halos(halos: Sequence[Sequence[int] | None]) -> str:
     return f"{' or '.join(different)} pixels on each side" if different else "none"
 
 
-def _stages(stages: Sequence[Mapping[str, Any]], axes: str) -> RenderableType:
-    table = _table("stage", "what", "tiles", "tile", "memory per task", "expected")
-    for i, stage in enumerate(stages):
+def _runs(values: Sequence[Any]) -> Iterator[tuple[int, int]]:
+    """Yield first and last position of each run of equal values: a hundred passes are one line."""
+    for _, run in itertools.groupby(range(len(values)), key=lambda i: values[i]):
+        positions = list(run)
+        yield positions[0], positions[-1]
+
+
+def _stages(stages: Sequence[Mapping[str, Any]]) -> RenderableType:
+    table = _table("stage", "what", "tiles", "tile", "memory per task", "expected each")
+    for first, last in _runs([(s["title"], s["tiles"], s["tile"]) for s in stages]):
+        stage = stages[last]
         table.add_row(
-            str(i),
+            str(first) if first == last else f"{first} to {last}",
             stage["title"],
             count_text(stage["tiles"]),
-            shape_text(stage["tile"], axes),
+            shape_text(stage["tile"]),
             bytes_text(stage["memory_per_task"]),
             time_text(stage["expected_seconds"]),
         )
     return table
 
 
-def report(data: Mapping[str, Any], workdir: str) -> RenderableType:
-    """Return a picture of how a run ended: `Report.data`."""
+def report(data: Mapping[str, Any], workdir: str, *, already: bool = False) -> RenderableType:
+    """Return a picture of how a run ended: `Report.data`; `already` says that it had ended before."""
     memory = data["memory"]
     resumed = f", {count_text(data['tiles_resumed'])} of them before" if data["tiles_resumed"] else ""
     steps = data["plan"]["cell_steps"] / max(data["seconds"], 1e-9)
@@ -81,7 +90,8 @@ def report(data: Mapping[str, Any], workdir: str) -> RenderableType:
         "memory": f"{bytes_text(memory['measured'])} measured, {bytes_text(memory['predicted'])} predicted, "
         f"{bytes_text(memory['limit'])} allowed",
     }
-    blocks: list[RenderableType] = [_facts(values)]
+    blocks: list[RenderableType] = [Text("complete already; nothing was left to do")] if already else []
+    blocks += [_facts(values)]
     blocks += [Text(_statistic_text(one)) for one in data["statistics"]]
     blocks += _troubles(data)
     if not data["complete"]:
@@ -131,8 +141,15 @@ def status(standing: Mapping[str, Any]) -> RenderableType:
         "folder": s["workdir"],
     }
     table = _table("stage", "what", "done", "tiles")
-    for i, stage in enumerate(s["stages"]):
-        table.add_row(str(i), stage["title"], count_text(stage["done"]), count_text(stage["tiles"]))
+    stages = s["stages"]
+    for first, last in _runs([(x["title"], x["tiles"], x["done"]) for x in stages]):
+        number = str(first) if first == last else f"{first} to {last}"
+        table.add_row(
+            number,
+            stages[first]["title"],
+            count_text(stages[first]["done"]),
+            count_text(stages[first]["tiles"]),
+        )
     return Group(_facts(values), Text(), table, *_troubles(s))
 
 

@@ -16,7 +16,7 @@ from pipelines import demo as demonstration
 from pipelines.open_source import open_source
 from pipelines.plan import make_plan
 from pipelines.preview import preview as run_preview
-from pipelines.progress import json_line, progress
+from pipelines.progress import Meter, json_line, progress
 from pipelines.run import run as run_spec
 from pipelines.spec import Spec, SpecError, json_schema, load_spec, make_spec, override_run
 from pipelines.status import status as read_status
@@ -111,9 +111,10 @@ def run(path: str, how: Mapping[str, Any], overwrite: bool, json_output: bool) -
 
 def _carry_out(spec: Spec, overwrite: bool, json_output: bool) -> int:
     with progress(json_output, sys.stdout, Console(stderr=True)) as listener:
-        report = run_spec(spec, overwrite=overwrite, listeners=[listener])
+        meter = Meter()
+        report = run_spec(spec, overwrite=overwrite, listeners=[listener, meter])
     if not json_output:
-        show.draw(Console(), show.report(report.data, spec.workdir))
+        show.draw(Console(), show.report(report.data, spec.workdir, already=not meter.target))
     return report.exit_code
 
 

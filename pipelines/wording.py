@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 
 from dask.utils import format_bytes
 
@@ -33,7 +34,8 @@ def speed_text(cell_steps_per_second: float) -> str:
     return f"{cell_steps_per_second / 1e6:,.{0 if cell_steps_per_second >= 1e7 else 1}f} Mpx·steps/s"
 
 
-def shape_text(sizes: object, axes: str = "") -> str:
-    """Return sizes: "512 x 1024", with axes "y 512 x x 1024"."""
-    numbers = [count_text(n) for n in sizes]  # type: ignore[attr-defined]
-    return " x ".join(f"{a} {n}" for a, n in zip(axes, numbers, strict=True)) if axes else " x ".join(numbers)
+def shape_text(sizes: Iterable[int], axes: str = "") -> str:
+    """Return sizes: "512 × 1,024", with axes "y 512 × x 1,024"."""
+    numbers = [count_text(n) for n in sizes]
+    named = [f"{a} {n}" for a, n in zip(axes, numbers, strict=True)] if axes else numbers
+    return " × ".join(named)
