@@ -75,6 +75,33 @@ def unit_name(unit: str | None) -> str | None:
     return UNITS.get(unit.strip().lower(), unit.strip())
 
 
+METRES = {
+    "meter": 1.0, "centimeter": 1e-2, "millimeter": 1e-3, "micrometer": 1e-6, "nanometer": 1e-9,
+    "picometer": 1e-12, "angstrom": 1e-10, "kilometer": 1e3, "inch": 0.0254, "foot": 0.3048,
+}  # fmt: skip
+
+
+def one_unit(
+    spacing: Mapping[str, float], units: Mapping[str, str]
+) -> tuple[dict[str, float], dict[str, str]]:
+    """Return the spacing with all spatial axes in one unit: diffusion compares distances along them.
+
+    Micrometers where several known units occur; unchanged where there is one, or one that is not a length.
+
+    Examples
+    --------
+    >>> one_unit({"y": 0.5, "x": 500.0}, {"y": "micrometer", "x": "nanometer"})
+    ({'y': 0.5, 'x': 0.5}, {'y': 'micrometer', 'x': 'micrometer'})
+    """
+    used = {units[a] for a in "zyx" if a in units and a in spacing}
+    if len(used) < 2 or not used <= set(METRES):
+        return dict(spacing), dict(units)
+    lengths = [a for a in "zyx" if a in units and a in spacing]
+    # Ten digits: the factor itself is no binary fraction, and 0.5 should stay 0.5.
+    moved = {a: float(f"{spacing[a] * METRES[units[a]] / METRES['micrometer']:.10g}") for a in lengths}
+    return {**spacing, **moved}, {**units, **dict.fromkeys(lengths, "micrometer")}
+
+
 def ome_attributes(attributes: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return the OME part of a group's attributes, wherever the version keeps it, or nothing."""
     inner = attributes.get("ome")
@@ -351,7 +378,7 @@ def _xml_spacing(pixels: ElementTree.Element) -> tuple[dict[str, float], dict[st
             spacing[axis] = value
             unit = unit_name(pixels.get(f"{key}Unit", "s" if axis == "t" else "µm"))
             units.update({axis: unit} if unit else {})
-    return spacing, units
+    return one_unit(spacing, units)
 
 
 def _xml_colour(value: str | None) -> str:

@@ -59,7 +59,16 @@ def find_format(spec: SourceSpec) -> tuple[str, type[Source]]:
             kind = SOURCES[spec.format]
         except UnknownNameError as error:
             raise UnreadableSourceError(str(error)) from error
-    if not exists(spec.uri):
+    try:
+        there = exists(spec.uri)
+    except Exception as error:
+        # Every file system and cloud has its own errors: no network, no credentials, no library for the
+        # address.
+        raise UnreadableSourceError(
+            f"{spec.uri!r} cannot be reached: {error}. Check the address, the network and the credentials; "
+            "addresses such as s3:// need their extra: pip install 'diffuse[s3]'."
+        ) from error
+    if not there:
         raise UnreadableSourceError(f"{spec.uri!r} does not exist. Check the spelling and the folder.")
     if spec.format is not None:
         return spec.format, kind
@@ -247,7 +256,7 @@ def _picked(value: Any, n: int, channels: tuple[int, ...]) -> Any:
     return found
 
 
-PER_CHANNEL = ("scales", "offsets", "band_units", "band_tags", "colorinterp", "descriptions", "channels")
+PER_CHANNEL = ("scales", "offsets", "units", "band_tags", "colorinterp", "channels")
 """Keys of `ImageInfo.attributes` that hold one entry per channel."""
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 
+from pipelines.identity import local_path
 from pipelines.source import SourceSpec, UnreadableSourceError
 
 
@@ -22,6 +24,19 @@ def missing_extra(uri: str, library: str, extra: str) -> UnreadableSourceError:
         f"{uri!r} needs {library}, which is not installed. "
         f"Install the extra {extra!r}: pip install 'diffuse[{extra}]'."
     )
+
+
+def local_file(spec: SourceSpec, kind: str) -> Path:
+    """Return the path of a file that must lie on this machine."""
+    path = local_path(spec.uri)
+    if path is None:
+        raise UnreadableSourceError(
+            f"{spec.uri!r} is on another machine, and {kind} are read from local folders only. "
+            "Copy it here, or use a Zarr of it, which can be read from afar."
+        )
+    if not path.is_file():
+        raise UnreadableSourceError(f"{spec.uri!r} is a folder, and {kind} are files. Give a file in it.")
+    return path
 
 
 def pick_level(spec: SourceSpec, shapes: Sequence[Sequence[int]]) -> int:

@@ -11,7 +11,7 @@ from pipelines.axes import resolve_axes
 from pipelines.identity import file_identity, local_path
 from pipelines.image import ImageInfo
 from pipelines.source import SOURCES, Source, SourceSpec
-from pipelines.source_errors import damaged, pick_level, refuse_options
+from pipelines.source_errors import damaged, local_file, pick_level, refuse_options
 
 MAGIC = b"\x93NUMPY"
 PAGE_BYTES = 4096
@@ -26,9 +26,7 @@ class NpySource(Source):
 
     def __init__(self, spec: SourceSpec) -> None:
         refuse_options(spec, "a NumPy file", ("path", "series"))
-        path = local_path(spec.uri)
-        assert path is not None
-        self._path = path
+        self._path = local_file(spec, "NumPy files")
         try:
             array = self._map()
         except (ValueError, EOFError) as error:

@@ -13,9 +13,9 @@ from pipelines.cf_metadata import cf_nodata, plain
 from pipelines.georeference import from_attributes
 from pipelines.identity import tree_identity
 from pipelines.image import Georeference, ImageInfo
-from pipelines.ome_metadata import COLOURS, Multiscales, ome_attributes, parse_multiscales
+from pipelines.ome_metadata import COLOURS, Multiscales, ome_attributes, one_unit, parse_multiscales
 from pipelines.source import SOURCES, Source, SourceSpec, UnreadableSourceError
-from pipelines.source_errors import damaged, pick_level
+from pipelines.source_errors import damaged, pick_level, pick_series
 from pipelines.zarr_hierarchy import array_metadata, attributes_of, groups_in, is_zarr, open_node
 
 
@@ -29,6 +29,8 @@ class OmeZarrSource(Source):
     def __init__(self, spec: SourceSpec) -> None:
         group = _find(spec)
         attributes = attributes_of(group)
+        found = ome_attributes(attributes)["multiscales"]
+        pick_series(spec, [str(m.get("name", "")) for m in found])
         try:
             pyramid = parse_multiscales(attributes, spec.series)
         except (ValueError, KeyError, TypeError) as error:
@@ -103,13 +105,14 @@ def _describe(
     dtype = np.dtype(array.dtype).newbyteorder("=")
     channels = dict(zip(pyramid.axes, array.shape, strict=True)).get("c", 0)
     names = pyramid.channel_names if len(pyramid.channel_names) == channels else ()
+    spacing, units = one_unit(pyramid.scales[level], pyramid.units)
     return ImageInfo(
         shape=array.shape,
         dtype=dtype,
         axes=pyramid.axes,
         chunks=array.chunks,
-        spacing=pyramid.scales[level],
-        units=pyramid.units,
+        spacing=spacing,
+        units=units,
         nodata=cf_nodata({**attributes, **attributes_of(array)}, dtype),
         channel_names=names,
         rgb=_is_rgb(attributes, pyramid, channels),
