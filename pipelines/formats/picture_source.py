@@ -1,0 +1,161 @@
+"""PNG and JPEG pictures, decoded as a whole: the engine copies them into Zarr first."""
+
+from __future__ import annotations
+
+import struct
+import threading
+import warnings
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import imagecodecs
+import imageio.v3 as iio
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from pipelines.identity import file_identity, local_path
+from pipelines.image import ImageInfo
+from pipelines.source import SOURCES, Source, SourceSpec
+from pipelines.source_errors import damaged, local_file, pick_level, refuse_options
+
+PNG, JPEG = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff"
+JPEG_END = b"\xff\xd9"
+TRAILER_BYTES = 1 << 16
+"""Cameras and phones append data of their own after the end of a JPEG."""
+
+NAMES = {
+    1: (),
+    2: ("grey", "alpha"),
+    3: ("red", "green", "blue"),
+    4: ("red", "green", "blue", "alpha"),
+}
+TURNED = (5, 6, 7, 8)
+"""Orientations of cameras held upright: rows and columns change places."""
+
+PNG_CHANNELS = {0: 1, 2: 3, 3: 3, 4: 2, 6: 4}
+"""By colour type: grey, RGB, palette (read as RGB), grey and alpha, RGB and alpha."""
+
+_FILTERS = threading.Lock()
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a picture says before its pixels."""
+
+    rows: int
+    columns: int
+    channels: int
+    dtype: np.dtype[Any]
+    names: tuple[str, ...]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Rows, columns, and channels where there are several."""
+        flat = (self.rows, self.columns)
+        return flat if self.channels == 1 else (*flat, self.channels)
+
+
+@SOURCES.register("picture")
+class PictureSource(Source):
+    """One picture: grey, RGB, with or without alpha; palettes become RGB, 1 bit becomes 0 and 255."""
+
+    extensions = (".png", ".jpg", ".jpeg")
+    about = "PNG (8 and 16 bits) and JPEG; decoded whole, then copied into Zarr"
+
+    def __init__(self, spec: SourceSpec) -> None:
+        refuse_options(spec, "a picture", ("path", "series"))
+        self._path = local_file(spec, "pictures")
+        self._is_png = _magic(self._path, len(PNG)) == PNG
+        try:
+            header = _png_header(self._path) if self._is_png else _jpeg_header(self._path)
+        except (OSError, ValueError, SyntaxError, struct.error) as error:
+            raise damaged(spec.uri, "a picture", error) from error
+        pick_level(spec, [header.shape])
+        self.info = ImageInfo(
+            shape=header.shape,
+            dtype=header.dtype,
+            axes="yx" if header.channels == 1 else "yxc",
+            chunks=header.shape,
+            channel_names=header.names,
+            rgb=header.names[:3] == NAMES[3],
+            identity=file_identity(spec),
+            by_region=False,
+        )
+
+    @classmethod
+    def claims(cls, uri: str) -> int:
+        """Return 10 for files that begin as PNG or JPEG files do."""
+        path = local_path(uri)
+        if path is None or not path.is_file():
+            return 0
+        magic = _magic(path, len(PNG))
+        return 10 if magic == PNG or magic.startswith(JPEG) else 0
+
+    @classmethod
+    def open(cls, spec: SourceSpec) -> Source:
+        """Open the picture, reading its header and checking that it is whole."""
+        return cls(spec)
+
+    def read(self, region: tuple[slice, ...]) -> NDArray[Any]:
+        """Return the pixels of a region; every call decodes the whole picture."""
+        pixels = _decode_png(self._path) if self._is_png else _decode_jpeg(self._path)
+        return np.array(pixels.reshape(self.info.shape)[region], dtype=self.info.dtype)
+
+
+def _magic(path: Path, length: int) -> bytes:
+    with path.open("rb") as file:
+        return file.read(length)
+
+
+def _png_header(path: Path) -> Header:
+    """Return the header of a PNG after checking every chunk, so that damage is found before a run begins."""
+    found: dict[bytes, bytes] = {}
+    with path.open("rb") as file:
+        file.seek(len(PNG))
+        while b"IEND" not in found:
+            length, name = struct.unpack(">I4s", file.read(8))
+            data, check = file.read(length), file.read(4)
+            if len(check) < 4 or zlib.crc32(name + data) != int.from_bytes(check, "big"):
+                raise ValueError(f"its part {name.decode('latin-1')} is cut short or has a wrong checksum")
+            # Only the header and the mark of transparency matter; pixels are not kept.
+            found[name] = data if name in (b"IHDR", b"tRNS") else b""
+    columns, rows, bits, kind = struct.unpack(">IIBB", found[b"IHDR"][:10])
+    channels = PNG_CHANNELS[kind]
+    if b"tRNS" in found and channels in (1, 3):
+        channels += 1
+    return Header(rows, columns, channels, np.dtype("uint16" if bits == 16 else "uint8"), NAMES[channels])
+
+
+def _decode_png(path: Path) -> NDArray[Any]:
+    # Pillow cuts colours of 16 bits down to 8 without a word.
+    return np.asarray(imagecodecs.png_decode(path.read_bytes()))
+
+
+def _jpeg_header(path: Path) -> Header:
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - TRAILER_BYTES))
+        if JPEG_END not in file.read():
+            raise ValueError("it has no end mark")
+    with _FILTERS, warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        try:
+            picture = Image.open(path, formats=("JPEG", "MPO"))
+        except Image.DecompressionBombError as error:
+            raise ValueError(f"{error}; store it as a tiled TIFF") from error
+    with picture:
+        columns, rows = picture.size
+        names = NAMES[1] if picture.mode == "L" else tuple(picture.getbands())
+        turned = picture.getexif().get(0x0112) in TURNED
+    names = NAMES[3] if names == ("R", "G", "B") else names
+    rows, columns = (columns, rows) if turned else (rows, columns)
+    return Header(rows, columns, max(1, len(names)), np.dtype("uint8"), names)
+
+
+def _decode_jpeg(path: Path) -> NDArray[Any]:
+    """Return the pixels as the camera was held."""
+    with _FILTERS, warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        return np.asarray(iio.imread(path, plugin="pillow", extension=".jpeg", rotate=True, index=0))
