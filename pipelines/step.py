@@ -82,7 +82,7 @@ class StepSpec(BaseModel):
     @classmethod
     def _sort_keys(cls, data: Any) -> Any:
         """File each key of the user's under a field or under the operator's parameters."""
-        if not isinstance(data, Mapping) or "parameters" in data or not isinstance(data.get("operator"), str):
+        if not isinstance(data, Mapping) or not isinstance(data.get("operator"), str):
             return data
         if data["operator"] not in OPERATORS:
             raise refusal(no_such("operator", data["operator"], OPERATORS), "operator")
