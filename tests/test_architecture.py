@@ -1,0 +1,221 @@
+"""The rules of the house: which package may know what, held by reading the imports of every module."""
+
+from __future__ import annotations
+
+import ast
+import functools
+import graphlib
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from diffusion_ops.operator import OPERATORS
+
+ROOT = Path(__file__).parents[1]
+PACKAGES = ("diffusion_ops", "pipelines")
+
+ALLOWED = {
+    "diffusion_ops": {"numpy", "numba", "scipy", "dask", "xarray"},
+    "pipelines": {
+        *("diffusion_ops", "numpy", "dask", "distributed", "zarr", "zarrs", "xarray", "fsspec", "pydantic"),
+        *("pydantic_core", "ruamel", "typer", "lazy_loader", "rich", "filelock", "psutil"),
+        *("tifffile", "imagecodecs", "imageio", "rasterio", "affine", "netCDF4", "h5netcdf"),
+    },
+}
+"""Libraries that a package may import; the table in README.md says the same."""
+
+ONLY_IN = {
+    "diffusion_ops": {
+        r"dask": r"(dask_face|xarray_face|evolve)\.py",
+        r"xarray": r"(xarray_face|accessor|evolve)\.py",
+        r"numba": r"(kernels/\w+|histogram|exact_sum)\.py",
+    },
+    "pipelines": {
+        r"tifffile|imagecodecs|imageio|rasterio|affine|xarray|netCDF4|h5netcdf": r"formats/\w+\.py",
+        r"typer|lazy_loader": r"cli\.py",
+        r"rich": r"(progress|show|verbs)\.py",
+        r"ruamel": r"yaml_lines\.py",
+        r"filelock": r"workdir\.py",
+        r"psutil": r"memory\.py",
+        r"distributed": r"(cluster|runner|clusters/\w+)\.py",
+    },
+}
+"""Libraries that only some modules of a package may import: the faces, a format's file, the terminal."""
+
+OPTIONAL = {"rasterio", "affine", "netCDF4", "h5netcdf", "s3fs"}
+"""Libraries of the extras: they may be imported inside functions, so that the base works without them."""
+
+TOP_LEVEL = {
+    *("pyproject.toml", "README.md", "LICENSE", "CHANGELOG.md"),
+    *("pipelines", "diffusion_ops", "deploy", "tests", "notebooks"),
+}
+
+MOST_LINES = 400
+
+
+@dataclass(frozen=True)
+class Import:
+    """One imported module, and how."""
+
+    module: str
+    line: int
+    inside_function: bool
+    for_types: bool
+
+
+@dataclass(frozen=True)
+class Module:
+    """One file of ours."""
+
+    path: Path
+
+    @property
+    def package(self) -> str:
+        return self.path.relative_to(ROOT).parts[0]
+
+    @property
+    def inner(self) -> str:
+        return self.path.relative_to(ROOT / self.package).as_posix()
+
+    @property
+    def name(self) -> str:
+        return ".".join(self.path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+    @functools.cached_property
+    def tree(self) -> ast.Module:
+        return ast.parse(self.text)
+
+    @functools.cached_property
+    def text(self) -> str:
+        return self.path.read_text(encoding="utf-8")
+
+    def imports(self) -> list[Import]:
+        return list(_imports(self.tree, False, False))
+
+    def __str__(self) -> str:
+        return f"{self.package}/{self.inner}"
+
+
+def _imports(node: ast.AST, inside_function: bool, for_types: bool) -> Iterator[Import]:
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.Import):
+            yield from (Import(a.name, child.lineno, inside_function, for_types) for a in child.names)
+        elif isinstance(child, ast.ImportFrom):
+            assert child.level == 0, "imports are absolute"
+            # `from package import module` reads the module, `from module import name` does not.
+            for alias in child.names:
+                inner = f"{child.module}.{alias.name}"
+                found = inner if inner in NAMES else child.module or ""
+                yield Import(found, child.lineno, inside_function, for_types)
+        else:
+            types = for_types or (isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test))
+            function = inside_function or isinstance(
+                child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
+            )
+            yield from _imports(child, function, types)
+
+
+MODULES = [Module(path) for package in PACKAGES for path in sorted((ROOT / package).rglob("*.py"))]
+NAMES = {module.name for module in MODULES}
+each_module = pytest.mark.parametrize("module", MODULES, ids=str)
+
+
+@each_module
+def test_imports_only_what_its_package_may_know(module: Module) -> None:
+    for found in module.imports():
+        library = found.module.split(".")[0]
+        if library in sys.stdlib_module_names or library == module.package:
+            continue
+        place = f"{module}:{found.line}"
+        assert library in ALLOWED[module.package], f"{place}: {module.package} must not know {library}"
+        for libraries, files in ONLY_IN[module.package].items():
+            if re.fullmatch(libraries, library):
+                assert re.fullmatch(files, module.inner), f"{place}: {library} belongs into {files}"
+
+
+@each_module
+def test_imports_stand_at_the_top_except_optional_libraries(module: Module) -> None:
+    hidden = [i for i in module.imports() if i.inside_function and i.module.split(".")[0] not in OPTIONAL]
+    assert not hidden, f"{module}: {hidden}"
+
+
+@each_module
+def test_no_plugin_is_imported_by_name(module: Module) -> None:
+    """Operators, statistics, formats and clusters are found by their registries."""
+    folders = (
+        "diffusion_ops.operators.",
+        "diffusion_ops.statistics.",
+        "pipelines.formats.",
+        "pipelines.clusters.",
+    )
+    named = [i.module for i in module.imports() if i.module.startswith(folders)]
+    assert not named
+
+
+@each_module
+def test_no_operator_is_meant_by_its_name(module: Module) -> None:
+    own = {name for name in OPERATORS if OPERATORS[name].__module__ == module.name}
+    words = {node.value for node in ast.walk(module.tree) if isinstance(node, ast.Constant)}
+    assert not words & (set(OPERATORS) - own)
+
+
+@pytest.mark.parametrize("with_types", [False, True], ids=["at run time", "with imports for types"])
+def test_no_import_cycles(with_types: bool) -> None:
+    graph = {
+        module.name: {
+            i.module for i in module.imports() if i.module in NAMES and (with_types or not i.for_types)
+        }
+        for module in MODULES
+    }
+    graphlib.TopologicalSorter(graph).prepare()
+
+
+@each_module
+def test_modules_have_a_subject_and_a_readable_length(module: Module) -> None:
+    assert module.path.stem not in {"utils", "util", "core", "common", "helpers", "misc"}
+    lines = module.text.count("\n")
+    assert lines <= MOST_LINES, (
+        f"{module} has {lines} lines. Allowed: {MOST_LINES}. Find the second subject in it."
+    )
+    assert ast.get_docstring(module.tree), f"{module} does not say what it is for"
+
+
+@each_module
+def test_arithmetic_is_strict(module: Module) -> None:
+    """`fastmath` lets a compiler reorder sums differently for tiles of different widths."""
+    assert not [n for n in ast.walk(module.tree) if isinstance(n, ast.keyword) and n.arg == "fastmath"]
+
+
+@each_module
+def test_engine_is_silent(module: Module) -> None:
+    """What a run has to say goes through listeners; only the command prints."""
+    calls = [n for n in ast.walk(module.tree) if isinstance(n, ast.Call) and ast.unparse(n.func) == "print"]
+    assert not calls or module.name == "pipelines.verbs" or module.name == "pipelines.progress"
+
+
+def test_top_level_names() -> None:
+    if not (ROOT / ".git").exists():
+        pytest.skip("not a clone: the folder may hold anything")
+    tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    names = {line.split("/")[0] for line in tracked.splitlines()}
+    assert {name for name in names if not name.startswith(".")} <= TOP_LEVEL
+
+
+def test_deploy_holds_no_logic() -> None:
+    assert not list((ROOT / "deploy").rglob("*.py"))
+
+
+def test_readme_shows_the_layers_as_they_are() -> None:
+    rows = re.findall(
+        r"^\| `(\w+)/` \|(.*)\|$", (ROOT / "README.md").read_text(encoding="utf-8"), re.MULTILINE
+    )
+    shown = {package: set(re.findall(r"`(\w+)`", cells)) for package, cells in rows}
+    for package, libraries in ALLOWED.items():
+        assert libraries <= shown[package], (
+            f"README.md does not name {libraries - shown[package]} for {package}"
+        )

@@ -1,0 +1,94 @@
+"""Everything that README.md shows is run: Python in one session, specs checked, commands in one shell."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+from diffusion_ops.operator import OPERATORS
+from pipelines.sink import SINKS
+from pipelines.source import SOURCES
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def blocks(language: str) -> list[tuple[int, str]]:
+    """Return the code blocks of a language, each with the line before its first one."""
+    found = re.finditer(rf"^```{language}\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+    return [(README.count("\n", 0, match.start(1)), match[1]) for match in found]
+
+
+def environment(**more: str) -> dict[str, str]:
+    """Return the environment of a shell in which this Python's commands are found."""
+    return {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}", **more}
+
+
+def run(*command: str, cwd: Path) -> str:
+    """Return what a command prints; fail with all of it where the command fails."""
+    done = subprocess.run(command, cwd=cwd, env=environment(), capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
+    return done.stdout
+
+
+def test_python_runs_from_top_to_bottom(tmp_path: Path) -> None:
+    script = ""
+    for line, code in blocks("python"):
+        # As many empty lines as README.md has before: a traceback then names the right line.
+        script += "\n" * (line - script.count("\n")) + code
+    file = tmp_path / "readme.py"
+    file.write_text(script, encoding="utf-8")
+    run(sys.executable, "-W", "error", str(file), cwd=tmp_path)
+
+
+def test_commands_run_from_top_to_bottom(tmp_path: Path) -> None:
+    (spec,) = (text for _, text in blocks("yaml"))
+    (tmp_path / "slide.yaml").write_text(spec, encoding="utf-8")
+    commands = "".join(text for _, text in blocks("sh") if "pip install" not in text)
+    run("bash", "-euo", "pipefail", "-c", commands, cwd=tmp_path)
+    assert (tmp_path / "demo" / "denoised.ome.zarr" / "zarr.json").is_file()
+    assert (tmp_path / "soft.ome.zarr" / "zarr.json").is_file()
+
+
+def test_fresh_machine_commands_are_those_of_continuous_integration() -> None:
+    """Two commands make the environment, run the demonstration and pass the tests; `.ci/run` runs the same."""
+    first, second = (text.strip() for _, text in blocks("sh") if "pip install" in text)
+    ci = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+    install, tests = second.split(" && ")
+    assert tests in ci.splitlines()
+    assert install.replace("pip install", "pip install --quiet") in ci.splitlines()
+    make, install, demo = first.split(" && ")
+    assert make == "python3 -m venv .venv"
+    assert install == ".venv/bin/pip install -c .ci/constraints.txt ."
+    assert demo == ".venv/bin/diffuse demo"
+    for command in (first, second, ci):
+        subprocess.run(["bash", "-n", "-c", command], check=True)
+
+
+def test_every_pinned_version_is_exact() -> None:
+    """No addresses, no ranges: what was tested, and nothing of the machine it was tested on."""
+    lines = (ROOT / ".ci" / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    assert all(re.fullmatch(r"[\w.-]+==[\w.+!-]+", line) for line in lines if not line.startswith("#"))
+
+
+@pytest.mark.parametrize(
+    ("heading", "registry"), [("Operators", OPERATORS), ("reads", SOURCES), ("writes", SINKS)], ids=str
+)
+def test_tables_name_every_plugin(heading: str, registry: dict[str, type]) -> None:
+    start = (
+        README.index(f"## {heading}") if f"## {heading}" in README else README.index(f"| {heading} | name |")
+    )
+    table = README[start:].split("\n\n")[1 if heading == "Operators" else 0]
+    named = {name for row in table.splitlines()[2:] for name in re.findall(r"`([\w-]+)`", row)}
+    assert set(registry) <= named, textwrap.dedent(table)
+
+
+def test_links_lead_somewhere() -> None:
+    links = re.findall(r"\]\(([^)]+)\)", README)
+    assert all((ROOT / link).exists() for link in links if "://" not in link)
