@@ -1,8 +1,9 @@
-"""Read and write Zarr chunks in compiled code, and check every chunk that is read, whole or in part.
+"""Read and write Zarr chunks in compiled code: every chunk that is read is checked, none is left out.
 
-The compiled codecs skip the checksum of a chunk that is read in part, and a haloed window reads most of its
-chunks in part: one flipped bit on disk would then spread unseen (measured: 57 of 61 flips in a sharded
-uncompressed array).
+Two gaps of the compiled codecs are closed here. They skip the checksum of a chunk that is read in part, and a
+haloed window reads most of its chunks in part: of flipped bits that changed the pixels read, all went unseen
+without compression, 3 of 4 with blosc, 1 of 3 with zstd. And they leave out chunks that hold the fill value
+only, even where `write_empty_chunks` says otherwise.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import math
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+import numpy as np
 from zarr.core.buffer import NDBuffer
 from zarr.registry import register_pipeline
 from zarrs import ZarrsCodecPipeline
@@ -40,6 +42,21 @@ class CheckedCodecPipeline(ZarrsCodecPipeline):
             for group in _groups(part):
                 await self._read_and_cut(group, out)
 
+    async def write(
+        self, batch_info: Iterable[Any], value: NDBuffer, drop_axes: tuple[int, ...] = ()
+    ) -> None:
+        """Fill chunks from `value`, as zarr-python's codec pipelines do."""
+        values = value.as_ndarray_like()
+        full: list[Any] = []
+        empty: list[Any] = []
+        for item in batch_info:
+            keep = self.python_impl is not None and _writes_fill_value(item, values)
+            (empty if keep else full).append(item)
+        if full:
+            await super().write(full, value, drop_axes)
+        if empty and self.python_impl is not None:
+            await self.python_impl.write(empty, value, drop_axes)
+
     @property
     def _sharded(self) -> bool:
         return any(type(codec).__name__ == "ShardingCodec" for codec in getattr(self.metadata, "codecs", ()))
@@ -53,9 +70,8 @@ class CheckedCodecPipeline(ZarrsCodecPipeline):
         )
         whole = tuple(slice(0, n) for n in spec.shape)
         places = [(slice(i * rows, (i + 1) * rows), *whole[1:]) for i in range(len(group))]
-        await super().read(
-            [(getter, spec, whole, place, True) for (getter, *_), place in zip(group, places, strict=True)], pile
-        )
+        chunks = [(item[0], spec, whole, place, True) for item, place in zip(group, places, strict=True)]
+        await super().read(chunks, pile)
         for (_, _, chunk_part, out_part, _), place in zip(group, places, strict=True):
             out[out_part] = pile[place][chunk_part]
 
@@ -67,6 +83,21 @@ def _groups(items: list[Any]) -> Iterator[list[Any]]:
     size = max(1, PILE_BYTES // max(1, chunk_bytes))
     for i in range(0, len(items), size):
         yield items[i : i + size]
+
+
+def _writes_fill_value(item: Any, values: Any) -> bool:
+    """Return whether a chunk that must be on disk would be left out for holding the fill value only."""
+    _, spec, _, out_part, _ = item
+    if not spec.config.write_empty_chunks:
+        return False
+    part = np.asarray(values[out_part] if values.ndim else values)
+    if not part.size or not _is_fill(part[(0,) * part.ndim], spec.fill_value):
+        return False
+    return bool(np.all(_is_fill(part, spec.fill_value)))
+
+
+def _is_fill(values: Any, fill: Any) -> Any:
+    return (values == fill) | ((values != values) & (fill != fill))
 
 
 def _covers_chunk(item: Any) -> bool:

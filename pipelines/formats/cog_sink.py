@@ -189,6 +189,8 @@ def _describe(dataset: Any, info: ImageInfo) -> None:
             setattr(dataset, key, tuple(values))
     dataset.colorinterp = _colours(info, count)
     dataset.update_tags(**_current(known.get("tags")))
+    if known.get("rpc"):
+        dataset.update_tags(ns="RPC", **known["rpc"])
     for band, tags in enumerate(known.get("band_tags") or (), start=1):
         if band <= count:
             dataset.update_tags(band, **_current(tags))
@@ -199,7 +201,8 @@ def _colours(info: ImageInfo, count: int) -> list[Any]:
 
     names = info.attributes.get("colorinterp")
     if isinstance(names, list | tuple) and len(names) == count:
-        return [ColorInterp[str(name)] for name in names]
+        # A palette belongs to the source's values; the result is grey.
+        return [ColorInterp.gray if name == "palette" else ColorInterp[str(name)] for name in names]
     if info.rgb and count in (3, 4):
         return [ColorInterp.red, ColorInterp.green, ColorInterp.blue, ColorInterp.alpha][:count]
     return [ColorInterp.gray] + [ColorInterp.undefined] * (count - 1)

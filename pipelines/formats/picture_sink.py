@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+import struct
+import zlib
+from collections.abc import Iterable, Iterator
+from typing import Any, BinaryIO, ClassVar
 
-import imagecodecs
 import numpy as np
+from numpy.typing import NDArray
 
 from pipelines.image import ImageInfo
 from pipelines.levels import reordered
@@ -15,7 +18,12 @@ from pipelines.zarr_arrays import choose_layout, create_level, open_array
 
 WORKING = "pixels"
 LARGEST = 100_000_000
-"""Pixels; a PNG is encoded as a whole, and viewers decode it as a whole."""
+"""Pixels; viewers decode a PNG as a whole."""
+
+SIGNATURE = b"\x89PNG\r\n\x1a\n"
+HEADER = struct.Struct(">IIBBBBB")
+COLOUR_TYPES = {1: 0, 2: 4, 3: 2, 4: 6}
+"""Channels -> grey, grey and alpha, RGB, RGB and alpha, by their numbers in the format."""
 
 
 @SINKS.register("png")
@@ -38,13 +46,48 @@ class PictureSink(Sink):
         create_level(root, levels[0], self.spec.compression)
 
     def finish(self, root: str, info: ImageInfo, levels: tuple[Level, ...], target: str, memory: int) -> None:
-        """Encode the picture."""
-        sizes = levels[0].info.sizes
-        channels = (sizes["c"],) if sizes.get("c", 1) > 1 else ()
-        shape = (sizes["y"], sizes["x"], *channels)
-        pixels = np.asarray(open_array(root, levels[0].path)[...]).reshape(shape)
-        with scratch_folder(root) as scratch, published_file(target, scratch) as part:
-            part.write_bytes(imagecodecs.png_encode(pixels))
+        """Encode the picture strip by strip."""
+        with (
+            scratch_folder(root) as scratch,
+            published_file(target, scratch) as part,
+            open(part, "wb") as file,
+        ):
+            _write_png(file, levels[0].info, _strips(root, levels[0], memory))
+
+
+def _strips(root: str, level: Level, memory: int) -> Iterator[NDArray[Any]]:
+    """Yield rows of whole pixels, each strip as (rows, bytes of a row), the most significant byte first."""
+    array, sizes = open_array(root, level.path), level.info.sizes
+    row_bytes = sizes["x"] * sizes.get("c", 1) * level.info.dtype.itemsize
+    step = max(1, min(level.info.chunks[level.info.axes.index("y")], memory // (8 * row_bytes)))
+    for y in range(0, sizes["y"], step):
+        region = tuple(slice(y, y + step) if a == "y" else slice(None) for a in level.info.axes)
+        pixels = np.asarray(array[region])
+        rows = pixels.astype(pixels.dtype.newbyteorder(">")).view(np.uint8)
+        yield rows.reshape(-1, row_bytes)
+
+
+def _write_png(file: BinaryIO, info: ImageInfo, strips: Iterable[NDArray[Any]]) -> None:
+    """Write a PNG of which only one strip is in memory; libraries encode a picture as a whole."""
+    file.write(SIGNATURE)
+    colour = COLOUR_TYPES[info.size("c")]
+    bits = info.dtype.itemsize * 8
+    _write_chunk(file, b"IHDR", HEADER.pack(info.size("x"), info.size("y"), bits, colour, 0, 0, 0))
+    encoder = zlib.compressobj(6)
+    above: Any = 0
+    for rows in strips:
+        # Filter 2: the difference to the row above, modulo 256.
+        lines = np.full((rows.shape[0], rows.shape[1] + 1), 2, np.uint8)
+        lines[0, 1:] = rows[0] - above
+        lines[1:, 1:] = rows[1:] - rows[:-1]
+        above = rows[-1]
+        _write_chunk(file, b"IDAT", encoder.compress(lines.tobytes()))
+    _write_chunk(file, b"IDAT", encoder.flush())
+    _write_chunk(file, b"IEND", b"")
+
+
+def _write_chunk(file: BinaryIO, name: bytes, data: bytes) -> None:
+    file.write(struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data)))
 
 
 def _refuse(info: ImageInfo) -> None:
@@ -58,4 +101,6 @@ def _refuse(info: ImageInfo) -> None:
         raise ValueError(f"PNG holds one plane of 1 to 4 channels, got {got}. Read fewer, {other}")
     pixels = info.size("y") * info.size("x")
     if pixels > LARGEST:
-        raise ValueError(f"PNG holds at most {LARGEST:,} pixels, got {pixels:,}. Read a coarser level, {other}")
+        raise ValueError(
+            f"PNG holds at most {LARGEST:,} pixels here, got {pixels:,}. Read a coarser level, {other}"
+        )
