@@ -283,8 +283,8 @@ class Runner:
             return
         memory = max(64 << 20, self.plan.memory_limit // 4)
         self.sink.finish(str(self.workdir.result), self.plan.result, self.plan.levels, target, memory)
-        shutil.rmtree(self.workdir.result, ignore_errors=True)
-        shutil.rmtree(self.workdir.path / "replaced", ignore_errors=True)
+        for name in ("result", "replaced", "state", "copy"):
+            self.workdir.drop(name)
 
     def _move_aside(self, target: str) -> None:
         if not target_exists(target):

@@ -27,7 +27,11 @@ def require_valid_pixels(source: Source, plan: Plan) -> None:
     axes = info.canonical_axes
     grid = Grid(tuple(info.size(a) for a in axes), plan.geometry.tile)
     for tile in _spread(len(grid)):
-        values = read_canonical(source, dict(zip(axes, grid.region(tile), strict=True)))
+        try:
+            values = read_canonical(source, dict(zip(axes, grid.region(tile), strict=True)))
+        except OSError:
+            # A read that fails now may succeed later: the run tries again, and names the tile if it never does.
+            return
         valid = valid_cells(values.reshape(1, -1), info.nodata)
         if valid is None or np.any(valid):
             return

@@ -135,5 +135,5 @@ class Workdir:
         return None if run is None else Geometry(tuple(run["tile"]), run["batch"])
 
     def drop(self, name: str) -> None:
-        """Remove a state that no task reads any more."""
+        """Remove a folder that nothing reads any more."""
         shutil.rmtree(self.path / name, ignore_errors=True)

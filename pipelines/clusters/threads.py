@@ -27,7 +27,9 @@ class Threads(Cluster):
                 threads_per_worker=threads,
                 processes=False,
                 memory_limit=0,
-                dashboard_address=None,
+                # A port of its own, and no pages: they would cost 100 MB of the run's memory.
+                dashboard_address="127.0.0.1:0",
+                scheduler_kwargs={"dashboard": False},
                 silence_logs=logging.ERROR,
             ) as cluster,
             distributed.Client(cluster) as client,

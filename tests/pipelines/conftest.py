@@ -1,0 +1,60 @@
+"""A source on a worn medium, to test retries with real reads that fail."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipelines.image import ImageInfo
+from pipelines.source import SOURCES, Source
+
+
+class WornSource(Source):
+    """A .npy file whose reads fail as often as a file beside it says, near the place that it names."""
+
+    extensions = (".worn",)
+    about = "for tests: reads fail"
+    lock = threading.Lock()
+
+    @classmethod
+    def claims(cls, uri):
+        return 100 if uri.endswith(".worn") else 0
+
+    @classmethod
+    def open(cls, spec):
+        source = cls()
+        source.path = Path(spec.uri)
+        with source.path.open("rb") as file:
+            source.pixels = np.load(file)
+        shape = source.pixels.shape
+        source.info = ImageInfo(shape, source.pixels.dtype, "yx", shape, identity="worn")
+        return source
+
+    def read(self, region):
+        left = self.path.with_suffix(".failures")
+        with self.lock:
+            count, *place = (int(word) for word in left.read_text().split())
+            if count and all(s.start <= p < s.stop for s, p in zip(region, place, strict=False)):
+                left.write_text(" ".join(map(str, [count - 1, *place])))
+                raise OSError("the medium is worn out")
+        return self.pixels[region]
+
+
+@pytest.fixture
+def flaky_source(tmp_path):
+    """Return a function that turns a .npy file into a source whose reads fail, and that can mend it."""
+    if "worn" not in SOURCES:
+        SOURCES.register("worn")(WornSource)
+    path = tmp_path / "source.worn"
+
+    def make(source, failures, at=()):
+        shutil.copy(source, path)
+        path.with_suffix(".failures").write_text(" ".join(map(str, [failures, *at])))
+        return str(path)
+
+    make.mend = lambda: path.with_suffix(".failures").write_text("0")
+    return make
