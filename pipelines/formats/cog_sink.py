@@ -47,6 +47,7 @@ class CogSink(Sink):
     def levels(self, info: ImageInfo) -> tuple[Level, ...]:
         """Return the working array, one band after the other."""
         _refuse(info)
+        _place(info.georeference)
         axes = "cyx" if "c" in info.axes else "yx"
         plane = reordered(_flat(info), axes)
         layout = choose_layout(axes, plane.shape, self.spec.chunk)
@@ -157,9 +158,15 @@ def _profile(plane: ImageInfo, info: ImageInfo) -> dict[str, Any]:
 
 
 def _place(reference: Georeference | None) -> dict[str, Any]:
+    """Return the arguments that put a file on the ground.
+
+    Raises
+    ------
+    ValueError
+        For coordinate systems that the installed PROJ does not know.
+    """
     from affine import Affine
     from rasterio.control import GroundControlPoint
-    from rasterio.crs import CRS
 
     if reference is None:
         return {}
@@ -168,13 +175,26 @@ def _place(reference: Georeference | None) -> dict[str, Any]:
             GroundControlPoint(row=row, col=column, x=x, y=y, z=z, id=name)
             for row, column, x, y, z, name in reference.gcps
         ]
-        return {"gcps": points, "crs": CRS.from_wkt(reference.gcps_crs) if reference.gcps_crs else None}
+        return {"gcps": points, "crs": _crs(reference.gcps_crs)}
     found: dict[str, Any] = {}
     if reference.crs:
-        found["crs"] = CRS.from_wkt(reference.crs)
+        found["crs"] = _crs(reference.crs)
     if reference.transform is not None:
         found["transform"] = Affine(*reference.transform)
     return found
+
+
+def _crs(text: str) -> Any:
+    from rasterio.crs import CRS
+    from rasterio.errors import CRSError
+
+    try:
+        return CRS.from_user_input(text) if text else None
+    except CRSError as error:
+        raise ValueError(
+            f"GeoTIFF cannot hold the coordinate system {text[:60]!r}: {error}. "
+            "Choose a target that ends in .zarr, which keeps its text."
+        ) from error
 
 
 def _describe(dataset: Any, info: ImageInfo) -> None:
