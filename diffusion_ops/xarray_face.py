@@ -134,7 +134,7 @@ def _find_roles(dims: Sequence[Hashable], channel: Hashable | None, spacing: Any
     if len(spatial) not in (2, 3):
         raise ValueError(
             f"Of the dimensions {tuple(dims)}, {len(spatial)} are spatial: {spatial}. Allowed: 2 or 3. "
-            "Name the spatial ones by spacing, such as spacing={'y': 1, 'x': 1}, and channels by channel_axis."
+            "Name the spatial ones by spacing, such as spacing={'y': 1, 'x': 1}; channels by channel_axis."
         )
     frames = tuple(d for d in dims if d not in spatial and d != channel)
     return _Roles(tuple(spatial), channel, frames)
@@ -199,7 +199,7 @@ def _evolve_image(
         evolve_array(frames[index], operator, **{**fixed, "mask": mask})
         for index, mask in zip(np.ndindex(*lengths), masks, strict=False)
     ]
-    result = _stack(results, frames, len(lengths)).transpose(np.argsort(order))
+    result = _stack(results, frames, len(lengths)).transpose(tuple(np.argsort(order).tolist()))
     return _wrap(image, result)
 
 

@@ -1,0 +1,156 @@
+"""Whatever the container, chunks, batch or mask: the same bytes as the whole image in NumPy."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import dask.array as da
+import numpy as np
+import pytest
+import xarray as xr
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import diffusion_ops as do
+from diffusion_ops import dask_face
+from diffusion_ops.advance import total_halo
+from diffusion_ops.operator import OPERATORS, Operator
+
+# Kernels compile once per dtype, number of axes and sort of step; these cases use few of them and still all paths.
+CASES = {"plane": (2, np.float32), "double": (2, np.float64), "volume": (3, np.float32), "bytes": (2, np.uint8)}
+
+PROPERTY = settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+
+
+def near_linear(name: str) -> list[Operator]:
+    """Return a registered operator with conductance near 1, so that errors travel as far as they can."""
+    cls = OPERATORS[name]
+    fields = dataclasses.fields(cls)
+    needed = {f.name: 1e4 for f in fields if f.default is dataclasses.MISSING}
+    found = [cls(**needed)]
+    if any(f.name == "sigma" for f in fields):
+        found.append(cls(**needed, sigma=0.8))
+    return found
+
+
+@st.composite
+def chunked(draw: Any, length: int) -> tuple[int, ...]:
+    """Draw a way to cut an axis into ragged chunks."""
+    cuts = sorted(draw(st.sets(st.integers(1, length - 1), max_size=3))) if length > 1 else []
+    return tuple(int(n) for n in np.diff([0, *cuts, length]))
+
+
+@st.composite
+def images(draw: Any, ndim: int, dtype: type) -> dict[str, Any]:
+    """Draw an image with chunks, holes, a mask and a channel axis, or without them."""
+    top = 70 if ndim == 2 else 20
+    spatial = tuple(draw(st.integers(1, top)) for _ in range(ndim))
+    rng = np.random.default_rng(draw(st.integers(0, 10**6)))
+    channel_axis = draw(st.sampled_from([None, 0, ndim, -1]))
+    shape, chunks = list(spatial), [draw(chunked(n)) for n in spatial]
+    if channel_axis is not None:
+        count = draw(st.integers(1, 3))
+        shape.insert(channel_axis % (ndim + 1), count)
+        chunks.insert(channel_axis % (ndim + 1), (count,))
+    image = (rng.random(shape) * 200).astype(dtype)
+    if image.dtype.kind == "f" and draw(st.booleans()):
+        image.flat[rng.integers(0, image.size, 2)] = np.nan
+    mask = rng.random(spatial) > 0.1 if draw(st.booleans()) else None
+    lazy = mask
+    if mask is not None and draw(st.booleans()):
+        lazy = da.from_array(mask, tuple(draw(chunked(n)) for n in spatial))
+    return {
+        "image": image,
+        "chunks": tuple(chunks),
+        "mask": mask,
+        "lazy_mask": lazy,
+        "channel_axis": channel_axis,
+        "nodata": draw(st.sampled_from([None, 7])),
+    }
+
+
+def travel(draw: Any) -> dict[str, Any]:
+    """Draw how far to diffuse: explicit steps or cycles."""
+    if draw(st.booleans()):
+        return {"steps": draw(st.integers(0, 9))}
+    return {"time": draw(st.sampled_from([0.3, 2.0, 5.0])), "schedule": {"cycles": draw(st.integers(1, 3))}}
+
+
+def same_bytes(a: np.ndarray, b: np.ndarray) -> bool:
+    """Return whether two arrays agree in shape, type and every bit."""
+    return a.dtype == b.dtype and a.shape == b.shape and a.tobytes() == b.tobytes()
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("name", OPERATORS.names())
+@given(data=st.data())
+@PROPERTY
+def test_any_chunks_give_the_bytes_of_the_whole_image(name: str, case: str, data: st.DataObject) -> None:
+    drawn = data.draw(images(*CASES[case]))
+    image, options = drawn["image"], {"channel_axis": drawn["channel_axis"], "nodata": drawn["nodata"]}
+    # Smoothing first is the same code for both float types; leaving it out saves its compilation.
+    operator = data.draw(st.sampled_from(near_linear(name)[: 1 if case == "double" else None]))
+    if image.ndim - (drawn["channel_axis"] is not None) not in operator.dimensions:
+        return
+    options |= travel(data.draw)
+    whole = do.evolve(image, operator, mask=drawn["mask"], **options)
+    batch = data.draw(st.sampled_from([None, 1, 2, 5]))
+    lazy = do.evolve(
+        da.from_array(image, drawn["chunks"]), operator, mask=drawn["lazy_mask"], batch=batch, **options
+    )
+    assert lazy.chunks == drawn["chunks"]
+    assert same_bytes(lazy.compute(scheduler="synchronous"), whole)
+
+
+@given(data=st.data())
+@PROPERTY
+def test_any_chunks_give_the_same_statistics_and_chains(data: st.DataObject) -> None:
+    drawn = data.draw(images(2, np.float32))
+    image, options = drawn["image"], {"channel_axis": drawn["channel_axis"]}
+    contrast = data.draw(st.sampled_from([{"quantile": 0.9}, {"quantile": {"q": 0.5, "sigma": 1.5}}, {"mad": 2}]))
+    chain = [do.PeronaMalik(1e4), do.PeronaMalik(contrast), do.Heat()][: data.draw(st.integers(2, 3))]
+    chain = chain[data.draw(st.integers(0, 1)) :]
+    try:
+        whole = do.evolve(image, chain, steps=4, mask=drawn["mask"], **options)
+    except ValueError:
+        return
+    batch = data.draw(st.sampled_from([None, 1, 3]))
+    lazy = do.evolve(
+        da.from_array(image, drawn["chunks"]), chain, steps=4, mask=drawn["lazy_mask"], batch=batch, **options
+    )
+    assert same_bytes(lazy.compute(scheduler="synchronous"), whole)
+    assert same_bytes(do.evolve(image, chain, steps=4, mask=drawn["mask"], batch=batch, **options), whole)
+
+
+@given(data=st.data())
+@PROPERTY
+def test_xarray_gives_the_bytes_of_numpy(data: st.DataObject) -> None:
+    drawn = data.draw(images(2, np.float32))
+    image, axis = drawn["image"], drawn["channel_axis"]
+    dims = ["y", "x"]
+    if axis is not None:
+        dims.insert(axis % 3, "band")
+    array = xr.DataArray(image, dims=dims)
+    array = array.chunk(dict(zip(dims, drawn["chunks"], strict=True))) if data.draw(st.booleans()) else array
+    options = {"mask": drawn["mask"], "nodata": drawn["nodata"], "steps": 3}
+    whole = do.evolve(image, do.PeronaMalik(1e4), channel_axis=axis, **options)
+    assert same_bytes(do.evolve(array, do.PeronaMalik(1e4), **options).compute().values, whole)
+
+
+@pytest.mark.parametrize("name", OPERATORS.names())
+@pytest.mark.parametrize(
+    "far", [{"steps": 5}, {"time": 6.0, "schedule": {"cycles": 1}}, {"time": 6.0, "schedule": {"cycles": 2}}]
+)
+def test_a_halo_one_too_small_is_caught(
+    name: str, far: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image = np.random.default_rng(0).random((64, 64), np.float32) * 100
+    lazy = da.from_array(image, (32, 32))
+    for operator in near_linear(name):
+        whole = do.evolve(image, operator, **far)
+        assert same_bytes(do.evolve(lazy, operator, batch=1000, **far).compute(), whole)
+        with monkeypatch.context() as patch:
+            patch.setattr(dask_face, "total_halo", lambda *a: tuple(h - 1 for h in total_halo(*a)))
+            short = do.evolve(lazy, operator, batch=1000, **far).compute()
+        assert not np.array_equal(short, whole)
