@@ -14,8 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 MAGICS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-GEO_TAGS = frozenset({33550, 33922, 34264, 34735, 42112, 42113, 50844})
-"""Pixel scale, tie points, transformation, geo keys; GDAL's metadata and nodata; polynomial coefficients."""
+GEO_TAGS = frozenset({33550, 33922, 34264, 34735, 42112, 50844})
+"""Pixel scale, tie points, transformation, geo keys; GDAL's metadata; polynomial coefficients. GDAL's nodata
+alone is no sign of a raster on the ground: OME-TIFF with nodata has it too, and is more than GDAL reads of
+it."""
 
 PRINT_DOTS_PER_INCH = 1200
 """Resolutions in inches up to this are print sizes, as picture programs write them (72, 300 dpi); microscopes

@@ -62,7 +62,7 @@ class GeotiffSource(Source):
 
     @classmethod
     def claims(cls, uri: str) -> int:
-        """Return 20 for TIFF files with a place on the ground, GDAL's metadata or GDAL's nodata."""
+        """Return 20 for TIFF files with a place on the ground or GDAL's metadata."""
         path = local_path(uri)
         if path is None or not path.is_file() or not is_tiff(path):
             return 0

@@ -59,11 +59,9 @@ class ZarrSink(Sink):
 
 def _describe_group(info: ImageInfo) -> dict[str, Any]:
     """Return the attributes of the group: what no convention has a place for, in our own words."""
-    found: dict[str, Any] = {"axes": info.axes}
+    found: dict[str, Any] = {"axes": info.axes, "source_attributes": dict(info.attributes)}
     if info.georeference is not None:
         found["georeference"] = to_attributes(info.georeference)
-    if info.attributes:
-        found["source_attributes"] = dict(info.attributes)
     return found
 
 

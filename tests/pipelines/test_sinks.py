@@ -22,8 +22,10 @@ from ome_zarr_models.common.omero import Omero
 from pipelines.formats.tiff_sink import CLASSIC_BYTES
 from pipelines.image import Georeference, ImageInfo
 from pipelines.open_sink import open_sink
+from pipelines.open_source import open_source
 from pipelines.pyramid import reduce_block
 from pipelines.sink import SINKS, Level, Sink, SinkSpec
+from pipelines.source import SourceSpec
 from pipelines.window import Grid
 from pipelines.zarr_arrays import open_array, use_fast_codecs
 
@@ -38,6 +40,26 @@ def fast_codecs():
 
 def image(shape: tuple[int, ...], axes: str, dtype: str, **known: Any) -> ImageInfo:
     return ImageInfo(shape, np.dtype(dtype), axes, shape, **known)
+
+
+OME = image(
+    (700, 1300, 2),
+    "yxc",
+    "uint16",
+    spacing={"y": 0.5, "x": 0.25},
+    units={"y": "micrometer", "x": "micrometer"},
+    nodata=0,
+    channel_names=("DAPI", "actin"),
+    georeference=UTM,
+    attributes={
+        "ome": {
+            "name": "cells",
+            "translation": {"y": 10.0},
+            "omero": {"channels": [{"color": "0000FF"}, {"color": "FF00FF"}]},
+        },
+        "tags": {"INSTRUMENT": "scope"},
+    },
+)
 
 
 def pixels(info: ImageInfo) -> np.ndarray:
@@ -204,6 +226,28 @@ def test_formats_tell_what_they_are(name):
     assert SINKS[name].about
 
 
+ROUND = {
+    "zarr": ("out.zarr", "spacing units nodata channel_names georeference attributes"),
+    "ome-zarr": ("out.ome.zarr", "spacing units nodata channel_names georeference"),
+    "ome-tiff": ("out.ome.tif", "spacing units nodata channel_names"),
+    "cog": ("out.tif", "nodata channel_names"),
+}
+
+
+@pytest.mark.parametrize(("name", "kept"), ROUND.values(), ids=ROUND)
+def test_our_own_reader_gets_the_metadata_back(name, kept, tmp_path):
+    pytest.importorskip("rasterio")
+    info = replace(OME, attributes={"tags": {"INSTRUMENT": "scope"}})
+    data = write(tmp_path / name, info)
+    source = open_source(SourceSpec(uri=str(tmp_path / name)))
+    order = [info.axes.index(a) for a in source.info.axes]
+    assert np.array_equal(
+        source.read(tuple(slice(0, n) for n in source.info.shape)), np.transpose(data, order)
+    )
+    for key in kept.split():
+        assert getattr(source.info, key) == getattr(info, key), key
+
+
 # ---- choosing a format
 
 
@@ -238,26 +282,6 @@ def test_an_unknown_ending_lists_those_there_are():
 
 
 # ---- OME-Zarr
-
-
-OME = image(
-    (700, 1300, 2),
-    "yxc",
-    "uint16",
-    spacing={"y": 0.5, "x": 0.25},
-    units={"y": "micrometer", "x": "micrometer"},
-    nodata=0,
-    channel_names=("DAPI", "actin"),
-    georeference=UTM,
-    attributes={
-        "ome": {
-            "name": "cells",
-            "translation": {"y": 10.0},
-            "omero": {"channels": [{"color": "0000FF"}, {"color": "FF00FF"}]},
-        },
-        "tags": {"INSTRUMENT": "scope"},
-    },
-)
 
 
 def test_ome_zarr_validates_and_keeps_everything(tmp_path):
@@ -461,6 +485,7 @@ def raster_info(path: Path) -> tuple[ImageInfo, np.ndarray]:
         return info, file.read()
 
 
+KEPT_BY_COG = ("crs", "transform", "nodata", "descriptions", "scales", "offsets", "colorinterp", "dtypes")
 REAL = [
     "landsat8_rgb_uint16_nodata0.tif",
     "naip_va_4band_uint8.tif",
@@ -479,7 +504,7 @@ def test_cog_keeps_everything_of_real_rasters(name, shared_data, tmp_path):
     write(tmp_path / "out.tif", info, data)
     with rasterio.open(source) as a, rasterio.open(tmp_path / "out.tif") as b:
         assert np.array_equal(a.read(), b.read())
-        for key in ["crs", "transform", "nodata", "descriptions", "scales", "offsets", "colorinterp", "dtypes"]:
+        for key in KEPT_BY_COG:
             assert getattr(a, key) == getattr(b, key), key
         assert a.gcps[1] == b.gcps[1]
         points = [[(p.row, p.col, p.x, p.y, p.z, p.id) for p in file.gcps[0]] for file in (a, b)]
