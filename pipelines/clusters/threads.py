@@ -30,7 +30,8 @@ class Threads(Cluster):
                 # A port of its own, and no pages: they would cost 100 MB of the run's memory.
                 dashboard_address="127.0.0.1:0",
                 scheduler_kwargs={"dashboard": False},
-                silence_logs=logging.ERROR,
+                # A task that fails is told through events, with its tile and what is left to try.
+                silence_logs=logging.CRITICAL,
             ) as cluster,
             distributed.Client(cluster) as client,
         ):
