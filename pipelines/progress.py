@@ -28,7 +28,7 @@ from pipelines.listener import (
     TileDone,
     TileFailed,
 )
-from pipelines.wording import bytes_text, count_text, speed_text, time_text
+from pipelines.wording import bytes_text, count_text, plural, speed_text, time_text
 
 RECENT = 64
 """Tiles that the present speed is measured over."""
@@ -268,10 +268,10 @@ class LineProgress:
                 earlier = f", {count_text(m.done)} of them done before" if m.done else ""
                 dashboard = f"; dashboard {m.dashboard}" if m.dashboard else ""
                 memory = f"; {m.memory_text}" if m.memory_text else ""
-                return f"{m.target}: {count_text(m.tiles)} tiles{earlier}{memory}{dashboard}"
+                return f"{m.target}: {plural(m.tiles, 'tile')}{earlier}{memory}{dashboard}"
             case StageStarted() if event.title != self._title or self._is_time:
                 self._title = event.title
-                return f"stage {event.stage}, {event.title}: {count_text(event.tiles)} tiles"
+                return f"stage {event.stage}, {event.title}: {plural(event.tiles, 'tile')}"
             case StageDone() if event.values:
                 values = ", ".join(f"{name} = {value:.6g}" for name, value in event.values.items())
                 return f"{event.title}: {values}"
@@ -324,7 +324,7 @@ def json_line(event: str, **fields: Any) -> str:
 
 
 def _failure_text(event: TileFailed) -> str:
-    after = f"{event.left} tries left" if event.left else "given up"
+    after = f"{event.left} more tries" if event.left else "given up"
     return f"tile {event.tile} of stage {event.stage} ({event.window}) failed, {after}: {event.error}"
 
 

@@ -11,7 +11,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from pipelines.wording import bytes_text, count_text, shape_text, speed_text, time_text
+from pipelines.wording import bytes_text, count_text, plural, shape_text, speed_text, time_text
 
 LINE = 1000
 """Characters of a line at most where nobody looks at it as it is: files and pipes."""
@@ -28,17 +28,17 @@ def plan(summary: Mapping[str, Any], source: str, target: str) -> RenderableType
         "": f"{shape_text(s['source']['shape'], s['source']['axes'])}, {s['source']['dtype']}",
         "target": target,
         " ": f"{shape_text(finest['shape'], finest['axes'])}, {s['result']['dtype']}, "
-        f"{_plural(len(s['result']['levels']), 'level')}, chunks {shape_text(finest['chunks'])}",
+        f"{plural(len(s['result']['levels']), 'level')}, chunks {shape_text(finest['chunks'])}",
         "diffuses along": f"{', '.join(s['diffuses_along'])}, spacing {_numbers_text(s['spacing'])}",
         "tile": shape_text(s["tile"], s["axes"]),
         "halo": _halos(s["halo"]),
-        "passes": f"{count_text(s['passes'])} over the data, of at most {_plural(s['batch'], 'step')} each",
+        "passes": f"{count_text(s['passes'])} over the data, of at most {plural(s['batch'], 'step')} each",
         "work": f"{count_text(s['cell_steps'] / 1e6)} Mpx·steps, computed {s['redundancy']:.2f} times "
         "(halos are computed by both neighbours)",
         "reads": bytes_text(s["bytes_read"]),
         "writes": f"{bytes_text(s['bytes_written'])}, {bytes_text(s['disk_bytes'])} on disk at the most",
         "memory": f"{bytes_text(s['memory_total'])} of {bytes_text(s['memory_limit'])} allowed: "
-        f"{_plural(s['threads'], 'task')} at a time, {bytes_text(s['memory_per_task'])} each",
+        f"{plural(s['threads'], 'task')} at a time, {bytes_text(s['memory_per_task'])} each",
         "time": f"about {time_text(s['expected_seconds'])}",
     }
     notes = [Text(f"note: {note}") for note in s["notes"]]
@@ -156,7 +156,7 @@ def status(standing: Mapping[str, Any]) -> RenderableType:
 def demo(made: Mapping[str, Any]) -> RenderableType:
     """Return where the demonstration put things, and what to try next."""
     lines = [Text(command) for command in made["next"]]
-    values = {key: str(made[key]) for key in ("input", "spec", "result", "picture", "report")}
+    values = {key: str(made[key]) for key in ("input", "spec", "picture")}
     return Group(
         Text(), _facts(values), Text("\nTry next:", style="bold"), *(Padding(x, (0, 0, 0, 2)) for x in lines)
     )
@@ -164,11 +164,11 @@ def demo(made: Mapping[str, Any]) -> RenderableType:
 
 def verified(result: Mapping[str, Any]) -> RenderableType:
     """Return a picture of what `verify` found."""
-    tiles, windows = _plural(result["tiles"], "tile"), _plural(result["windows"], "window")
+    tiles, windows = plural(result["tiles"], "tile"), plural(result["windows"], "window")
     checked = f"{tiles} against the journal, {windows} against the source"
     verdict = Text("every bit is as it should be", style="green")
     if not result["ok"]:
-        verdict = Text(f"{_plural(len(result['problems']), 'problem')}:", style="red")
+        verdict = Text(f"{plural(len(result['problems']), 'problem')}:", style="red")
     problems = (Text(f"  {problem}") for problem in result["problems"])
     return Group(_facts({"target": result["target"], "checked": checked}), verdict, *problems)
 
@@ -188,7 +188,7 @@ def _operator(entry: Mapping[str, Any]) -> Iterator[RenderableType]:
 
 def _promises(entry: Mapping[str, Any]) -> dict[str, str]:
     return {
-        "halo per step": f"{_plural(entry['cells_per_step'], 'pixel')} on each side",
+        "halo per step": f"{plural(entry['cells_per_step'], 'pixel')} on each side",
         "maximum principle": "kept by explicit steps" if entry["keeps_maximum"] else "not kept",
         "mean": "kept" if entry["keeps_mean"] else "not kept",
         "dimensions": " and ".join(f"{n}-D" for n in entry["dimensions"]),
@@ -246,7 +246,3 @@ def _table(*headings: str) -> Table:
 
 def _words(key: str) -> str:
     return key.replace("_", " ")
-
-
-def _plural(count: int, one: str, many: str = "") -> str:
-    return f"{count_text(count)} {one if count == 1 else many or one + 's'}"

@@ -122,7 +122,7 @@ def demo(folder: str, how: Mapping[str, Any], overwrite: bool, json_output: bool
     """Run the main job on an image that comes along."""
     spec = override_run(demonstration.prepare(Path(folder)), **how)
     if not json_output:
-        Console(stderr=True).print(demonstration.INTRODUCTION, highlight=False)
+        Console(stderr=True).print(demonstration.INTRODUCTION, highlight=False, soft_wrap=True)
     code = _carry_out(spec, overwrite, json_output)
     if code == DONE:
         made = demonstration.finish(Path(folder), spec)

@@ -24,6 +24,11 @@ def time_text(seconds: float | None) -> str:
     return f"{hours}:{minutes:02}:{rest:02} h" if hours else f"{minutes}:{rest:02} min"
 
 
+def plural(count: int, one: str) -> str:
+    """Return a count of things: "1 tile", "1,024 tiles"."""
+    return f"{count_text(count)} {one if count == 1 else one + 's'}"
+
+
 def count_text(count: float) -> str:
     """Return a count with thousands apart."""
     return f"{count:,.0f}"

@@ -112,7 +112,7 @@ def test_lines_come_at_stages_failures_and_every_few_seconds():
     assert "5.0 Mpx·steps/s, memory 200.00 MiB, predicted 300.00 MiB, limit 1.00 GiB" in text[2]
     assert text[4:] == [
         "measure contrast: contrast = 4.25",
-        "tile 7 of stage 1 (y 0:512) failed, 2 tries left: OSError: lost",
+        "tile 7 of stage 1 (y 0:512) failed, 2 more tries: OSError: lost",
         "writing out.tif",
     ]
 
@@ -168,14 +168,20 @@ def test_the_live_picture_shows_tiles_speed_memory_and_trouble():
         "http://here:8787",
     ):
         assert part in text
-    assert "tile 1 of stage 0 (y 0:5) failed, 1 tries left: OSError: no" in text
+    assert "tile 1 of stage 0 (y 0:5) failed, 1 more tries: OSError: no" in text
 
 
 def test_the_picture_is_gone_after_an_error():
     console = Console(file=io.StringIO(), force_terminal=True)
-    with pytest.raises(KeyboardInterrupt), LiveProgress(console) as live:
-        live(EVENTS[0])
-        raise KeyboardInterrupt
+    live = LiveProgress(console)
+
+    def interrupted() -> None:
+        with live:
+            live(EVENTS[0])
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
     assert not live._live.is_started
 
 
