@@ -95,8 +95,9 @@ def tree_identity(uri: str, inside: str, metadata: Any) -> str:
 
     Notes
     -----
-    Of the chunks the number, the sizes, the names and the times of change count, up to `LISTED` files; their
-    content is not read.
+    Of local chunks the number, the sizes and the newest time of change count, up to `LISTED` files; of
+    objects the names, the sizes and the checksums (where a server tells none: the times; plain web servers
+    tell sizes only). Their content is not read.
     """
     path = local_path(uri)
     listing = (

@@ -26,7 +26,7 @@ def stored_nodata(value: float | None, dtype: np.dtype[Any]) -> float | None:
         whole = math.isfinite(value) and float(value).is_integer()
         return value if whole and limits.min <= value <= limits.max else None
     part = np.empty(0, dtype).real.dtype
-    if math.isfinite(value) and abs(value) > np.finfo(part).max:
+    if math.isfinite(value) and abs(value) > float(np.finfo(part).max):
         return None
     return float(part.type(value))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import struct
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -46,7 +47,7 @@ def open_source(spec: SourceSpec) -> Source:
         source = kind.open(spec)
     except UnreadableSourceError:
         raise
-    except (OSError, ValueError, KeyError, IndexError, TypeError, EOFError, RuntimeError) as error:
+    except (OSError, ValueError, LookupError, TypeError, EOFError, RuntimeError, struct.error) as error:
         raise damaged(spec.uri, name, error) from error
     check_pixels(spec, source.info)
     return with_options(source, spec)
@@ -81,7 +82,12 @@ def find_format(spec: SourceSpec) -> tuple[str, type[Source]]:
 
 def _unknown(uri: str) -> str:
     path = local_path(uri)
-    folder = path is not None and path.is_dir()
+    if path is None:
+        return (
+            f"{uri!r} is no Zarr hierarchy, and of other machines only Zarr is read. "
+            "Copy the file here, or give the address of the folder with the Zarr hierarchy."
+        )
+    folder = path.is_dir()
     what = "is a folder without a Zarr hierarchy" if folder else "is of no known format"
     known = "; ".join(f"{name} ({' '.join(kind.extensions)})" for name, kind in SOURCES.items())
     return f"{uri!r} {what}. Known formats: {known}. Convert the image to one of them."

@@ -55,10 +55,7 @@ class NpySource(Source):
         return cls(spec)
 
     def _map(self) -> NDArray[Any]:
-        mapped = np.load(self._path, mmap_mode="r", allow_pickle=False)
-        if not isinstance(mapped, np.ndarray):
-            raise ValueError("it is an archive of several arrays (.npz)")
-        return mapped
+        return np.lib.format.open_memmap(self._path, mode="r")
 
     def read(self, region: tuple[slice, ...]) -> NDArray[Any]:
         """Return the pixels of a region."""

@@ -18,6 +18,9 @@ from pipelines.source import SOURCES, Source, SourceSpec, UnreadableSourceError
 from pipelines.source_errors import damaged, pick_level, pick_series
 from pipelines.zarr_hierarchy import array_metadata, attributes_of, groups_in, is_zarr, open_node
 
+SHOWN_WELLS = 12
+"""Wells of a plate whose fields a refusal lists; a plate can have 1536."""
+
 
 @SOURCES.register("ome-zarr")
 class OmeZarrSource(Source):
@@ -83,10 +86,17 @@ def _find(spec: SourceSpec) -> zarr.Group:
 def _images(group: zarr.Group, ome: Mapping[str, Any]) -> list[str]:
     """Return the images inside a plate, a well, or the series of one converted file."""
     if "plate" in ome:
-        return [str(w["path"]) for w in ome["plate"].get("wells", ())]
+        wells = [str(w["path"]) for w in ome["plate"].get("wells", ())]
+        return [f"{path}/{field}" for path in wells[:SHOWN_WELLS] for field in _fields(group.get(path))]
     if "well" in ome:
-        return [str(f["path"]) for f in ome["well"].get("images", ())]
+        return _fields(group)
     return sorted(n for n, g in groups_in(group).items() if "multiscales" in ome_attributes(attributes_of(g)))
+
+
+def _fields(well: zarr.Array[Any] | zarr.Group | None) -> list[str]:
+    """Return the fields of view of a well."""
+    ome = ome_attributes(attributes_of(well)) if isinstance(well, zarr.Group) else {}
+    return [str(f["path"]) for f in ome.get("well", {}).get("images", ())]
 
 
 def _level(spec: SourceSpec, group: zarr.Group, path: str) -> zarr.Array[Any]:
@@ -140,4 +150,5 @@ def _further(attributes: Mapping[str, Any], pyramid: Multiscales, level: int) ->
     found = plain(kept) if isinstance(kept, Mapping) else {}
     ome: dict[str, Any] = {"name": pyramid.name, "omero": plain(pyramid.omero)}
     ome["translation"] = {a: v for a, v in pyramid.translations[level].items() if v}
-    return {**found, "ome": {k: v for k, v in ome.items() if v}}
+    ome = {k: v for k, v in ome.items() if v}
+    return {**found, "ome": ome} if ome else found

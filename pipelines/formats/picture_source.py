@@ -6,6 +6,7 @@ import struct
 import threading
 import warnings
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,6 @@ import imagecodecs
 import imageio.v3 as iio
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from pipelines.identity import file_identity, local_path
 from pipelines.image import ImageInfo
@@ -139,23 +139,27 @@ def _jpeg_header(path: Path) -> Header:
         file.seek(max(0, path.stat().st_size - TRAILER_BYTES))
         if JPEG_END not in file.read():
             raise ValueError("it has no end mark")
-    with _FILTERS, warnings.catch_warnings():
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-        try:
-            picture = Image.open(path, formats=("JPEG", "MPO"))
-        except Image.DecompressionBombError as error:
-            raise ValueError(f"{error}; store it as a tiled TIFF") from error
-    with picture:
-        columns, rows = picture.size
-        names = NAMES[1] if picture.mode == "L" else tuple(picture.getbands())
-        turned = picture.getexif().get(0x0112) in TURNED
-    names = NAMES[3] if names == ("R", "G", "B") else names
-    rows, columns = (columns, rows) if turned else (rows, columns)
-    return Header(rows, columns, max(1, len(names)), np.dtype("uint8"), names)
+    properties = _pillow(iio.improps, path)
+    known = _pillow(iio.immeta, path, exclude_applied=False)
+    rows, columns = properties.shape[:2]
+    if known.get("Orientation") in TURNED:
+        rows, columns = columns, rows
+    channels = properties.shape[2] if len(properties.shape) == 3 else 1
+    names = tuple("CMYK") if known.get("mode") == "CMYK" else NAMES[channels]
+    return Header(rows, columns, channels, np.dtype(properties.dtype), names)
 
 
 def _decode_jpeg(path: Path) -> NDArray[Any]:
     """Return the pixels as the camera was held."""
+    return np.asarray(_pillow(iio.imread, path, rotate=True))
+
+
+def _pillow(ask: Callable[..., Any], path: Path, **options: Any) -> Any:
+    """Ask Pillow about a JPEG, without its warning of large pictures: the plan counts the memory."""
     with _FILTERS, warnings.catch_warnings():
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-        return np.asarray(iio.imread(path, plugin="pillow", extension=".jpeg", rotate=True, index=0))
+        warnings.filterwarnings("ignore", message="Image size")
+        try:
+            return ask(path, plugin="pillow", extension=".jpeg", index=0, **options)
+        except Exception as error:
+            # Its refusal of very large pictures is an Exception of no narrower kind.
+            raise ValueError(str(error)) from error

@@ -8,7 +8,6 @@ import struct
 import threading
 import weakref
 from collections.abc import Iterator
-from dataclasses import dataclass
 from itertools import product
 from typing import Any
 
@@ -20,9 +19,20 @@ from pipelines.axes import check_axes
 from pipelines.identity import file_identity, local_path
 from pipelines.image import CANONICAL, ImageInfo
 from pipelines.nodata import stored_nodata
-from pipelines.ome_metadata import OmeXml, parse_ome_xml, unit_name
+from pipelines.ome_metadata import unit_name
+from pipelines.ome_xml import OmeXml, parse_ome_xml
 from pipelines.source import SOURCES, Source, SourceSpec, UnreadableSourceError
 from pipelines.source_errors import damaged, local_file, pick_level, pick_series, refuse_options
+from pipelines.tiff_layout import (
+    Contiguous,
+    Pages,
+    Window,
+    contiguous,
+    overlap,
+    page_layout,
+    segment_shape,
+    slices,
+)
 from pipelines.tiff_metadata import (
     aperio_properties,
     aperio_spacing,
@@ -45,8 +55,6 @@ JPEG = (6, 7, 34892, 33007)
 GDAL_NODATA = 42113
 
 LONGEST_DESCRIPTION = 4096
-
-Window = tuple[tuple[int, int], ...]
 
 
 def _unwanted(record: logging.LogRecord) -> bool:
@@ -73,7 +81,7 @@ class TiffSource(Source):
         series = file.series[pick_series(spec, [f"{s.name or 'image'} {s.shape}" for s in file.series])]
         self._level = series.levels[pick_level(spec, [level.shape for level in series.levels])]
         _refuse_cut_short(spec, self._level)
-        self._layout = _layout(self._level)
+        self._layout = page_layout(self._level)
         axes = _letters(spec, self._level)
         self._kept = tuple(i for i, a in enumerate(axes) if a)
         self.info = _describe(spec, file, self._level, axes, self._layout)
@@ -125,7 +133,7 @@ class TiffSource(Source):
         if page is None:
             out[...] = self._empty
             return
-        mapped = _contiguous(page)
+        mapped = contiguous(page)
         if mapped is not None:
             out[...] = mapped.map()[slices(window)]
             return
@@ -141,7 +149,7 @@ class TiffSource(Source):
     def _segments(self, page: Any, window: Window) -> Iterator[tuple[NDArray[Any] | None, Window]]:
         """Yield the decoded tiles or strips that a window touches, and their places in the page."""
         keyframe = page.keyframe
-        size = _segment_shape(keyframe)
+        size = segment_shape(keyframe)
         grid = [math.ceil(n / s) for n, s in zip(keyframe.shaped, size, strict=True)]
         touched = [range(a // s, -(-b // s)) for (a, b), s in zip(window, size, strict=True)]
         numbers = [int(np.ravel_multi_index(place, grid)) for place in product(*touched)]
@@ -180,105 +188,6 @@ def _refuse_cut_short(spec: SourceSpec, level: Any) -> None:
             raise damaged(
                 spec.uri, "a TIFF file", f"its pixels end {max(beyond, 0):,} bytes after the file does"
             )
-
-
-def slices(bounds: Window) -> tuple[slice, ...]:
-    """Return bounds as slices."""
-    return tuple(slice(a, b) for a, b in bounds)
-
-
-def overlap(place: Window, window: Window) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
-    """Return the part that a place shares with a window, counted within the one and the other."""
-    both = [(max(a, c), min(b, d)) for (a, b), (c, d) in zip(place, window, strict=True)]
-    inner = tuple(slice(a - p, b - p) for (a, b), (p, _) in zip(both, place, strict=True))
-    outer = tuple(slice(a - w, b - w) for (a, b), (w, _) in zip(both, window, strict=True))
-    return inner, outer
-
-
-@dataclass(frozen=True)
-class Contiguous:
-    """Pixels that lie in the file as they do in memory."""
-
-    path: str
-    dtype: np.dtype[Any]
-    shape: tuple[int, ...]
-    offset: int
-
-    def map(self) -> NDArray[Any]:
-        """Return a memory map, made for one read: what an open map has touched counts as memory."""
-        return np.memmap(self.path, self.dtype, "r", self.offset, self.shape)
-
-
-@dataclass(frozen=True)
-class Pages:
-    """How the axes of a level fall into pages and the axes of a page.
-
-    Attributes
-    ----------
-    leading : tuple of int
-        Lengths of the axes that count pages.
-    inner : tuple of int or None
-        Axis of the page (sample, plane, row, column, contiguous sample) for each other axis, None for length
-        1.
-    shaped : tuple of int
-        Lengths of the axes of a page.
-    """
-
-    leading: tuple[int, ...]
-    inner: tuple[int | None, ...]
-    shaped: tuple[int, ...]
-
-    def window(self, bounds: Window) -> Window:
-        """Return bounds in the axes of a page."""
-        window = [(0, n) for n in self.shaped]
-        for axis, part in zip(self.inner, bounds, strict=True):
-            if axis is not None:
-                window[axis] = part
-        return tuple(window)
-
-
-def _layout(level: Any) -> Pages | Contiguous | None:
-    """Return how a level can be read by region, None if only as a whole."""
-    keyframe, shape = level.keyframe, tuple(level.shape)
-    if len(level) == 1 and math.prod(shape) > math.prod(keyframe.shaped):
-        # ImageJ writes stacks of more than 4 GB as one page followed by the bytes of all others.
-        return None if level.dataoffset is None else _mapped(level[0], shape, level.dataoffset)
-    split = next((k for k in range(len(shape) + 1) if math.prod(shape[:k]) == len(level)), None)
-    if split is None or level.transform is not None:
-        return None
-    inner = _matched(shape[split:], keyframe.shaped)
-    return None if inner is None else Pages(shape[:split], inner, tuple(keyframe.shaped))
-
-
-def _matched(shape: tuple[int, ...], shaped: tuple[int, ...]) -> tuple[int | None, ...] | None:
-    """Return the axis of a page for each axis of a level: those longer than 1 come in the same order."""
-    long = [i for i, n in enumerate(shaped) if n > 1]
-    if [shaped[i] for i in long] != [n for n in shape if n > 1]:
-        return None
-    return tuple(long.pop(0) if n > 1 else None for n in shape)
-
-
-def _mapped(page: Any, shape: tuple[int, ...], offset: int) -> Contiguous:
-    dtype = np.dtype(page.dtype).newbyteorder(page.parent.byteorder)
-    return Contiguous(page.parent.filehandle.path, dtype, tuple(shape), offset)
-
-
-def _contiguous(page: Any) -> Contiguous | None:
-    """Return where the pixels of a page lie if they need no decoding, else None."""
-    keyframe, offsets, counts = page.keyframe, page.dataoffsets, page.databytecounts
-    # The library answers for the first page of a series; the strips of the others may lie apart.
-    gaps = any(a + n != b for a, n, b in zip(offsets, counts, offsets[1:], strict=False))
-    if not keyframe.is_final or gaps or sum(counts) < math.prod(keyframe.shaped) * keyframe.dtype.itemsize:
-        return None
-    return _mapped(page, keyframe.shaped, offsets[0])
-
-
-def _segment_shape(keyframe: Any) -> tuple[int, ...]:
-    """Return the shape of a tile or strip in the axes of a page."""
-    samples = keyframe.shaped[-1]
-    if keyframe.is_tiled:
-        return (1, max(1, keyframe.tiledepth), keyframe.tilelength, keyframe.tilewidth, samples)
-    return (1, 1, min(keyframe.rowsperstrip, keyframe.shaped[2]), keyframe.shaped[3], samples)
 
 
 def _letters(spec: SourceSpec, level: Any) -> tuple[str | None, ...]:
@@ -336,7 +245,7 @@ def _chunks(level: Any, layout: Pages | Contiguous | None) -> tuple[int, ...]:
     """Return what is decoded at once, along each axis of a level."""
     if not isinstance(layout, Pages):
         return (1,) * (len(level.shape) - 1) + (level.shape[-1],) if layout else tuple(level.shape)
-    segment = _segment_shape(level.keyframe)
+    segment = segment_shape(level.keyframe)
     inner = (1 if axis is None else min(segment[axis], layout.shaped[axis]) for axis in layout.inner)
     return (1,) * len(layout.leading) + tuple(inner)
 
@@ -344,8 +253,8 @@ def _chunks(level: Any, layout: Pages | Contiguous | None) -> tuple[int, ...]:
 def _by_region(keyframe: Any, layout: Pages | Contiguous | None) -> bool:
     if not isinstance(layout, Pages):
         return layout is not None
-    decoded = math.prod(_segment_shape(keyframe)) * keyframe.dtype.itemsize
-    return decoded <= LARGEST_SEGMENT or _contiguous(keyframe) is not None
+    decoded = math.prod(segment_shape(keyframe)) * keyframe.dtype.itemsize
+    return decoded <= LARGEST_SEGMENT or contiguous(keyframe) is not None
 
 
 def _is_rgb(keyframe: Any, channels: int) -> bool:
