@@ -50,7 +50,7 @@ def check_nodata(nodata: float | None, dtype: np.dtype[Any], role: str) -> None:
     if nodata is None or (isinstance(nodata, float) and math.isnan(nodata) and dtype.kind == "f"):
         return
     if dtype.kind == "f":
-        fits = bool(np.isinf(nodata)) or abs(float(nodata)) <= np.finfo(dtype).max * (1 + 1e-6)
+        fits = bool(np.isinf(nodata)) or abs(float(nodata)) <= float(np.finfo(dtype).max) * (1 + 1e-6)
     else:
         info = np.iinfo(dtype)
         fits = math.isfinite(nodata) and float(nodata).is_integer() and info.min <= nodata <= info.max

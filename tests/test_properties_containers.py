@@ -17,8 +17,13 @@ from diffusion_ops import dask_face
 from diffusion_ops.advance import total_halo
 from diffusion_ops.operator import OPERATORS, Operator
 
-# Kernels compile once per dtype, number of axes and sort of step; these cases use few of them and still all paths.
-CASES = {"plane": (2, np.float32), "double": (2, np.float64), "volume": (3, np.float32), "bytes": (2, np.uint8)}
+# Kernels compile once per dtype, number of axes and sort of step; few cases that still take all paths.
+CASES = {
+    "plane": (2, np.float32),
+    "double": (2, np.float64),
+    "volume": (3, np.float32),
+    "bytes": (2, np.uint8),
+}
 
 PROPERTY = settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
@@ -108,7 +113,9 @@ def test_any_chunks_give_the_bytes_of_the_whole_image(name: str, case: str, data
 def test_any_chunks_give_the_same_statistics_and_chains(data: st.DataObject) -> None:
     drawn = data.draw(images(2, np.float32))
     image, options = drawn["image"], {"channel_axis": drawn["channel_axis"]}
-    contrast = data.draw(st.sampled_from([{"quantile": 0.9}, {"quantile": {"q": 0.5, "sigma": 1.5}}, {"mad": 2}]))
+    contrast = data.draw(
+        st.sampled_from([{"quantile": 0.9}, {"quantile": {"q": 0.5, "sigma": 1.5}}, {"mad": 2}])
+    )
     chain = [do.PeronaMalik(1e4), do.PeronaMalik(contrast), do.Heat()][: data.draw(st.integers(2, 3))]
     chain = chain[data.draw(st.integers(0, 1)) :]
     try:

@@ -97,7 +97,7 @@ def test_equal_calls_have_equal_names() -> None:
 
 
 def test_the_graph_can_be_sent_elsewhere() -> None:
-    for size in (40, 5):
+    for size in (40, 9):
         lazy = do.evolve(da.from_array(IMAGE, size), do.PeronaMalik({"noise": 2}), time=3, mask=IMAGE > 2)
         assert np.array_equal(pickle.loads(pickle.dumps(lazy)).compute(), lazy.compute())
 
@@ -109,7 +109,9 @@ def test_a_part_of_the_result_reads_a_part_of_the_image() -> None:
         seen.append(block_id)
         return block
 
-    lazy = da.zeros((320, 320), chunks=32, dtype=np.float32).map_blocks(note, dtype=np.float32, meta=IMAGE[:0, :0])
+    lazy = da.zeros((320, 320), chunks=32, dtype=np.float32).map_blocks(
+        note, dtype=np.float32, meta=IMAGE[:0, :0]
+    )
     do.evolve(lazy, do.Heat(), steps=4)[:32, :32].compute(scheduler="synchronous")
     assert sorted(set(seen)) == [(0, 0), (0, 1), (1, 0), (1, 1)]
 
@@ -121,7 +123,7 @@ def test_empty_chunks_pass() -> None:
 
 def test_a_contrast_of_zero_is_refused_when_it_is_known() -> None:
     lazy = do.evolve(da.ones((64, 64), chunks=32), do.PeronaMalik({"quantile": 0.9}), time=1)
-    with pytest.raises(ValueError, match="GradientQuantile.*is 0 over this image"):
+    with pytest.raises(ValueError, match=r"GradientQuantile.*is 0 over this image"):
         lazy.compute()
 
 
@@ -138,7 +140,7 @@ def test_unknown_chunks_are_refused() -> None:
 
 
 def test_masked_chunks_are_refused() -> None:
-    with pytest.raises(TypeError, match="MaskedArray.*Allowed: plain NumPy"):
+    with pytest.raises(TypeError, match=r"MaskedArray.*Allowed: plain NumPy"):
         do.evolve(da.ma.masked_less(da.from_array(IMAGE, 32), 5), do.Heat(), steps=1)
 
 
@@ -150,5 +152,5 @@ def test_masks_of_another_shape_or_type_are_refused(mask: Any) -> None:
 
 @pytest.mark.parametrize("batch", [0, -1, 2.5, True])
 def test_batches_that_are_not_counts_are_refused(batch: Any) -> None:
-    with pytest.raises(ValueError, match="batch=.*Allowed"):
+    with pytest.raises(ValueError, match=r"batch=.*Allowed"):
         do.evolve(da.from_array(IMAGE, 32), do.Heat(), steps=1, batch=batch)
