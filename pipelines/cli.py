@@ -26,6 +26,11 @@ else:
 DONE, REFUSED, FAILED, INTERRUPTED = 0, 2, 3, 130
 """Exit codes: all is well; nothing was done, and why; some of it is missing; stopped by the user."""
 
+IMPOSSIBLE = (errno.ENOENT, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST)
+"""What the system says of places that cannot be read or written."""
+
+FULL = {errno.ENOSPC: "The disk is full", errno.EDQUOT: "The disk quota is used up"}
+
 app = typer.Typer(
     name="diffuse",
     help="Diffusion PDEs on images that do not fit in memory: exact, bounded, never lost.",
@@ -118,12 +123,7 @@ def finish(work: Callable[[], int], json_output: bool, *, resumable: bool = Fals
     except OSError as error:
         if error.errno == errno.EPIPE:
             raise
-        again = (
-            f" Finished tiles are kept. Once that is solved, go on with:\n  {_this_command()}"
-            if resumable
-            else ""
-        )
-        code = _say("failed", f"{_os_words(error)}{again}", FAILED, json_output)
+        code = _say_os(error, resumable, json_output)
     raise typer.Exit(code)
 
 
@@ -135,11 +135,14 @@ def _this_command() -> str:
     return shlex.join(["diffuse", *sys.argv[1:]])
 
 
-def _os_words(error: OSError) -> str:
-    """Return what the system refused; where nothing is left to write on, that is the first thing to know."""
-    full = {errno.ENOSPC: "The disk is full", errno.EDQUOT: "The disk quota is used up"}.get(error.errno or 0)
-    where = f" ({error.filename})" if error.filename else ""
-    return f"{full}{where}: {error.strerror}." if full else f"{error}."
+def _say_os(error: OSError, resumable: bool, json_output: bool) -> int:
+    """Say what the system refused: a place that cannot be used, or a full disk, after which a run goes on."""
+    place = f" ({error.filename})" if error.filename else ""
+    if error.errno in IMPOSSIBLE:
+        return _say("refused", f"{error.strerror}{place}. Choose another place.", REFUSED, json_output)
+    words = FULL.get(error.errno or 0, error.strerror or str(error))
+    again = f" Once that is solved, go on with:\n  {_this_command()}" if resumable else ""
+    return _say("failed", f"{words}{place}.{again}", FAILED, json_output)
 
 
 def _say(event: str, message: str, code: int, json_output: bool) -> int:

@@ -11,7 +11,15 @@ from typing import Annotated, Any, Literal
 
 from dask.system import cpu_count
 from dask.utils import parse_bytes
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from pipelines.sink import SinkSpec
 from pipelines.source import SourceSpec
@@ -117,6 +125,15 @@ class Spec(BaseModel):
                     i,
                 )
         return linked
+
+    @model_validator(mode="after")
+    def _has_a_place_for_its_state(self) -> Spec:
+        if "://" in self.sink.uri and self.run.workdir is None:
+            raise refusal(
+                f"the state of a run lies in a folder that its workers see, and {self.sink.uri!r} is none. "
+                "Say which folder with run.workdir."
+            )
+        return self
 
     def chain(self) -> tuple[StepSpec, ...]:
         """Return the steps in the order in which they are applied."""
@@ -275,4 +292,5 @@ def _with_paths(data: dict[str, Any], folder: Path) -> dict[str, Any]:
 
 def resolve_uri(uri: str, folder: str | Path = ".") -> str:
     """Return an absolute path, starting at `folder`; addresses such as s3://bucket/image stay."""
+    uri = uri.removeprefix("file://")
     return uri if "://" in uri else os.path.abspath(Path(folder) / os.path.expanduser(uri))

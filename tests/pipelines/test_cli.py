@@ -265,6 +265,16 @@ def test_a_wrong_bit_is_exit_code_3(folder, monkeypatch):
     assert "1 value differs" in result.stdout
 
 
+def test_a_place_that_cannot_be_used_is_a_refusal(folder, monkeypatch):
+    def forbidden(*args, **options):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), "/somewhere")
+
+    monkeypatch.setattr(verbs, "run_spec", forbidden)
+    result = diffuse("run", "scene.yaml")
+    assert result.exit_code == 2
+    assert result.stderr == "Permission denied (/somewhere). Choose another place.\n"
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="signals are POSIX")
 def test_an_interrupted_run_says_how_to_go_on_and_does(folder):
     np.save("image.npy", np.random.default_rng(5).integers(0, 255, (300, 300), np.uint8))

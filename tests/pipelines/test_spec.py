@@ -92,7 +92,13 @@ def test_steps_get_names_and_inputs():
 def test_an_address_stays_and_a_path_becomes_absolute(tmp_path):
     assert resolve_uri("s3://bucket/image.zarr", tmp_path) == "s3://bucket/image.zarr"
     assert resolve_uri("../a.tif", tmp_path / "x") == str(tmp_path / "a.tif")
-    assert resolve_uri("/a.tif", tmp_path) == "/a.tif"
+    assert resolve_uri("/a.tif", tmp_path) == resolve_uri("file:///a.tif") == "/a.tif"
+
+
+def test_a_target_in_a_store_needs_a_folder_for_its_state(tmp_path):
+    assert "Say which folder with run.workdir" in refusal_of(sink={"uri": "s3://bucket/out.ome.zarr"})
+    spec = spec_of(sink={"uri": "s3://bucket/out.ome.zarr"}, run={"workdir": str(tmp_path)})
+    assert spec.workdir == str(tmp_path)
 
 
 def test_a_dump_makes_the_same_spec():
