@@ -113,7 +113,7 @@ def _describe(
         words = f"level {level} has {array.ndim} axes, its metadata names {pyramid.axes!r}"
         raise damaged(spec.uri, "OME-Zarr", words)
     dtype = np.dtype(array.dtype).newbyteorder("=")
-    channels = dict(zip(pyramid.axes, array.shape, strict=True)).get("c", 0)
+    channels = dict(zip(pyramid.axes, array.shape, strict=True)).get("c", 1)
     names = pyramid.channel_names if len(pyramid.channel_names) == channels else ()
     spacing, units = one_unit(pyramid.scales[level], pyramid.units)
     return ImageInfo(

@@ -87,7 +87,7 @@ def describe_array(spec: SourceSpec, array: zarr.Array[Any], group: zarr.Group |
     around = attributes_of(group) if group is not None else {}
     names = dimension_names(array)
     axes = resolve_axes(spec, array.shape, dtype, names or _letters(around, array.ndim))
-    size = dict(zip(axes, array.shape, strict=True)).get("c", 0)
+    size = dict(zip(axes, array.shape, strict=True)).get("c", 1)
     channels = tuple(map(str, attributes.get("channel_names") or ()))
     return ImageInfo(
         shape=array.shape,
