@@ -119,7 +119,9 @@ def _evolve_numpy(
     **times: Any,
 ) -> Any:
     if isinstance(image, np.ma.MaskedArray):
-        raise TypeError("Masked arrays carry their mask inverted. Pass image.data and mask=~image.mask instead.")
+        raise TypeError(
+            "Masked arrays carry their mask inverted. Pass image.data and mask=~image.mask instead."
+        )
     result_type = check_image(image.shape, image.dtype, channel_axis, dtype, nodata)
     ndim = image.ndim - (channel_axis is not None)
     steps = resolve_spacing(spacing, ndim)
@@ -127,7 +129,7 @@ def _evolve_numpy(
     fields = channels_first(image, channel_axis)
     walls = None if mask is None else check_mask(np.asarray(mask), fields.shape[1:])
     block = make_block(fields, steps, nodata, walls)
-    for leg in legs:
+    for leg in (leg for leg in legs if leg.cycles):
         for part in split_batches([bind_statistics(leg, block)], batch):
             advance(block, part)
     result = finish_image(block, fields, result_type, nodata)

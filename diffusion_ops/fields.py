@@ -30,7 +30,9 @@ def working_dtype(dtype: DTypeLike) -> np.dtype[Any]:
         "b": "Convert it, for example image.astype('float32'), or use it as a mask",
         "c": "Take its amplitude abs(image) or intensity abs(image)**2 first",
     }.get(dtype.kind, "Convert it to a float or an integer type")
-    raise TypeError(f"An image of {dtype} cannot be diffused. Allowed: integers, float16, float32, float64. {advice}.")
+    raise TypeError(
+        f"An image of {dtype} cannot be diffused. Allowed: integers, float16, float32, float64. {advice}."
+    )
 
 
 def result_dtype(dtype: DTypeLike, wanted: DTypeLike | None) -> np.dtype[Any]:
@@ -41,7 +43,9 @@ def result_dtype(dtype: DTypeLike, wanted: DTypeLike | None) -> np.dtype[Any]:
         return own.newbyteorder("=") if own.kind == "f" else working
     result = np.dtype(wanted)
     if result.kind not in "iuf" or result.itemsize > 8:
-        raise TypeError(f"dtype={result} is not possible for a result. Allowed: integers, float16, float32, float64.")
+        raise TypeError(
+            f"dtype={result} is not possible for a result. Allowed: integers, float16, float32, float64."
+        )
     return result
 
 
@@ -73,11 +77,14 @@ def check_image(
     """
     result = result_dtype(dtype, wanted)
     if channel_axis is not None and not -len(shape) <= channel_axis < len(shape):
-        raise ValueError(f"channel_axis={channel_axis} is not an axis of shape {shape}. Allowed: {-len(shape)} to {len(shape) - 1}.")
+        raise ValueError(
+            f"channel_axis={channel_axis} is not an axis of shape {shape}. Allowed: {-len(shape)} to {len(shape) - 1}."
+        )
     ndim = len(shape) - (channel_axis is not None)
     if ndim not in (2, 3):
         raise ValueError(
-            f"An image of shape {shape} has {ndim} spatial axes. Allowed: 2 or 3. Say channel_axis if one of its axes holds channels."
+            f"An image of shape {shape} has {ndim} spatial axes. Allowed: 2 or 3. Say channel_axis if one "
+            f"of its axes holds channels."
         )
     if 0 in shape:
         raise ValueError(f"An image of shape {shape} has an axis of length zero. Give an image with pixels.")
@@ -91,7 +98,9 @@ def check_mask(mask: Any, spatial: tuple[int, ...]) -> Any:
     if mask.dtype != bool:
         raise TypeError(f"The mask is {mask.dtype}. Allowed: bool, True where valid, such as labels > 0.")
     if mask.shape != spatial:
-        raise ValueError(f"The mask has shape {mask.shape}, the image's spatial shape is {spatial}. They must agree.")
+        raise ValueError(
+            f"The mask has shape {mask.shape}, the image's spatial shape is {spatial}. They must agree."
+        )
     return mask
 
 
@@ -221,6 +230,6 @@ def _cast_invalid(values: Image, dtype: np.dtype[Any], nodata: float | None) -> 
     if values.dtype.kind == "f":
         return cast(values, dtype)
     info = np.iinfo(dtype)
-    return np.clip(values, max(info.min, np.iinfo(values.dtype).min), min(info.max, np.iinfo(values.dtype).max)).astype(
-        dtype
-    )
+    return np.clip(
+        values, max(info.min, np.iinfo(values.dtype).min), min(info.max, np.iinfo(values.dtype).max)
+    ).astype(dtype)

@@ -19,8 +19,8 @@ from diffusion_ops.statistic import Statistic, statistic_from
 class Operator(ABC):
     """One PDE; a final subclass is a frozen dataclass whose fields are its parameters, in the image's own units.
 
-    A subclass is one file in `diffusion_ops/operators`, registered under its name; specs, the command line, plans and the
-    contract tests pick it up by themselves.
+    A subclass is one file in `diffusion_ops/operators`, registered under its name; specs, the command
+    line, plans and the contract tests pick it up by themselves.
     """
 
     name: ClassVar[str]
@@ -88,7 +88,9 @@ class Operator(ABC):
         try:
             return dataclasses.replace(self, **values)  # type: ignore[type-var]
         except ValueError as error:
-            found = ", ".join(f"{name} = {self.statistics()[name]} is {value:g}" for name, value in values.items())
+            found = ", ".join(
+                f"{name} = {self.statistics()[name]} is {value:g}" for name, value in values.items()
+            )
             raise ValueError(
                 f"{type(self).__name__}: {found} over this image, which is out of range. {error} "
                 "Give a number, or another statistic."
@@ -137,7 +139,7 @@ def register(name: str) -> Callable[[O], O]:
 
     def add(cls: O) -> O:
         cls.name = name
-        cls.__init__ = _accept_aliases(cls, cls.__init__)  # type: ignore[assignment]
+        cls.__init__ = _accept_aliases(cls, cls.__init__)  # type: ignore[method-assign]
         OPERATORS.register(name)(cls)
         return cls
 
@@ -157,7 +159,9 @@ def _accept_aliases(cls: type[Operator], init: Callable[..., None]) -> Callable[
                     f"also {', '.join(cls.aliases) or 'no other words'}."
                 )
             if name in given:
-                raise TypeError(f"{cls.__name__}: {name!r} is given twice, the second time as {word!r}. Give it once.")
+                raise TypeError(
+                    f"{cls.__name__}: {name!r} is given twice, the second time as {word!r}. Give it once."
+                )
             given[name] = _alias_value(cls, word, value)
         init(self, **{name: statistic_from(name, value) for name, value in given.items()})
 
@@ -169,5 +173,7 @@ def _alias_value(cls: type[Operator], word: str, value: Any) -> Any:
     if known is None:
         return value
     if value not in known:
-        raise ValueError(f"{cls.__name__}: {word}={value!r} is not known. Allowed: {', '.join(map(repr, known))}.")
+        raise ValueError(
+            f"{cls.__name__}: {word}={value!r} is not known. Allowed: {', '.join(map(repr, known))}."
+        )
     return known[value]

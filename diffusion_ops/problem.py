@@ -39,9 +39,13 @@ def resolve_aliases(function: str, given: Mapping[str, Any], fixed: Mapping[str,
     for word, value in given.items():
         name = ALIASES.get(word)
         if name is None:
-            raise TypeError(f"{function} has no argument {word!r}. Allowed: {', '.join(fixed)}; also {', '.join(ALIASES)}.")
+            raise TypeError(
+                f"{function} has no argument {word!r}. Allowed: {', '.join(fixed)}; also {', '.join(ALIASES)}."
+            )
         if arguments[name] is not None:
-            raise TypeError(f"{function}: {name!r} is given twice, the second time as {word!r}. Give it once.")
+            raise TypeError(
+                f"{function}: {name!r} is given twice, the second time as {word!r}. Give it once."
+            )
         arguments[name] = value
     return arguments
 
@@ -74,7 +78,10 @@ def make_legs(
     operators = [operator] if isinstance(operator, str | Operator) else list(operator)
     if not operators:
         raise ValueError("The chain of operators is empty. Give at least one operator.")
-    columns = [_one_each(name, value, len(operators)) for name, value in zip(_NAMES, (time, steps, dt, schedule), strict=True)]
+    columns = [
+        _one_each(name, value, len(operators))
+        for name, value in zip(_NAMES, (time, steps, dt, schedule), strict=True)
+    ]
     return tuple(
         _make_leg(OPERATORS[op]() if isinstance(op, str) else op, spacing, *row)
         for op, *row in zip(operators, *columns, strict=True)
@@ -87,14 +94,20 @@ _NAMES = ("time", "steps", "dt", "schedule")
 def _one_each(name: str, value: Any, count: int) -> list[Any]:
     if isinstance(value, Sequence) and not isinstance(value, str):
         if len(value) != count:
-            raise ValueError(f"{name} has {len(value)} values for {count} operators. Give one for each, or one for all.")
+            raise ValueError(
+                f"{name} has {len(value)} values for {count} operators. Give one for each, or one for all."
+            )
         return list(value)
     return [value] * count
 
 
-def _make_leg(operator: Any, spacing: tuple[float, ...], time: Any, steps: Any, dt: Any, schedule: Any) -> Leg:
+def _make_leg(
+    operator: Any, spacing: tuple[float, ...], time: Any, steps: Any, dt: Any, schedule: Any
+) -> Leg:
     if not isinstance(operator, Operator):
-        raise TypeError(f"{operator!r} is not an operator. Give one such as Heat() or a name: {', '.join(OPERATORS)}.")
+        raise TypeError(
+            f"{operator!r} is not an operator. Give one such as Heat() or a name: {', '.join(OPERATORS)}."
+        )
     if len(spacing) not in operator.dimensions:
         allowed = " or ".join(f"{n}-D" for n in operator.dimensions)
         raise ValueError(
@@ -111,7 +124,8 @@ def _make_leg(operator: Any, spacing: tuple[float, ...], time: Any, steps: Any, 
         raise ValueError(f"dt=0 never arrives. Allowed: 0 < dt <= {operator.stable_dt(spacing):g}.")
     if steps is not None and (not isinstance(steps, Integral) or isinstance(steps, bool) or steps < 0):
         raise ValueError(f"steps={steps!r} is not possible. Allowed: a whole number >= 0.")
-    cycles = resolve_schedule(schedule, steps, dt).cycles(operator.stable_dt(spacing), time, steps, dt)
+    count = None if steps is None else int(steps)
+    cycles = resolve_schedule(schedule, count, dt).cycles(operator.stable_dt(spacing), time, count, dt)
     return Leg(operator, cycles)
 
 
@@ -130,10 +144,17 @@ def resolve_spacing(spacing: Any, ndim: int) -> tuple[float, ...]:
     ValueError
         For another number of axes than the image's, or a spacing that is not positive.
     """
-    values = (1.0,) * ndim if spacing is None else (spacing,) * ndim if isinstance(spacing, Real) else tuple(spacing)
+    values = (
+        (1.0,) * ndim
+        if spacing is None
+        else (spacing,) * ndim
+        if isinstance(spacing, Real)
+        else tuple(spacing)
+    )
     if len(values) != ndim:
         raise ValueError(
-            f"spacing has {len(values)} values for {ndim} spatial axes. Give one per spatial axis (not for channels), or one number."
+            f"spacing has {len(values)} values for {ndim} spatial axes. Give one per spatial axis (not "
+            f"for channels), or one number."
         )
     for h in values:
         if not isinstance(h, Real) or not math.isfinite(h) or h <= 0:

@@ -7,8 +7,12 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any
 
+MOST_STEPS = 10_000_000
+"""Explicit steps beyond this are a slip of the pen: cycles reach the same time in a thousandth of them."""
+
 SAFE = 0.8
-"""Part of the largest stable step that is taken where the user leaves the choice: at 1.0 the checkerboard does not decay."""
+"""Part of the largest stable step that is taken where the user leaves the choice: at 1.0 the "
+"checkerboard does not decay."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +72,12 @@ class Explicit(Schedule):
         self, stable_dt: float, time: float | None, steps: int | None, dt: float | None
     ) -> tuple[Cycle, ...]:
         """Return `steps` cycles of one step each."""
-        if time is not None and steps is not None and dt is not None and not math.isclose(time, steps * dt, rel_tol=1e-9):
+        if (
+            time is not None
+            and steps is not None
+            and dt is not None
+            and not math.isclose(time, steps * dt, rel_tol=1e-9)
+        ):
             raise ValueError(
                 f"time={time:g}, steps={steps} and dt={dt:g} contradict each other: steps * dt is {steps * dt:g}. "
                 "Give any two of them."
@@ -89,8 +98,17 @@ class Explicit(Schedule):
                 )
         if steps == 0 and time:
             raise ValueError(f"steps=0 cannot cover time={time:g}. Give steps of at least 1.")
+        if steps > MOST_STEPS:
+            raise ValueError(
+                f"That is {steps:,} explicit steps. Allowed: at most {MOST_STEPS:,}. "
+                "Use a shorter time, or schedule='cycles', which needs far fewer steps."
+            )
         if dt > stable_dt * (1 + 1e-9):
-            least = "" if time is None else f", that is at least {math.ceil(time / stable_dt - 1e-9)} steps for time={time:g}"
+            least = (
+                ""
+                if time is None
+                else f", that is at least {math.ceil(time / stable_dt - 1e-9)} steps for time={time:g}"
+            )
             raise ValueError(
                 f"A step of dt={dt:g} is unstable. Allowed: 0 < dt <= {stable_dt:g}{least}. "
                 "Use a smaller dt, more steps, or time alone."
@@ -102,9 +120,9 @@ class Explicit(Schedule):
 class Cycles(Schedule):
     """Cycles of fast semi-iterative (FSI) steps: the fewest steps that reach a time stably, halo of order sqrt(time).
 
-    One cycle of n steps of size tau covers the time tau (n² + n) / 3. Coefficients are frozen at the start of a cycle, so
-    more cycles follow a nonlinear operator more closely. Stable in the L2 norm; a cycle may undershoot by up to 0.22 of a
-    jump, so the maximum principle holds only with `Explicit`.
+    One cycle of n steps of size tau covers the time tau (n² + n) / 3. Coefficients are frozen at the start
+    of a cycle, so more cycles follow a nonlinear operator more closely. Stable in the L2 norm; a cycle may
+    undershoot by up to 0.22 of a jump, so the maximum principle holds only with `Explicit`.
 
     Parameters
     ----------
@@ -121,7 +139,9 @@ class Cycles(Schedule):
 
     def __post_init__(self) -> None:
         if isinstance(self.count, bool) or not isinstance(self.count, int) or self.count < 1:
-            raise ValueError(f"The number of FSI cycles must be a whole number of at least 1, got {self.count!r}.")
+            raise ValueError(
+                f"The number of FSI cycles must be a whole number of at least 1, got {self.count!r}."
+            )
 
     def cycles(
         self, stable_dt: float, time: float | None, steps: int | None, dt: float | None

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from diffusion_ops.block import Block, Floats
-from diffusion_ops.kernels.conductance import CONSTANT
 from diffusion_ops.kernels.flux import march
 from diffusion_ops.schedule import Cycle
 
@@ -44,8 +43,8 @@ class Stencil:
 def make_stencil(spacing: tuple[float, ...], neighbours: int | None = None) -> Stencil:
     """Return the stencil of 4 or 8 neighbours in 2-D, 6 in 3-D.
 
-    Eight neighbours share the Laplacian with the axes: diagonal weight 1 / (4 h²) for the wider spacing h, and what is left
-    of 1 / h² along each axis, so that time means the same for both stencils.
+    Eight neighbours share the Laplacian with the axes: diagonal weight 1 / (4 h²) for the wider spacing h,
+    and what is left of 1 / h² along each axis, so that time means the same for both stencils.
 
     Raises
     ------

@@ -10,22 +10,42 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from zarr.core.buffer import NDBuffer
 from zarr.registry import register_pipeline
 from zarrs import ZarrsCodecPipeline
+from zarrs.pipeline import UnsupportedMetadataError, get_codec_pipeline_fallback, get_codec_pipeline_impl
 
 PILE_BYTES = 8 << 20
 """Memory for chunks that are decoded whole because a part of them was asked for."""
 
 
 class CheckedCodecPipeline(ZarrsCodecPipeline):
-    """The compiled codecs, with chunks that are read in part decoded whole, checked, and cut."""
+    """The compiled codecs, with chunks that are read in part decoded whole, checked, and cut.
+
+    What they cannot do is left to zarr-python without a word: arrays of another byte order or memory order, as Zarr 2
+    has them, and fill values that they do not know.
+    """
+
+    @classmethod
+    def from_array_metadata_and_store(cls, array_metadata: Any, store: Any) -> Self:
+        """Return the codecs of an array."""
+        python = get_codec_pipeline_fallback(array_metadata, strict=False)
+        return cls(array_metadata, store, _compiled(array_metadata, store), python)
+
+    def __setstate__(self, state: Any) -> None:
+        self.metadata, self.store = state["metadata"], state["store"]
+        self.impl = _compiled(self.metadata, self.store)
+        self.python_impl = get_codec_pipeline_fallback(self.metadata, strict=False)
 
     async def read(self, batch_info: Iterable[Any], out: NDBuffer, drop_axes: tuple[int, ...] = ()) -> None:
         """Fill `out` from chunks, as zarr-python's codec pipelines do."""
+        target = out.as_ndarray_like()
+        if self.python_impl is not None and not (target.dtype.isnative and target.flags.c_contiguous):
+            await self.python_impl.read(batch_info, out, drop_axes)
+            return
         whole: list[Any] = []
         part: list[Any] = []
         for item in batch_info:
@@ -74,6 +94,14 @@ class CheckedCodecPipeline(ZarrsCodecPipeline):
         await super().read(chunks, pile)
         for (_, _, chunk_part, out_part, _), place in zip(group, places, strict=True):
             out[out_part] = pile[place][chunk_part]
+
+
+def _compiled(metadata: Any, store: Any) -> Any:
+    """Return the compiled codecs of an array, None where they do not know some of its metadata."""
+    try:
+        return get_codec_pipeline_impl(metadata, store, strict=True)
+    except UnsupportedMetadataError:
+        return None
 
 
 def _groups(items: list[Any]) -> Iterator[list[Any]]:

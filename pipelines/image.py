@@ -53,8 +53,9 @@ class ImageInfo:
     chunks : tuple of int
         Extent of what the storage reads at once, per axis.
     spacing : dict
-        Grid spacing of the spatial axes, letter -> number; 1.0 where unknown. For rasters whose transform is in degrees or
-        metres the spacing stays 1 pixel unless the spec asks for ground units, so that time keeps its meaning.
+        Grid spacing of the spatial axes, letter -> number; 1.0 where unknown. For rasters whose transform
+        is in degrees or metres the spacing stays 1 pixel unless the spec asks for ground units, so that
+        time keeps its meaning.
     units : dict
         Unit of the spacing per axis, letter -> name ("micrometer"); absent where unknown ("pixel").
     nodata : float or None
@@ -94,11 +95,14 @@ class ImageInfo:
     def __post_init__(self) -> None:
         if len(self.axes) != len(self.shape) or len(set(self.axes)) != len(self.axes):
             raise ValueError(
-                f"axes={self.axes!r} does not fit shape {self.shape}. Give one letter of {CANONICAL!r} per axis, each once."
+                f"axes={self.axes!r} does not fit shape {self.shape}. Give one letter of {CANONICAL!r} "
+                f"per axis, each once."
             )
         unknown = set(self.axes) - set(CANONICAL)
         if unknown or not {"y", "x"} <= set(self.axes):
-            raise ValueError(f"axes={self.axes!r} is not possible. Allowed: letters of {CANONICAL!r}, with y and x.")
+            raise ValueError(
+                f"axes={self.axes!r} is not possible. Allowed: letters of {CANONICAL!r}, with y and x."
+            )
 
     @property
     def canonical_axes(self) -> str:

@@ -87,5 +87,9 @@ class ZarrPixels(Pixels):
         unit = array.shards or array.chunks
         for s, u, n in zip(stored, unit, array.shape, strict=True):
             if s.start % u or (s.stop % u and s.stop != n):
-                raise ValueError(f"A write of {stored} does not cover whole chunks of {unit} in an array of {array.shape}.")
-        array[stored] = np.transpose(values.reshape(extent(region)), [self.canonical.index(a) for a in self.axes])
+                raise ValueError(
+                    f"A write of {stored} does not cover whole chunks of {unit} in an array of {array.shape}."
+                )
+        array[stored] = np.transpose(
+            values.reshape(extent(region)), [self.canonical.index(a) for a in self.axes]
+        )

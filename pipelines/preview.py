@@ -13,7 +13,7 @@ from pipelines.listener import Listener
 from pipelines.memory import steady_allocator
 from pipelines.open_source import cached_source
 from pipelines.places import target_exists
-from pipelines.plan import make_plan
+from pipelines.planner import make_plan
 from pipelines.runner import Runner
 from pipelines.sink import SinkSpec
 from pipelines.spec import Spec
@@ -71,7 +71,9 @@ def parse_roi(text: str, info: ImageInfo) -> Region:
         )
     region = [slice(0, info.size(a)) for a in axes[: len(axes) - len(parts)]]
     for a, part in zip(axes[-len(parts) :], parts, strict=True):
-        start, stop = (int(v) if v else default for v, default in zip(part.split(":"), (0, info.size(a)), strict=True))
+        start, stop = (
+            int(v) if v else default for v, default in zip(part.split(":"), (0, info.size(a)), strict=True)
+        )
         if not start < stop <= info.size(a):
             raise ValueError(
                 f"--roi {text!r}: {a} {start}:{stop} is empty or outside the image. Allowed: within 0:{info.size(a)}."

@@ -11,8 +11,9 @@ from pipelines.image import ImageInfo
 from pipelines.listener import Listener, RunFinished, tell
 from pipelines.memory import steady_allocator
 from pipelines.open_source import cached_source
-from pipelines.plan import Plan, make_plan
 from pipelines.places import target_exists
+from pipelines.plan import Plan
+from pipelines.planner import make_plan
 from pipelines.runner import Runner
 from pipelines.spec import Spec
 from pipelines.validity import require_valid_pixels
@@ -58,7 +59,12 @@ def run(spec: Spec, *, overwrite: bool = False, listeners: Sequence[Listener] = 
     with workdir.lock(spec.sink.uri):
         plan = settle(spec, plan, source.info, workdir, overwrite)
         finished = workdir.read("report.json")
-        if finished and finished["complete"] and finished["science"] == plan.science and target_exists(spec.sink.uri):
+        if (
+            finished
+            and finished["complete"]
+            and finished["science"] == plan.science
+            and target_exists(spec.sink.uri)
+        ):
             tell(listeners, RunFinished(finished))
             return Report(finished)
         return Report(Runner(spec, plan, workdir, listeners).run())
@@ -83,7 +89,9 @@ def check_places(spec: Spec) -> None:
                 "Choose a target outside the source."
             )
     if not target.parent.is_dir():
-        raise RefusedError(f"There is no folder {target.parent} to put the target in. Create it, or choose another.")
+        raise RefusedError(
+            f"There is no folder {target.parent} to put the target in. Create it, or choose another."
+        )
 
 
 def settle(spec: Spec, plan: Plan, source: ImageInfo, workdir: Workdir, overwrite: bool) -> Plan:

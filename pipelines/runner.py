@@ -92,7 +92,10 @@ class Runner:
                     self._finish()
         except ValueError:
             # A statistic that cannot be used is the user's to settle, and until then nothing has been computed.
-            if not any(isinstance(s.work, Evolve) and d.any() for s, d in zip(self.plan.stages, self.frontier.done, strict=True)):
+            if not any(
+                isinstance(s.work, Evolve) and d.any()
+                for s, d in zip(self.plan.stages, self.frontier.done, strict=True)
+            ):
                 self.workdir.clear()
             raise
         finally:
@@ -151,7 +154,13 @@ class Runner:
         dtype = stage.work.dtype if isinstance(stage.work, Evolve) else stage.work.read_dtype
         chunks = tuple(_state_chunk(t, n) for t, n in zip(stage.grid.tile, stage.grid.shape, strict=True))
         create_array(
-            target.root, target.path, stage.grid.shape, dtype, Layout(chunks), axes=target.axes, compression="none"
+            target.root,
+            target.path,
+            stage.grid.shape,
+            dtype,
+            Layout(chunks),
+            axes=target.axes,
+            compression="none",
         )
 
     # ---- handing out
@@ -160,7 +169,8 @@ class Runner:
         """Keep a bounded number of tiles in flight until none is left or none can go on."""
         cluster = self.spec.run.cluster
         with connect(cluster, self.plan.threads) as client:
-            # Our own workers have as many threads as the plan allows; on a foreign cluster what is in flight is the bound.
+            # Our own workers have as many threads as the plan allows; on a foreign cluster what is in
+            # flight is the bound.
             self._ahead = self.plan.threads if "://" in cluster else 2 * self.plan.threads
             finished = distributed.as_completed()
             self._top_up(client, finished)
@@ -207,7 +217,7 @@ class Runner:
 
     # ---- taking back
 
-    def _take(self, future: distributed.Future) -> None:
+    def _take(self, future: distributed.Future[Outcome]) -> None:
         place = self.flying.pop(future.key)
         if future.status != "finished":
             self._retry(place, future.exception())
@@ -223,7 +233,13 @@ class Runner:
         tell(
             self.listeners,
             TileDone(
-                number, tile, outcome.read_bytes, outcome.written_bytes, outcome.seconds, steps, self.memory.now
+                number,
+                tile,
+                outcome.read_bytes,
+                outcome.written_bytes,
+                outcome.seconds,
+                steps,
+                self.memory.now,
             ),
         )
         if complete:
@@ -363,4 +379,3 @@ def _is_disk_full(error: BaseException | None) -> bool:
 
 def _describe(error: BaseException | None) -> str:
     return f"{type(error).__name__}: {error}"
-

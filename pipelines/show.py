@@ -169,8 +169,8 @@ def verified(result: Mapping[str, Any]) -> RenderableType:
     verdict = Text("every bit is as it should be", style="green")
     if not result["ok"]:
         verdict = Text(f"{plural(len(result['problems']), 'problem')}:", style="red")
-    problems = (Text(f"  {problem}") for problem in result["problems"])
-    return Group(_facts({"target": result["target"], "checked": checked}), verdict, *problems)
+    lines = (Text(f"  {line}") for line in [*result["problems"], *result.get("notes", [])])
+    return Group(_facts({"target": result["target"], "checked": checked}), verdict, *lines)
 
 
 def operators(entries: Sequence[Mapping[str, Any]]) -> RenderableType:

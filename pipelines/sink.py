@@ -20,9 +20,15 @@ class SinkSpec(BaseModel):
 
     uri: str = Field(description="Path or address of the result; must not exist yet.")
     format: str | None = Field(None, description="Name of the format; from the ending of the uri by default.")
-    dtype: str | None = Field(None, description="Pixel type, rounded and clipped; float32 for integer images by default.")
-    pyramid: Literal["auto", "none"] | int = Field("auto", description="Levels below the finest: auto, none or how many.")
-    chunk: int | None = Field(None, gt=0, description="Pixels per side of a chunk; 512 (64 in 3-D) by default.")
+    dtype: str | None = Field(
+        None, description="Pixel type, rounded and clipped; float32 for integer images by default."
+    )
+    pyramid: Literal["auto", "none"] | int = Field(
+        "auto", description="Levels below the finest: auto, none or how many."
+    )
+    chunk: int | None = Field(
+        None, gt=0, description="Pixels per side of a chunk; 512 (64 in 3-D) by default."
+    )
     compression: Literal["lz4", "zstd", "none"] = Field("zstd", description="Codec of the chunks.")
 
     @field_validator("dtype")
@@ -32,9 +38,13 @@ class SinkSpec(BaseModel):
             try:
                 kind = np.dtype(value)
             except TypeError:
-                raise ValueError(f"dtype {value!r} is not known. Allowed: uint8, uint16, float32 and so on.") from None
+                raise ValueError(
+                    f"dtype {value!r} is not known. Allowed: uint8, uint16, float32 and so on."
+                ) from None
             if kind.kind not in "iuf" or kind.itemsize > 8:
-                raise ValueError(f"dtype {value!r} is not possible. Allowed: integers, float16, float32, float64.")
+                raise ValueError(
+                    f"dtype {value!r} is not possible. Allowed: integers, float16, float32, float64."
+                )
         return value
 
 
@@ -83,7 +93,9 @@ class Sink(ABC):
 
     @classmethod
     def suits(cls, info: ImageInfo) -> bool:
-        """Return whether this of several formats with the same ending is made for such an image; asked before priority."""
+        """Return whether this of several formats with the same ending is made for such an image; asked "
+        "before priority.
+        """
         return True
 
     @abstractmethod
@@ -106,4 +118,3 @@ class Sink(ABC):
 
 
 SINKS: Registry[type[Sink]] = Registry("sink format", "pipelines.formats")
-

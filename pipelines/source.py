@@ -21,14 +21,24 @@ class SourceSpec(BaseModel):
     uri: str = Field(description="Path or address of the image.")
     format: str | None = Field(None, description="Name of the format; found from the file by default.")
     level: int = Field(0, ge=0, description="Pyramid level, 0 is the finest.")
-    path: str | None = Field(None, description="Array or group inside a Zarr hierarchy, variable of a NetCDF file.")
+    path: str | None = Field(
+        None, description="Array or group inside a Zarr hierarchy, variable of a NetCDF file."
+    )
     series: int = Field(0, ge=0, description="Image series of a TIFF file.")
-    axes: str | None = Field(None, description="Letters of 'tczyx', one per axis, where the file does not tell.")
-    channels: tuple[int, ...] | None = Field(None, description="Channels or bands to read, from 0; all by default.")
-    spacing: dict[str, float] | None = Field(None, description="Grid spacing per axis letter, instead of the file's.")
+    axes: str | None = Field(
+        None, description="Letters of 'tczyx', one per axis, where the file does not tell."
+    )
+    channels: tuple[int, ...] | None = Field(
+        None, description="Channels or bands to read, from 0; all by default."
+    )
+    spacing: dict[str, float] | None = Field(
+        None, description="Grid spacing per axis letter, instead of the file's."
+    )
     nodata: float | None = Field(None, description="Value of invalid pixels, instead of the file's.")
     complex: str | None = Field(
-        None, pattern="^(amplitude|intensity)$", description="What to take of complex pixels: amplitude or intensity."
+        None,
+        pattern="^(amplitude|intensity)$",
+        description="What to take of complex pixels: amplitude or intensity.",
     )
 
 

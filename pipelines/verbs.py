@@ -14,7 +14,7 @@ from rich.console import Console
 from pipelines import catalog, show
 from pipelines import demo as demonstration
 from pipelines.open_source import open_source
-from pipelines.plan import make_plan
+from pipelines.planner import make_plan
 from pipelines.preview import preview as run_preview
 from pipelines.progress import Meter, json_line, progress
 from pipelines.run import run as run_spec

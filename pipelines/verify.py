@@ -18,7 +18,8 @@ from pipelines.memory import steady_allocator, tree_memory
 from pipelines.open_source import cached_source, open_source
 from pipelines.pixels import Pixels, SourcePixels, ZarrPixels
 from pipelines.places import target_exists
-from pipelines.plan import Geometry, Plan, Stage, chain_legs, make_plan
+from pipelines.plan import Geometry, Plan, Stage
+from pipelines.planner import chain_legs, make_plan
 from pipelines.source import SourceSpec
 from pipelines.spec import Spec
 from pipelines.status import open_run
@@ -31,7 +32,11 @@ SIDE = 128
 
 
 def verify(
-    target: str, samples: int = 16, listeners: Sequence[Listener] = (), workdir: str | None = None, seed: int = 0
+    target: str,
+    samples: int = 16,
+    listeners: Sequence[Listener] = (),
+    workdir: str | None = None,
+    seed: int = 0,
 ) -> dict[str, Any]:
     """Check a finished result and return what was checked and what is wrong.
 
@@ -53,8 +58,9 @@ def verify(
     source = cached_source(spec.source).info
     plan = make_plan(spec, source, Geometry(tuple(run["tile"]), run["batch"]))
     problems: list[str] = []
+    notes: list[str] = []
     if plan.science != run["science"]:
-        problems.append("the source or the program has changed since the run: its bits may differ for that reason")
+        notes.append("The source or the program has changed since the run; if bits differ, that may be why.")
     crcs = {(entry.stage, entry.tile): entry.crc for entry in folder.journal.entries(repair=False)}
     tiles = 0
     for number, stage, pixels in _results(plan, run["target"]):
@@ -65,7 +71,14 @@ def verify(
             tell(listeners, TileDone(number, tile, 0, 0, 0.0, 0, tree_memory()))
     windows = list(_random_windows(plan, samples, seed))
     problems += _check_windows(spec, plan, report, run["target"], windows)
-    return {"ok": not problems, "problems": problems, "tiles": tiles, "windows": len(windows), "target": run["target"]}
+    return {
+        "ok": not problems,
+        "problems": problems,
+        "notes": notes,
+        "tiles": tiles,
+        "windows": len(windows),
+        "target": run["target"],
+    }
 
 
 def _results(plan: Plan, target: str) -> Iterator[tuple[int, Stage, Pixels]]:
@@ -93,7 +106,9 @@ def _written(plan: Plan, target: str, level: int) -> Pixels | None:
     return SourcePixels(spec, axes)
 
 
-def _check_tile(plan: Plan, number: int, stage: Stage, tile: int, pixels: Pixels, crc: int | None) -> list[str]:
+def _check_tile(
+    plan: Plan, number: int, stage: Stage, tile: int, pixels: Pixels, crc: int | None
+) -> list[str]:
     region = stage.grid.region(tile)
     place = f"{stage.title}, {format_region(region, plan.frames.axes)}"
     if crc is None:
@@ -112,7 +127,9 @@ def _random_windows(plan: Plan, samples: int, seed: int) -> Iterator[Region]:
     for _ in range(samples):
         region = []
         for a in plan.frames.axes:
-            side = SIDE if a in plan.frames.spatial else plan.source.size(a) if a in plan.frames.together else 1
+            side = (
+                SIDE if a in plan.frames.spatial else plan.source.size(a) if a in plan.frames.together else 1
+            )
             side = min(side, shape[a])
             start = int(random.integers(0, shape[a] - side + 1))
             region.append(slice(start, start + side))
@@ -127,7 +144,9 @@ def _check_windows(
     legs = chain_legs(spec, plan.frames, bound)
     last = next(s.work for s in plan.stages if isinstance(s.work, Evolve) and s.work.last)
     image = SourcePixels(spec.source, plan.frames.axes)
-    work = replace(last, reads=image, read_dtype=plan.source.dtype, legs=legs, original=image, first=True, roi=None)
+    work = replace(
+        last, reads=image, read_dtype=plan.source.dtype, legs=legs, original=image, first=True, roi=None
+    )
     halo = plan.frames.on_axes(total_halo(legs, plan.frames.spacing))
     shape = tuple(plan.source.size(a) for a in plan.frames.axes)
     pixels = _written(plan, target, 0)
@@ -144,7 +163,9 @@ def _check_windows(
         assert expected is not None
         if not _same_bits(expected, found):
             different = int(np.sum(~((expected == found) | ((expected != expected) & (found != found)))))
-            problems.append(f"window {place}: {different} of {math.prod(found.shape)} values differ from the source's result")
+            problems.append(
+                f"window {place}: {different} of {math.prod(found.shape)} values differ from the source's result"
+            )
     return problems
 
 

@@ -75,7 +75,7 @@ class Cost:
 
 def checksum(values: NDArray[Any]) -> int:
     """Return the CRC-32 of pixels in canonical order, native bytes."""
-    return zlib.crc32(np.ascontiguousarray(values).view(np.uint8).reshape(-1))
+    return zlib.crc32(np.ascontiguousarray(values).data.cast("B"))
 
 
 @dataclass(frozen=True)

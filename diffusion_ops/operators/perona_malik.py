@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from numbers import Real
+from typing import Any, ClassVar
 
 from diffusion_ops.block import Block
 from diffusion_ops.kernels.conductance import CONDUCTANCES, FROZEN
@@ -45,8 +47,8 @@ class PeronaMalik(Operator):
 
     References
     ----------
-    Perona, Malik: Scale-space and edge detection using anisotropic diffusion. PAMI 1990. Catte, Lions, Morel, Coll: Image
-    selective smoothing and edge detection by nonlinear diffusion. SIAM J. Numer. Anal. 1992.
+    Perona, Malik: Scale-space and edge detection using anisotropic diffusion. PAMI 1990. Catte, Lions,
+    Morel, Coll: Image selective smoothing and edge detection by nonlinear diffusion. SIAM J. Numer. Anal. 1992.
     """
 
     contrast: float | Statistic
@@ -56,8 +58,8 @@ class PeronaMalik(Operator):
 
     equation = "∂u/∂t = div(g(|∇u_sigma|) ∇u)"
     reference = "Perona and Malik 1990; Catte et al. 1992"
-    units = {"contrast": "image units per unit length", "sigma": "unit length"}
-    aliases = {
+    units: ClassVar[Mapping[str, str]] = {"contrast": "image units per unit length", "sigma": "unit length"}
+    aliases: ClassVar[Mapping[str, str]] = {
         "kappa": "contrast",
         "k": "contrast",
         "K": "contrast",
@@ -65,7 +67,7 @@ class PeronaMalik(Operator):
         "option": "conductance",
         "function": "conductance",
     }
-    alias_values = {
+    alias_values: ClassVar[Mapping[str, Mapping[Any, Any]]] = {
         "option": {1: "exponential", 2: "rational"},
         "function": {"exponential": "exponential", "quadratic": "rational", "tukey": "tukey"},
     }
@@ -82,9 +84,13 @@ class PeronaMalik(Operator):
             _check_number("contrast", self.contrast, positive=True, unit="image units per unit length")
         _check_number("sigma", self.sigma, positive=False, unit="the units of the spacing")
         if self.neighbours not in (None, 4, 6, 8):
-            raise ValueError(f"neighbours={self.neighbours!r} is not possible. Allowed: 4 or 8 in 2-D, 6 in 3-D.")
+            raise ValueError(
+                f"neighbours={self.neighbours!r} is not possible. Allowed: 4 or 8 in 2-D, 6 in 3-D."
+            )
         if self.neighbours == 8 and self.sigma > 0:
-            raise ValueError("neighbours=8 goes with sigma=0 only: regularised conductances live on the axes' faces.")
+            raise ValueError(
+                "neighbours=8 goes with sigma=0 only: regularised conductances live on the axes' faces."
+            )
 
     def stable_dt(self, spacing: tuple[float, ...]) -> float:
         """Return 1 / Σ w over the neighbours; 1 / (2 Σ 1/h²) for 4 or 6 of them."""
@@ -131,4 +137,6 @@ _PACE = {"exponential": 1.3e9, "rational": 3.3e9, "charbonnier": 2.3e9, "tukey":
 def _check_number(name: str, value: object, *, positive: bool, unit: str) -> None:
     ok = isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
     if not ok or float(value) < 0 or (positive and float(value) == 0):  # type: ignore[arg-type]
-        raise ValueError(f"{name}={value!r} is not possible. Allowed: a number {'>' if positive else '>='} 0, in {unit}.")
+        raise ValueError(
+            f"{name}={value!r} is not possible. Allowed: a number {'>' if positive else '>='} 0, in {unit}."
+        )

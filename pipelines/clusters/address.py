@@ -24,7 +24,8 @@ class Address(Cluster):
             client = distributed.Client(address, timeout="10s")
         except OSError as error:
             raise ValueError(
-                f"No scheduler answers at {address!r} ({error}). Start one with `dask scheduler`, or use --cluster local."
+                f"No scheduler answers at {address!r} ({error}). Start one with `dask scheduler`, or use "
+                f"--cluster local."
             ) from None
         with client:
             yield client

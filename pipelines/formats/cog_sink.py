@@ -77,6 +77,7 @@ class CogSink(Sink):
             "BLOCKSIZE": str(BLOCK),
             "COMPRESS": codec,
             "BIGTIFF": "IF_SAFER",
+            "NUM_THREADS": "ALL_CPUS",
             "OVERVIEW_RESAMPLING": "MODE" if plane.labels else "AVERAGE",
             "OVERVIEWS": "IGNORE_EXISTING",
             "OVERVIEW_COUNT": str(len(level_factors(plane, self.spec.pyramid))),
@@ -130,7 +131,7 @@ def _gdal(memory: int, scratch: Path) -> Iterator[None]:
     from rasterio.errors import NotGeoreferencedWarning
 
     # GDAL takes numbers below 100 000 for megabytes.
-    cache = max(memory // 2, 16 << 20)
+    cache = max(memory // 3, 16 << 20)
     with warnings.catch_warnings(), rasterio.Env(GDAL_CACHEMAX=cache, CPL_TMPDIR=str(scratch)):
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
         yield
@@ -150,6 +151,7 @@ def _profile(plane: ImageInfo, info: ImageInfo) -> dict[str, Any]:
         "interleave": "band",
         "compress": "deflate",
         "zlevel": 1,
+        "num_threads": "all_cpus",
         "bigtiff": "if_safer",
     }
     if info.nodata is not None and holds(plane.dtype, info.nodata):

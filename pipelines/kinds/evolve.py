@@ -72,7 +72,9 @@ class Evolve(Work):
         if self.roi is None:
             return grid.window(tile, self.halo)
         inside = grid.region(tile)
-        region = tuple(slice(s.start + r.start, s.stop + r.start) for s, r in zip(inside, self.roi, strict=True))
+        region = tuple(
+            slice(s.start + r.start, s.stop + r.start) for s, r in zip(inside, self.roi, strict=True)
+        )
         return replace(window_of(region, self.image_shape, self.halo), write=inside)
 
     def cost(self, grid: Grid) -> Cost:
@@ -81,22 +83,29 @@ class Evolve(Work):
         channels, frame = self.frames.split_cells(grid, self.halo)
         working = working_dtype(self.read_dtype).itemsize
         ndim = len(self.frames.spatial)
-        extra = max(
-            leg.operator.extra_arrays(ndim, any(c.inertial for c in leg.cycles), channels)
-            + leg.operator.setup_arrays(ndim, channels)
-            for leg in self.legs
-        ) if self.legs else 0
+        extra = (
+            max(
+                leg.operator.extra_arrays(ndim, any(c.inertial for c in leg.cycles), channels)
+                + leg.operator.setup_arrays(ndim, channels)
+                for leg in self.legs
+            )
+            if self.legs
+            else 0
+        )
         kept = math.prod(grid.largest)
         block = frame * channels * working
         reading = frame * channels * self.read_dtype.itemsize + block + 2 * frame
         done = kept * self.dtype.itemsize
         several = done if len(list(self.frames.each(grid.largest))) > 1 else 0
-        memory = int(max(reading, block + frame * (extra * working + 1), block + done + kept, 2 * done)) + several
+        memory = (
+            int(max(reading, block + frame * (extra * working + 1), block + done + kept, 2 * done)) + several
+        )
         total = math.prod(grid.shape)
         steps = sum(cycle.steps for leg in self.legs for cycle in leg.cycles)
         ratio = shrinking_cells(grid, self.halo) / kept
         seconds = sum(
-            total * ratio * sum(c.steps for c in leg.cycles) / leg.operator.pace(ndim, channels) for leg in self.legs
+            total * ratio * sum(c.steps for c in leg.cycles) / leg.operator.pace(ndim, channels)
+            for leg in self.legs
         )
         read = int(total * cells / kept) * self.read_dtype.itemsize
         return Cost(memory, read, total * self.dtype.itemsize, total * steps, total * steps * ratio, seconds)
@@ -133,8 +142,12 @@ class Evolve(Work):
         return done if "c" in self.frames.together else done[0], read_bytes
 
     def _original(self, window: Window) -> NDArray[Any]:
-        """Return the source's own pixels of the tile, to give invalid ones back: read again, because few tiles need it."""
+        """Return the source's own pixels of the tile, to give invalid ones back: read again, because "
+        "few tiles need it.
+        """
         region = window.write
         if self.roi is not None:
-            region = tuple(slice(s.start + r.start, s.stop + r.start) for s, r in zip(region, self.roi, strict=True))
+            region = tuple(
+                slice(s.start + r.start, s.stop + r.start) for s, r in zip(region, self.roi, strict=True)
+            )
         return self.frames.fields(self.original.read(region))

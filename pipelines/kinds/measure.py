@@ -16,7 +16,6 @@ from pipelines.pixels import Pixels
 from pipelines.window import Grid, Window, extent, grown_cells, one_frame
 from pipelines.work import Cost, Frames, Work
 
-
 MEASURE_RATE = 1.0e8
 """Values per second of one core that a statistic tallies."""
 

@@ -16,7 +16,6 @@ from pipelines.pyramid import reduce_block
 from pipelines.window import Grid, Window, window_of
 from pipelines.work import Cost, Work
 
-
 REDUCE_RATE = 2.0e8
 """Values per second of one core that are averaged."""
 

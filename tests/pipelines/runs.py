@@ -31,7 +31,8 @@ def save_source(folder: Path, image: np.ndarray) -> str:
 def small_spec(source: str, target: Path | str, /, **sections: Any) -> Spec:
     """Return a spec that cuts a small image into many tiles and several passes.
 
-    The contrast is far above the image's range, so that conductances are near 1 and a halo that is too short would show.
+    The contrast is far above the image's range, so that conductances are near 1 and a halo that is too
+    short would show.
     """
     data: dict[str, Any] = {
         "source": {"uri": source},
@@ -40,7 +41,9 @@ def small_spec(source: str, target: Path | str, /, **sections: Any) -> Spec:
         "run": {"tile": 64, "batch": 4, "threads": 2, "memory": "2GiB"},
     }
     for section, values in sections.items():
-        data[section] = {**data[section], **values} if isinstance(values, dict) and section in data else values
+        data[section] = (
+            {**data[section], **values} if isinstance(values, dict) and section in data else values
+        )
     return make_spec(data)
 
 

@@ -55,7 +55,11 @@ def command(spec: Path, *options: str) -> list[str]:
 
 def start(spec: Path, *options: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        command(spec, *options), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+        command(spec, *options),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
     )
 
 
@@ -114,7 +118,11 @@ def test_killed_workers_are_replaced_and_the_bytes_are_the_same(folder, expected
     process = start(spec)
     for round_ in range(3):
         wait_for_tiles(folder, "workers", 60 * (round_ + 1), process)
-        workers = [p for p in psutil.Process(process.pid).children(recursive=True) if "spawn_main" in str(p.cmdline())]
+        workers = [
+            p
+            for p in psutil.Process(process.pid).children(recursive=True)
+            if "spawn_main" in str(p.cmdline())
+        ]
         if workers:
             random.Random(round_).choice(workers).kill()
     output, errors = process.communicate(timeout=300)
@@ -157,7 +165,9 @@ def small_disk(tmp_path):
         pytest.skip("mounting a small file system needs root")
     place = tmp_path / "disk"
     place.mkdir()
-    if subprocess.run([mount, "-t", "tmpfs", "-o", "size=9m", "none", place], check=False, capture_output=True).returncode:
+    if subprocess.run(
+        [mount, "-t", "tmpfs", "-o", "size=9m", "none", place], check=False, capture_output=True
+    ).returncode:
         pytest.skip("no file system can be mounted here")
     yield place
     subprocess.run([umount, "-l", place], check=False)

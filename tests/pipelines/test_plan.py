@@ -12,7 +12,8 @@ from diffusion_ops.advance import total_halo
 from pipelines.image import ImageInfo
 from pipelines.kinds.evolve import Evolve
 from pipelines.kinds.measure import Measure
-from pipelines.plan import Geometry, PlanError, make_plan
+from pipelines.plan import Geometry
+from pipelines.planner import PlanError, make_plan
 from tests.pipelines.runs import small_spec
 
 
@@ -51,7 +52,9 @@ def test_fewer_threads_are_taken_where_only_they_fit_and_the_plan_says_so():
 
 
 def test_a_plan_that_does_not_fit_is_refused_with_the_numbers_and_what_would_fit():
-    with pytest.raises(PlanError, match=r"needs [\d,]+ bytes .* only [\d,]+ are allowed.*--memory (\d+)MiB") as caught:
+    with pytest.raises(
+        PlanError, match=r"needs [\d,]+ bytes .* only [\d,]+ are allowed.*--memory (\d+)MiB"
+    ) as caught:
         plan_of(info(), {"memory": "100MiB", "threads": 2})
     wanted = int(str(caught.value).split("--memory ")[1].split("MiB")[0])
     assert plan_of(info(), {"memory": f"{wanted}MiB", "threads": 2}).memory_total <= wanted << 20
@@ -70,7 +73,10 @@ def test_halos_add_along_a_chain_that_runs_in_one_pass():
 
 
 def test_a_statistic_is_measured_once_at_the_start_of_its_step():
-    steps = [{"operator": "heat", "steps": 5}, {"operator": "perona-malik", "contrast": {"quantile": 0.9}, "steps": 40}]
+    steps = [
+        {"operator": "heat", "steps": 5},
+        {"operator": "perona-malik", "contrast": {"quantile": 0.9}, "steps": 40},
+    ]
     plan = plan_of(info(), {"memory": "4GiB", "threads": 2, "batch": 8}, steps=steps)
     kinds = [type(stage.work) for stage in plan.stages]
     assert kinds.count(Measure) == 1
@@ -85,7 +91,9 @@ def test_every_write_covers_whole_chunks_of_the_result():
 
 @pytest.mark.parametrize("axes", ["tzyx", "tcyx", "zyx"])
 def test_planes_of_a_stack_diffuse_alone_where_asked(axes):
-    plan = plan_of(info((3,) * (len(axes) - 2) + (200, 300), axes=axes), image={"ndim": 2, "channels": "separate"})
+    plan = plan_of(
+        info((3,) * (len(axes) - 2) + (200, 300), axes=axes), image={"ndim": 2, "channels": "separate"}
+    )
     assert plan.frames.spatial == "yx"
     assert plan.frames.together == "yx"
     assert len(plan.frames.spacing) == 2
@@ -121,7 +129,9 @@ def test_digest_changes_with_parameters_geometry_and_source_but_not_with_memory(
 
 def test_a_terapixel_is_planned_in_seconds_and_little_memory():
     image = info((1_000_000, 1_000_000), "uint16")
-    spec = small_spec("image.npy", "/somewhere/out.ome.zarr", sink={"chunk": 512}, run={"tile": None, "batch": None})
+    spec = small_spec(
+        "image.npy", "/somewhere/out.ome.zarr", sink={"chunk": 512}, run={"tile": None, "batch": None}
+    )
     tracemalloc.start()
     start = time.perf_counter()
     summary = make_plan(spec, image).summary()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -134,6 +135,19 @@ def test_stores_without_compiled_codecs_work_too():
     array = zarr.create_array(MemoryStore(), shape=(10, 10), chunks=(4, 4), dtype="uint16", compressors=how)
     array[:] = 7
     assert np.all(array[1:9, 2:] == 7)
+
+
+@pytest.mark.parametrize("dtype", [">f4", "<i2", ">u2", "bool", "complex64"])
+@pytest.mark.parametrize("fill", [None, 0])
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_arrays_of_others_are_read_as_they_are(dtype, fill, order, tmp_path):
+    values = np.arange(60 * 70).reshape(60, 70).astype(dtype)
+    options = {"shape": values.shape, "chunks": (16, 32), "dtype": dtype, "fill_value": fill, "order": order}
+    array = zarr.create_array(str(tmp_path / "v2"), zarr_format=2, **options)
+    array[:] = values
+    again = pickle.loads(pickle.dumps(zarr.open_array(str(tmp_path / "v2"), mode="r")))
+    for part in (np.s_[:], np.s_[3:40, 5:60], np.s_[16:32, 32:64], np.s_[::2, ::3], np.s_[5], np.s_[..., 7]):
+        assert np.array_equal(again[part], values[part])
 
 
 def test_each_task_uses_one_thread_and_tasks_do_not_wait_for_each_other():
