@@ -42,7 +42,7 @@ class CheckedCodecPipeline(ZarrsCodecPipeline):
 
     async def read(self, batch_info: Iterable[Any], out: NDBuffer, drop_axes: tuple[int, ...] = ()) -> None:
         """Fill `out` from chunks, as zarr-python's codec pipelines do."""
-        target = out.as_ndarray_like()
+        target = np.asarray(out.as_ndarray_like())
         if self.python_impl is not None and not (target.dtype.isnative and target.flags.c_contiguous):
             await self.python_impl.read(batch_info, out, drop_axes)
             return
