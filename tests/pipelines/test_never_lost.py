@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
@@ -82,9 +83,11 @@ def wait_for_tiles(folder: Path, name: str, count: int, process: subprocess.Pope
 
 def kill_all(process: subprocess.Popen[str]) -> None:
     """Kill a process with SIGKILL, and its children, which would otherwise outlive it for a while."""
-    family = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
-    for one in family:
-        one.kill()
+    with contextlib.suppress(psutil.NoSuchProcess):
+        family = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
+        for one in family:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                one.kill()
     process.communicate()
 
 
