@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from pipelines.georeference import to_attributes
 from pipelines.image import ImageInfo, digest
 from pipelines.levels import Pyramid, pyramid_infos, reordered
+from pipelines.ome_metadata import COLOURS
 from pipelines.publish import published_file, scratch_folder
 from pipelines.sink import SINKS, Level, Sink
 from pipelines.zarr_arrays import choose_layout, create_level, holds, json_number, open_array
@@ -150,8 +151,9 @@ class TiffSink(Sink):
             "UUID": str(uuid.uuid5(uuid.NAMESPACE_OID, digest(info.identity, info.shape, info.axes))),
             **_physical_sizes(info),
         }
-        if info.channel_names and not _colours(info):
-            found["Channel"] = {"Name": list(info.channel_names), **_channel_colours(known, info.size("c"))}
+        if info.size("c") > 1 and not _colours(info):
+            names = {"Name": list(info.channel_names)} if info.channel_names else {}
+            found["Channel"] = {**names, **_channel_colours(known, info.size("c"), info.rgb)}
         kept = {key: json.dumps(value) for key, value in _described(info).items() if key not in IN_XML}
         return {**found, "MapAnnotation": kept} if kept else found
 
@@ -211,9 +213,11 @@ def _physical_sizes(info: ImageInfo) -> dict[str, Any]:
     return found
 
 
-def _channel_colours(known: Any, count: int) -> dict[str, list[int]]:
+def _channel_colours(known: Any, count: int, rgb: bool) -> dict[str, list[int]]:
     """Return display colours as OME-XML has them: red, green, blue, alpha in one signed 32-bit number."""
     shown = [str(c.get("color", "")) for c in (known.get("omero") or {}).get("channels") or ()]
+    if not shown and rgb:
+        shown = [*COLOURS[:3], "FFFFFF"][:count]
     if len(shown) != count or not all(len(c) == 6 for c in shown):
         return {}
     return {"Color": [((int(c, 16) << 8 | 0xFF) ^ 0x80000000) - 0x80000000 for c in shown]}

@@ -416,6 +416,13 @@ def test_tiff_keeps_spacing_units_names_and_nodata(tmp_path):
     assert shapes == [(2, 700, 1300), (2, 350, 650), (2, 175, 325)]
 
 
+def test_tiff_of_float_colours_shows_planes_in_colour(tmp_path):
+    write(tmp_path / "out.ome.tif", image((30, 40, 3), "yxc", "float32", rgb=True))
+    with tifffile.TiffFile(tmp_path / "out.ome.tif") as file:
+        channels = tifffile.xml2dict(file.ome_metadata)["OME"]["Image"]["Pixels"]["Channel"]
+    assert [c["Color"] & 0xFFFFFFFF for c in channels] == [0xFF0000FF, 0x00FF00FF, 0x0000FFFF]
+
+
 def test_tiff_has_a_pyramid_where_asked_for(tmp_path):
     info = image((700, 600, 3), "yxc", "uint8", rgb=True)
     data = write(tmp_path / "out.tif", info, pyramid=1)
