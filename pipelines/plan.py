@@ -98,6 +98,8 @@ class Plan:
         Of source, parameters, geometry and code: state, journal and result belong to it.
     science : str
         Of source, parameters and code alone: what the result's pixels depend on.
+    library_bytes : int
+        Resident memory of the target format's library.
     sink_is_zarr : bool
         Whether the target itself holds the arrays of `levels`.
     """
@@ -114,6 +116,7 @@ class Plan:
     notes: tuple[str, ...]
     digest: str
     science: str
+    library_bytes: int = 0
     sink_is_zarr: bool = True
 
     @property
@@ -124,7 +127,7 @@ class Plan:
     @property
     def memory_total(self) -> int:
         """Predicted resident bytes of all processes together."""
-        return predict_memory(self.stages, self.threads, self.processes)
+        return predict_memory(self.stages, self.threads, self.processes) + self.library_bytes
 
     @property
     def tiles(self) -> int:

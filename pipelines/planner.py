@@ -95,11 +95,12 @@ class _Planner:
         least: tuple[int, Geometry] | None = None
         for candidate in candidates:
             stages = self._stages(candidate)
-            need = predict_memory(stages, 1, min(1, self.processes))
+            extra = self.sink.library_bytes
+            need = predict_memory(stages, 1, min(1, self.processes)) + extra
             if least is None or need < least[0]:
                 least = (need, candidate)
             for threads in range(self.spec.run.threads, 0, -1):
-                if predict_memory(stages, threads, min(threads, self.processes)) <= self.spec.run.memory:
+                if predict_memory(stages, threads, min(threads, self.processes)) + extra <= self.spec.run.memory:
                     seconds = expected_seconds(stages, threads)
                     if best is None or seconds < best[0]:
                         best = (seconds, candidate, threads, stages)
@@ -121,6 +122,7 @@ class _Planner:
             notes=tuple(self._notes(stages, threads)),
             digest=digest(self.science, chosen.tile, chosen.batch),
             science=self.science,
+            library_bytes=self.sink.library_bytes,
             sink_is_zarr=self.sink.is_zarr,
         )
 

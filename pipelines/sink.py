@@ -83,6 +83,8 @@ class Sink(ABC):
     about: ClassVar[str] = ""
     priority: ClassVar[int] = 0
     """Which of two formats with the same ending is taken where the spec names none: the higher."""
+    library_bytes: ClassVar[int] = 0
+    """Resident memory that the format's library takes beside what every run loads."""
     is_zarr: ClassVar[bool] = False
     """Whether the target is the Zarr hierarchy itself, moved into its place; else it is exported from it."""
     pyramid: ClassVar[bool] = False

@@ -36,6 +36,7 @@ class CogSink(Sink):
     """A raster on the ground, as GIS software and cloud readers like it."""
 
     extensions: ClassVar[tuple[str, ...]] = (".tif", ".tiff")
+    library_bytes: ClassVar[int] = 60 << 20
     about: ClassVar[str] = "Cloud-Optimised GeoTIFF for images with a georeference; DEFLATE"
     priority: ClassVar[int] = 10
 
