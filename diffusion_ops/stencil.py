@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from diffusion_ops.block import Block, Floats
+from diffusion_ops.block import Block, Floats, allocate
 from diffusion_ops.kernels.flux import march
 from diffusion_ops.schedule import Cycle
 
@@ -78,7 +78,9 @@ def march_cycle(
     weights = cycle.weights * count
     states = block.storage[None]
     if cycle.inertial:
-        states = np.concatenate([states, states])
+        states = allocate(2 * len(block.storage), block.spatial, block.storage.dtype)
+        states = states.reshape(2, *block.storage.shape)
+        states[...] = block.storage
     rates = [cycle.tau * w for w in stencil.weights]
     march(block, states, kind, rates, stencil.scales(contrast), weights, faces, stencil.diagonal)
     block.storage = states[len(weights) % len(states)]

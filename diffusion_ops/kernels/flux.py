@@ -1,10 +1,12 @@
 """March ∂u/∂t = div(g ∇u) through a block: each face once, many steps per visit to the cache, in place.
 
-The sweep is a wavefront over rows. While step s works on row r, step s + 1 works on row r - lag, where lag is one row in
-2-D and one plane of rows in 3-D, so a few rows per step stay in cache and memory is crossed once for a whole group of
-steps. The flux through the faces below a row is kept until the next row needs it, so a row can be overwritten as soon as
-its own step is done: no second copy of the image, no redundant work, and every cell is summed in the same order wherever
-its tile begins.
+The sweep is a wavefront over the outermost axis (rows of an image, planes of a volume). While step s works at
+row r, step s + 1 works at row r - 1, so a few rows per step stay in cache and memory is crossed once for a
+whole group of steps. The flux through the faces below a row is kept until the next row needs it, so a row can
+be overwritten as soon as its own step is done: no second copy of the image, no redundant work, and every cell
+is summed in the same order wherever its tile begins. In a volume the front goes through one band of rows
+after another, each band one row higher per step, so that a step keeps a strip of a plane in cache instead of
+the plane.
 """
 
 from __future__ import annotations
@@ -17,272 +19,187 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from diffusion_ops.block import LANES, Block, Floats, allocate
+from diffusion_ops.block import LANES, Block, Floats, aligned_zeros
 from diffusion_ops.kernels.conductance import CONSTANT, FROZEN, conductance
+from diffusion_ops.kernels.faces import kernel_grid, kernel_walls, left_of, open_faces, right_of, weigh_row
+from diffusion_ops.kernels.lanes import begin, between, fill, load, previous, shift, store, where
 
-# A group of steps should keep its rows in half of a 1 MiB second-level cache; measured flat between 4 and 32 steps.
+# A group of steps should keep its rows in half of a 1 MiB second-level cache; measured flat between 4 and 32
+# steps, and for bands of 4 to 64 rows.
 _GROUP_BYTES = 1 << 19
 _GROUP_STEPS = 16
+_BAND = 16
 
 
 @njit(inline="always")
-def _weigh(kind, masked, weight, w, u, now, a, b, n, scale, valid):  # type: ignore[no-untyped-def]
-    """Fill weight[w : w + n] with the conductances between cells a + j and b + j, one for all channels."""
-    for c in range(u.shape[1]):
-        if c == 0:
-            for j in range(n):
-                d = u[now, c, b + j] - u[now, c, a + j]
-                weight[w + j] = d * d
-        else:
-            for j in range(n):
-                d = u[now, c, b + j] - u[now, c, a + j]
-                weight[w + j] += d * d
-    for j in range(n):
-        weight[w + j] = conductance(kind, weight[w + j] * scale)
-    if masked:
-        for j in range(n):
-            weight[w + j] = weight[w + j] if valid[0, a + j] & valid[0, b + j] else scale - scale
-
-
-@njit(inline="always")
-def _flux(kind, masked, out, pad, u, now, a, b, n, rate, scale, faces, face, weight, valid):  # type: ignore[no-untyped-def]
-    """Fill out[c, pad : pad + n] with rate * g * (u[c, b:] - u[c, a:]).
-
-    a and b are the flat indices of the first cells on the two sides of a row of n faces. All indices are unsigned: then
-    there is no test for negative ones and the loops vectorise.
-    """
-    channels = u.shape[1]
+def _flux(kind, masked, d, axis, rates, scales, faces, f, valid, i, j):  # type: ignore[no-untyped-def]
+    """Return rate * g * d of the faces between the cells i and j, which differ by d; faces[f] is frozen g."""
     if kind == FROZEN:
-        for c in range(channels):
-            for j in range(n):
-                out[c, pad + j] = (u[now, c, b + j] - u[now, c, a + j]) * (rate * faces[face, a + j])
-    elif kind == CONSTANT:
-        for c in range(channels):
-            for j in range(n):
-                out[c, pad + j] = (u[now, c, b + j] - u[now, c, a + j]) * rate
-    elif channels == 1:
-        for j in range(n):
-            d = u[now, 0, b + j] - u[now, 0, a + j]
-            out[0, pad + j] = d * (rate * conductance(kind, (d * d) * scale))
-    else:
-        _weigh(kind, masked, weight, np.uintp(0), u, now, a, b, n, scale, valid)
-        for c in range(channels):
-            for j in range(n):
-                out[c, pad + j] = (u[now, c, b + j] - u[now, c, a + j]) * (rate * weight[j])
-    if masked:
-        for c in range(channels):
-            for j in range(n):
-                out[c, pad + j] = out[c, pad + j] if valid[0, a + j] & valid[0, b + j] else rate - rate
+        return d * (load(faces, f) * rates[axis])
+    if kind == CONSTANT:
+        return open_faces(masked, valid, i, j, d * rates[axis])
+    return open_faces(masked, valid, i, j, d * (conductance(kind, d * d * scales[axis]) * rates[axis]))
 
 
 @njit(inline="always")
-def _no_flux(out, n):  # type: ignore[no-untyped-def]
-    """Fill out[:, :n] with zeros: nothing crosses a wall."""
-    for c in range(out.shape[0]):
-        for j in range(n):
-            out[c, j] = out.dtype.type(0)
+def _exchange(kept, i, leaving):  # type: ignore[no-untyped-def]
+    """Return what leaves through the lower faces less what entered by the upper; keep it for the next row."""
+    change = leaving - load(kept, i)
+    store(kept, i, leaving)
+    return change
 
 
 @njit(inline="always")
-def _close(out, end):  # type: ignore[no-untyped-def]
-    """Put walls before the first and after the last face of a row."""
-    for c in range(out.shape[0]):
-        out[c, 0] = out.dtype.type(0)
-        out[c, end] = out.dtype.type(0)
+def _clear(kept, n, zero):  # type: ignore[no-untyped-def]
+    """Let nothing enter from above."""
+    for j in range(0, n, LANES):
+        store(kept, j, fill(zero))
 
 
 @njit(inline="always")
-def _difference(flux, kept, s, out, into, n, fresh):  # type: ignore[no-untyped-def]
-    """Turn the flux leaving a row downwards into leaving minus entering, and keep it for the row below.
+def _step_row(kind, form, u, new, w, faces, stride, valid, row, ends, kept, rates, scales):  # type: ignore[no-untyped-def]
+    """Take one step of one channel of a row: fluxes to the right, below and behind, each lane the same sum.
 
-    Cell j loses flux[c, out + j] and has gained kept[s, c, into + j]; the shifts differ for the two diagonals.
+    Parameters
+    ----------
+    kind, form : conductance; whether masked, a volume, with diagonals, inertial
+    u, new : addresses of the channel in the state that is read and in the one that is written
+    w : the weights of this step and of the state before it
+    faces, stride : address of the row's frozen conductances along x, and from one axis to the next
+    row : where the cells of the row, their lower neighbours and those behind begin in a channel
+    ends : cells of the row, its faces along x, its faces to below right, the first of its faces to below left
+    kept : addresses of the fluxes that enter from behind, above, above left and above right
     """
-    for c in range(flux.shape[0]):
-        if fresh:
-            for j in range(n + np.uintp(1)):
-                kept[s, c, j] = flux.dtype.type(0)
-        for j in range(n):
-            d = flux[c, out + j] - kept[s, c, into + j]
-            kept[s, c, j] = flux[c, j]
-            flux[c, j] = d
+    masked, volume, diagonal, inertial = form
+    here, down, back = row
+    n, right_end, down_end, left_start = ends
+    behind, above, above_left, above_right = kept
+    flux = falling = fill(rates[0] - rates[0])
+    for j in range(0, n, LANES):
+        i, before = here + j, flux
+        centre = load(u, i)
+        d = right_of(u, i, here + n - LANES) - centre
+        flux = _flux(kind, masked, d, 0, rates, scales, faces, j, valid, i, i + 1)
+        flux = where(between(0, right_end - j), flux)
+        change = flux - previous(before, flux)
+        d = load(u, down + j) - centre
+        leaving = _flux(kind, masked, d, 1, rates, scales, faces, stride + j, valid, i, down + j)
+        if volume:
+            change = change + _exchange(above, j, leaving)
+            d = load(u, back + j) - centre
+            leaving = _flux(kind, masked, d, 2, rates, scales, faces, 2 * stride + j, valid, i, back + j)
+        change = change + _exchange(behind, j, leaving)
+        if diagonal:
+            k, before, f = down + j, falling, 2 * stride + j
+            d = right_of(u, k, down + n - LANES) - centre
+            falling = _flux(kind, masked, d, 3, rates, scales, faces, f, valid, i, k + 1)
+            falling = where(between(0, down_end - j), falling)
+            d = left_of(u, k, down) - centre
+            # Only an image of one row would read before the mask, and it has no such faces.
+            rising = _flux(kind, masked, d, 3, rates, scales, faces, f + stride, valid, i, max(k - 1, 0))
+            rising = where(between(left_start - j, down_end + 1 - j), rising)
+            change = change + ((falling - load(above_left, j)) + (rising - load(above_right, j + 1)))
+            store(above_left, j, previous(before, falling))
+            store(above_right, j, rising)
+        value = centre + change
+        if inertial:
+            value = value * w[0] + load(new, i) * w[1]
+        store(new, i, value)
 
 
 @functools.cache
-def build_sweep(kind: int, masked: bool, volume: bool, diagonal: bool, inertial: bool) -> Callable[..., None]:
+def build_sweep(
+    kind: int, masked: bool, volume: bool, diagonal: bool, inertial: bool, coupled: bool
+) -> Callable[..., None]:
     """Compile the sweep for one conductance and one sort of block.
 
-    The five choices are constants of the closure: branches on them vanish in the compiler, and its cache on disk tells
-    the variants apart by them. One source serves all of them.
+    The six choices are constants of the closure: branches on them vanish in the compiler, and its cache on
+    disk tells the variants apart by them. One source serves all of them. `coupled` channels share
+    conductances, which are found row by row before the channels take their step as with frozen ones.
     """
+    step_kind, step_masked = (FROZEN, False) if coupled else (kind, masked)
+    slant = 1 if volume else 0
 
     @njit(nogil=True, cache=True, error_model="numpy")
-    def sweep(u, faces, valid, grid, rates, scales, weights, first, low, high, scratch):  # type: ignore[no-untyped-def]
+    def sweep(u, faces, valid, grid, rates, scales, weights, first, low, high, band, scratch):  # type: ignore[no-untyped-def]
         """Take the steps first, first + 1, ... of a cycle in place.
 
         Parameters
         ----------
-        u : array of shape (1 or 2, channels, cells); inertial steps write over the older of the two states
-        faces : array of shape (axes, cells), frozen conductances of the faces that start at each cell
-        valid : bool array of shape (1, cells)
-        grid : (planes, rows, columns, pitch)
+        u : array of (1 or 2, channels, cells), flat; inertial steps write over the older of the two states
+        faces : array of (axes, cells), flat: frozen conductances of the faces that start at each cell
+        valid : bool array of (cells,)
+        grid : (channels, outer, middle, columns, pitch), see `kernel_grid`
         rates, scales : (4,), tau / h² and 1 / (contrast h)² along x, y, z and the diagonals
         weights : (group,), of the FSI recurrence
         low, high : (3, 2), cells already spoilt at each side, and how many more each step spoils (0 or 1)
-        scratch : what `_scratch` returned
+        band : middle rows that a step takes at a time
+        scratch : what `Workspace.rows` returned
         """
-        fx, fy, fz, fa, fb, below, behind, aslant, g = scratch
-        planes, rows, columns, pitch = grid
-        lag = rows if volume else 1
-        group = weights.shape[0]
-        one = weights.dtype.type(1)
-        i0, i1 = np.uintp(0), np.uintp(1)
-        for t in range(planes * rows + (group - 1) * lag):
-            for s in range(group):
-                row = t - s * lag
-                if row < 0:
-                    break
-                if row >= planes * rows:
-                    continue
-                p = row // rows if volume else 0
-                m, k = row - p * rows, first + s
-                p0, p1 = low[0, 0] + k * low[0, 1], planes - high[0, 0] - k * high[0, 1]
-                m0, m1 = low[1, 0] + k * low[1, 1], rows - high[1, 0] - k * high[1, 1]
-                # Whole groups of lanes; the cells beyond the last column are junk that no flux carries back.
-                j0 = (low[2, 0] + k * low[2, 1]) // LANES * LANES
-                width = (columns - high[2, 0] - k * high[2, 1] + LANES - 1) // LANES * LANES - j0
-                if p < p0 or p >= p1 or m < m0 or m >= m1 or width <= 0:
-                    continue
-                now = k % 2 if inertial else 0
-                n, a, end = np.uintp(width), np.uintp(row * pitch + j0), np.uintp(min(width, columns - j0))
-                down, back = a + np.uintp(pitch), a + np.uintp(rows * pitch)
-                _flux(kind, masked, fx, i1, u, now, a, a + i1, n, rates[0], scales[0], faces, 0, g, valid)
-                _close(fx, end)
-                if m + 1 < m1:
-                    _flux(kind, masked, fy, i0, u, now, a, down, n, rates[1], scales[1], faces, 1, g, valid)
-                    if diagonal:
-                        _flux(kind, masked, fa, i1, u, now, a, down + i1, n, rates[3], scales[3], faces, 2, g, valid)
-                        _flux(kind, masked, fb, i1, u, now, a + i1, down, n, rates[3], scales[3], faces, 3, g, valid)
-                        _close(fa, end)
-                        _close(fb, end)
-                else:
-                    _no_flux(fy, n)
-                    if diagonal:
-                        _no_flux(fa, n + i1)
-                        _no_flux(fb, n + i1)
-                _difference(fy, below, s, i0, i0, n, m == m0)
-                if diagonal:
-                    _difference(fa, aslant, s, i1, i0, n, m == m0)
-                    _difference(fb, aslant, group + s, i0, i1, n, m == m0)
-                if volume:
-                    if p + 1 < p1:
-                        _flux(kind, masked, fz, i0, u, now, a, back, n, rates[2], scales[2], faces, 2, g, valid)
-                    else:
-                        _no_flux(fz, n)
-                    _difference(fz, behind, s * rows + m, i0, i0, n, p == p0)
-                w = weights[s]
-                for c in range(u.shape[1]):
-                    for j in range(n):
-                        value = (fx[c, i1 + j] - fx[c, j]) + fy[c, j]
-                        if volume:
-                            value = value + fz[c, j]
-                        if diagonal:
-                            value = value + (fa[c, j] + fb[c, j])
-                        value = u[now, c, a + j] + value
-                        if inertial:
-                            u[1 - now, c, a + j] = w * value + (one - w) * u[1 - now, c, a + j]
-                        else:
-                            u[now, c, a + j] = value
+        channels, outer, middle, columns, pitch = grid
+        cells, wide, group = outer * middle * pitch, pitch + LANES, weights.shape[0]
+        zero, one = u.dtype.type(0), u.dtype.type(1)
+        u, faces, valid, shared = begin(u), begin(faces), begin(valid), begin(scratch[3])
+        behind, above, aslant = begin(scratch[0]), begin(scratch[1]), begin(scratch[2])
+        for start in range(0, middle + slant * (group - 1), band):
+            for t in range(outer + group - 1):
+                for s in range(max(0, t - outer + 1), min(group, t + 1)):
+                    p, k, top = t - s, first + s, start - slant * s
+                    p0, p1 = low[0, 0] + k * low[0, 1], outer - high[0, 0] - k * high[0, 1]
+                    m0, m1 = low[1, 0] + k * low[1, 1], middle - high[1, 0] - k * high[1, 1]
+                    # Whole groups of lanes: a few more cells than the next steps need.
+                    j0 = (low[2, 0] + k * low[2, 1]) // LANES * LANES
+                    n = (columns - high[2, 0] - k * high[2, 1] + LANES - 1) // LANES * LANES - j0
+                    if p < p0 or p >= p1 or n <= 0:
+                        continue
+                    end, w = columns - 1 - j0, (weights[s], one - weights[s])
+                    ends = (n, end, end if p + 1 < p1 else -1, 1 if j0 == 0 else 0)
+                    now = shift(u, k % 2 * channels * cells) if inertial else u
+                    new = shift(u, (1 - k % 2) * channels * cells) if inertial else u
+                    for m in range(max(m0, top), min(m1, top + band)):
+                        # The last row is its own neighbour: the difference, and with it the flux, is 0.
+                        here = (p * middle + m) * pitch + j0
+                        back = here + middle * pitch if p + 1 < p1 else here
+                        down = (here + pitch if m + 1 < m1 else here) if volume else back
+                        row = (here, down, back)
+                        g, stride = (shared, wide) if coupled else (shift(faces, here), cells)
+                        if coupled:
+                            faces_form, size = (masked, volume, diagonal), (channels, cells)
+                            weigh_row(kind, faces_form, g, stride, now, size, valid, row, n, scales)
+                        for c in range(channels):
+                            line = s * channels + c
+                            kept = (
+                                shift(behind, (line * band + m - top) * wide),
+                                shift(above, (line * outer + p) * wide),
+                                shift(aslant, line * wide),
+                                shift(aslant, (group * channels + line) * wide),
+                            )
+                            if p == p0:
+                                _clear(kept[0], n, zero)
+                                if diagonal:
+                                    _clear(kept[2], n + LANES, zero)
+                                    _clear(kept[3], n + LANES, zero)
+                            if volume and m == m0:
+                                _clear(kept[1], n, zero)
+                            form = (step_masked, volume, diagonal, inertial)
+                            read, write = shift(now, c * cells), shift(new, c * cells)
+                            _step_row(
+                                step_kind,
+                                form,
+                                read,
+                                write,
+                                w,
+                                g,
+                                stride,
+                                valid,
+                                row,
+                                ends,
+                                kept,
+                                rates,
+                                scales,
+                            )
 
     return sweep
-
-
-@functools.cache
-def build_faces(kind: int, masked: bool, volume: bool, diagonal: bool) -> Callable[..., None]:
-    """Compile the filling of frozen face conductances for one conductance and one sort of block."""
-
-    @njit(nogil=True, cache=True, error_model="numpy")
-    def fill(faces, u, valid, grid, scales):  # type: ignore[no-untyped-def]
-        """Fill faces[0..3] (x, y, z or falling diagonal, rising diagonal) from the state u of shape (1, channels, cells).
-
-        A rising face, between the cell at the right and the one below left, is stored at the right cell.
-        """
-        planes, rows, columns, pitch = grid
-        n, i1 = np.uintp(pitch), np.uintp(1)
-        last = planes * rows - 1
-        for row in range(planes * rows):
-            a = np.uintp(row * pitch)
-            down, back = a + np.uintp(pitch), a + np.uintp(rows * pitch)
-            m = row % rows
-            _weigh(kind, masked, faces[0], a, u, 0, a, a + i1, n, scales[0], valid)
-            if m + 1 < rows:
-                _weigh(kind, masked, faces[1], a, u, 0, a, down, n, scales[1], valid)
-                if diagonal:
-                    _weigh(kind, masked, faces[2], a, u, 0, a, down + i1, n, scales[3], valid)
-                    _weigh(kind, masked, faces[3], a + i1, u, 0, a + i1, down, n, scales[3], valid)
-            if volume and row + rows <= last:
-                _weigh(kind, masked, faces[2], a, u, 0, a, back, n, scales[2], valid)
-
-    return fill
-
-
-@functools.cache
-def build_cell_faces(kind: int, volume: bool, masked: bool) -> Callable[..., None]:
-    """Compile the filling of face conductances from the gradient at cell centres (Catte et al. 1992)."""
-
-    @njit(nogil=True, cache=True, error_model="numpy")
-    def fill(faces, cell, u, valid, grid, scales):  # type: ignore[no-untyped-def]
-        """Fill faces[0..2] (x, y, z) with the mean of the conductance of |∇u|² in the two cells.
-
-        |∇u|² is by central differences, where a neighbour beyond a wall repeats the cell itself; `cell` is scratch.
-        """
-        planes, rows, columns, pitch = grid
-        quarter, half = u.dtype.type(0.25), u.dtype.type(0.5)
-        zero = quarter - quarter
-        step = (rows * pitch, pitch, 1)
-        size = (planes, rows, columns)
-        for row in range(planes * rows):
-            place = (row // rows, row % rows)
-            a = row * pitch
-            for j in range(pitch):
-                cell[0, a + j] = zero
-            for c in range(u.shape[0]):
-                for axis in range(0 if volume else 1, 2):
-                    i = place[axis]
-                    before = a - step[axis] if i > 0 else a
-                    after = a + step[axis] if i + 1 < size[axis] else a
-                    for j in range(columns):
-                        x = u[c, a + j]
-                        lower, upper = u[c, before + j], u[c, after + j]
-                        if masked:
-                            lower = lower if valid[0, before + j] else x
-                            upper = upper if valid[0, after + j] else x
-                        d = upper - lower
-                        cell[0, a + j] += d * d * (quarter * scales[2 - axis])
-                for j in range(columns):
-                    x = u[c, a + j]
-                    lower = u[c, a + j - 1] if j > 0 else x
-                    upper = u[c, a + j + 1] if j + 1 < columns else x
-                    if masked:
-                        lower = lower if j > 0 and valid[0, a + j - 1] else x
-                        upper = upper if j + 1 < columns and valid[0, a + j + 1] else x
-                    d = upper - lower
-                    cell[0, a + j] += d * d * (quarter * scales[0])
-            for j in range(columns):
-                cell[0, a + j] = conductance(kind, cell[0, a + j])
-        for axis in range(0 if volume else 1, 3):
-            for row in range(planes * rows):
-                place = row // rows if axis == 0 else row % rows
-                if axis < 2 and place + 1 == size[axis]:
-                    continue
-                a = row * pitch
-                b = a + step[axis]
-                for j in range(columns - 1 if axis == 2 else columns):
-                    mean = half * (cell[0, a + j] + cell[0, b + j])
-                    if masked:
-                        mean = mean if valid[0, a + j] & valid[0, b + j] else zero
-                    faces[2 - axis, a + j] = mean
-
-    return fill
 
 
 class Workspace(threading.local):
@@ -292,25 +209,27 @@ class Workspace(threading.local):
         self._key: tuple[Any, ...] = ()
         self._arrays: tuple[Floats, ...] = ()
 
-    def rows(self, group: int, channels: int, grid: tuple[int, ...], volume: bool, dtype: Any) -> tuple[Floats, ...]:
+    def rows(self, group: int, band: int, grid: tuple[int, ...], dtype: np.dtype[Any]) -> tuple[Floats, ...]:
         """Return the scratch of a sweep; contents are whatever the last sweep left."""
-        key = (group, channels, grid[1] if volume else 1, grid[3], np.dtype(dtype))
+        channels, outer, _, _, pitch = grid
+        key = (group, band, channels, outer, pitch, dtype)
         if key != self._key:
-            width, depth = grid[3] + LANES, grid[1] if volume else 1
-            now = tuple(np.zeros((channels, width), dtype) for _ in range(5))
-            kept = tuple(np.zeros((n, channels, width), dtype) for n in (group, group * depth, 2 * group))
-            self._key, self._arrays = key, (*now, *kept, np.zeros(width, dtype))
+            # What enters from behind, from above, aslant; and the conductances of one row along each axis.
+            counts = (group * band * channels, group * outer * channels, 2 * group * channels, 4)
+            self._arrays = tuple(aligned_zeros(n * (pitch + LANES), dtype) for n in counts)
+            self._key = key
         return self._arrays
 
 
 _WORKSPACE = Workspace()
 
 
-def group_length(steps: int, channels: int, grid: tuple[int, ...], itemsize: int) -> int:
-    """Return how many steps share one pass through memory: as many as keep their rows in cache."""
-    depth = grid[1] if grid[0] > 1 else 1
-    row_bytes = 2 * channels * depth * grid[3] * itemsize
-    return max(1, min(steps, _GROUP_STEPS, max(2, _GROUP_BYTES // row_bytes)))
+def group_shape(steps: int, grid: tuple[int, ...], itemsize: int) -> tuple[int, int]:
+    """Return the steps that share one pass through memory and the rows of a band: what stays in cache."""
+    channels, _, middle, _, pitch = grid
+    band = min(_BAND, middle)
+    fitting = _GROUP_BYTES // (2 * channels * band * pitch * itemsize)
+    return max(1, min(steps, _GROUP_STEPS, max(2, fitting))), band
 
 
 def march(
@@ -334,7 +253,8 @@ def march(
     kind : int
         Number of the conductance, CONSTANT or FROZEN.
     rates, scales : sequences of 4 floats
-        tau w and 1 / (contrast h)² along x, y, z and the diagonals, w the weight of the face in the Laplacian.
+        tau w and 1 / (contrast h)² along x, y, z and the diagonals, w the weight of the face in the
+        Laplacian.
     weights : sequence of float
         alpha_k of the FSI recurrence; only their number counts for explicit steps.
     faces : ndarray of shape (axes, cells), optional
@@ -342,57 +262,33 @@ def march(
     diagonal : bool
         Whether the eight-neighbour stencil is used.
     """
-    dtype, grid = states.dtype, block.grid
-    channels, volume, inertial = states.shape[1], grid[0] > 1, states.shape[0] == 2
+    dtype, channels = states.dtype, states.shape[1]
+    volume, inertial, coupled = len(block.spatial) == 3, len(states) == 2, kind >= 0 and channels > 1
     # Frozen faces are zero at walls already.
     masked = block.valid_storage is not None and kind != FROZEN
-    sweep = build_sweep(kind, masked, volume, diagonal, inertial)
-    group = group_length(len(weights), channels, grid, dtype.itemsize)
-    low, high = _margins(block, 0), _margins(block, 1)
-    empty = np.zeros((4, 1), dtype)
+    sweep = build_sweep(kind, masked, volume, diagonal, inertial, coupled)
+    grid = kernel_grid(block, channels)
+    group, band = group_shape(len(weights), grid, dtype.itemsize)
     for first in range(0, len(weights), group):
         some = np.array(weights[first : first + group], dtype)
         sweep(
-            states,
-            empty if faces is None else faces,
-            _walls(block),
+            states.reshape(-1),
+            np.zeros(1, dtype) if faces is None else faces.reshape(-1),
+            kernel_walls(block),
             grid,
-            np.array(rates, dtype),
-            np.array(scales, dtype),
+            tuple(dtype.type(x) for x in rates),
+            tuple(dtype.type(x) for x in scales),
             some,
             first,
-            low,
-            high,
-            _WORKSPACE.rows(len(some), channels, grid, volume, dtype),
+            _margins(block, 0),
+            _margins(block, 1),
+            band,
+            _WORKSPACE.rows(len(some), band, grid, dtype),
         )
 
 
 def _margins(block: Block, side: int) -> Any:
-    """Return (3, 2): cells spoilt at one side of z, y, x and how many more each step spoils."""
-    rows = [(0, 0)] * (3 - len(block.spatial))
-    for spoilt, sides in zip(block.spoilt, block.open_sides, strict=True):
-        rows.append((spoilt, 1) if sides[side] else (0, 0))
-    return np.array(rows, np.int64)
-
-
-def edge_faces(block: Block, kind: int, scales: Sequence[float], diagonal: bool) -> Floats:
-    """Return frozen conductances of shape (axes, cells) from the differences across each face."""
-    states = block.storage[None]
-    faces = allocate(4 if diagonal else len(block.spatial), block.spatial, states.dtype)
-    fill = build_faces(kind, block.valid_storage is not None, block.grid[0] > 1, diagonal)
-    fill(faces, states, _walls(block), block.grid, np.array(scales, states.dtype))
-    return faces
-
-
-def cell_faces(block: Block, smoothed: Floats, kind: int, scales: Sequence[float]) -> Floats:
-    """Return frozen conductances of shape (axes, cells) from |∇u|² of a smoothed state of shape (channels, cells)."""
-    faces = allocate(len(block.spatial), block.spatial, smoothed.dtype)
-    cell = allocate(1, block.spatial, smoothed.dtype)
-    fill = build_cell_faces(kind, block.grid[0] > 1, block.valid_storage is not None)
-    fill(faces, cell, smoothed, _walls(block), block.grid, np.array(scales, smoothed.dtype))
-    return faces
-
-
-def _walls(block: Block) -> Any:
-    """Return the mask for a kernel; where there is none, something of its type that is not read."""
-    return np.ones((1, 1), bool) if block.valid_storage is None else block.valid_storage
+    """Return (3, 2): cells spoilt at one side of the kernel's axes, and how many more each step spoils."""
+    axes = zip(block.spoilt, block.open_sides, strict=True)
+    rows = [(spoilt, 1) if sides[side] else (0, 0) for spoilt, sides in axes]
+    return np.array(rows if len(rows) == 3 else [rows[0], (0, 0), rows[1]], np.int64)

@@ -1,13 +1,17 @@
-"""Smooth with a finite Gaussian that sees nothing beyond walls: normalised convolution, exact under any tiling."""
+"""Smooth with a finite Gaussian that sees nothing beyond walls, by normalised convolution plane by plane."""
 
 from __future__ import annotations
 
+import functools
 import math
+from collections.abc import Callable
 
 import numpy as np
 from numba import njit
 
-from diffusion_ops.block import Block, Floats, allocate
+from diffusion_ops.block import LANES, Block, Floats, aligned_zeros, allocate, row_pitch
+from diffusion_ops.kernels.faces import kernel_grid, kernel_walls
+from diffusion_ops.kernels.lanes import begin, between, fill, load, shift, store, where
 
 TRUNCATE = 4
 """The Gaussian ends at this many sigma: 6.3e-5 of its mass is dropped, the rest is normalised."""
@@ -24,65 +28,74 @@ def gaussian_taps(sigma: float, radius: int) -> Floats:
     return np.exp(-(i**2) / (2 * sigma**2)) if radius else np.ones(1)
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
-def _convolve(out, source, taps, blocks, length, stride):  # type: ignore[no-untyped-def]
-    """Convolve along one axis; cells beyond its ends count as zero.
+@njit(inline="always")
+def _smooth_plane(masked, ones, out, at, u, valid, p, size, taps, radii, plane, line, pad):  # type: ignore[no-untyped-def]
+    """Fill one plane of out with the sums over the taps of all axes; cells beyond a wall count as 0.
 
-    The array is seen as (blocks, length, stride): `length` cells along the axis, `stride` cells side by side.
+    u begins at a channel; `ones` takes 1 for every cell instead. The outer axis is summed into `plane`, then
+    row by row the middle axis into `line`, which has room for the taps on both sides, and then the row
+    itself.
     """
-    radius = taps.shape[0] // 2
-    n = np.uintp(stride)
-    for block in range(blocks):
-        for i in range(length):
-            a = np.uintp((block * length + i) * stride)
-            for j in range(n):
-                out[a + j] = out.dtype.type(0)
-            for k in range(max(-radius, -i), min(radius, length - 1 - i) + 1):
-                w = taps[radius + k]
-                b = np.uintp((block * length + i + k) * stride)
-                for j in range(n):
-                    out[a + j] += w * source[b + j]
+    outer, middle, columns, pitch = size
+    zero = fill(taps[0][0] - taps[0][0])
+    one = zero + (taps[2][radii[2]] / taps[2][radii[2]])
+    for m in range(middle):
+        for j in range(0, pitch, LANES):
+            total = zero
+            for k in range(max(-radii[0], -p), min(radii[0], outer - 1 - p) + 1):
+                i = ((p + k) * middle + m) * pitch + j
+                x = one if ones else load(u, i)
+                x = where(load(valid, i), x) if masked else x
+                total = total + x * taps[0][radii[0] + k]
+            store(plane, m * pitch + j, where(between(0, columns - j), total))
+    for m in range(middle):
+        for j in range(0, pitch, LANES):
+            total = zero
+            for k in range(max(-radii[1], -m), min(radii[1], middle - 1 - m) + 1):
+                total = total + load(plane, (m + k) * pitch + j) * taps[1][radii[1] + k]
+            store(line, pad + j, total)
+        for j in range(0, pitch, LANES):
+            total = zero
+            for k in range(-radii[2], radii[2] + 1):
+                total = total + load(line, pad + j + k) * taps[2][radii[2] + k]
+            store(out, at + m * pitch + j, total)
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
-def _convolve_rows(out, source, taps, rows, pitch, columns):  # type: ignore[no-untyped-def]
-    """Convolve along the rows themselves; taps in the outer loop, so that the inner one vectorises."""
-    radius = taps.shape[0] // 2
-    for row in range(rows):
-        a = row * pitch
-        for j in range(pitch):
-            out[a + j] = out.dtype.type(0)
-        for k in range(-radius, radius + 1):
-            w = taps[radius + k]
-            start = max(0, -k)
-            n = np.uintp(max(0, columns - max(0, k) - start))
-            i, b = np.uintp(a + start), np.uintp(a + start + k)
-            for j in range(n):
-                out[i + j] += w * source[b + j]
+@functools.cache
+def build_smooth(masked: bool) -> Callable[..., None]:
+    """Compile the normalised convolution for blocks with or without a mask."""
 
+    @njit(nogil=True, cache=True, error_model="numpy")
+    def smooth(out, u, valid, grid, taps, plane, line, weight):  # type: ignore[no-untyped-def]
+        """Fill out, flat (channels, cells), with K(u m) / K(m); the last three arrays are scratch."""
+        channels, outer, middle, columns, pitch = grid
+        cells, pad = outer * middle * pitch, (line.shape[0] - pitch) // 2
+        radii = (taps[0].shape[0] // 2, taps[1].shape[0] // 2, taps[2].shape[0] // 2)
+        taps = (begin(taps[0]), begin(taps[1]), begin(taps[2]))
+        out, u, valid = begin(out), begin(u), begin(valid)
+        plane, line, weight = begin(plane), begin(line), begin(weight)
+        for p in range(outer):
+            size = (outer, middle, columns, pitch)
+            _smooth_plane(masked, True, weight, 0, u, valid, p, size, taps, radii, plane, line, pad)
+            for c in range(channels):
+                at = c * cells + p * middle * pitch
+                source = shift(u, c * cells)
+                _smooth_plane(masked, False, out, at, source, valid, p, size, taps, radii, plane, line, pad)
+                for m in range(middle):
+                    for j in range(0, pitch, LANES):
+                        i = m * pitch + j
+                        x = where(between(0, columns - j), load(out, at + i) / load(weight, i))
+                        x = where(load(valid, p * middle * pitch + i), x) if masked else x
+                        store(out, at + i, x)
 
-def _smooth(cells: Floats, block: Block, sigma: float) -> Floats:
-    """Return the separable sum over the taps of all axes of one array of cells."""
-    planes, rows, columns, pitch = block.grid
-    out = allocate(1, block.spatial, cells.dtype)[0]
-    axes = len(block.spatial)
-    for axis, (h, radius) in enumerate(zip(block.spacing, gaussian_radius(sigma, block.spacing), strict=True)):
-        taps = gaussian_taps(sigma / h, radius).astype(cells.dtype)
-        if axis == axes - 1:
-            _convolve_rows(out, cells, taps, planes * rows, pitch, columns)
-        elif axis == axes - 2:
-            _convolve(out, cells, taps, planes, rows, pitch)
-        else:
-            _convolve(out, cells, taps, 1, planes, rows * pitch)
-        cells, out = out, cells if axis else allocate(1, block.spatial, cells.dtype)[0]
-    return cells
+    return smooth
 
 
 def smoothed(block: Block, sigma: float) -> Floats:
     """Return the state smoothed by a Gaussian, of shape (channels, cells); the block is not changed.
 
-    K(u m) / K(m), where m is 1 in valid cells and 0 beyond walls (Knutsson and Westin 1993): a wall is no-flux for the
-    smoothing too. Invalid cells come out as 0.
+    K(u m) / K(m), where m is 1 in valid cells and 0 beyond walls (Knutsson and Westin 1993): a wall is
+    no-flux for the smoothing too. Invalid cells come out as 0.
 
     Parameters
     ----------
@@ -93,17 +106,14 @@ def smoothed(block: Block, sigma: float) -> Floats:
     """
     if sigma == 0:
         return block.storage
-    dtype = block.storage.dtype
-    inside = allocate(1, block.spatial, dtype)[0]
-    _as_rows(inside, block)[:, : block.grid[2]] = 1
-    if block.valid_storage is not None:
-        inside *= block.valid_storage[0]
-    weight = _smooth(inside.copy(), block, sigma)
-    result = allocate(block.storage.shape[0], block.spatial, dtype)
-    for c, channel in enumerate(block.storage):
-        np.divide(_smooth(channel * inside, block, sigma), weight, out=result[c], where=inside > 0)
-    return result
-
-
-def _as_rows(cells: Floats, block: Block) -> Floats:
-    return cells.reshape(-1, block.grid[3])
+    u, grid = block.storage, kernel_grid(block, len(block.storage))
+    radii = gaussian_radius(sigma, block.spacing)
+    taps = [gaussian_taps(sigma / h, r).astype(u.dtype) for h, r in zip(block.spacing, radii, strict=True)]
+    if len(taps) == 2:
+        taps.insert(1, np.ones(1, u.dtype))
+    plane, weight = (aligned_zeros(grid[2] * grid[4], u.dtype) for _ in range(2))
+    line = aligned_zeros(grid[4] + 2 * row_pitch(radii[-1]), u.dtype)
+    out = allocate(len(u), block.spatial, u.dtype)
+    smooth = build_smooth(block.valid_storage is not None)
+    smooth(out.reshape(-1), u.reshape(-1), kernel_walls(block), grid, tuple(taps), plane, line, weight)
+    return out
