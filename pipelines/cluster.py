@@ -43,6 +43,17 @@ class PrepareWorker(distributed.WorkerPlugin):
         use_fast_codecs(max(self.threads, worker.state.nthreads))
 
 
+def cluster_kind(name: str) -> type[Cluster]:
+    """Return the kind of cluster that a name or the address of a scheduler means.
+
+    Raises
+    ------
+    UnknownNameError
+        For a name that is neither.
+    """
+    return CLUSTERS["address"] if "://" in name else CLUSTERS[name]
+
+
 @contextlib.contextmanager
 def connect(name: str, threads: int) -> Iterator[distributed.Client]:
     """Give a client to a named kind of cluster, or to the scheduler at an address.
@@ -52,7 +63,7 @@ def connect(name: str, threads: int) -> Iterator[distributed.Client]:
     UnknownNameError
         For a name that is neither.
     """
-    kind = CLUSTERS["address"] if "://" in name else CLUSTERS[name]
+    kind = cluster_kind(name)
     with kind.connect(name, threads) as client:
         client.register_plugin(PrepareWorker(1 if kind is not CLUSTERS["threads"] else threads))
         yield client

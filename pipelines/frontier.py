@@ -32,10 +32,10 @@ class Frontier:
             self._left[stage] -= 1
         return self._left[stage] == 0
 
-    def forget(self, stage: int) -> None:
-        """Take all tiles of a stage as not done."""
-        self.done[stage][:] = False
-        self._left[stage] = len(self.stages[stage].grid)
+    def forget(self, stage: int, tile: int | None = None) -> None:
+        """Take a tile of a stage, or all of them, as not done."""
+        self.done[stage][slice(None) if tile is None else tile] = False
+        self._left[stage] = int((~self.done[stage]).sum())
 
     def complete(self, stage: int) -> bool:
         """Return whether all tiles of a stage are done."""

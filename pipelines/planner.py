@@ -100,7 +100,10 @@ class _Planner:
             if least is None or need < least[0]:
                 least = (need, candidate)
             for threads in range(self.spec.run.threads, 0, -1):
-                if predict_memory(stages, threads, min(threads, self.processes)) + extra <= self.spec.run.memory:
+                if (
+                    predict_memory(stages, threads, min(threads, self.processes)) + extra
+                    <= self.spec.run.memory
+                ):
                     seconds = expected_seconds(stages, threads)
                     if best is None or seconds < best[0]:
                         best = (seconds, candidate, threads, stages)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pipelines.cluster import cluster_kind
 from pipelines.image import ImageInfo
 from pipelines.listener import Listener, RunFinished, tell
 from pipelines.memory import steady_allocator
@@ -53,6 +54,7 @@ def run(spec: Spec, *, overwrite: bool = False, listeners: Sequence[Listener] = 
     steady_allocator()
     source = cached_source(spec.source)
     check_places(spec)
+    cluster_kind(spec.run.cluster)
     plan = make_plan(spec, source.info)
     require_valid_pixels(source, plan)
     workdir = Workdir(spec.workdir)
@@ -112,7 +114,7 @@ def settle(spec: Spec, plan: Plan, source: ImageInfo, workdir: Workdir, overwrit
         raise RefusedError(
             f"The target {spec.sink.uri} exists already. Choose another, or allow it to be replaced with --overwrite."
         )
-    if begun is not None and not same and not overwrite:
+    if begun is not None and not same and not overwrite and workdir.has_tiles():
         raise RefusedError(
             f"{workdir.path} holds an unfinished run of something else: {_difference(begun, spec, source)}. "
             "Finish that one, choose another target, or start anew with --overwrite."

@@ -42,7 +42,7 @@ from pipelines.plan import Plan, Stage
 from pipelines.spec import Spec
 from pipelines.version import code_version
 from pipelines.window import Grid, format_region
-from pipelines.work import Outcome, Work
+from pipelines.work import Outcome, Work, checksum
 from pipelines.workdir import Workdir
 from pipelines.zarr_arrays import Layout, create_array, use_fast_codecs
 
@@ -86,7 +86,6 @@ class Runner:
         try:
             with self.memory:
                 if self.frontier.left and not self.workdir.placed:
-                    self._create()
                     self._hand_out()
                 if not self.frontier.left:
                     self._finish()
@@ -113,6 +112,8 @@ class Runner:
             self._note(entry)
         if self.workdir.placed:
             return
+        if self.workdir.machine_restarted():
+            self._recheck()
         for number in reversed(range(len(self.plan.stages))):
             readers = [i for i, stage in enumerate(self.plan.stages) if stage.after == number]
             needed = not readers or not all(self.frontier.complete(i) for i in readers)
@@ -121,6 +122,23 @@ class Runner:
         for number, stage in enumerate(self.plan.stages):
             if self.frontier.complete(number):
                 self._conclude(number, stage)
+
+    def _recheck(self) -> None:
+        """Read what the journal says is done, and forget what is not there: a machine that stopped may have lost it.
+
+        A killed process loses nothing that it wrote; a power cut takes what was still on its way to the disk.
+        """
+        for entry in self.workdir.journal.entries():
+            target = self.plan.stages[entry.stage].work.writes
+            if target is None or not self._written(entry.stage):
+                continue
+            region = self.plan.stages[entry.stage].grid.region(entry.tile)
+            try:
+                good = checksum(target.read(region)) == entry.crc
+            except Exception:  # any codec's error means a chunk that is not whole
+                good = False
+            if not good:
+                self.frontier.forget(entry.stage, entry.tile)
 
     def _written(self, number: int) -> bool:
         target = self.plan.stages[number].work.writes
@@ -169,6 +187,7 @@ class Runner:
         """Keep a bounded number of tiles in flight until none is left or none can go on."""
         cluster = self.spec.run.cluster
         with connect(cluster, self.plan.threads) as client:
+            self._create()
             # Our own workers have as many threads as the plan allows; on a foreign cluster what is in
             # flight is the bound.
             self._ahead = self.plan.threads if "://" in cluster else 2 * self.plan.threads

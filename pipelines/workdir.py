@@ -11,10 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import filelock
+import psutil
 
 from pipelines.journal import Journal
 from pipelines.plan import Geometry, Plan
 from pipelines.spec import Spec
+
+
+CLOCK_SECONDS = 60
+"""By how much the time of the last start may seem to move as the clock is set."""
 
 
 class BusyError(ValueError):
@@ -118,8 +123,14 @@ class Workdir:
                 "spec": spec.model_dump(mode="json"),
                 "plan": plan.summary(),
                 "identity": plan.source.identity,
+                "boot": psutil.boot_time(),
             },
         )
+
+    def machine_restarted(self) -> bool:
+        """Return whether the machine that began the run has started anew since, so that writes may be lost."""
+        begun = (self.read("run.json") or {}).get("boot", 0.0)
+        return abs(begun - psutil.boot_time()) > CLOCK_SECONDS
 
     def clear(self) -> None:
         """Remove everything but the lock."""
@@ -128,6 +139,10 @@ class Workdir:
             if child.name in ("lock", "holder"):
                 continue
             shutil.rmtree(child) if child.is_dir() else child.unlink()
+
+    def has_tiles(self) -> bool:
+        """Return whether any tile was finished here."""
+        return next(self.journal.entries(repair=False), None) is not None
 
     def geometry(self) -> Geometry | None:
         """Return tile and batch of the run that was begun here."""

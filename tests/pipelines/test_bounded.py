@@ -16,16 +16,26 @@ from pipelines.zarr_arrays import Layout, create_array
 from tests.pipelines.test_never_lost import linux
 
 
-def measure(folder: Path, side: int, memory: str, cluster: str = "threads", **step: object) -> tuple[int, int]:
+def measure(
+    folder: Path, side: int, memory: str, cluster: str = "threads", **step: object
+) -> tuple[int, int]:
     """Return (measured peak of the process tree, predicted) of a run in a process of its own."""
     source = create_array(
-        str(folder / f"{side}.zarr"), "", (side, side), np.dtype("f4"), Layout((512, 512)), axes="yx", compression="lz4"
+        str(folder / f"{side}.zarr"),
+        "",
+        (side, side),
+        np.dtype("f4"),
+        Layout((512, 512)),
+        axes="yx",
+        compression="lz4",
     )
     random = np.random.default_rng(0)
     rows = random.random((512, side)).astype(np.float32)
     for start in range(0, side, 512):
         source[start : start + 512] = rows[: min(512, side - start)]
-    words = ", ".join(f"{key}: {value}" for key, value in {"operator": "perona-malik", "contrast": 1, **step}.items())
+    words = ", ".join(
+        f"{key}: {value}" for key, value in {"operator": "perona-malik", "contrast": 1, **step}.items()
+    )
     spec = folder / f"{side}.yaml"
     spec.write_text(
         f"source: {{uri: {side}.zarr}}\nsteps: [{{{words}}}]\nsink: {{uri: {side}-out.zarr}}\n"

@@ -35,7 +35,9 @@ def bucket():
 
 def test_a_run_from_and_to_an_object_store(bucket, tmp_path):
     image = ragged_image((200, 170))
-    array = zarr.create_array(f"{bucket}/in.zarr", shape=image.shape, dtype="f4", chunks=(64, 64), fill_value=0)
+    array = zarr.create_array(
+        f"{bucket}/in.zarr", shape=image.shape, dtype="f4", chunks=(64, 64), fill_value=0
+    )
     array[...] = image
     spec = small_spec(f"{bucket}/in.zarr", f"{bucket}/out.ome.zarr", run={"workdir": str(tmp_path / "work")})
     assert run(spec).exit_code == 0
@@ -44,6 +46,8 @@ def test_a_run_from_and_to_an_object_store(bucket, tmp_path):
     assert result.tobytes() == expected.tobytes()
     assert verify(spec.sink.uri, samples=2, workdir=spec.workdir)["ok"]
     assert run(spec).data["complete"]
-    other = small_spec(f"{bucket}/in.zarr", f"{bucket}/out.ome.zarr", run={"workdir": str(tmp_path / "other")})
+    other = small_spec(
+        f"{bucket}/in.zarr", f"{bucket}/out.ome.zarr", run={"workdir": str(tmp_path / "other")}
+    )
     with pytest.raises(RefusedError, match="exists already"):
         run(other)

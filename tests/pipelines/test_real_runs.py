@@ -45,7 +45,9 @@ def test_slides_become_ome_zarr(shared_data, tmp_path, name, level):
     OmeImage.from_zarr(group)
     expected = do.evolve(before, OPERATOR, steps=6, channel_axis=0, dtype="uint8")
     assert np.array_equal(group["0"][...], expected)
-    (scales,) = {tuple(group.attrs["ome"]["multiscales"][0]["datasets"][0]["coordinateTransformations"][0]["scale"])}
+    (scales,) = {
+        tuple(group.attrs["ome"]["multiscales"][0]["datasets"][0]["coordinateTransformations"][0]["scale"])
+    }
     assert scales[-1] == pytest.approx(image.info.spacing.get("x", 1.0))
     assert verify(str(target), samples=2)["ok"]
 
@@ -79,7 +81,9 @@ def test_scenes_keep_all_that_is_georeferenced(shared_data, tmp_path, name, dtyp
     source = shared_data("satellite", name)
     _, image, before = carry_out(source, target, dtype)
     channels = 0 if "c" in image.info.axes else None
-    expected = do.evolve(before, OPERATOR, steps=6, channel_axis=channels, nodata=image.info.nodata, dtype=dtype)
+    expected = do.evolve(
+        before, OPERATOR, steps=6, channel_axis=channels, nodata=image.info.nodata, dtype=dtype
+    )
     with rasterio.open(source) as old, rasterio.open(target) as new:
         assert np.array_equal(new.read(), expected.reshape(new.count, *new.shape), equal_nan=True)
         assert new.tags(ns="IMAGE_STRUCTURE")["LAYOUT"] == "COG"

@@ -268,6 +268,37 @@ def test_a_cut_line_of_the_journal_is_done_again(tmp_path, image, expected):
     assert all(Entry.from_line(line).to_line() == line for line in lines)
 
 
+def test_after_a_power_cut_what_the_journal_says_is_checked(tmp_path, image, expected):
+    spec = small_spec(save_source(tmp_path, image), tmp_path / "out.zarr", run={"batch": 9})
+    with pytest.raises(Interrupt):
+        run(spec, listeners=[stop_after(20)])
+    begun = tmp_path / "out.zarr.run" / "run.json"
+    begun.write_text(json.dumps({**json.loads(begun.read_text()), "boot": 1.0}))
+    chunks = sorted(path for path in (tmp_path / "out.zarr.run" / "result").rglob("c/*/*") if path.is_file())
+    chunks[3].write_bytes(b"")
+    chunks[5].unlink()
+    report = run(spec)
+    assert 15 <= report.data["tiles_resumed"] <= 20
+    assert same(read_result(tmp_path / "out.zarr"), expected)
+
+
+def test_a_run_that_finished_no_tile_blocks_nothing(tmp_path, image, expected):
+    source = save_source(tmp_path, image)
+    with pytest.raises(ValueError, match="No scheduler answers"):
+        run(
+            small_spec(
+                source,
+                tmp_path / "out.zarr",
+                steps=[{"operator": "heat", "steps": 2}],
+                run={"cluster": "tcp://127.0.0.1:1"},
+            )
+        )
+    with pytest.raises(ValueError, match="no cluster 'nowhere'"):
+        run(small_spec(source, tmp_path / "out.zarr", run={"cluster": "nowhere"}))
+    run(small_spec(source, tmp_path / "out.zarr"))
+    assert same(read_result(tmp_path / "out.zarr"), expected)
+
+
 def test_only_one_process_works_on_a_target(tmp_path, image):
     spec = small_spec(save_source(tmp_path, image), tmp_path / "out.zarr")
     with Workdir(spec.workdir).lock(spec.sink.uri), pytest.raises(BusyError, match="Another process"):
