@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGES = ("diffusion_ops", "pipelines")
 
 ALLOWED = {
-    "diffusion_ops": {"numpy", "numba", "scipy", "dask", "xarray"},
+    "diffusion_ops": {"numpy", "numba", "llvmlite", "scipy", "dask", "xarray"},
     "pipelines": {
         *("diffusion_ops", "numpy", "dask", "distributed", "zarr", "zarrs", "xarray", "fsspec", "pydantic"),
         *("pydantic_core", "ruamel", "typer", "lazy_loader", "rich", "filelock", "psutil"),
@@ -37,6 +37,7 @@ ONLY_IN = {
     "diffusion_ops": {
         r"dask": r"(dask_face|xarray_face|evolve)\.py",
         r"xarray": r"(xarray_face|accessor|evolve)\.py",
+        r"llvmlite": r"kernels/lanes\.py",
         r"numba": r"(kernels/\w+|histogram|exact_sum)\.py",
     },
     "pipelines": {
@@ -45,7 +46,7 @@ ONLY_IN = {
         r"rich": r"(progress|show|verbs)\.py",
         r"ruamel": r"yaml_lines\.py",
         r"filelock": r"workdir\.py",
-        r"psutil": r"memory\.py",
+        r"psutil": r"(memory|workdir)\.py",
         r"distributed": r"(cluster|runner|clusters/\w+)\.py",
     },
 }

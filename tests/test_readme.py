@@ -16,6 +16,7 @@ from pipelines.sink import SINKS
 from pipelines.source import SOURCES
 
 ROOT = Path(__file__).parents[1]
+PACKAGES = ("diffusion_ops.", "pipelines.")
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
@@ -83,7 +84,9 @@ def test_every_pinned_version_is_exact() -> None:
 def test_tables_name_every_plugin(header: str, registry: Mapping[str, type]) -> None:
     table = README[README.index(f"| {header} |") :].split("\n\n")[0]
     named = {name for row in table.splitlines()[2:] for name in re.findall(r"`([\w-]+)`", row)}
-    assert set(registry) <= named
+    # Other tests register plug-ins of their own.
+    ours = {name for name, plugin in registry.items() if plugin.__module__.startswith(PACKAGES)}
+    assert ours <= named
 
 
 def test_links_lead_somewhere() -> None:
