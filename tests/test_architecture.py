@@ -215,3 +215,18 @@ def test_readme_shows_the_layers_as_they_are() -> None:
     rows = re.findall(r"^\| `(\w+)/` \|([^|]*)\|", text, re.MULTILINE)
     shown = {package: set(re.findall(r"`(\w+)`", cell)) for package, cell in rows}
     assert {package: shown[package] for package in ALLOWED} == ALLOWED
+
+
+def test_readme_draws_modules_that_exist() -> None:
+    (picture,) = re.findall(
+        r"^```text\n(.*?)^```$", (ROOT / "README.md").read_text(encoding="utf-8"), re.M | re.S
+    )
+    folder = ROOT
+    for line in picture.splitlines():
+        title, *words = re.split(r"\s{2,}", line.strip())
+        if title.endswith("/"):
+            folder = ROOT / title
+            assert folder.is_dir()
+        # What has a space in it is a remark.
+        for word in (word for word in words if " " not in word and word != "|"):
+            assert (folder / word).is_dir() or (folder / f"{word}.py").is_file(), f"{folder.name}: no {word}"
