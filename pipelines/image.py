@@ -53,7 +53,8 @@ class ImageInfo:
     chunks : tuple of int
         Extent of what the storage reads at once, per axis.
     spacing : dict
-        Grid spacing per axis, letter -> number (also of t where the file tells); 1.0 where unknown. For rasters whose transform
+        Grid spacing per axis, letter -> number (also of t where the file tells); 1.0 where unknown. For
+        rasters whose transform
         is in degrees or metres the spacing stays 1 pixel unless the spec asks for ground units, so that
         time keeps its meaning.
     units : dict

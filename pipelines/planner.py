@@ -149,12 +149,12 @@ class _Planner:
         return _unique(self._tile(self._even(side)) for side in SIDES[len(self.frames.spatial)])
 
     def _even(self, side: int) -> dict[Any, int]:
-        """Return sides of about this length that cut the image into equal tiles, so that no task is left to wait for."""
+        """Return sides of about this length that cut the image evenly, so that no task is left to wait for."""
         sizes = dict(zip(self.axes, self.shape, strict=True))
         return {a: math.ceil(sizes[a] / math.ceil(sizes[a] / side)) for a in self.frames.spatial}
 
     def _tile(self, sides: dict[Any, int]) -> tuple[int, ...]:
-        """Return a tile of about these sides: whole chunks of the result, whole joint channels, at most the image."""
+        """Return a tile of about these sides, of whole chunks of the result and whole joint channels."""
         tile = []
         for a, n, unit in zip(self.axes, self.shape, self.unit, strict=True):
             side = sides[a] if a in self.frames.spatial else n if a in self.frames.together else unit

@@ -17,7 +17,6 @@ from pipelines.journal import Journal
 from pipelines.plan import Geometry, Plan
 from pipelines.spec import Spec
 
-
 CLOCK_SECONDS = 60
 """By how much the time of the last start may seem to move as the clock is set."""
 
@@ -130,7 +129,7 @@ class Workdir:
     def machine_restarted(self) -> bool:
         """Return whether the machine that began the run has started anew since, so that writes may be lost."""
         begun = (self.read("run.json") or {}).get("boot", 0.0)
-        return abs(begun - psutil.boot_time()) > CLOCK_SECONDS
+        return bool(abs(begun - psutil.boot_time()) > CLOCK_SECONDS)
 
     def clear(self) -> None:
         """Remove everything but the lock."""
