@@ -66,7 +66,7 @@ def test_fresh_machine_commands_are_those_of_continuous_integration() -> None:
     assert install.replace("pip install", "pip install --quiet") in ci.splitlines()
     make, install, demo = first.split(" && ")
     assert make == "python3 -m venv .venv"
-    assert install == ".venv/bin/pip install -c .ci/constraints.txt ."
+    assert install == ".venv/bin/pip install -c .ci/constraints.txt -e ."
     assert demo == ".venv/bin/diffuse demo"
     for command in (first, second, ci):
         subprocess.run(["bash", "-n", "-c", command], check=True)
