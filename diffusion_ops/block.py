@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -35,6 +36,33 @@ def aligned_zeros(count: int, dtype: np.dtype[Any]) -> Floats:
     room = np.zeros(count * itemsize + _LINE, np.uint8)
     start = -room.ctypes.data % _LINE
     return room[start : start + count * itemsize].view(dtype)
+
+
+class _Spare(threading.local):
+    """The last state that a thread gave up, for its next block.
+
+    A fresh window costs page faults for all of its memory, and now and then a stall of 0.15 s while the system looks
+    for large pages; a thread's windows are nearly all of one size.
+    """
+
+    room: Floats | None = None
+
+    def take(self, size: int) -> Floats:
+        """Return bytes of any content that begin at a cache line."""
+        room, self.room = self.room, None
+        if room is None or not size <= room.nbytes - _LINE <= 2 * size:
+            room = np.zeros(size + _LINE, np.uint8)
+        start = -room.ctypes.data % _LINE
+        return room[start : start + size]
+
+    def give(self, storage: Floats) -> None:
+        """Keep the memory behind an array that nobody reads any more."""
+        while isinstance(storage.base, np.ndarray):
+            storage = storage.base
+        self.room = storage
+
+
+_SPARE = _Spare()
 
 
 def as_image(storage: Floats, spatial: tuple[int, ...]) -> Floats:
@@ -86,14 +114,27 @@ class Block:
     ) -> Block:
         """Copy an image of shape (channels, *spatial) into the kernels' layout, as `dtype` (its own by default)."""
         spatial = image.shape[1:]
-        storage = allocate(image.shape[0], spatial, dtype or image.dtype)
-        as_image(storage, spatial)[...] = image
+        dtype = np.dtype(dtype or image.dtype)
+        pitch = row_pitch(spatial[-1])
+        cells = int(np.prod(spatial[:-1], dtype=np.int64)) * pitch
+        room = _SPARE.take((image.shape[0] * cells + LANES) * dtype.itemsize).view(dtype)
+        rows = room[:-LANES].reshape(image.shape[0], *spatial[:-1], pitch)
+        rows[..., : spatial[-1]] = image
+        # Junk must be finite, or kernels would carry NaN along in vain.
+        rows[..., spatial[-1] :] = 0
+        room[-LANES:] = 0
+        storage = room[:-LANES].reshape(image.shape[0], cells)
         block = cls(storage, spatial, spacing, None, open_sides)
         if valid is not None and not valid.all():
             block.valid_storage = allocate(1, spatial, np.dtype(bool))
             as_image(block.valid_storage, spatial)[0] = valid
             block.u[:, ~valid] = 0
         return block
+
+    def give_up(self, result: Floats) -> None:
+        """Let the thread's next block have this one's memory, unless a result is a view of it."""
+        if not np.may_share_memory(self.storage, result):
+            _SPARE.give(self.storage)
 
     @property
     def u(self) -> Floats:

@@ -12,6 +12,9 @@ from diffusion_ops.block import Block, Bools, OpenSides
 
 Image = NDArray[Any]
 
+BAND_CELLS = 1 << 18
+"""Cells that are looked at together for walls: most images have none, and then no mask of their size is ever made."""
+
 
 def working_dtype(dtype: DTypeLike) -> np.dtype[Any]:
     """Return the float type that an image of `dtype` is computed in: float64 for float64, else float32.
@@ -117,13 +120,26 @@ def valid_cells(image: Image, nodata: float | None = None, mask: Bools | None = 
 
     A pixel is a wall where any channel is NaN, infinite or nodata, or where the mask is False.
     """
-    valid = np.ones(image.shape[1:], bool) if mask is None else np.array(mask, bool)
-    for channel in image:
-        if image.dtype.kind == "f":
+    valid = None if mask is None else np.array(mask, bool)
+    if image.dtype.kind == "f" or nodata is not None:
+        rows = max(1, BAND_CELLS // max(1, math.prod(image.shape[2:])))
+        for start in range(0, image.shape[1], rows):
+            band = slice(start, start + rows)
+            good = _all_channels_valid(image[:, band], nodata)
+            if not good.all():
+                valid = np.ones(image.shape[1:], bool) if valid is None else valid
+                valid[band] &= good
+    return None if valid is None or valid.all() else valid
+
+
+def _all_channels_valid(image: Image, nodata: float | None) -> Bools:
+    valid = np.isfinite(image[0]) if image.dtype.kind == "f" else np.ones(image.shape[1:], bool)
+    for c, channel in enumerate(image):
+        if c and image.dtype.kind == "f":
             valid &= np.isfinite(channel)
         if nodata is not None:
             valid &= ~_is_nodata(channel, nodata)
-    return None if valid.all() else valid
+    return valid
 
 
 def channels_first(image: Image, channel_axis: int | None) -> Image:

@@ -13,6 +13,14 @@ import psutil
 BASE_BYTES = 280 << 20
 """Resident memory of a process of ours before it touches a pixel: Python, the compiled kernels and the libraries."""
 
+WINDOW_BYTES = 8 << 20
+"""Arrays from here on are windows: freed, they go back to the system at once. Smaller ones are chunks on their
+way through a codec: going back and forth with the system for each cost two thirds of the time of reading
+(0.17 s, now 0.05 s, for a window of 71 MB)."""
+
+KEPT_BYTES = 32 << 20
+"""What the allocator may keep for the next chunks."""
+
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
 
 
@@ -26,8 +34,8 @@ def steady_allocator() -> None:
         return
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
-        mallopt(_M_MMAP_THRESHOLD, 1 << 20)
-        mallopt(_M_TRIM_THRESHOLD, 1 << 20)
+        mallopt(_M_MMAP_THRESHOLD, WINDOW_BYTES)
+        mallopt(_M_TRIM_THRESHOLD, KEPT_BYTES)
         mallopt(_M_ARENA_MAX, 4)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from diffusion_ops.advance import Leg
 from diffusion_ops.fields import check_nodata, result_dtype, working_dtype
 from diffusion_ops.problem import make_legs, split_batches
+from pipelines.cluster import cluster_kind
 from pipelines.image import SPATIAL, ImageInfo, crop, digest
 from pipelines.kinds.copy import Copy
 from pipelines.kinds.evolve import Evolve
@@ -81,7 +82,7 @@ class _Planner:
         self.levels = self.sink.levels(self.result)
         self.unit = self._canonical(self.levels[0].info.axes, self.levels[0].info.chunks)
         self.legs = chain_legs(spec, self.frames, bound)
-        self.processes = 0 if spec.run.cluster == "threads" else spec.run.threads
+        self.processes = 0 if cluster_kind(spec.run.cluster).in_process else spec.run.threads
         self.science = digest(
             spec.science(), source.identity, code_version(), self.shape, extent(roi) if roi else ""
         )

@@ -19,6 +19,7 @@ from pipelines.sink import SinkSpec
 from pipelines.spec import Spec
 from pipelines.window import Region
 from pipelines.workdir import Workdir
+from pipelines.zarr_arrays import use_fast_codecs
 
 
 def preview(spec: Spec, roi: str, output: str, listeners: Sequence[Listener] = ()) -> dict[str, Any]:
@@ -41,6 +42,7 @@ def preview(spec: Spec, roi: str, output: str, listeners: Sequence[Listener] = (
         For a region outside the image, an output that exists, or a statistic that only the full run can measure.
     """
     steady_allocator()
+    use_fast_codecs(spec.run.threads)
     source = cached_source(spec.source)
     info = source.info
     region = parse_roi(roi, info)

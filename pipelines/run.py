@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +11,7 @@ from typing import Any
 
 from pipelines.cluster import cluster_kind
 from pipelines.image import ImageInfo
+from pipelines.kinds.evolve import Evolve
 from pipelines.listener import Listener, RunFinished, tell
 from pipelines.memory import steady_allocator
 from pipelines.open_source import cached_source
@@ -19,6 +22,7 @@ from pipelines.runner import Runner
 from pipelines.spec import Spec
 from pipelines.validity import require_valid_pixels
 from pipelines.workdir import Workdir
+from pipelines.zarr_arrays import use_fast_codecs
 
 
 @dataclass(frozen=True)
@@ -52,10 +56,14 @@ def run(spec: Spec, *, overwrite: bool = False, listeners: Sequence[Listener] = 
         For anything that is refused before a pixel is read: nothing on disk is touched then.
     """
     steady_allocator()
+    # Before the source is opened: its arrays keep the codecs that are in force then.
+    use_fast_codecs(spec.run.threads)
     source = cached_source(spec.source)
     check_places(spec)
     cluster_kind(spec.run.cluster)
     plan = make_plan(spec, source.info)
+    if cluster_kind(spec.run.cluster).in_process:
+        threading.Thread(target=_rehearse, args=(plan,), daemon=True, name="rehearsal").start()
     require_valid_pixels(source, plan)
     workdir = Workdir(spec.workdir)
     with workdir.lock(spec.sink.uri):
@@ -70,6 +78,15 @@ def run(spec: Spec, *, overwrite: bool = False, listeners: Sequence[Listener] = 
             tell(listeners, RunFinished(finished))
             return Report(finished)
         return Report(Runner(spec, plan, workdir, listeners).run())
+
+
+def _rehearse(plan: Plan) -> None:
+    """Load the kernels while the driver prepares the rest: a quarter of a second less for the first tiles."""
+    for stage in plan.stages:
+        if isinstance(stage.work, Evolve):
+            # Whatever is wrong with an operator is for its tiles to say, with their names.
+            with contextlib.suppress(Exception):
+                stage.work.rehearse()
 
 
 def check_places(spec: Spec) -> None:

@@ -16,6 +16,7 @@ class Threads(Cluster):
     """A scheduler and one worker inside this process; kernels release the GIL."""
 
     about = "threads of this process (default)"
+    in_process = True
 
     @classmethod
     @contextlib.contextmanager

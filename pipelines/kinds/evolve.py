@@ -13,9 +13,12 @@ from numpy.typing import NDArray
 from diffusion_ops.advance import Leg, advance, total_halo
 from diffusion_ops.fields import finish_image, working_dtype
 from diffusion_ops.statistic import Tally
+from pipelines.image import CANONICAL
 from pipelines.pixels import Pixels, ZarrPixels
 from pipelines.window import Grid, Region, Window, extent, grown_cells, one_frame, shrinking_cells, window_of
 from pipelines.work import Cost, Frames, Work
+
+_NOTHING_BEYOND = Window((), (), (), ((False, False),) * len(CANONICAL))
 
 
 @dataclass(frozen=True)
@@ -110,6 +113,15 @@ class Evolve(Work):
         read = int(total * cells / kept) * self.read_dtype.itemsize
         return Cost(memory, read, total * self.dtype.itemsize, total * steps, total * steps * ratio, seconds)
 
+    def rehearse(self) -> None:
+        """Let every operator take one cycle on a few cells, which compiles its kernels or loads them."""
+        if any(leg.operator.statistics() for leg in self.legs):
+            return
+        dtype = working_dtype(self.read_dtype)
+        few = np.zeros((1,) + (2,) * len(self.frames.spatial), dtype)
+        legs = [Leg(leg.operator, leg.cycles[:1]) for leg in self.legs]
+        advance(self.frames.block(few, _NOTHING_BEYOND, None), legs)
+
     def compute(self, window: Window) -> tuple[NDArray[Any] | None, Mapping[str, Tally], int]:
         """Return the tile after the batch; frames are read one by one, and given up as soon as they are a block."""
         frames = list(self.frames.each(extent(window.write)))
@@ -139,6 +151,7 @@ class Evolve(Work):
             done = np.ascontiguousarray(block.u[(slice(None), *keep)])
             if block.valid is not None:
                 done[:, ~block.valid[keep]] = np.nan
+        block.give_up(done)
         return done if "c" in self.frames.together else done[0], read_bytes
 
     def _original(self, window: Window) -> NDArray[Any]:
