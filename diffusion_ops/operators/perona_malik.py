@@ -25,9 +25,9 @@ class PeronaMalik(Operator):
 
     With sigma = 0 the gradient is the difference across each face, read anew at every explicit step and once per FSI
     cycle. With sigma > 0 (Catte regularisation) it is the central difference of the Gaussian-smoothed image at cell
-    centres, read once per cycle and averaged onto the faces. Channels share one conductance of Σ_c |∇u_c|² (Di Zenzo). The smoothing leaves walls out of its
-    mean but reaches over them: no flux crosses a wall thinner than its radius, yet the conductances on one side
-    then know of edges on the other.
+    centres, read once per cycle and averaged onto the faces. Channels share one conductance of Σ_c |∇u_c|² (Di Zenzo).
+    The smoothing leaves walls out of its mean but reaches over them: no flux crosses a wall thinner than its radius,
+    yet the conductances on one side then know of edges on the other.
 
     Parameters
     ----------
