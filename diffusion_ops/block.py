@@ -59,7 +59,9 @@ class _Spare(threading.local):
         """Keep the memory behind an array that nobody reads any more."""
         while isinstance(storage.base, np.ndarray):
             storage = storage.base
-        self.room = storage
+        # An operator may have put an array of its own in the place of the state.
+        if storage.dtype == np.uint8 and storage.ndim == 1:
+            self.room = storage
 
 
 _SPARE = _Spare()

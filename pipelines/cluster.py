@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from typing import ClassVar
@@ -30,6 +31,27 @@ class Cluster(ABC):
 
 
 CLUSTERS: Registry[type[Cluster]] = Registry("cluster", "pipelines.clusters")
+
+
+@contextlib.contextmanager
+def own_workers(workers: int, threads: int, processes: bool) -> Iterator[distributed.Client]:
+    """Give a client to workers on this machine, started for the time of the context."""
+    with (
+        distributed.LocalCluster(
+            n_workers=workers,
+            threads_per_worker=threads,
+            processes=processes,
+            # The plan bounds memory; a worker that paused or spilled by itself would only be in its way.
+            memory_limit=0,
+            # A port of its own, and no pages: they would cost 100 MB of the run's memory.
+            dashboard_address="127.0.0.1:0",
+            scheduler_kwargs={"dashboard": False},
+            # A task that fails is told through events, with its tile and what is left to try.
+            silence_logs=logging.CRITICAL,
+        ) as cluster,
+        distributed.Client(cluster) as client,
+    ):
+        yield client
 
 
 class PrepareWorker(distributed.WorkerPlugin):
@@ -70,5 +92,5 @@ def connect(name: str, threads: int) -> Iterator[distributed.Client]:
     """
     kind = cluster_kind(name)
     with kind.connect(name, threads) as client:
-        client.register_plugin(PrepareWorker(1 if kind is not CLUSTERS["threads"] else threads))
+        client.register_plugin(PrepareWorker(threads if kind.in_process else 1))
         yield client
