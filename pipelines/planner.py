@@ -26,6 +26,10 @@ from pipelines.work import Frames
 SIDES = {2: (256, 512, 1024, 1536, 2048, 3072, 4096, 6144, 8192), 3: (32, 64, 96, 128, 192, 256, 384, 512)}
 """Tile sides that are tried, by number of spatial axes; each is rounded up to whole chunks of the result."""
 
+USUAL_SIDE, MANY_THREADS = 4096, 64
+"""Longer sides gain next to nothing but where the driver's time for handing out tiles counts: with so many threads.
+Without them the memory of a run is the same for an image and for one four times as large."""
+
 PASSES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 128, 256, 1024)
 """Numbers of passes over the data that are tried."""
 
@@ -147,7 +151,9 @@ class _Planner:
                 dict(wanted) if isinstance(wanted, dict) else dict.fromkeys(SPATIAL, wanted)
             )
             return [self._tile({a: sides.get(a, 1) for a in SPATIAL})]
-        return _unique(self._tile(self._even(side)) for side in SIDES[len(self.frames.spatial)])
+        longest = max(SIDES[2]) if self.spec.run.threads >= MANY_THREADS else USUAL_SIDE
+        tried = (side for side in SIDES[len(self.frames.spatial)] if side <= longest)
+        return _unique(self._tile(self._even(side)) for side in tried)
 
     def _even(self, side: int) -> dict[Any, int]:
         """Return sides of about this length that cut the image evenly, so that no task is left to wait for."""

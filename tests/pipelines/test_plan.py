@@ -37,6 +37,13 @@ def test_a_plan_fits_its_memory_and_adds_up():
     assert summary["tiles"] == sum(stage["tiles"] for stage in summary["stages"])
 
 
+def test_an_image_four_times_as_large_takes_the_same_memory():
+    run = {"memory": "1GiB", "threads": 2}
+    small, large = (plan_of(info((side, side)), run) for side in (16_384, 32_768))
+    assert small.geometry.tile == large.geometry.tile
+    assert small.memory_total == large.memory_total
+
+
 def test_less_memory_means_smaller_tiles():
     wide = plan_of(info((40_000, 40_000)), {"memory": "8GiB", "threads": 2})
     narrow = plan_of(info((40_000, 40_000)), {"memory": "400MiB", "threads": 2})
