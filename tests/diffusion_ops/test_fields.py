@@ -1,4 +1,4 @@
-"""Images come as users have them: dtypes, byte orders, strides, masks, nodata; what cannot be diffused is refused in words."""
+"""Images come as users have them: dtypes, byte orders, strides, masks, nodata; the rest is refused in words."""
 
 from __future__ import annotations
 
@@ -126,5 +126,5 @@ def test_a_pixel_is_a_wall_where_any_channel_has_no_value():
 def test_nodata_is_checked_against_the_type_that_holds_it():
     check_nodata(-3.4028234663852886e38, np.dtype("float32"), "image")
     check_nodata(float("nan"), np.dtype("float16"), "image")
-    with pytest.raises(ValueError, match="nodata=0.5"):
+    with pytest.raises(ValueError, match=r"nodata=0\.5"):
         check_nodata(0.5, np.dtype("int16"), "image")
