@@ -12,8 +12,7 @@ from typing import ClassVar
 import distributed
 
 from diffusion_ops.registry import Registry
-from pipelines.memory import steady_allocator
-from pipelines.zarr_arrays import use_fast_codecs
+from pipelines.process import prepare_process
 
 
 class Cluster(ABC):
@@ -64,8 +63,7 @@ class PrepareWorker(distributed.WorkerPlugin):
 
     def setup(self, worker: distributed.Worker) -> None:
         """Prepare the process."""
-        steady_allocator()
-        use_fast_codecs(max(self.threads, worker.state.nthreads))
+        prepare_process(max(self.threads, worker.state.nthreads))
         # What is imported stays: looking through it for garbage stopped all threads for 0.15 s now and then.
         gc.freeze()
 

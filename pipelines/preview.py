@@ -10,16 +10,15 @@ from typing import Any
 
 from pipelines.image import ImageInfo
 from pipelines.listener import Listener
-from pipelines.memory import steady_allocator
 from pipelines.open_source import cached_source
 from pipelines.places import target_exists
 from pipelines.planner import make_plan
+from pipelines.process import prepare_process
 from pipelines.runner import Runner
 from pipelines.sink import SinkSpec
 from pipelines.spec import Spec
 from pipelines.window import Region
 from pipelines.workdir import Workdir
-from pipelines.zarr_arrays import use_fast_codecs
 
 
 def preview(spec: Spec, roi: str, output: str, listeners: Sequence[Listener] = ()) -> dict[str, Any]:
@@ -41,8 +40,7 @@ def preview(spec: Spec, roi: str, output: str, listeners: Sequence[Listener] = (
     ValueError
         For a region outside the image, an output that exists, or a statistic that only the full run can measure.
     """
-    steady_allocator()
-    use_fast_codecs(spec.run.threads)
+    prepare_process(spec.run.threads)
     source = cached_source(spec.source)
     info = source.info
     region = parse_roi(roi, info)

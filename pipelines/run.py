@@ -13,16 +13,15 @@ from pipelines.cluster import cluster_kind
 from pipelines.image import ImageInfo
 from pipelines.kinds.evolve import Evolve
 from pipelines.listener import Listener, RunFinished, tell
-from pipelines.memory import steady_allocator
 from pipelines.open_source import cached_source
 from pipelines.places import target_exists
 from pipelines.plan import Plan
 from pipelines.planner import make_plan
+from pipelines.process import prepare_process
 from pipelines.runner import Runner
 from pipelines.spec import Spec
 from pipelines.validity import require_valid_pixels
 from pipelines.workdir import Workdir
-from pipelines.zarr_arrays import use_fast_codecs
 
 
 @dataclass(frozen=True)
@@ -55,9 +54,7 @@ def run(spec: Spec, *, overwrite: bool = False, listeners: Sequence[Listener] = 
     ValueError
         For anything that is refused before a pixel is read: nothing on disk is touched then.
     """
-    steady_allocator()
-    # Before the source is opened: its arrays keep the codecs that are in force then.
-    use_fast_codecs(spec.run.threads)
+    prepare_process(spec.run.threads)
     source = cached_source(spec.source)
     check_places(spec)
     cluster_kind(spec.run.cluster)

@@ -44,7 +44,7 @@ from pipelines.version import code_version
 from pipelines.window import Grid, format_region
 from pipelines.work import Outcome, Work, checksum
 from pipelines.workdir import Workdir
-from pipelines.zarr_arrays import Layout, create_array, use_fast_codecs
+from pipelines.zarr_arrays import Layout, create_array
 
 STATE_CHUNK = 512
 """Side of a chunk of a state, where it divides the tile: haloed windows then read 1.3 to 1.6 bytes per byte kept."""
@@ -79,7 +79,6 @@ class Runner:
     def run(self) -> dict[str, Any]:
         """Run until nothing is left or nothing can go on, and return the report's data."""
         start, clock = datetime.now(UTC), time.perf_counter()
-        use_fast_codecs(self.plan.threads)
         self._recall()
         resumed = self.plan.tiles - self.frontier.left
         tell(self.listeners, RunStarted(self.spec.sink.uri, self.plan.summary(), self.plan.tiles, resumed))
@@ -148,9 +147,7 @@ class Runner:
         """Remember a finished tile and return whether its stage is complete now."""
         work = self.plan.stages[entry.stage].work
         if isinstance(work, Measure) and not self.frontier.done[entry.stage][entry.tile]:
-            mine = self.tallies.setdefault(entry.stage, {})
-            for name, tally in entry.tallies.items():
-                mine[name] = work.statistics[name].merge(mine[name], tally) if name in mine else tally
+            work.add(self.tallies.setdefault(entry.stage, {}), entry.tallies)
         return self.frontier.mark(entry.stage, entry.tile)
 
     # ---- arrays

@@ -95,9 +95,7 @@ class Sink(ABC):
 
     @classmethod
     def suits(cls, info: ImageInfo) -> bool:
-        """Return whether this of several formats with the same ending is made for such an image; asked "
-        "before priority.
-        """
+        """Return whether this of several formats with one ending suits such an image; asked before priority."""
         return True
 
     @abstractmethod

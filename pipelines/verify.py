@@ -14,18 +14,18 @@ from diffusion_ops.advance import total_halo
 from pipelines.kinds.evolve import Evolve
 from pipelines.kinds.reduce import Reduce
 from pipelines.listener import Listener, StageStarted, TileDone, tell
-from pipelines.memory import steady_allocator, tree_memory
+from pipelines.memory import tree_memory
 from pipelines.open_source import cached_source, open_source
 from pipelines.pixels import Pixels, SourcePixels, ZarrPixels
 from pipelines.places import target_exists
 from pipelines.plan import Geometry, Plan, Stage
 from pipelines.planner import chain_legs, make_plan
+from pipelines.process import prepare_process
 from pipelines.source import SourceSpec
 from pipelines.spec import Spec
 from pipelines.status import open_run
 from pipelines.window import Region, format_region, window_of
 from pipelines.work import checksum
-from pipelines.zarr_arrays import use_fast_codecs
 
 SIDE = 128
 """Side of a window that is computed again."""
@@ -48,8 +48,7 @@ def verify(
     ValueError
         Where there is no finished run of this target.
     """
-    steady_allocator()
-    use_fast_codecs()
+    prepare_process()
     folder, run = open_run(target, workdir)
     report = folder.read("report.json")
     if report is None or not report["complete"] or not target_exists(run["target"]):

@@ -99,6 +99,11 @@ def window_of(region: Region, shape: tuple[int, ...], halo: tuple[int, ...]) -> 
     return Window(read, keep, region, sides)
 
 
+def shifted(region: Region, by: Region) -> Region:
+    """Return a region that is given inside another one, in the coordinates of the image."""
+    return tuple(slice(s.start + o.start, s.stop + o.start) for s, o in zip(region, by, strict=True))
+
+
 def extent(region: Region) -> tuple[int, ...]:
     """Return the shape of a region."""
     return tuple(s.stop - s.start for s in region)

@@ -15,7 +15,17 @@ from diffusion_ops.fields import finish_image, working_dtype
 from diffusion_ops.statistic import Tally
 from pipelines.image import CANONICAL
 from pipelines.pixels import Pixels, ZarrPixels
-from pipelines.window import Grid, Region, Window, extent, grown_cells, one_frame, shrinking_cells, window_of
+from pipelines.window import (
+    Grid,
+    Region,
+    Window,
+    extent,
+    grown_cells,
+    one_frame,
+    shifted,
+    shrinking_cells,
+    window_of,
+)
 from pipelines.work import Cost, Frames, Work
 
 _NOTHING_BEYOND = Window((), (), (), ((False, False),) * len(CANONICAL))
@@ -75,9 +85,7 @@ class Evolve(Work):
         if self.roi is None:
             return grid.window(tile, self.halo)
         inside = grid.region(tile)
-        region = tuple(
-            slice(s.start + r.start, s.stop + r.start) for s, r in zip(inside, self.roi, strict=True)
-        )
+        region = shifted(inside, self.roi)
         return replace(window_of(region, self.image_shape, self.halo), write=inside)
 
     def cost(self, grid: Grid) -> Cost:
@@ -155,12 +163,6 @@ class Evolve(Work):
         return done if "c" in self.frames.together else done[0], read_bytes
 
     def _original(self, window: Window) -> NDArray[Any]:
-        """Return the source's own pixels of the tile, to give invalid ones back: read again, because "
-        "few tiles need it.
-        """
-        region = window.write
-        if self.roi is not None:
-            region = tuple(
-                slice(s.start + r.start, s.stop + r.start) for s, r in zip(region, self.roi, strict=True)
-            )
+        """Return the source's own pixels of the tile, to give invalid ones back; read again, as few tiles need it."""
+        region = window.write if self.roi is None else shifted(window.write, self.roi)
         return self.frames.fields(self.original.read(region))

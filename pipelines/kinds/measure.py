@@ -62,7 +62,10 @@ class Measure(Work):
             read_bytes += values.nbytes
             block = self.frames.block(values, window, nodata)
             del values
-            for name, statistic in self.statistics.items():
-                part = statistic.measure(block, keep)
-                tallies[name] = statistic.merge(tallies[name], part) if name in tallies else part
+            self.add(tallies, {name: s.measure(block, keep) for name, s in self.statistics.items()})
         return None, tallies, read_bytes
+
+    def add(self, tallies: dict[str, Tally], more: Mapping[str, Tally]) -> None:
+        """Merge what a part contributes into what is there."""
+        for name, tally in more.items():
+            tallies[name] = self.statistics[name].merge(tallies[name], tally) if name in tallies else tally
