@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from numbers import Real
 from typing import Any, ClassVar
 
 from diffusion_ops.block import Block
@@ -13,6 +11,7 @@ from diffusion_ops.kernels.conductance import CONDUCTANCES, FROZEN
 from diffusion_ops.kernels.faces import cell_faces, edge_faces
 from diffusion_ops.kernels.gaussian import gaussian_radius, smoothed
 from diffusion_ops.operator import Operator, register
+from diffusion_ops.parameters import check_choice, check_number
 from diffusion_ops.schedule import Cycle
 from diffusion_ops.statistic import Statistic
 from diffusion_ops.stencil import make_stencil, march_cycle
@@ -78,13 +77,10 @@ class PeronaMalik(Operator):
     keeps_mean = True
 
     def __post_init__(self) -> None:
-        if self.conductance not in CONDUCTANCES:
-            raise ValueError(
-                f"conductance={self.conductance!r} is not known. Allowed: {', '.join(CONDUCTANCES)}."
-            )
+        check_choice("conductance", self.conductance, CONDUCTANCES)
         if not isinstance(self.contrast, Statistic):
-            _check_number("contrast", self.contrast, positive=True, unit="image units per unit length")
-        _check_number("sigma", self.sigma, positive=False, unit="the units of the spacing")
+            check_number("contrast", self.contrast, positive=True, unit="image units per unit length")
+        check_number("sigma", self.sigma, positive=False, unit="the units of the spacing")
         if self.neighbours not in (None, 4, 6, 8):
             raise ValueError(
                 f"neighbours={self.neighbours!r} is not possible. Allowed: 4 or 8 in 2-D, 6 in 3-D."
@@ -134,11 +130,3 @@ class PeronaMalik(Operator):
 
 
 _PACE = {"exponential": 1.9e9, "rational": 5.5e9, "charbonnier": 3.6e9, "tukey": 5.2e9, "weickert": 1.1e9}
-
-
-def _check_number(name: str, value: object, *, positive: bool, unit: str) -> None:
-    ok = isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
-    if not ok or float(value) < 0 or (positive and float(value) == 0):  # type: ignore[arg-type]
-        raise ValueError(
-            f"{name}={value!r} is not possible. Allowed: a number {'>' if positive else '>='} 0, in {unit}."
-        )

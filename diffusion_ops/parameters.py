@@ -1,0 +1,36 @@
+"""Check one parameter of an operator: its range and unit in words, the name first."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from numbers import Real
+
+
+def check_number(name: str, value: object, *, positive: bool, unit: str) -> None:
+    """Refuse what is not a finite number > 0, or >= 0 where `positive` is False.
+
+    Raises
+    ------
+    ValueError
+        With the parameter, what was given, the range and its unit.
+    """
+    ok = isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+    if not ok or float(value) < 0 or (positive and float(value) == 0):  # type: ignore[arg-type]
+        raise ValueError(
+            f"{name}={value!r} is not possible. Allowed: a number {'>' if positive else '>='} 0, in {unit}."
+        )
+
+
+def check_choice(name: str, value: object, allowed: Iterable[object]) -> None:
+    """Refuse what is not one of the allowed values; they are compared in type too, so 1 is not True.
+
+    Raises
+    ------
+    ValueError
+        With the parameter, what was given and every allowed value.
+    """
+    choices = tuple(allowed)
+    if not any(type(value) is type(choice) and value == choice for choice in choices):
+        listed = ", ".join(str(choice) for choice in choices)
+        raise ValueError(f"{name}={value!r} is not known. Allowed: {listed}.")
