@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from diffusion_ops.block import Block
 from diffusion_ops.operator import Operator
@@ -13,14 +13,44 @@ from diffusion_ops.schedule import Cycle
 
 @dataclass(frozen=True)
 class Leg:
-    """One operator and the cycles it takes in a batch."""
+    """One operator and the cycles it takes in a batch.
+
+    Attributes
+    ----------
+    operator : Operator
+    cycles : tuple of Cycle
+    first : int
+        Steps that the operator has taken in the batches before.
+    last : bool
+        Whether the operator ends with this batch.
+    """
 
     operator: Operator
     cycles: tuple[Cycle, ...]
+    first: int = 0
+    last: bool = True
+
+    @property
+    def steps(self) -> int:
+        """Steps in this batch."""
+        return sum(cycle.steps for cycle in self.cycles)
 
     def halo(self, spacing: tuple[float, ...]) -> tuple[int, ...]:
         """Return how many cells per axis the leg reads beyond what it writes."""
-        return self.operator.halo(self.cycles, spacing)
+        parts = [self.operator.halo(self.cycles, spacing)]
+        if self.first == 0:
+            parts.append(self.operator.start_radius(spacing))
+        if self.last:
+            parts.append(self.operator.finish_radius(spacing))
+        return tuple(map(sum, zip(*parts, strict=True)))
+
+    def carried_arrays(self, ndim: int, channels: int) -> int:
+        """Return how many arrays the operator carries beside the state while it goes on."""
+        return self.operator.carried_arrays(ndim, channels)
+
+    def bind(self, values: Mapping[str, float]) -> Leg:
+        """Return the leg with numbers in the place of its operator's statistics."""
+        return replace(self, operator=self.operator.bind(values)) if self.operator.statistics() else self
 
 
 def total_halo(legs: Iterable[Leg], spacing: tuple[float, ...]) -> tuple[int, ...]:
@@ -29,6 +59,23 @@ def total_halo(legs: Iterable[Leg], spacing: tuple[float, ...]) -> tuple[int, ..
     for leg in legs:
         halo = [a + b for a, b in zip(halo, leg.halo(spacing), strict=True)]
     return tuple(halo)
+
+
+def carried_into(legs: Sequence[Leg], ndim: int, channels: int) -> int:
+    """Return how many carried arrays a batch is handed beside the state."""
+    return legs[0].carried_arrays(ndim, channels) if legs and legs[0].first else 0
+
+
+def carried_out_of(legs: Sequence[Leg], ndim: int, channels: int) -> int:
+    """Return how many carried arrays a batch hands on beside the state."""
+    return legs[-1].carried_arrays(ndim, channels) if legs and not legs[-1].last else 0
+
+
+def result_channels(legs: Iterable[Leg], channels: int) -> int:
+    """Return how many channels come out of legs one after another."""
+    for leg in legs:
+        channels = leg.operator.result_channels(channels) if leg.last else channels
+    return channels
 
 
 def advance(block: Block, legs: Sequence[Leg]) -> Block:
@@ -45,9 +92,19 @@ def advance(block: Block, legs: Sequence[Leg]) -> Block:
         Operators without statistics left in them.
     """
     for leg in legs:
+        operator = leg.operator
+        if leg.first == 0:
+            operator.start(block)
+            block.spoil(operator.start_radius(block.spacing))
+        block.step = leg.first
         for cycle, run in itertools.groupby(leg.cycles):
             count = len(list(run))
-            frozen = cycle.inertial or any(leg.operator.setup_radius(block.spacing))
+            frozen = cycle.inertial or any(operator.setup_radius(block.spacing))
             for repeat in [1] * count if frozen else [count]:
-                leg.operator.run(block, cycle, repeat)
+                operator.run(block, cycle, repeat)
+                block.step += repeat * cycle.steps
+        if leg.last:
+            operator.finish(block)
+            block.spoil(operator.finish_radius(block.spacing))
+            block.carried = None
     return block

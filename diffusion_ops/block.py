@@ -92,6 +92,17 @@ class Block:
         the side is the image's own edge, which is a wall.
     spoilt : list of int
         Cells already spoilt at the open sides, per axis.
+    origin : tuple of int
+        Index in the image of the block's first cell, per axis: what is drawn at random or laid on a fixed grid
+        depends on the place in the image, not on the tile.
+    frame : int
+        Number of the image's frame (a time, a channel of its own) that the block is of.
+    carried : ndarray of shape (n, cells) or None
+        What the operator keeps from batch to batch beside the state: a second field, dual variables, flags.
+    guide : ndarray of shape (channels, cells) or None
+        Another image, whose structure takes the place of the state's own.
+    step : int
+        Steps that the operator has taken before.
     """
 
     storage: Floats
@@ -100,10 +111,16 @@ class Block:
     valid_storage: Bools | None = None
     open_sides: OpenSides = ()
     spoilt: list[int] = field(default_factory=list)
+    origin: tuple[int, ...] = ()
+    frame: int = 0
+    carried: Floats | None = None
+    guide: Floats | None = None
+    step: int = 0
 
     def __post_init__(self) -> None:
         self.open_sides = self.open_sides or ((False, False),) * len(self.spatial)
         self.spoilt = self.spoilt or [0] * len(self.spatial)
+        self.origin = self.origin or (0,) * len(self.spatial)
 
     @classmethod
     def from_image(
@@ -113,8 +130,12 @@ class Block:
         valid: Bools | None = None,
         open_sides: OpenSides = (),
         dtype: np.dtype[Any] | None = None,
+        carried: int = 0,
     ) -> Block:
-        """Copy an image of shape (channels, *spatial) into the kernels' layout, as `dtype` (its own by default)."""
+        """Copy an image of shape (channels, *spatial) into the kernels' layout, as `dtype` (its own by default).
+
+        The last `carried` channels are not of the image, but what an operator carries beside it.
+        """
         spatial = image.shape[1:]
         dtype = np.dtype(dtype or image.dtype)
         pitch = row_pitch(spatial[-1])
@@ -131,12 +152,25 @@ class Block:
             block.valid_storage = allocate(1, spatial, np.dtype(bool))
             as_image(block.valid_storage, spatial)[0] = valid
             block.u[:, ~valid] = 0
+        if carried:
+            block.storage, block.carried = storage[:-carried], storage[-carried:]
         return block
 
     def give_up(self, result: Floats) -> None:
         """Let the thread's next block have this one's memory, unless a result is a view of it."""
         if not np.may_share_memory(self.storage, result):
             _SPARE.give(self.storage)
+
+    @property
+    def structure(self) -> Floats:
+        """What gradients and tensors are read from, (channels, cells): the guide where there is one, else the state."""
+        return self.storage if self.guide is None else self.guide
+
+    @property
+    def arrays(self) -> Floats:
+        """The state and what is carried beside it, of shape (channels + carried, *spatial); a copy of both."""
+        parts = [self.u] if self.carried is None else [self.u, as_image(self.carried, self.spatial)]
+        return np.concatenate(parts)
 
     @property
     def u(self) -> Floats:

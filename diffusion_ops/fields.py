@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from diffusion_ops.block import Block, Bools, OpenSides
+from diffusion_ops.block import Block, Bools, OpenSides, allocate, as_image
 
 Image = NDArray[Any]
 
@@ -153,10 +153,22 @@ def make_block(
     nodata: float | None = None,
     mask: Bools | None = None,
     open_sides: OpenSides = (),
+    guide: Image | None = None,
+    carried: int = 0,
 ) -> Block:
-    """Return an image of shape (channels, *spatial) as a block of floats with its walls."""
+    """Return an image of shape (channels, *spatial) as a block of floats with its walls.
+
+    A guide of shape (guide channels, *spatial) is part of the block; a cell is a wall where either has no value. The
+    last `carried` channels are not of the image, but what an operator carries beside it.
+    """
     valid = valid_cells(image, nodata, mask)
-    return Block.from_image(image, spacing, valid, open_sides, working_dtype(image.dtype))
+    if guide is not None:
+        valid = valid_cells(guide, None, valid)
+    block = Block.from_image(image, spacing, valid, open_sides, working_dtype(image.dtype), carried)
+    if guide is not None:
+        block.guide = allocate(len(guide), block.spatial, block.storage.dtype)
+        as_image(block.guide, block.spatial)[...] = guide if valid is None else np.where(valid, guide, 0)
+    return block
 
 
 def cast(values: Image, dtype: np.dtype[Any], nodata: float | None = None) -> Image:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, Literal, TypeVar
 
 import numpy as np
 
@@ -14,6 +15,8 @@ from diffusion_ops.block import Block, Floats
 from diffusion_ops.registry import Registry
 from diffusion_ops.schedule import Cycle
 from diffusion_ops.statistic import Statistic, statistic_from
+
+Marches = Literal["time", "iterations", "once"]
 
 
 class Operator(ABC):
@@ -36,8 +39,14 @@ class Operator(ABC):
     """Values that an alias is written with elsewhere: {"option": {1: "exponential"}}."""
     dimensions: ClassVar[tuple[int, ...]] = (2, 3)
     """Numbers of spatial axes that it is defined for."""
+    marches: ClassVar[Marches] = "time"
+    """How far it goes is said by a time, by a number of iterations, or it is applied once."""
+    inertial_cycles: ClassVar[bool] = True
+    """Whether FSI cycles make sense: for ∂u/∂t = div(D ∇u) with D frozen in a cycle."""
     radius: ClassVar[int] = 1
     """Cells that one step reads on each side."""
+    reads_guide: ClassVar[bool] = False
+    """Whether gradients and tensors may be read from another image, the block's guide."""
     couples_channels: ClassVar[bool] = False
     """Whether a channel's result depends on the others."""
     keeps_maximum: ClassVar[bool] = False
@@ -49,12 +58,52 @@ class Operator(ABC):
     def stable_dt(self, spacing: tuple[float, ...]) -> float:
         """Return the largest stable explicit step for a grid spacing."""
 
+    def step_radius(self, spacing: tuple[float, ...]) -> tuple[int, ...]:
+        """Return how many cells one step reads on each side, per axis."""
+        return (self.radius,) * len(spacing)
+
     def setup_radius(self, spacing: tuple[float, ...]) -> tuple[int, ...]:
         """Return how many cells the coefficients that are frozen at the start of a cycle read, per axis."""
         return (0,) * len(spacing)
 
+    def start_radius(self, spacing: tuple[float, ...]) -> tuple[int, ...]:
+        """Return how many cells `start` reads, per axis."""
+        return (0,) * len(spacing)
+
+    def finish_radius(self, spacing: tuple[float, ...]) -> tuple[int, ...]:
+        """Return how many cells `finish` reads, per axis."""
+        return (0,) * len(spacing)
+
+    def carried_arrays(self, ndim: int, channels: int) -> int:
+        """Return how many arrays of one channel's size are carried from batch to batch beside the state."""
+        return 0
+
+    def result_channels(self, channels: int) -> int:
+        """Return how many channels come out."""
+        return channels
+
+    def start(self, block: Block) -> None:  # noqa: B027 (most operators need nothing)
+        """Make what is carried, before the first step; the state may change too."""
+
+    def finish(self, block: Block) -> None:  # noqa: B027
+        """Make the result of the state and what is carried, after the last step."""
+
+    def energy(self) -> Statistic | None:
+        """Return the functional that the PDE descends, measured on a block, or None."""
+        return None
+
+    def automatic(self, parameter: str) -> Statistic:
+        """Return the statistic that the word "auto" stands for.
+
+        Raises
+        ------
+        ValueError
+            For a parameter that cannot choose itself.
+        """
+        raise ValueError(f"{parameter}='auto' is not possible for {self.name}. Give a number or a statistic.")
+
     def extra_arrays(self, ndim: int, inertial: bool, channels: int) -> float:
-        """Return how many arrays of one channel's size a cycle holds at its peak beside the state."""
+        """Return how many arrays of one channel's size a cycle holds beside the state and what is carried."""
         return channels if inertial else 0
 
     def setup_arrays(self, ndim: int, channels: int) -> float:
@@ -98,8 +147,50 @@ class Operator(ABC):
 
     def halo(self, cycles: tuple[Cycle, ...], spacing: tuple[float, ...]) -> tuple[int, ...]:
         """Return how many cells per axis a run of cycles reads beyond what it writes."""
-        steps = sum(cycle.steps for cycle in cycles) * self.radius
-        return tuple(len(cycles) * r + steps for r in self.setup_radius(spacing))
+        steps = sum(cycle.steps for cycle in cycles)
+        setups, radii = self.setup_radius(spacing), self.step_radius(spacing)
+        return tuple(len(cycles) * s + steps * r for s, r in zip(setups, radii, strict=True))
+
+
+class Iteration(Operator):
+    """An operator that approaches a minimum by iterations; it has no time, and a number of them says how far it goes."""
+
+    marches = "iterations"
+    inertial_cycles = False
+    usual_steps: ClassVar[int] = 200
+    """Iterations where the user says no number."""
+
+    def stable_dt(self, spacing: tuple[float, ...]) -> float:
+        """Return infinity: iterations choose their own steps."""
+        return math.inf
+
+
+class Map(Operator):
+    """An operator that is applied once, such as an edge map; it has neither time nor steps."""
+
+    marches = "once"
+    inertial_cycles = False
+
+    @abstractmethod
+    def reach(self, spacing: tuple[float, ...]) -> tuple[int, ...]:
+        """Return how many cells it reads on each side, per axis."""
+
+    @abstractmethod
+    def apply(self, block: Block) -> None:
+        """Put the result in the place of the state; the number of channels may change."""
+
+    def stable_dt(self, spacing: tuple[float, ...]) -> float:
+        """Return infinity: there is no step."""
+        return math.inf
+
+    def step_radius(self, spacing: tuple[float, ...]) -> tuple[int, ...]:
+        """Return the reach."""
+        return self.reach(spacing)
+
+    def run(self, block: Block, cycle: Cycle, count: int) -> None:
+        """Apply it."""
+        self.apply(block)
+        block.spoil(self.reach(block.spacing))
 
 
 class RateOperator(Operator):
@@ -128,6 +219,9 @@ class RateOperator(Operator):
                 block.u[...] = new if block.valid is None else np.where(block.valid, new, before)
                 block.spoil((self.radius,) * len(block.spatial))
 
+
+AUTO = "auto"
+"""The word for a parameter that chooses itself; see `Operator.automatic`."""
 
 OPERATORS: Registry[type[Operator]] = Registry("operator", "diffusion_ops.operators")
 
@@ -163,9 +257,21 @@ def _accept_aliases(cls: type[Operator], init: Callable[..., None]) -> Callable[
                     f"{cls.__name__}: {name!r} is given twice, the second time as {word!r}. Give it once."
                 )
             given[name] = _alias_value(cls, word, value)
-        init(self, **{name: statistic_from(name, value) for name, value in given.items()})
+        asked = [name for name, value in given.items() if isinstance(value, str) and value == AUTO]
+        given = {name: statistic_from(name, value) for name, value in given.items() if name not in asked}
+        for name in asked:
+            # A stand-in lets the other parameters be known, which the choice may depend on.
+            draft = object.__new__(cls)
+            object.__setattr__(draft, "__dict__", {**_defaults(cls), **given})
+            given[name] = draft.automatic(name)
+        init(self, **given)
 
     return wrapped
+
+
+def _defaults(cls: type[Operator]) -> dict[str, Any]:
+    fields = dataclasses.fields(cls)  # type: ignore[arg-type]
+    return {f.name: f.default for f in fields if f.default is not dataclasses.MISSING}
 
 
 def _alias_value(cls: type[Operator], word: str, value: Any) -> Any:

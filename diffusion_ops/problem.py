@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from numbers import Integral, Real
 from typing import Any
 
 from diffusion_ops.advance import Leg
-from diffusion_ops.operator import OPERATORS, Operator
-from diffusion_ops.schedule import resolve_schedule
+from diffusion_ops.operator import OPERATORS, Iteration, Operator
+from diffusion_ops.schedule import Cycle, resolve_schedule
 
 ALIASES: Mapping[str, str] = {
     "niter": "steps",
@@ -114,6 +115,8 @@ def _make_leg(
             f"{operator.name} does not work on {len(spacing)} spatial axes. Allowed: {allowed}. "
             "Say channel_axis if one of the axes holds channels."
         )
+    if operator.marches != "time":
+        return _make_timeless_leg(operator, time, steps, dt, schedule)
     if time is None and steps is None and dt is None:
         raise ValueError(
             f"{operator.name} needs to know how far to diffuse. Give time (in squared units of the spacing), or steps."
@@ -122,11 +125,35 @@ def _make_leg(
     _check_number("dt", dt, "in squared units of the spacing")
     if dt == 0:
         raise ValueError(f"dt=0 never arrives. Allowed: 0 < dt <= {operator.stable_dt(spacing):g}.")
+    count = _count(steps)
+    rule = resolve_schedule(schedule, count, dt, operator.inertial_cycles)
+    if rule.inertial and not operator.inertial_cycles:
+        raise ValueError(
+            f"{operator.name} does not go in cycles, which are for ∂u/∂t = div(D ∇u) alone. "
+            "Allowed: schedule='explicit'."
+        )
+    return Leg(operator, rule.cycles(operator.stable_dt(spacing), time, count, dt))
+
+
+def _make_timeless_leg(operator: Operator, time: Any, steps: Any, dt: Any, schedule: Any) -> Leg:
+    """Return the leg of an operator that goes by iterations, or is applied once."""
+    given = {"time": time, "dt": dt, "schedule": schedule}
+    if operator.marches == "once":
+        given["steps"] = steps
+    wrong = [word for word, value in given.items() if value is not None]
+    if wrong:
+        how = "is applied once" if operator.marches == "once" else "goes by iterations; give steps, or nothing"
+        raise ValueError(f"{wrong[0]}={given[wrong[0]]!r} is not possible: {operator.name} {how}.")
+    if isinstance(operator, Iteration):
+        count = _count(steps)
+        return Leg(operator, (Cycle(0.0),) * (operator.usual_steps if count is None else count))
+    return Leg(operator, (Cycle(0.0),))
+
+
+def _count(steps: Any) -> int | None:
     if steps is not None and (not isinstance(steps, Integral) or isinstance(steps, bool) or steps < 0):
         raise ValueError(f"steps={steps!r} is not possible. Allowed: a whole number >= 0.")
-    count = None if steps is None else int(steps)
-    cycles = resolve_schedule(schedule, count, dt).cycles(operator.stable_dt(spacing), time, count, dt)
-    return Leg(operator, cycles)
+    return None if steps is None else int(steps)
 
 
 def _check_number(name: str, value: Any, unit: str) -> None:
@@ -180,14 +207,27 @@ def split_batches(legs: Sequence[Leg], batch: int | None) -> list[tuple[Leg, ...
         if leg.operator.statistics() and batches[-1]:
             batches.append([])
             taken = 0
-        start = 0
-        for i, cycle in enumerate(leg.cycles):
-            if batch is not None and taken and taken + cycle.steps > batch:
-                if i > start:
-                    batches[-1].append(Leg(leg.operator, leg.cycles[start:i]))
+        for part in _cut(leg, batch, taken):
+            if part is None:
                 batches.append([])
-                start, taken = i, 0
-            taken += cycle.steps
-        if leg.cycles[start:]:
-            batches[-1].append(Leg(leg.operator, leg.cycles[start:]))
+                taken = 0
+            else:
+                batches[-1].append(part)
+                taken += part.steps
     return [tuple(legs) for legs in batches if legs]
+
+
+def _cut(leg: Leg, batch: int | None, taken: int) -> Iterator[Leg | None]:
+    """Yield the parts of a leg that fit into batches, and None where a new batch begins."""
+    cycles, start, first = leg.cycles, 0, leg.first
+    for i, cycle in enumerate(cycles):
+        if batch is not None and taken and taken + cycle.steps > batch:
+            if i > start:
+                part = replace(leg, cycles=cycles[start:i], first=first, last=False)
+                yield part
+                first += part.steps
+            yield None
+            start, taken = i, 0
+        taken += cycle.steps
+    if cycles[start:]:
+        yield replace(leg, cycles=cycles[start:], first=first)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 MOST_STEPS = 10_000_000
 """Explicit steps beyond this are a slip of the pen: cycles reach the same time in a thousandth of them."""
@@ -46,6 +46,9 @@ class Cycle:
 
 class Schedule(ABC):
     """A rule that turns a diffusion time into cycles of steps."""
+
+    inertial: ClassVar[bool] = False
+    """Whether it makes FSI cycles."""
 
     @abstractmethod
     def cycles(
@@ -137,6 +140,8 @@ class Cycles(Schedule):
 
     count: int = 4
 
+    inertial: ClassVar[bool] = True
+
     def __post_init__(self) -> None:
         if isinstance(self.count, bool) or not isinstance(self.count, int) or self.count < 1:
             raise ValueError(
@@ -159,12 +164,17 @@ class Cycles(Schedule):
         return (Cycle(3 * each / (n * n + n), n, inertial=True),) * self.count
 
 
-def resolve_schedule(schedule: Any, steps: int | None, dt: float | None) -> Schedule:
-    """Return the schedule that a user's word, number or object means; without one, cycles for time alone."""
+def resolve_schedule(
+    schedule: Any, steps: int | None, dt: float | None, inertial_cycles: bool = True
+) -> Schedule:
+    """Return the schedule that a user's word, number or object means; without one, cycles for time alone.
+
+    Operators that do not go in cycles take explicit steps instead.
+    """
     if isinstance(schedule, Schedule):
         return schedule
     if schedule is None:
-        return Cycles() if steps is None and dt is None else Explicit()
+        return Cycles() if steps is None and dt is None and inertial_cycles else Explicit()
     if schedule == "explicit":
         return Explicit()
     if schedule == "cycles":
