@@ -23,7 +23,7 @@ def check_number(name: str, value: object, *, positive: bool, unit: str) -> None
 
 
 def check_choice(name: str, value: object, allowed: Iterable[object]) -> None:
-    """Refuse what is not one of the allowed values; they are compared in type too, so 1 is not True.
+    """Refuse what is not one of the allowed values; True is not taken for 1.
 
     Raises
     ------
@@ -31,6 +31,6 @@ def check_choice(name: str, value: object, allowed: Iterable[object]) -> None:
         With the parameter, what was given and every allowed value.
     """
     choices = tuple(allowed)
-    if not any(type(value) is type(choice) and value == choice for choice in choices):
+    if not any(isinstance(value, bool) == isinstance(choice, bool) and value == choice for choice in choices):
         listed = ", ".join(str(choice) for choice in choices)
         raise ValueError(f"{name}={value!r} is not known. Allowed: {listed}.")
