@@ -4,7 +4,7 @@ from diffusion_ops import accessor as _accessor  # noqa: F401  (registers `image
 from diffusion_ops.advance import Leg, advance, total_halo
 from diffusion_ops.block import Block
 from diffusion_ops.evolve import evolve
-from diffusion_ops.operator import OPERATORS, Operator, RateOperator, register
+from diffusion_ops.operator import OPERATORS, Iteration, Map, Operator, RateOperator, register
 from diffusion_ops.schedule import Cycle, Cycles, Explicit, Schedule
 from diffusion_ops.statistic import STATISTICS, Statistic
 
@@ -15,7 +15,9 @@ __all__ = [
     "Cycle",
     "Cycles",
     "Explicit",
+    "Iteration",
     "Leg",
+    "Map",
     "Operator",
     "RateOperator",
     "Schedule",

@@ -166,11 +166,14 @@ class Block:
         """What gradients and tensors are read from, (channels, cells): the guide where there is one, else the state."""
         return self.storage if self.guide is None else self.guide
 
-    @property
-    def arrays(self) -> Floats:
-        """The state and what is carried beside it, of shape (channels + carried, *spatial); a copy of both."""
+    def kept(self, keep: tuple[slice, ...]) -> Floats:
+        """Return part of the state, what is carried as further channels, and NaN where walls are: a copy of it all."""
+        place = (slice(None), *keep)
         parts = [self.u] if self.carried is None else [self.u, as_image(self.carried, self.spatial)]
-        return np.concatenate(parts)
+        state = np.concatenate([part[place] for part in parts])
+        if self.valid is not None:
+            state[:, ~self.valid[keep]] = np.nan
+        return state
 
     @property
     def u(self) -> Floats:

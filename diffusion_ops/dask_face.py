@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import itertools
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,17 +16,19 @@ from dask.core import flatten
 from dask.delayed import Delayed
 from dask.highlevelgraph import HighLevelGraph
 
-from diffusion_ops.advance import Leg, advance, total_halo
+from diffusion_ops.advance import Leg, advance, carried_out_of, result_channels, total_halo
 from diffusion_ops.block import Block
+from diffusion_ops.dask_windows import map_windows
 from diffusion_ops.fields import (
     channels_first,
     check_image,
     check_mask,
     finish_image,
+    guide_fields,
     make_block,
     working_dtype,
 )
-from diffusion_ops.problem import make_legs, resolve_spacing, split_batches
+from diffusion_ops.problem import make_legs, require_guide_readers, resolve_spacing, split_batches
 from diffusion_ops.statistic import Statistic, Tally
 from diffusion_ops.tiling import Tiling
 
@@ -45,18 +47,21 @@ class _Task:
     spacing: tuple[float, ...]
     channel_axis: int | None
     nodata: float | None
-    first: bool
-    """Whether the windows are the user's image (and mask), not floats with NaN for walls."""
+    windows: tuple[str, ...]
+    """What the windows are: "image" (of the user) or "state" (floats with NaN for walls), "mask", "guide"."""
+    carried: int = 0
+    """How many of the state's last channels an operator carries beside it."""
+    frame: int = 0
+
+    @property
+    def first(self) -> bool:
+        """Whether it starts from the user's image."""
+        return self.windows[0] == "image"
 
     @property
     def axes(self) -> tuple[int, ...]:
         """The spatial axes."""
         return tuple(a for a in range(len(self.tiling.chunks)) if a != self.channel_axis)
-
-    def place(self, block_id: Sequence[int]) -> tuple[tuple[slice, ...], tuple[tuple[bool, bool], ...]]:
-        """Return what to keep of a window, and its open sides."""
-        tiling, index = self.tiling.along(self.axes), [block_id[a] for a in self.axes]
-        return tiling.keep(index), tiling.open_sides(index)
 
     def reaching(self, halo: Sequence[int]) -> _Task:
         """Return the task with windows for a halo given per spatial axis."""
@@ -65,18 +70,37 @@ class _Task:
             every.insert(self.channel_axis, 0)
         return replace(self, tiling=Tiling(self.tiling.chunks, tuple(every)))
 
+    def after(self, carried: int) -> _Task:
+        """Return the task that starts from a state."""
+        return replace(self, windows=("state", *(w for w in self.windows if w == "guide")), carried=carried)
+
+    def keep(self, block_id: Sequence[int]) -> tuple[slice, ...]:
+        """Return what to keep of a window, per spatial axis."""
+        return self.tiling.along(self.axes).keep([block_id[a] for a in self.axes])
+
     def block(self, windows: Sequence[Any], block_id: Sequence[int]) -> Block:
         """Return a chunk's window as a block."""
-        image = channels_first(windows[0], self.channel_axis)
-        sides = self.place(block_id)[1]
-        if not self.first:
-            return Block.from_image(image, self.spacing, ~np.isnan(image[0]), sides)
-        mask = channels_first(windows[1], self.channel_axis)[0] if len(windows) > 1 else None
-        return make_block(image, self.spacing, self.nodata, mask, sides)
+        fields = {
+            name: channels_first(window, self.channel_axis)
+            for name, window in zip(self.windows, windows, strict=True)
+        }
+        image = fields[self.windows[0]]
+        mask = fields["mask"][0] if "mask" in fields else None
+        tiling, index = self.tiling.along(self.axes), [block_id[a] for a in self.axes]
+        nodata = self.nodata if self.first else None
+        sides = tiling.open_sides(index)
+        block = make_block(image, self.spacing, nodata, mask, sides, fields.get("guide"), self.carried)
+        block.origin, block.frame = tiling.origin(index), self.frame
+        return block
 
     def image(self, fields: Any) -> Any:
         """Return fields of shape (channels, *spatial) with their axes where the user has them."""
         return fields[0] if self.channel_axis is None else np.moveaxis(fields, 0, self.channel_axis)
+
+    def chunks(self, channels: int) -> tuple[tuple[int, ...], ...]:
+        """Return the chunks of an array of some channels."""
+        sizes = enumerate(self.tiling.chunks)
+        return tuple((channels,) if axis == self.channel_axis else some for axis, some in sizes)
 
 
 def evolve(
@@ -89,6 +113,8 @@ def evolve(
     nodata: float | None,
     dtype: Any,
     batch: int | None,
+    guide: Any,
+    frame: int = 0,
     **times: Any,
 ) -> Any:
     """Return the lazy evolution of a Dask array, in the same chunks; see `diffusion_ops.evolve`.
@@ -108,19 +134,81 @@ def evolve(
     _check_channels(image, channel_axis)
     steps = resolve_spacing(spacing, image.ndim - (channel_axis is not None))
     legs = make_legs(operator, steps, **times)
-    arrays = [image] if mask is None else [image, _aligned_mask(mask, image, channel_axis)]
+    require_guide_readers(legs, guide)
     split_batches(legs, batch)
-    task = _Task(Tiling(image.chunks, (0,) * image.ndim), steps, channel_axis, nodata, first=True)
     stages = [_choose_batches(stage, batch, image, channel_axis, steps) for stage in _stages(legs)]
-    # Where one batch does it all, its windows hold what the result needs of the image.
-    single = result_type if sum(map(len, stages)) == 1 else None
-    state = arrays
-    for batches in stages:
-        bound = _reduce(task, batches[0][0].operator.statistics(), state)
-        for part in batches:
-            state = [_advance_all(task, part, bound, state, single)]
-            task = replace(task, first=False)
-    return state[0] if single else _finish_all(task, state, arrays, result_type)
+    inputs = {"image": image}
+    if mask is not None:
+        inputs["mask"] = _aligned_mask(mask, image, channel_axis)
+    if guide is not None:
+        inputs["guide"] = _aligned_guide(guide, image, channel_axis)
+    # What is carried between batches lies beside the channels.
+    added = channel_axis is None and any(not leg.last for batches in stages for b in batches for leg in b)
+    if added:
+        inputs, channel_axis = {name: da.expand_dims(a, 0) for name, a in inputs.items()}, 0
+    tiling = Tiling(inputs["image"].chunks, (0,) * inputs["image"].ndim)
+    task = _Task(tiling, steps, channel_axis, nodata, tuple(inputs), frame=frame)
+    run = _Evolution(inputs, task, result_type)
+    result = run.take(stages)
+    return result[0] if added else result
+
+
+@dataclass
+class _Evolution:
+    """The lazy arrays of an evolution on its way from the image to the result."""
+
+    inputs: Mapping[str, Any]
+    task: _Task
+    result_type: np.dtype[Any]
+
+    def __post_init__(self) -> None:
+        axis = self.task.channel_axis
+        self.state = list(self.inputs.values())
+        self.channels = 1 if axis is None else self.inputs["image"].shape[axis]
+
+    def take(self, stages: list[list[tuple[Leg, ...]]]) -> Any:
+        """Return the result of all batches of all stages."""
+        # Where one batch does it all, its windows hold what the result needs of the image.
+        single = self.result_type if sum(map(len, stages)) == 1 else None
+        for batches in stages:
+            bound = _reduce(self.task, batches[0][0].operator.statistics(), self.state)
+            for part in batches:
+                self._advance(part, bound, single)
+        return self.state[0] if single else self._finish()
+
+    def _advance(self, legs: tuple[Leg, ...], bound: Any, result: np.dtype[Any] | None) -> None:
+        """Take a batch: finished as `result`, else floats with NaN where walls are."""
+        self.channels = result_channels(legs, self.channels)
+        carried = carried_out_of(legs, len(self.task.spacing), self.channels)
+        task = self.task.reaching(total_halo(legs, self.task.spacing))
+        done = map_windows(
+            _advance_chunk,
+            self.state,
+            task.tiling,
+            self.task.chunks(self.channels + carried),
+            result or working_dtype(self.state[0].dtype),
+            task=task,
+            legs=legs,
+            bound=bound,
+            result=result,
+        )
+        self.task = self.task.after(carried)
+        self.state = [done, *([self.inputs["guide"]] if "guide" in self.inputs else [])]
+
+    def _finish(self) -> Any:
+        """Return the result in its own type, with the user's values where walls are."""
+        image = self.inputs["image"]
+        arrays = self.state if self.task.first else [self.state[0], image]
+        task = self.task if self.task.first else replace(self.task, windows=("state",))
+        return da.map_blocks(
+            _finish_chunk,
+            *arrays,
+            task=task,
+            result=self.result_type,
+            chunks=self.task.chunks(self.channels),
+            meta=np.empty((0,) * image.ndim, self.result_type),
+            dtype=self.result_type,
+        )
 
 
 def _check_container(image: Any) -> None:
@@ -152,6 +240,16 @@ def _aligned_mask(mask: Any, image: Any, channel_axis: int | None) -> Any:
     chunks = tuple(image.chunks[a] for a in axes)
     mask = mask.rechunk(chunks) if isinstance(mask, da.Array) else da.from_array(mask, chunks)
     return mask if channel_axis is None else da.expand_dims(mask, channel_axis)
+
+
+def _aligned_guide(guide: Any, image: Any, channel_axis: int | None) -> Any:
+    """Return the guide in the image's chunks, with all of its channels in one."""
+    guide = guide if isinstance(guide, da.Array) else np.asarray(guide)
+    axes = [a for a in range(image.ndim) if a != channel_axis]
+    fields = guide_fields(guide, image.ndim, channel_axis, tuple(image.shape[a] for a in axes))
+    chunks = (len(fields), *(image.chunks[a] for a in axes))
+    fields = fields.rechunk(chunks) if isinstance(fields, da.Array) else da.from_array(fields, chunks)
+    return fields[0] if channel_axis is None else da.moveaxis(fields, 0, channel_axis)
 
 
 def _stages(legs: Sequence[Leg]) -> list[tuple[Leg, ...]]:
@@ -196,22 +294,6 @@ def _choose_batches(
     return []
 
 
-def _advance_all(
-    task: _Task, legs: tuple[Leg, ...], bound: Any, arrays: list[Any], result: np.dtype[Any] | None
-) -> Any:
-    """Return the array after a batch: finished as `result`, else floats with NaN where walls are."""
-    return _map_windows(
-        _advance_chunk,
-        arrays,
-        task.reaching(total_halo(legs, task.spacing)),
-        arrays[0].chunks,
-        result or working_dtype(arrays[0].dtype),
-        legs=legs,
-        bound=bound,
-        result=result,
-    )
-
-
 def _advance_chunk(
     *windows: Any,
     task: _Task,
@@ -220,27 +302,13 @@ def _advance_chunk(
     result: np.dtype[Any] | None,
     block_id: tuple[int, ...],
 ) -> Any:
-    keep, _ = task.place(block_id)
+    keep = task.keep(block_id)
     block = task.block(windows, block_id)
-    advance(block, [_bind(leg, bound) for leg in legs])
+    advance(block, [leg.bind(bound) for leg in legs])
     if result:
         original = channels_first(windows[0], task.channel_axis)[(slice(None), *keep)]
         return task.image(finish_image(block, original, result, task.nodata, keep))
-    state = np.array(block.u[(slice(None), *keep)])
-    if block.valid is not None:
-        state[:, ~block.valid[keep]] = np.nan
-    return task.image(state)
-
-
-def _bind(leg: Leg, bound: Mapping[str, float]) -> Leg:
-    return Leg(leg.operator.bind(bound), leg.cycles) if leg.operator.statistics() else leg
-
-
-def _finish_all(task: _Task, state: list[Any], arrays: list[Any], dtype: np.dtype[Any]) -> Any:
-    """Return the result in its own type, with the user's values where walls are."""
-    arguments = state if task.first else [state[0], arrays[0]]
-    meta = np.empty((0,) * arrays[0].ndim, dtype)
-    return da.map_blocks(_finish_chunk, *arguments, task=task, result=dtype, meta=meta, dtype=dtype)
+    return task.image(block.kept(keep))
 
 
 def _finish_chunk(
@@ -257,8 +325,9 @@ def _reduce(task: _Task, statistics: Mapping[str, Statistic], arrays: list[Any])
         return {}
     reach = [max(r) for r in zip(*(s.radius(task.spacing) for s in statistics.values()), strict=True)]
     ones = tuple((1,) * n for n in arrays[0].numblocks)
-    tallies = _map_windows(
-        _measure_chunk, arrays, task.reaching(reach), ones, np.dtype(object), statistics=statistics
+    task = task.reaching(reach)
+    tallies = map_windows(
+        _measure_chunk, arrays, task.tiling, ones, np.dtype(object), task=task, statistics=statistics
     )
     return _reduce_tree(tallies, statistics)
 
@@ -266,7 +335,7 @@ def _reduce(task: _Task, statistics: Mapping[str, Statistic], arrays: list[Any])
 def _measure_chunk(
     *windows: Any, task: _Task, statistics: Mapping[str, Statistic], block_id: tuple[int, ...]
 ) -> Any:
-    block, (keep, _) = task.block(windows, block_id), task.place(block_id)
+    block, keep = task.block(windows, block_id), task.keep(block_id)
     result = np.empty((1,) * windows[0].ndim, object)
     result.flat[0] = {name: statistic.measure(block, keep) for name, statistic in statistics.items()}
     return result
@@ -294,68 +363,3 @@ def _merge(statistics: Mapping[str, Statistic], parts: Sequence[Any]) -> dict[st
 
 def _values(statistics: Mapping[str, Statistic], tallies: Mapping[str, Tally]) -> dict[str, float]:
     return {name: statistic.value(tallies[name]) for name, statistic in statistics.items()}
-
-
-def _map_windows(
-    function: Callable[..., Any],
-    arrays: Sequence[Any],
-    task: _Task,
-    chunks: tuple[tuple[int, ...], ...],
-    dtype: np.dtype[Any],
-    **arguments: Any,
-) -> Any:
-    """Return the lazy array of function(*windows, task=..., block_id=...) of aligned windows of arrays."""
-    tiling, arguments = task.tiling, {"task": task, **arguments}
-    meta = np.empty((0,) * arrays[0].ndim, dtype)
-    if not tiling.fits:
-        return _gather_windows(function, arrays, tiling, chunks, meta, arguments)
-    # An axis in one piece has no neighbours to exchange with.
-    depth = {a: h if len(tiling.chunks[a]) > 1 else 0 for a, h in enumerate(tiling.halo)}
-    # trim=False: the function returns its chunk as an array of its own; a view would keep the window alive.
-    return da.map_overlap(
-        function,
-        *arrays,
-        depth=depth,
-        boundary="none",
-        trim=False,
-        align_arrays=False,
-        allow_rechunk=False,
-        chunks=chunks,
-        dtype=dtype,
-        meta=meta,
-        **arguments,
-    )
-
-
-def _gather_windows(
-    function: Callable[..., Any],
-    arrays: Sequence[Any],
-    tiling: Tiling,
-    chunks: tuple[tuple[int, ...], ...],
-    meta: Any,
-    arguments: Mapping[str, Any],
-) -> Any:
-    """Do as `map_overlap` does where a halo reaches over several chunks: one task per chunk, no rechunk."""
-    bound = arguments.get("bound")
-    lazy = [bound] if isinstance(bound, Delayed) else []
-    fixed = {name: value for name, value in arguments.items() if value is not bound or not lazy}
-    name = f"windows-{tokenize(function, [a.name for a in arrays], tiling, fixed, [d.key for d in lazy])}"
-    call = functools.partial(_call_on_windows, functools.partial(function, **fixed), tiling)
-    graph: dict[Any, Any] = {}
-    reads = [
-        [[k for k, _ in tiling.pieces(axis, i)] for i in range(len(sizes))]
-        for axis, sizes in enumerate(tiling.chunks)
-    ]
-    for index in itertools.product(*(range(len(sizes)) for sizes in tiling.chunks)):
-        read = [reads[axis][i] for axis, i in enumerate(index)]
-        keys = [[(a.name, *place) for place in itertools.product(*read)] for a in arrays]
-        graph[(name, *index)] = (call, list(index), keys, *(d.key for d in lazy))
-    dependencies = [*arrays, *lazy]
-    return da.Array(HighLevelGraph.from_collections(name, graph, dependencies), name, chunks, meta=meta)
-
-
-def _call_on_windows(
-    function: Callable[..., Any], tiling: Tiling, index: list[int], pieces: list[list[Any]], *bound: Any
-) -> Any:
-    windows = [tiling.gather(index, some) for some in pieces]
-    return function(*windows, block_id=tuple(index), **({"bound": bound[0]} if bound else {}))

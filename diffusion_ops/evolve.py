@@ -11,8 +11,21 @@ import xarray as xr
 from diffusion_ops import dask_face, xarray_face
 from diffusion_ops.advance import Leg, advance
 from diffusion_ops.block import Block
-from diffusion_ops.fields import channels_first, check_image, check_mask, finish_image, make_block
-from diffusion_ops.problem import make_legs, resolve_aliases, resolve_spacing, split_batches
+from diffusion_ops.fields import (
+    channels_first,
+    check_image,
+    check_mask,
+    finish_image,
+    guide_fields,
+    make_block,
+)
+from diffusion_ops.problem import (
+    make_legs,
+    require_guide_readers,
+    resolve_aliases,
+    resolve_spacing,
+    split_batches,
+)
 
 
 def evolve(
@@ -29,6 +42,7 @@ def evolve(
     nodata: float | None = None,
     dtype: Any = None,
     batch: int | None = None,
+    guide: Any = None,
     **aliases: Any,
 ) -> Any:
     """Diffuse an image with an operator, or a chain of them.
@@ -61,6 +75,9 @@ def evolve(
         Type of the result, rounded to nearest and clipped; float types are kept and integers become float32 by default.
     batch : int, optional
         Steps per exchange between chunks of a Dask array; chosen from the chunk size by default.
+    guide : ndarray, dask array or DataArray, optional
+        Image of the same spatial shape, or with channels along the same axis, whose edges and structure are
+        followed instead of the image's own. Where it has no value is a wall.
     **aliases
         niter, gamma, voxelspacing and their like, where they mean the same.
 
@@ -97,10 +114,16 @@ def evolve(
             "nodata": nodata,
             "dtype": dtype,
             "batch": batch,
+            "guide": guide,
         },
     )
     if isinstance(image, xr.DataArray | xr.Dataset):
-        return xarray_face.evolve(evolve, image, operator, **arguments)
+        return xarray_face.evolve(_evolve_frame, image, operator, **arguments)
+    return _evolve_frame(image, operator, **arguments)
+
+
+def _evolve_frame(image: Any, operator: Any, **arguments: Any) -> Any:
+    """Return the evolution of one frame, in NumPy or Dask."""
     if isinstance(image, da.Array):
         return dask_face.evolve(image, operator, **arguments)
     return _evolve_numpy(np.asanyarray(image), operator, **arguments)
@@ -116,6 +139,8 @@ def _evolve_numpy(
     nodata: float | None,
     dtype: Any,
     batch: int | None,
+    guide: Any,
+    frame: int = 0,
     **times: Any,
 ) -> Any:
     if isinstance(image, np.ma.MaskedArray):
@@ -128,16 +153,24 @@ def _evolve_numpy(
     legs = make_legs(operator, steps, **times)
     fields = channels_first(image, channel_axis)
     walls = None if mask is None else check_mask(np.asarray(mask), fields.shape[1:])
-    block = make_block(fields, steps, nodata, walls)
+    other = (
+        None if guide is None else guide_fields(np.asarray(guide), image.ndim, channel_axis, fields.shape[1:])
+    )
+    require_guide_readers(legs, guide)
+    block = make_block(fields, steps, nodata, walls, guide=other)
+    block.frame = frame
     for leg in (leg for leg in legs if leg.cycles):
         for part in split_batches([bind_statistics(leg, block)], batch):
             advance(block, part)
-    result = finish_image(block, fields, result_type, nodata)
-    return result[0] if channel_axis is None else np.ascontiguousarray(np.moveaxis(result, 0, channel_axis))
+    return as_result(finish_image(block, fields, result_type, nodata), channel_axis)
+
+
+def as_result(fields: Any, channel_axis: int | None) -> Any:
+    """Return finished fields of shape (channels, *spatial) with their axes where the user has them."""
+    return fields[0] if channel_axis is None else np.ascontiguousarray(np.moveaxis(fields, 0, channel_axis))
 
 
 def bind_statistics(leg: Leg, block: Block) -> Leg:
     """Return the leg with the statistics of its operator reduced over a block that is the whole image."""
     everything = (slice(None),) * len(block.spatial)
-    values = {n: s.value(s.measure(block, everything)) for n, s in leg.operator.statistics().items()}
-    return Leg(leg.operator.bind(values), leg.cycles)
+    return leg.bind({n: s.value(s.measure(block, everything)) for n, s in leg.operator.statistics().items()})

@@ -107,6 +107,21 @@ def check_mask(mask: Any, spatial: tuple[int, ...]) -> Any:
     return mask
 
 
+def guide_fields(guide: Any, ndim: int, channel_axis: int | None, spatial: tuple[int, ...]) -> Any:
+    """Return a guide as (guide channels, *spatial), or refuse one of another shape.
+
+    It has the image's spatial shape, or as many axes as an image of `ndim` axes with its channels at `channel_axis`.
+    """
+    working_dtype(guide.dtype)
+    fields = channels_first(guide, channel_axis if guide.ndim == ndim else None)
+    if fields.shape[1:] != spatial:
+        raise ValueError(
+            f"The guide has shape {guide.shape}, the image's spatial shape is {spatial}. They must agree, "
+            "but for channels along the image's own channel axis."
+        )
+    return fields
+
+
 def _is_nodata(image: Image, nodata: float | None) -> Bools:
     """Return where an image holds its nodata value, compared in its own type."""
     if nodata is None or math.isnan(nodata):
@@ -235,6 +250,9 @@ def finish_image(
     """
     keep = keep or (slice(None),) * len(block.spatial)
     result = cast(block.u[(slice(None), *keep)], dtype, nodata)
+    if len(original) != len(result):
+        # A map of several channels has none of its own to give back.
+        original = original[:1]
     if valid is None and block.valid is not None:
         valid = block.valid[keep]
     if valid is None or valid.all():

@@ -153,7 +153,7 @@ class Operator(ABC):
 
 
 class Iteration(Operator):
-    """An operator that approaches a minimum by iterations; it has no time, and a number of them says how far it goes."""
+    """An operator that approaches a minimum by iterations: it has no time, their number says how far it goes."""
 
     marches = "iterations"
     inertial_cycles = False

@@ -142,7 +142,9 @@ def _make_timeless_leg(operator: Operator, time: Any, steps: Any, dt: Any, sched
         given["steps"] = steps
     wrong = [word for word, value in given.items() if value is not None]
     if wrong:
-        how = "is applied once" if operator.marches == "once" else "goes by iterations; give steps, or nothing"
+        how = (
+            "is applied once" if operator.marches == "once" else "goes by iterations; give steps, or nothing"
+        )
         raise ValueError(f"{wrong[0]}={given[wrong[0]]!r} is not possible: {operator.name} {how}.")
     if isinstance(operator, Iteration):
         count = _count(steps)
@@ -161,6 +163,14 @@ def _check_number(name: str, value: Any, unit: str) -> None:
         return
     if not isinstance(value, Real) or isinstance(value, bool) or not math.isfinite(value) or value < 0:
         raise ValueError(f"{name}={value!r} is not possible. Allowed: a number >= 0, {unit}.")
+
+
+def require_guide_readers(legs: Sequence[Leg], guide: Any) -> None:
+    """Refuse a guide that no operator would look at."""
+    if guide is not None and not any(leg.operator.reads_guide for leg in legs):
+        names = ", ".join(leg.operator.name for leg in legs)
+        able = ", ".join(name for name, operator in OPERATORS.items() if operator.reads_guide)
+        raise ValueError(f"guide is given, but {names} does not read one. Allowed with a guide: {able}.")
 
 
 def resolve_spacing(spacing: Any, ndim: int) -> tuple[float, ...]:

@@ -41,6 +41,10 @@ class Tiling:
         ends = (self.ends(axis, i) for axis, i in enumerate(index))
         return tuple((low > 0, high < sum(s)) for (low, _, _, high), s in zip(ends, self.chunks, strict=True))
 
+    def origin(self, index: Sequence[int]) -> tuple[int, ...]:
+        """Return where the window begins in the array."""
+        return tuple(self.ends(axis, i)[0] for axis, i in enumerate(index))
+
     def pieces(self, axis: int, i: int) -> Iterator[tuple[int, slice]]:
         """Yield the chunks that a window reads along an axis, and which part of each."""
         low, _, _, high = self.ends(axis, i)

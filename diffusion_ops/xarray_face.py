@@ -73,7 +73,7 @@ def evolve(
     Parameters
     ----------
     evolve_array : callable
-        `diffusion_ops.evolve` for NumPy and Dask arrays.
+        `diffusion_ops.evolve` for one frame as a NumPy or Dask array.
     image : DataArray or Dataset
         The data may be a Dask array and stays lazy then.
     operator : Operator, str or sequence of them
@@ -193,14 +193,15 @@ def _evolve_image(
     order = roles.order(image.dims)
     frames = data.transpose(order)
     masks = _frame_masks(arguments["mask"], image, roles)
+    guides = _frame_guides(arguments["guide"], image, roles)
     fixed = {**arguments, "nodata": nodata, "spacing": steps, "channel_axis": roles.channel_axis(image.dims)}
     lengths = frames.shape[: len(roles.frames)]
     results = [
-        evolve_array(frames[index], operator, **{**fixed, "mask": mask})
-        for index, mask in zip(np.ndindex(*lengths), masks, strict=False)
+        evolve_array(frames[index], operator, **{**fixed, "mask": mask, "guide": guide, "frame": number})
+        for number, (index, mask, guide) in enumerate(zip(np.ndindex(*lengths), masks, guides, strict=False))
     ]
     result = _stack(results, frames, len(lengths)).transpose(tuple(np.argsort(order).tolist()))
-    return _wrap(image, result)
+    return _wrap(image, result, roles.channel)
 
 
 def _stack(results: list[Any], like: Any, count: int) -> Any:
@@ -215,8 +216,10 @@ def _stack(results: list[Any], like: Any, count: int) -> Any:
     return stacked.rechunk({axis: like.chunks[axis] for axis in range(count)})
 
 
-def _wrap(image: xr.DataArray, result: Any) -> xr.DataArray:
-    """Return the result with everything else that the image has."""
+def _wrap(image: xr.DataArray, result: Any, channel: Hashable | None) -> xr.DataArray:
+    """Return the result with everything else that the image has; one map of several channels has no name of theirs."""
+    if channel is not None and result.shape != image.shape:
+        image = image.isel({channel: slice(0, 1)}).drop_vars([channel], errors="ignore")
     wrapped = image.copy(data=np.ascontiguousarray(result) if isinstance(result, np.ndarray) else result)
     wrapped.encoding = dict(image.encoding)
     if result.dtype != image.dtype:
@@ -246,6 +249,18 @@ def _frame_masks(mask: Any, image: xr.DataArray, roles: _Roles) -> Iterator[Any]
         .transpose(*roles.frames, *(d for d in image.dims if d in roles.spatial))
         .data
     )
+    return (full[index] for index in np.ndindex(*full.shape[: len(roles.frames)]))
+
+
+def _frame_guides(guide: Any, image: xr.DataArray, roles: _Roles) -> Iterator[Any]:
+    """Yield the guide of each frame; a DataArray has the image's dimensions, or lacks frames or channels."""
+    if not isinstance(guide, xr.DataArray):
+        return itertools.repeat(guide)
+    if not set(roles.spatial) <= set(guide.dims) <= set(image.dims):
+        raise ValueError(f"The guide has dimensions {guide.dims}. Allowed: those of the image {image.dims}.")
+    missing = {d: image.sizes[d] for d in roles.frames if d not in guide.dims}
+    dims = [d for d in image.dims if d in guide.dims and d not in roles.frames]
+    full = guide.expand_dims(missing).transpose(*roles.frames, *dims).data
     return (full[index] for index in np.ndindex(*full.shape[: len(roles.frames)]))
 
 
