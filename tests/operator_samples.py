@@ -1,0 +1,66 @@
+"""Parameters that operators are tested with, and how far each is made to go."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from diffusion_ops.operator import OPERATORS, Operator
+
+NEAR_LINEAR = 1e4
+"""For required numbers: conductance near 1, so that errors travel far; near 0 a short halo hides."""
+
+SAMPLES: dict[str, list[dict[str, Any]]] = {
+    "perona-malik": [
+        {"contrast": 1e4},
+        {"contrast": 60.0, "sigma": 0.75},
+        {"contrast": 20.0, "conductance": "rational"},
+    ],
+}
+"""Parameters per operator; influence travels as far as its halo says for each. Images are of 0 to 200."""
+
+LOPSIDED: Mapping[str, str] = {}
+"""Operators that are not alike along all axes and in both directions, each with the reason."""
+
+PLACED: Mapping[str, str] = {}
+"""Operators whose result depends on the place in the image, its frame or channel, each with the reason."""
+
+
+def sample_arguments(name: str) -> list[dict[str, Any]]:
+    """Return the samples of an operator; by default without and with smoothing before its gradient."""
+    if name in SAMPLES:
+        return SAMPLES[name]
+    fields = dataclasses.fields(OPERATORS[name])  # type: ignore[arg-type]
+    needed = {f.name: NEAR_LINEAR for f in fields if f.init and f.default is dataclasses.MISSING}
+    smooth = [{**needed, "sigma": 0.8}] if any(f.name == "sigma" for f in fields) else []
+    return [needed, *smooth]
+
+
+def samples(name: str) -> list[Operator]:
+    """Return the operators to test under a name."""
+    return [OPERATORS[name](**arguments) for arguments in sample_arguments(name)]
+
+
+def ways(operator: Operator) -> list[dict[str, Any]]:
+    """Return how far it goes: explicit steps, and cycles where they make sense; iterations; or once."""
+    if operator.marches == "once":
+        return [{}]
+    explicit: dict[str, Any] = {"steps": 3}
+    return [explicit, _cycles(operator, 10.0, 2)] if operator.inertial_cycles else [explicit]
+
+
+def short_ways(operator: Operator) -> list[dict[str, Any]]:
+    """Return ways on which the farthest cell of the halo shows in the last bits of float64.
+
+    What is frozen reads far through taps and conductances that are small; a second cycle would hide them.
+    """
+    spacing = (1.0,) * operator.dimensions[0]
+    if operator.marches == "once" or not any(operator.setup_radius(spacing)):
+        return ways(operator)
+    return [{"steps": 1}, _cycles(operator, 1.6, 1)] if operator.inertial_cycles else [{"steps": 1}]
+
+
+def _cycles(operator: Operator, stable_steps: float, count: int) -> dict[str, Any]:
+    spacing = (1.0,) * operator.dimensions[0]
+    return {"time": stable_steps * operator.stable_dt(spacing), "schedule": {"cycles": count}}
