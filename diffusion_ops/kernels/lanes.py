@@ -65,7 +65,7 @@ def _pick(builder: Any, first: Any, second: Any, start: int) -> Any:
     return builder.shuffle_vector(first, second, lanes)
 
 
-def _arithmetic(function: Any, build: Callable[[Any, Any, Any], Any]) -> None:
+def _arithmetic(function: Any, build: Callable[[Any, Any, Any], Any], mask: bool = False) -> None:
     """Let compiled code call function(x, y) of two groups of floats, or of a group and a number."""
 
     class Template(AbstractTemplate):
@@ -73,7 +73,8 @@ def _arithmetic(function: Any, build: Callable[[Any, Any, Any], Any]) -> None:
             groups = [a for a in args if isinstance(a, Lanes)]
             if kws or len(args) != 2 or not groups:
                 return None
-            return signature(groups[0], *(a if isinstance(a, Lanes) else groups[0].dtype for a in args))
+            result = Lanes(types.boolean) if mask else groups[0]
+            return signature(result, *(a if isinstance(a, Lanes) else groups[0].dtype for a in args))
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         both = (
@@ -94,6 +95,10 @@ _arithmetic(operator.truediv, lambda b, x, y: b.fdiv(x, y))
 _arithmetic(min, lambda b, x, y: b.select(b.fcmp_ordered("<", x, y), x, y))
 _arithmetic(max, lambda b, x, y: b.select(b.fcmp_ordered(">", x, y), x, y))
 _arithmetic(operator.and_, lambda b, x, y: b.and_(x, y))
+
+# Never true where one of the two is not a number.
+_arithmetic(operator.lt, lambda b, x, y: b.fcmp_ordered("<", x, y), mask=True)
+_arithmetic(operator.gt, lambda b, x, y: b.fcmp_ordered(">", x, y), mask=True)
 
 
 @infer_global(math.sqrt)
@@ -157,6 +162,16 @@ def load(typingctx: Any, address: Any, index: Any) -> Any:
 
 
 @intrinsic
+def element(typingctx: Any, address: Any, index: Any) -> Any:
+    """Return one element."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return builder.load(builder.gep(args[0], [args[1]]))
+
+    return address.dtype(address, types.intp), codegen
+
+
+@intrinsic
 def store(typingctx: Any, address: Any, index: Any, lanes: Any) -> Any:
     """Put lanes in the elements index ... index + LANES - 1."""
 
@@ -206,6 +221,26 @@ def where(typingctx: Any, mask: Any, lanes: Any) -> Any:
         return builder.select(args[0], args[1], ir.Constant(args[1].type, [0.0] * LANES))
 
     return lanes(mask, lanes), codegen
+
+
+@intrinsic
+def choose(typingctx: Any, mask: Any, lanes: Any, other: Any) -> Any:
+    """Return the lanes where the mask is true, and those of `other` elsewhere."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return builder.select(*args)
+
+    return lanes(mask, lanes, other), codegen
+
+
+@intrinsic
+def known(typingctx: Any, lanes: Any) -> Any:
+    """Return the mask of the lanes that are not NaN."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return builder.fcmp_ordered("ord", args[0], args[0])
+
+    return Lanes(types.boolean)(lanes), codegen
 
 
 @intrinsic
