@@ -1,0 +1,40 @@
+"""Remove what has nothing to do with what is left."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from diffusion_ops.block import Bools, Floats
+from diffusion_ops.criterion import CRITERIA, Criterion
+
+
+@CRITERIA.register("decorrelation")
+class Decorrelation(Criterion):
+    """Correlation coefficient of what was removed, f - D(f), with what is left, D(f).
+
+    It needs no noise level and one run, and is less sure than the others (Mrazek and Navara: Selection of optimal
+    stopping time for nonlinear diffusion filtering, Int. J. Comput. Vision 2003).
+    """
+
+    needs_noise = False
+
+    def disturbed(
+        self, image: Floats, valid: Bools | None, noise: float, seed: int, stream: int
+    ) -> list[Floats]:
+        """Return nothing: one run is enough."""
+        return []
+
+    def terms(self, inputs: Sequence[Floats], results: Sequence[Floats]) -> list[Floats]:
+        """Return the two fields, their squares and their product."""
+        left = results[0].astype(np.float64)
+        removed = inputs[0] - left
+        return [removed, left, removed**2, left**2, removed * left]
+
+    def score(self, means: Sequence[float], noise: float) -> float:
+        """Return the correlation coefficient; 1, the worst, where nothing was removed or nothing is left."""
+        removed, left, removed_squared, left_squared, product = means
+        variances = (removed_squared - removed**2) * (left_squared - left**2)
+        return (product - removed * left) / math.sqrt(variances) if variances > 0 else 1.0

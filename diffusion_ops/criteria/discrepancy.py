@@ -1,0 +1,34 @@
+"""Remove as much as there is noise."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from diffusion_ops.block import Bools, Floats
+from diffusion_ops.criterion import CRITERIA, Criterion
+
+
+@CRITERIA.register("discrepancy")
+class Discrepancy(Criterion):
+    """Distance of what was removed from the noise level s: | sqrt(mean |D(f) - f|²) - s |.
+
+    Morozov: On the solution of functional equations by the method of regularization, 1966.
+    """
+
+    needs_noise = True
+
+    def disturbed(
+        self, image: Floats, valid: Bools | None, noise: float, seed: int, stream: int
+    ) -> list[Floats]:
+        """Return nothing: one run is enough."""
+        return []
+
+    def terms(self, inputs: Sequence[Floats], results: Sequence[Floats]) -> list[Floats]:
+        """Return the squared residual."""
+        return [(results[0].astype(np.float64) - inputs[0]) ** 2]
+
+    def score(self, means: Sequence[float], noise: float) -> float:
+        """Return the distance, in image units."""
+        return abs(float(np.sqrt(means[0])) - noise)

@@ -1,0 +1,144 @@
+"""Carry samples along one evolution and look at them on the way: all stopping times for the price of the last."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from diffusion_ops.advance import Leg, advance
+from diffusion_ops.block import Block, Floats, allocate
+from diffusion_ops.criterion import Criterion, exact_means
+from diffusion_ops.operator import Operator
+from diffusion_ops.parameters import check_number
+from diffusion_ops.problem import make_legs
+from diffusion_ops.samples import measure, with_state
+from diffusion_ops.schedule import Cycles, resolve_schedule
+from diffusion_ops.statistic import STATISTICS
+
+Results = list[list[Floats]]
+"""A list per sample: what became of the image, and of each disturbed copy."""
+
+
+@dataclass
+class Trial:
+    """Samples with their disturbed copies, ready to be run with one operator after another.
+
+    Attributes
+    ----------
+    rule : Criterion
+        What the copies are for.
+    samples : sequence of Block
+        The image's samples.
+    starts : list of lists of Block
+        A list per sample: the image where the operators on trial begin, and its copies.
+    inputs : list of lists of arrays
+        The same before anything was done to them.
+    noise : float or None
+        Noise level, where the criterion needs it.
+    work : int
+        Values times steps so far.
+    """
+
+    rule: Criterion
+    samples: Sequence[Block]
+    starts: list[list[Block]]
+    inputs: Results
+    noise: float | None
+    work: int = 0
+
+    @classmethod
+    def begin(
+        cls,
+        rule: Criterion,
+        samples: Sequence[Block],
+        noise: float | None,
+        seed: int,
+        before: Sequence[Leg] = (),
+    ) -> Trial:
+        """Disturb the samples, and take them through what comes before the operators on trial."""
+        level = noise_level(samples, noise) if rule.needs_noise else None
+        inputs = [
+            [s.u.copy(), *rule.disturbed(s.u, s.valid, level or 0.0, seed, i)] for i, s in enumerate(samples)
+        ]
+        starts = [[with_state(s, u) for u in some] for s, some in zip(samples, inputs, strict=True)]
+        trial = cls(rule, samples, starts, inputs, level)
+        for leg in before:
+            trial._advance(starts, leg.bind(measure(leg.operator.statistics(), [runs[0] for runs in starts])))
+        return trial
+
+    @property
+    def spacing(self) -> tuple[float, ...]:
+        """Grid spacing per spatial axis."""
+        return self.samples[0].spacing
+
+    def scores(self, operator: Operator, times: Sequence[float | None], schedule: Any) -> tuple[float, ...]:
+        """Return the score of an operator at each of the growing times."""
+        return tuple(self._score(results) for results in self.results(operator, times, schedule))
+
+    def results(self, operator: Operator, times: Sequence[float | None], schedule: Any) -> Iterator[Results]:
+        """Yield what comes out at each of the growing times.
+
+        Statistics of the operator are reduced over the samples first. From one time to the next the schedule
+        takes its explicit steps, or one FSI cycle.
+        """
+        runs = [[with_state(block, block.u) for block in some] for some in self.starts]
+        operator = operator.bind(measure(operator.statistics(), [some[0] for some in runs]))
+        first, now = 0, 0.0
+        for time in times:
+            leg = replace(_make_leg(operator, self.spacing, now, time, schedule), first=first, last=False)
+            self._advance(runs, leg)
+            first, now = first + leg.steps, time or 0.0
+            end = Leg(operator, (), first, last=True)
+            yield [[_ended(block, end) for block in some] for some in runs]
+
+    def _advance(self, runs: Sequence[Sequence[Block]], leg: Leg) -> None:
+        for some in runs:
+            for block in some:
+                advance(block, [leg])
+                self.work += block.u.size * leg.steps
+
+    def _score(self, results: Results) -> float:
+        pairs = zip(self.inputs, results, strict=True)
+        means = exact_means(self.samples, [self.rule.terms(before, after) for before, after in pairs])
+        return self.rule.score(means, self.noise or 0.0)
+
+
+def _make_leg(
+    operator: Operator, spacing: tuple[float, ...], begin: float, end: float | None, schedule: Any
+) -> Leg:
+    """Return the leg from one time (or number of iterations) of an operator to another."""
+    if end is None:
+        return make_legs(operator, spacing, schedule=schedule)[0]
+    if operator.marches == "iterations":
+        return make_legs(operator, spacing, steps=end - begin, schedule=schedule)[0]
+    rule = resolve_schedule(schedule, None, None, operator.inertial_cycles)
+    return make_legs(operator, spacing, time=end - begin, schedule=Cycles(1) if rule.inertial else rule)[0]
+
+
+def _ended(block: Block, end: Leg) -> Floats:
+    """Return what comes out if the operator ends here; the block itself goes on."""
+    copy = with_state(block, block.u)
+    if block.carried is not None:
+        copy.carried = allocate(len(block.carried), block.spatial, block.carried.dtype)
+        copy.carried[...] = block.carried
+    return advance(copy, [end]).u
+
+
+def noise_level(samples: Sequence[Block], given: float | None) -> float:
+    """Return the standard deviation of the noise, given or estimated from the samples.
+
+    Raises
+    ------
+    ValueError
+        Where the samples have none.
+    """
+    if given is None:
+        given = measure({"noise": STATISTICS["noise"]()}, samples)["noise"]
+        if not given:
+            raise ValueError(
+                "The samples of the image have no noise. Give its level as noise=, "
+                "or use criterion='decorrelation', which does not ask for it."
+            )
+    check_number("noise", given, positive=True, unit="image units")
+    return float(given)
