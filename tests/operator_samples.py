@@ -6,6 +6,10 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
 from diffusion_ops.operator import OPERATORS, Operator
 
 NEAR_LINEAR = 1e4
@@ -17,10 +21,18 @@ SAMPLES: dict[str, list[dict[str, Any]]] = {
         {"contrast": 60.0, "sigma": 0.75},
         {"contrast": 20.0, "conductance": "rational"},
     ],
+    "total-variation": [{"weight": 1e3}, {"weight": 20.0}],
+    "total-variation-flow": [
+        {"tolerance": 1e3, "inner_iterations": 2},
+        {"tolerance": 1.0, "inner_iterations": 5},
+    ],
 }
 """Parameters per operator; influence travels as far as its halo says for each. Images are of 0 to 200."""
 
-LOPSIDED: Mapping[str, str] = {}
+LOPSIDED: Mapping[str, str] = {
+    "total-variation": "one norm of the differences to the next cell of each axis: a flip puts it in other cells",
+    "total-variation-flow": "as total variation",
+}
 """Operators that are not alike along all axes and in both directions, each with the reason."""
 
 PLACED: Mapping[str, str] = {}
@@ -40,6 +52,28 @@ def sample_arguments(name: str) -> list[dict[str, Any]]:
 def samples(name: str) -> list[Operator]:
     """Return the operators to test under a name."""
     return [OPERATORS[name](**arguments) for arguments in sample_arguments(name)]
+
+
+each_operator = pytest.mark.parametrize("name", OPERATORS.names())
+
+each_sample = pytest.mark.parametrize(
+    ("name", "sample"),
+    [
+        pytest.param(name, i, id=f"{name}-{i}")
+        for name in OPERATORS.names()
+        for i in range(len(sample_arguments(name)))
+    ],
+)
+
+
+def picture(*shape: int, dtype: Any = np.float32, seed: int = 0) -> NDArray[Any]:
+    """Return noise between 0 and 200."""
+    return (np.random.default_rng(seed).random(shape) * 200).astype(dtype)
+
+
+def flat_shape(operator: Operator, rows: int, columns: int) -> tuple[int, ...]:
+    """Return a shape of two axes, or of three with a few planes where it is not defined on two."""
+    return (rows, columns) if 2 in operator.dimensions else (5, rows, columns)
 
 
 def ways(operator: Operator) -> list[dict[str, Any]]:

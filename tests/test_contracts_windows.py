@@ -1,0 +1,123 @@
+"""Any window with the halo that an operator says gives the bits of the whole image, and with less does not."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from diffusion_ops.advance import Leg, advance, total_halo
+from diffusion_ops.block import Block
+from diffusion_ops.fields import make_block
+from diffusion_ops.problem import make_legs
+from tests.operator_samples import each_operator, each_sample, picture, samples, short_ways, ways
+
+Image = NDArray[Any]
+
+
+def cut(
+    image: Image,
+    spacing: tuple[float, ...],
+    keep: Sequence[slice],
+    halo: Sequence[int],
+    mask: Any = None,
+    guide: Image | None = None,
+) -> tuple[Block, tuple[slice, ...]]:
+    """Return the window around what to keep, and where in it that is."""
+    shape = image.shape[1:]
+    ends = [(max(s.start - h, 0), min(s.stop + h, n)) for s, h, n in zip(keep, halo, shape, strict=True)]
+    window = tuple(slice(*end) for end in ends)
+    sides = tuple((a > 0, b < n) for (a, b), n in zip(ends, shape, strict=True))
+    parts = [None if field is None else field[..., *window] for field in (mask, guide)]
+    block = make_block(image[:, *window], spacing, None, parts[0], sides, parts[1])
+    block.origin = tuple(a for a, _ in ends)
+    return block, tuple(slice(s.start - a, s.stop - a) for s, (a, _) in zip(keep, ends, strict=True))
+
+
+CASES = {
+    "plane": ((1, 61, 47), np.float32, (1.0, 1.0), False),
+    "walls": ((1, 53, 64), np.float32, (1.0, 1.0), True),
+    "colours": ((3, 40, 51), np.float32, (1.0, 0.5), True),
+    "double": ((1, 45, 38), np.float64, (2.0, 1.0), False),
+    "volume": ((1, 19, 23, 26), np.float32, (2.0, 1.0, 1.0), False),
+}
+
+
+@functools.lru_cache(maxsize=8)
+def whole_image(
+    name: str, sample: int, case: str, way: int, guided: bool
+) -> tuple[Image, Any, Any, Image, tuple[Leg, ...]]:
+    """Return an image, its mask, its guide, what becomes of it, and the steps."""
+    shape, dtype, spacing, walls = CASES[case]
+    operator = samples(name)[sample]
+    image = picture(*shape, dtype=dtype)
+    mask = picture(*shape[1:], seed=1) > 20 if walls else None
+    guide = picture(2, *shape[1:], dtype=dtype, seed=2) if guided else None
+    legs = make_legs(operator, spacing, **ways(operator)[way])
+    block = make_block(image, spacing, None, mask, guide=guide)
+    return image, mask, guide, advance(block, legs).u.copy(), legs
+
+
+@each_sample
+@pytest.mark.parametrize("case", CASES)
+@given(data=st.data())
+@settings(max_examples=6)
+def test_windows_equal_the_whole_image_bitwise(
+    name: str, sample: int, case: str, data: st.DataObject
+) -> None:
+    operator, (shape, _, spacing, _) = samples(name)[sample], CASES[case]
+    if len(spacing) not in operator.dimensions:
+        return
+    # A guide is read by the same code for all samples, and walls by the same code for both float types.
+    guided = operator.reads_guide and case in ("plane", "walls") and data.draw(st.booleans())
+    way = data.draw(st.integers(0, len(ways(operator)) - 1))
+    image, mask, guide, whole, legs = whole_image(name, sample, case, way, guided)
+    keep = []
+    for n in shape[1:]:
+        start = data.draw(st.integers(0, n - 1))
+        keep.append(slice(start, data.draw(st.integers(start + 1, n))))
+    block, inside = cut(image, spacing, keep, total_halo(legs, spacing), mask, guide)
+    found = advance(block, legs).u[:, *inside]
+    valid = (slice(None),) if mask is None else (slice(None), mask[tuple(keep)])
+    assert found[valid].tobytes() == whole[:, *keep][valid].tobytes()
+
+
+@each_sample
+def test_its_halo_is_no_wider_than_needed(name: str, sample: int) -> None:
+    operator = samples(name)[sample]
+    spacing = (1.0, 1.5) if 2 in operator.dimensions else (1.0, 1.0, 1.5)
+    for far in short_ways(operator):
+        legs = make_legs(operator, spacing, **far)
+        halo = total_halo(legs, spacing)
+        assert right_with_halo(legs, spacing, halo), f"{far}: {halo} cells are too few"
+        for axis, cells in enumerate(halo):
+            if cells:
+                short = tuple(h - (a == axis) for a, h in enumerate(halo))
+                assert not right_with_halo(legs, spacing, short), f"{far}: {short} cells of {halo} do"
+
+
+def right_with_halo(legs: tuple[Leg, ...], spacing: tuple[float, ...], halo: tuple[int, ...]) -> bool:
+    """Return whether a window has the right bits where it has this halo."""
+    shape = [2 * (h + 3) + (20 if len(spacing) == 2 else 6) for h in halo]
+    keep = [slice(h + 3, n - h - 3) for h, n in zip(halo, shape, strict=True)]
+    image = picture(1, *shape, dtype=np.float64)
+    whole = advance(make_block(image, spacing), legs).u
+    block, inside = cut(image, spacing, keep, halo)
+    return np.array_equal(advance(block, legs).u[:, *inside], whole[:, *keep])
+
+
+@each_operator
+def test_what_is_spoilt_is_within_the_halo(name: str) -> None:
+    """Kernels may skip what a block says is spoilt; it never says more than the halo in a window."""
+    for operator in samples(name):
+        spacing = (1.0,) * operator.dimensions[0]
+        for far in ways(operator):
+            legs = make_legs(operator, spacing, **far)
+            block = advance(make_block(picture(1, *(9,) * len(spacing)), spacing), legs)
+            assert tuple(block.spoilt) == total_halo(legs, spacing)
