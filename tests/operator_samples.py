@@ -21,11 +21,12 @@ SAMPLES: dict[str, list[dict[str, Any]]] = {
         {"contrast": 60.0, "sigma": 0.75},
         {"contrast": 20.0, "conductance": "rational"},
     ],
-    "total-variation": [{"weight": 1e3}, {"weight": 20.0}],
+    "total-variation": [{"weight": 50.0}, {"weight": 10.0}],
     "total-variation-flow": [
         {"tolerance": 1e3, "inner_iterations": 2},
         {"tolerance": 1.0, "inner_iterations": 5},
     ],
+    "speckle-reducing": [{"level": 5.0, "decay": 0.0}, {"level": 0.5, "conductance": "exponential"}],
 }
 """Parameters per operator; influence travels as far as its halo says for each. Images are of 0 to 200."""
 
