@@ -43,6 +43,10 @@ class Criterion(ABC):
     def score(self, means: Sequence[float], noise: float) -> float:
         """Return the score of the means of the terms."""
 
+    def best(self, scores: Sequence[float]) -> int:
+        """Return the position of the stopping time to take: the smallest score, the first of several."""
+        return min(range(len(scores)), key=scores.__getitem__)
+
 
 CRITERIA: Registry[type[Criterion]] = Registry("criterion", "diffusion_ops.criteria")
 

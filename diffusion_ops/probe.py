@@ -1,8 +1,9 @@
-"""Random numbers that a counter fixes: the same for the same seed and place, in any order and on any machine."""
+"""Probe an operator with random signs that a counter fixes: the same for the same seed, in any order and anywhere."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -25,3 +26,23 @@ def random_signs(seed: int, stream: int, shape: tuple[int, ...]) -> Floats:
     words = random_words(seed, stream, -(-count // 64)).astype("<u8")
     bits = np.unpackbits(words.view(np.uint8), count=count, bitorder="little")
     return (2.0 * bits - 1.0).reshape(shape)
+
+
+PROBE = 0.05
+"""Size of a probe in noise levels: 1 grey level at noise 20, far above rounding and far below what edges are."""
+
+
+def probed(image: Floats, noise: float, seed: int, stream: int) -> Floats:
+    """Return the image with random signs of the probe's size added."""
+    return (image + PROBE * noise * random_signs(seed, stream, image.shape)).astype(image.dtype)
+
+
+def probe_response(inputs: Sequence[Floats], results: Sequence[Floats]) -> Floats:
+    """Return the product of the probe, as rounding left it, with the change of the result, per cell in float64."""
+    probe = inputs[1].astype(np.float64) - inputs[0]
+    return probe * (results[1].astype(np.float64) - results[0])
+
+
+def divergence(response: float, noise: float) -> float:
+    """Return the mean derivative of a result's cell by the same cell of the image, from the mean response."""
+    return response / (PROBE * noise) ** 2

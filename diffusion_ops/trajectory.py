@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -63,8 +64,7 @@ class Trial:
         ]
         starts = [[with_state(s, u) for u in some] for s, some in zip(samples, inputs, strict=True)]
         trial = cls(rule, samples, starts, inputs, level)
-        for leg in before:
-            trial._advance(starts, leg.bind(measure(leg.operator.statistics(), [runs[0] for runs in starts])))
+        trial._take(starts, before)
         return trial
 
     @property
@@ -82,20 +82,30 @@ class Trial:
         Statistics of the operator are reduced over the samples first. From one time to the next the schedule
         takes its explicit steps, or one FSI cycle.
         """
-        runs = [[with_state(block, block.u) for block in some] for some in self.starts]
+        runs = self._copies()
         operator = operator.bind(measure(operator.statistics(), [some[0] for some in runs]))
         first, now = 0, 0.0
         for time in times:
             leg = replace(_make_leg(operator, self.spacing, now, time, schedule), first=first, last=False)
-            self._advance(runs, leg)
+            self._take(runs, [leg])
             first, now = first + leg.steps, time or 0.0
             end = Leg(operator, (), first, last=True)
             yield [[_ended(block, end) for block in some] for some in runs]
 
-    def _advance(self, runs: Sequence[Sequence[Block]], leg: Leg) -> None:
-        for some in runs:
-            for block in some:
-                advance(block, [leg])
+    def outcome(self, legs: Sequence[Leg]) -> Results:
+        """Return what comes out of legs, just as `evolve` takes them."""
+        runs = self._copies()
+        self._take(runs, legs)
+        return [[block.u for block in some] for some in runs]
+
+    def _copies(self) -> list[list[Block]]:
+        return [[with_state(block, block.u) for block in some] for some in self.starts]
+
+    def _take(self, runs: Sequence[Sequence[Block]], legs: Sequence[Leg]) -> None:
+        for leg in legs:
+            bound = leg.bind(measure(leg.operator.statistics(), [some[0] for some in runs]))
+            for block in itertools.chain.from_iterable(runs):
+                advance(block, [bound])
                 self.work += block.u.size * leg.steps
 
     def _score(self, results: Results) -> float:

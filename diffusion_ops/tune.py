@@ -31,17 +31,15 @@ class Curve:
         Stopping times, in squared units of the spacing; numbers of iterations for an operator without time; (None,)
         for one that is applied once or with its usual number of iterations.
     scores : tuple of float
-        Score at each of them; the smallest is the best.
+        Score at each of them.
+    best : int
+        Position of the time that the criterion chose.
     """
 
     operator: Operator
     times: Times
     scores: tuple[float, ...]
-
-    @property
-    def best(self) -> int:
-        """Position of the smallest score, the first of several."""
-        return min(range(len(self.scores)), key=self.scores.__getitem__)
+    best: int
 
     @property
     def time(self) -> Any:
@@ -50,7 +48,7 @@ class Curve:
 
     @property
     def score(self) -> float:
-        """The smallest score."""
+        """Its score."""
         return self.scores[self.best]
 
 
@@ -190,7 +188,8 @@ def rank(
     curves = []
     for one in candidates:
         found = _times_of(one, times, trial.spacing)
-        curves.append(Curve(one, found, trial.scores(one, found, schedule)))
+        scores = trial.scores(one, found, schedule)
+        curves.append(Curve(one, found, scores, trial.rule.best(scores)))
     return tuple(sorted(curves, key=lambda curve: curve.score))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 
@@ -38,3 +39,8 @@ class Decorrelation(Criterion):
         removed, left, removed_squared, left_squared, product = means
         variances = (removed_squared - removed**2) * (left_squared - left**2)
         return (product - removed * left) / math.sqrt(variances) if variances > 0 else 1.0
+
+    def best(self, scores: Sequence[float]) -> int:
+        """Return the position of the first minimum; flat images, where nothing is left, have more."""
+        rising = (i for i, (here, following) in enumerate(itertools.pairwise(scores)) if following > here)
+        return next(rising, len(scores) - 1)

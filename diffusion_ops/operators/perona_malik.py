@@ -13,7 +13,7 @@ from diffusion_ops.kernels.gaussian import gaussian_radius, smoothed
 from diffusion_ops.operator import Operator, register
 from diffusion_ops.parameters import check_choice, check_number
 from diffusion_ops.schedule import Cycle
-from diffusion_ops.statistic import Statistic
+from diffusion_ops.statistic import Statistic, statistic_from
 from diffusion_ops.stencil import make_stencil, march_cycle
 
 
@@ -32,7 +32,8 @@ class PeronaMalik(Operator):
     ----------
     contrast : float or Statistic
         Gradient magnitude k that parts edges from noise, in image units per unit length. A statistic, such as
-        `GradientQuantile(0.9)` or {"quantile": 0.9}, is reduced over the whole image first.
+        `GradientQuantile(0.9)` or {"quantile": 0.9}, is reduced over the whole image first. "auto" is a multiple
+        of the noise, which depends on the conductance: see `automatic`.
     conductance : str
         "exponential" exp(-(s/k)²), "rational" 1 / (1 + (s/k)²), "charbonnier" 1 / sqrt(1 + (s/k)²), "tukey"
         max(1 - s²/(5k²), 0)², "weickert" 1 - exp(-3.31488 (k/s)⁸).
@@ -90,6 +91,19 @@ class PeronaMalik(Operator):
                 "neighbours=8 goes with sigma=0 only: regularised conductances live on the axes' faces."
             )
 
+    def automatic(self, parameter: str) -> Statistic:
+        """Return the contrast that suits the image's noise, for "auto".
+
+        A multiple of what white noise makes between neighbours (`NoiseGradient`). The multiples gave the best PSNR
+        on photographs with noise of 25 grey levels, each at its best time; half or twice as much costs 0.1 to 0.3 dB
+        (next to nothing for "charbonnier"), also with noise of 15 and 50.
+        """
+        if parameter != "contrast":
+            return super().automatic(parameter)
+        multiples = _REGULARISED_MULTIPLES if self.sigma > 0 else _MULTIPLES
+        statistic: Statistic = statistic_from(parameter, {"noise-gradient": multiples[self.conductance]})
+        return statistic
+
     def stable_dt(self, spacing: tuple[float, ...]) -> float:
         """Return 1 / Σ w over the neighbours; 1 / (2 Σ 1/h²) for 4 or 6 of them."""
         return make_stencil(spacing, self.neighbours).stable_dt
@@ -130,3 +144,13 @@ class PeronaMalik(Operator):
 
 
 _PACE = {"exponential": 1.9e9, "rational": 5.5e9, "charbonnier": 3.6e9, "tukey": 5.2e9, "weickert": 1.1e9}
+
+_MULTIPLES = {"exponential": 2.56, "rational": 1.04, "charbonnier": 0.064, "tukey": 2.12, "weickert": 2.8}
+
+_REGULARISED_MULTIPLES = {
+    "exponential": 1.0,
+    "rational": 0.24,
+    "charbonnier": 0.02,
+    "tukey": 0.85,
+    "weickert": 1.0,
+}

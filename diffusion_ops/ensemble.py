@@ -1,0 +1,249 @@
+"""Combine several operators or stopping times linearly, with weights chosen from the noisy image alone."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from diffusion_ops import xarray_face
+from diffusion_ops.advance import Leg
+from diffusion_ops.block import Floats
+from diffusion_ops.criterion import CRITERIA, exact_means
+from diffusion_ops.evolve import evolve
+from diffusion_ops.operator import Operator
+from diffusion_ops.probe import divergence, probe_response
+from diffusion_ops.problem import make_legs
+from diffusion_ops.samples import Place, read_samples
+from diffusion_ops.trajectory import Results, Trial
+from diffusion_ops.tune import make_candidates, rank
+
+_AROUND = (0.25, 1.0, 4.0)
+"""Stopping times of each operator, as parts of its best one."""
+
+_RIDGE = 1e-6
+"""Part of the mean eigenvalue that keeps the weights of nearly equal members from growing against each other."""
+
+
+@dataclass(frozen=True)
+class Member:
+    """One result among those that are combined.
+
+    Attributes
+    ----------
+    operator : Operator
+        As it was given.
+    time : float or None
+        Stopping time, in squared units of the spacing; the number of iterations of an operator without time; None for
+        one that is applied once or with its usual number.
+    """
+
+    operator: Operator
+    time: float | None
+
+    @property
+    def how_far(self) -> dict[str, Any]:
+        """Arguments of `evolve` that say how far to go."""
+        if self.time is None:
+            return {}
+        return {"time" if self.operator.marches == "time" else "steps": self.time}
+
+
+@dataclass(frozen=True)
+class Ensemble:
+    """Results with weights that sum to 1.
+
+    Attributes
+    ----------
+    members : tuple of Member
+        What is combined.
+    weights : tuple of float
+        In their order; some may be negative.
+    schedule : as in `evolve`
+        For all members.
+    score : float
+        Estimated mean squared error of the combination, in squared image units.
+    scores : tuple of float
+        The same of each member alone.
+    noise : float
+        Noise level that it went by, in image units.
+    places : tuple of (frame, ((begin, end) per axis))
+        The samples.
+    """
+
+    members: tuple[Member, ...]
+    weights: tuple[float, ...]
+    schedule: Any
+    score: float
+    scores: tuple[float, ...]
+    noise: float
+    places: tuple[Place, ...]
+
+    @property
+    def gain(self) -> float:
+        """How much better than its best member it is expected to be, in dB; NaN where an estimate is not positive."""
+        ratio = min(self.scores) / self.score if self.score else math.nan
+        return 10 * math.log10(ratio) if ratio > 0 and self.score > 0 else math.nan
+
+
+def ensemble(
+    image: Any,
+    operators: Any,
+    *,
+    times: Sequence[float] | None = None,
+    noise: float | None = None,
+    schedule: Any = None,
+    samples: int = 16,
+    size: int = 256,
+    seed: int = 0,
+    **container: Any,
+) -> Ensemble:
+    """Choose the weights of operators and stopping times that make the smallest error together.
+
+    For white Gaussian noise of level s the error of u = Σ w_k D_k(f) is estimated without bias by Stein's
+    mean |u - f|² - s² + 2 s² Σ w_k div_k, a quadratic form in w (Blu and Luisier: The SURE-LET approach to image
+    denoising, IEEE Trans. Image Process. 2007); each div_k is measured with one random probe. Its minimum under
+    Σ w_k = 1, which keeps the mean, is never above the best member's own.
+
+    Parameters
+    ----------
+    image : ndarray, dask array or DataArray
+        As in `tune`: only samples are read, and at once.
+    operators : Operator, str or sequence of them
+        What to combine.
+    times : sequence of numbers, optional
+        Stopping times of each operator (0 for the image itself); a quarter, all and four times of its own best time
+        by default.
+    noise, schedule, samples, size, seed, **container
+        As in `tune`.
+
+    Returns
+    -------
+    Ensemble
+        `combine` applies it.
+
+    Raises
+    ------
+    ValueError, TypeError
+        As `tune`.
+
+    Examples
+    --------
+    >>> import numpy as np, diffusion_ops as do
+    >>> image = np.random.default_rng(0).normal(np.arange(64) % 16 * 10, 5, (64, 64))
+    >>> chosen = do.ensemble(image, do.Heat(), times=[0, 0.5, 2])
+    >>> round(sum(chosen.weights), 6)
+    1.0
+    >>> do.combine(image, chosen).shape
+    (64, 64)
+    """
+    places, blocks = read_samples(image, samples=samples, size=size, seed=seed, **container)
+    trial = Trial.begin(CRITERIA["sure"](), blocks, noise, seed)
+    assert trial.noise is not None
+    members = [
+        Member(operator, time)
+        for operator in make_candidates(operators)
+        for time in _times_of(trial, operator, times, schedule)
+    ]
+    legs = [make_legs(m.operator, trial.spacing, **m.how_far, schedule=schedule)[0] for m in members]
+    products, slopes = _quadratic(trial, legs)
+    scores = np.diag(products) + 2 * slopes - trial.noise**2
+    weights = least_weights(products, slopes, int(np.argmin(scores)))
+    score = float(weights @ products @ weights + 2 * weights @ slopes) - trial.noise**2
+    return Ensemble(
+        tuple(members),
+        tuple(weights.tolist()),
+        schedule,
+        score,
+        tuple(scores.tolist()),
+        trial.noise,
+        tuple(places),
+    )
+
+
+def _times_of(
+    trial: Trial, operator: Operator, times: Sequence[float] | None, schedule: Any
+) -> Sequence[float | None]:
+    if operator.marches != "time" and times is None:
+        return [None]
+    if times is not None:
+        return sorted(set(times))
+    best = rank(trial, [operator], None, schedule)[0].time
+    return [best * part for part in _AROUND]
+
+
+def _quadratic(trial: Trial, legs: Sequence[Leg]) -> tuple[Floats, Floats]:
+    """Return A and c of the error w·A w + 2 c·w - s² of weights w that sum to 1.
+
+    A holds the mean products of what the members change, D_k(f) - f, and c is s² times their divergences.
+    """
+    assert trial.noise is not None
+    found = [trial.outcome([leg] if leg.cycles else []) for leg in legs]
+    responses = [
+        exact_means(trial.samples, [[probe_response(*pair)] for pair in zip(trial.inputs, one, strict=True)])[
+            0
+        ]
+        for one in found
+    ]
+    products = np.zeros((len(legs), len(legs)))
+    for (i, one), (j, other) in itertools.combinations_with_replacement(enumerate(found), 2):
+        products[i, j] = products[j, i] = _mean_product(trial, one, other)
+    return products, np.array([trial.noise**2 * divergence(r, trial.noise) for r in responses])
+
+
+def _mean_product(trial: Trial, one: Results, other: Results) -> float:
+    fields = [
+        [(a[0].astype(np.float64) - inputs[0]) * (b[0].astype(np.float64) - inputs[0])]
+        for inputs, a, b in zip(trial.inputs, one, other, strict=True)
+    ]
+    return exact_means(trial.samples, fields)[0]
+
+
+def least_weights(products: Floats, slopes: Floats, best: int) -> Floats:
+    """Return the weights w of sum 1 that minimise w·A w + 2 c·w, kept near the best member alone.
+
+    With w = e + P z, where e is the best member and the columns of P move weight from it to another one, the normal
+    equations are (Pᵗ A P + r) z = -Pᵗ (A e + c). The small ridge r leaves the value at z = 0 as it is, so that the
+    result is never worse.
+    """
+    move = np.delete(np.eye(len(slopes)), best, axis=1)
+    move[best] = -1
+    inner = move.T @ products @ move
+    ridge = _RIDGE * np.trace(inner) / max(1, len(inner)) * np.eye(len(inner))
+    shift = np.linalg.lstsq(inner + ridge, -move.T @ (products[:, best] + slopes), rcond=None)[0]
+    weights: Floats = np.eye(len(slopes))[best] + move @ shift
+    return weights
+
+
+def combine(image: Any, chosen: Ensemble, **arguments: Any) -> Any:
+    """Return Σ w_k D_k(image): the members of an ensemble, evolved and added.
+
+    Parameters
+    ----------
+    image : ndarray, dask array, DataArray or Dataset
+        Any image; a Dask array stays lazy.
+    chosen : Ensemble
+        What `ensemble` returned.
+    **arguments
+        spacing, channel_axis, mask, nodata, guide and batch, as in `evolve`.
+
+    Returns
+    -------
+    Same container as `image`
+        Of the same shape, in float32 or its own float type; invalid pixels keep their values.
+    """
+    if hasattr(image, "dims"):
+        words = dict.fromkeys(("spacing", "channel_axis", "mask", "nodata", "guide"))
+        return xarray_face.evolve(combine, image, chosen, **{**words, **arguments})
+    results = [
+        evolve(image, member.operator, **member.how_far, schedule=chosen.schedule, **arguments)
+        for member in chosen.members
+    ]
+    # Differences to one member are 0 in pixels that no member changes, so that these come out as they are.
+    finite = [np.where(np.isfinite(result), result, result.dtype.type(0)) for result in results]
+    change = sum(w * (other - finite[0]) for w, other in zip(chosen.weights[1:], finite[1:], strict=True))
+    return results[0] + change if len(results) > 1 else results[0]
