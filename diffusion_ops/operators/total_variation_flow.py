@@ -1,0 +1,96 @@
+"""Total variation flow: every level line moves with a speed that only its shape decides."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from numbers import Integral
+from typing import ClassVar
+
+from diffusion_ops.block import Block
+from diffusion_ops.kernels import total_variation
+from diffusion_ops.operator import Operator, register
+from diffusion_ops.parameters import check_number
+from diffusion_ops.schedule import Cycle
+from diffusion_ops.statistic import STATISTICS, Statistic
+
+
+@register("total-variation-flow")
+@dataclass(frozen=True)
+class TotalVariationFlow(Operator):
+    """Steepest descent of the total variation, ∂u/∂t = div(∇u / |∇u|).
+
+    Flat areas stay flat, edges stay where they are, contrast goes in finite time: a disc of radius R sinks by 2 / R
+    per unit of time, a ball by 3 / R. No regularisation of |∇u|: each step is implicit, u minimises
+    ∫ |∇u| + |u - u_before|² / (2 dt), by a fixed number of primal-dual iterations that begin with the dual of the
+    step before. Time is in image units times length. Channels share one norm (vectorial total variation).
+
+    Parameters
+    ----------
+    tolerance : float
+        How far, as a root mean square in image units, the iterations may stay from the implicit step, about. Steps
+        of any size are stable; this alone limits them, dt <= tolerance * inner_iterations / (2 sqrt(Σ 1/h²)).
+    inner_iterations : int
+        Iterations of each step; a step reads as many cells on each side.
+
+    Raises
+    ------
+    ValueError
+        For a tolerance that is not positive, or inner iterations that are not a whole number of at least 1.
+
+    References
+    ----------
+    Andreu, Ballester, Caselles, Mazón: Minimizing total variation flow. Differential and Integral Equations 2001.
+    Bellettini, Caselles, Novaga: The total variation flow in R^N. J. Differential Equations 2002.
+    """
+
+    tolerance: float
+    inner_iterations: int = 20
+
+    equation = "∂u/∂t = div(∇u / |∇u|)"
+    reference = "Andreu et al. 2001; Chambolle and Pock 2011"
+    units: ClassVar[Mapping[str, str]] = {"tolerance": "image units"}
+    inertial_cycles = False
+    couples_channels = True
+    keeps_mean = True
+
+    def __post_init__(self) -> None:
+        check_number("tolerance", self.tolerance, positive=True, unit="image units")
+        whole = isinstance(self.inner_iterations, Integral) and not isinstance(self.inner_iterations, bool)
+        if not whole or self.inner_iterations < 1:
+            raise ValueError(
+                f"inner_iterations={self.inner_iterations!r} is not possible. "
+                "Allowed: a whole number >= 1, the iterations of one step."
+            )
+
+    def stable_dt(self, spacing: tuple[float, ...]) -> float:
+        """Return the step whose iterations come as near as `tolerance`.
+
+        After K iterations they are about dt L / K from the implicit step, L the norm of the gradient: measured 0.1
+        to 0.7 of that for discs, 0.3 for noisy photographs, up to 1.05 for white noise.
+        """
+        return self.tolerance * self.inner_iterations / total_variation.operator_norm(spacing)
+
+    def step_radius(self, spacing: tuple[float, ...]) -> tuple[int, ...]:
+        """Return one cell for each iteration of a step."""
+        return (self.inner_iterations,) * len(spacing)
+
+    def carried_arrays(self, ndim: int, channels: int) -> int:
+        """Return the state before the step, the extrapolated state and the dual."""
+        return total_variation.carried_arrays(ndim, channels)
+
+    def start(self, block: Block) -> None:
+        """Begin with a dual of 0."""
+        total_variation.start(block)
+
+    def energy(self) -> Statistic:
+        """Return the total variation."""
+        return STATISTICS["rof-energy"]()
+
+    def pace(self, ndim: int, channels: int) -> float:
+        """Return what was measured in float32, by steps."""
+        return total_variation.pace(ndim, channels) / self.inner_iterations
+
+    def run(self, block: Block, cycle: Cycle, count: int) -> None:
+        """Take `count` implicit steps."""
+        total_variation.iterate(block, cycle.tau, count * self.inner_iterations, every=self.inner_iterations)
