@@ -23,8 +23,8 @@ SAMPLES: dict[str, list[dict[str, Any]]] = {
     ],
     "total-variation": [{"weight": 50.0}, {"weight": 10.0}],
     "total-variation-flow": [
-        {"tolerance": 1e3, "inner_iterations": 2},
-        {"tolerance": 1.0, "inner_iterations": 5},
+        {"tolerance": 10.0, "inner_iterations": 3},
+        {"tolerance": 5.0, "inner_iterations": 2},
     ],
     "speckle-reducing": [{"level": 5.0, "decay": 0.0}, {"level": 0.5, "conductance": "exponential"}],
 }
