@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import ClassVar
 
+import numpy as np
+
+from diffusion_ops import exact_sum
 from diffusion_ops.block import Block, Bools, Floats
 from diffusion_ops.registry import Registry
-from diffusion_ops.samples import measure
-from diffusion_ops.statistic import STATISTICS
+from diffusion_ops.statistic import Tally
 
 
 class Criterion(ABC):
@@ -33,7 +36,7 @@ class Criterion(ABC):
         """
 
     @abstractmethod
-    def terms(self, inputs: Sequence[Floats], results: Sequence[Floats]) -> list[Floats]:
+    def terms(self, inputs: Sequence[Floats], results: Sequence[Floats], noise: float) -> list[Floats]:
         """Return float64 fields of the image's shape, whose means over all valid cells make the score.
 
         `inputs` are the image and its disturbed copies, `results` what became of them.
@@ -54,12 +57,24 @@ CRITERIA: Registry[type[Criterion]] = Registry("criterion", "diffusion_ops.crite
 def exact_means(samples: Sequence[Block], fields: Sequence[Sequence[Floats]]) -> list[float]:
     """Return the mean of each field over the valid cells of all samples: added without rounding, rounded once.
 
-    `fields` holds, for every sample, the same number of arrays of shape (channels, *spatial).
+    `fields` holds, for every sample, the same number of float64 arrays of shape (channels, *spatial).
     """
-    mean = {"mean": STATISTICS["mean"]()}
-    return [
-        measure(mean, [Block.from_image(f, s.spacing, s.valid) for s, f in zip(samples, same, strict=True)])[
-            "mean"
-        ]
-        for same in zip(*fields, strict=True)
-    ]
+    means = []
+    for same in zip(*fields, strict=True):
+        tallies = [_tally(field, sample.valid) for field, sample in zip(same, samples, strict=True)]
+        tally = functools.reduce(Tally.__add__, tallies)
+        means.append(float(exact_sum.total(tally) / exact_sum.number_of(tally)))
+    return means
+
+
+def _tally(field: Floats, valid: Bools | None) -> Tally:
+    """Return the exact sum of a field over valid cells."""
+    values = np.ravel(field if valid is None else field[:, valid])
+    add, drain = exact_sum.build_add(values.dtype)
+    sums, table = exact_sum.empty_sums(values.dtype)
+    bits = values.view(np.int64)
+    for start in range(0, len(bits), exact_sum.SEGMENT):
+        part = bits[start : start + exact_sum.SEGMENT]
+        add(sums, table, part, len(part))
+    drain(sums, table)
+    return exact_sum.tally_of(sums, values.dtype, len(values))

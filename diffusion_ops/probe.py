@@ -37,12 +37,10 @@ def probed(image: Floats, noise: float, seed: int, stream: int) -> Floats:
     return (image + PROBE * noise * random_signs(seed, stream, image.shape)).astype(image.dtype)
 
 
-def probe_response(inputs: Sequence[Floats], results: Sequence[Floats]) -> Floats:
-    """Return the product of the probe, as rounding left it, with the change of the result, per cell in float64."""
-    probe = inputs[1].astype(np.float64) - inputs[0]
-    return probe * (results[1].astype(np.float64) - results[0])
+def divergence(inputs: Sequence[Floats], results: Sequence[Floats], noise: float) -> Floats:
+    """Return the field whose mean estimates the derivative of a result's cell by the same cell of the image.
 
-
-def divergence(response: float, noise: float) -> float:
-    """Return the mean derivative of a result's cell by the same cell of the image, from the mean response."""
-    return response / (PROBE * noise) ** 2
+    It is the probe, as rounding left it, times the change of the result, by the square of the probe's size.
+    """
+    probe, change = (np.subtract(b, a, dtype=np.float64) for a, b in (inputs, results))
+    return probe * change / (PROBE * noise) ** 2

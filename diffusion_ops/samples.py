@@ -107,9 +107,9 @@ def _frames(image: Any, **arguments: Any) -> list[_Frame]:
         )
     found: list[_Frame] = []
 
-    def take(frame: Any, _: Any, **own: Any) -> Any:
-        found.append(_Frame.of(frame, **own))
-        return frame
+    def take(array: Any, _: Any, frame: int = 0, **own: Any) -> Any:
+        found.append(_Frame.of(array, **own))
+        return array
 
     if hasattr(image, "dims"):
         xarray_face.evolve(take, image, None, **arguments)
@@ -166,10 +166,12 @@ def _read(frames: Sequence[_Frame], places: Sequence[Place]) -> list[Block]:
     guides = _gather(
         [None if frame.guide is None else frame.guide[(slice(None), *tile)] for frame, tile in tiles]
     )
-    return [
-        make_block(image, frame.spacing, frame.nodata, mask, guide=guide)
-        for (frame, _), image, mask, guide in zip(tiles, images, masks, guides, strict=True)
-    ]
+    blocks = []
+    for (f, tile), (frame, _), image, mask, guide in zip(places, tiles, images, masks, guides, strict=True):
+        block = make_block(image, frame.spacing, frame.nodata, mask, guide=guide)
+        block.origin, block.frame = tuple(start for start, _ in tile), f
+        blocks.append(block)
+    return blocks
 
 
 def _gather(parts: Sequence[Any]) -> Sequence[Any]:

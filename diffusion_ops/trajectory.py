@@ -109,9 +109,9 @@ class Trial:
                 self.work += block.u.size * leg.steps
 
     def _score(self, results: Results) -> float:
-        pairs = zip(self.inputs, results, strict=True)
-        means = exact_means(self.samples, [self.rule.terms(before, after) for before, after in pairs])
-        return self.rule.score(means, self.noise or 0.0)
+        noise, pairs = self.noise or 0.0, zip(self.inputs, results, strict=True)
+        means = exact_means(self.samples, [self.rule.terms(*pair, noise) for pair in pairs])
+        return self.rule.score(means, noise)
 
 
 def _make_leg(
@@ -121,7 +121,7 @@ def _make_leg(
     if end is None:
         return make_legs(operator, spacing, schedule=schedule)[0]
     if operator.marches == "iterations":
-        return make_legs(operator, spacing, steps=end - begin, schedule=schedule)[0]
+        return make_legs(operator, spacing, steps=int(end - begin), schedule=schedule)[0]
     rule = resolve_schedule(schedule, None, None, operator.inertial_cycles)
     return make_legs(operator, spacing, time=end - begin, schedule=Cycles(1) if rule.inertial else rule)[0]
 

@@ -161,9 +161,10 @@ def tune(
 
     Examples
     --------
-    >>> import numpy as np, diffusion_ops as do
+    >>> import numpy as np
+    >>> from diffusion_ops import Heat
     >>> image = np.random.default_rng(0).normal(100, 20, (64, 64))
-    >>> bool(do.tune(image, do.Heat()).time > 20)
+    >>> bool(tune(image, Heat()).time > 20)
     True
     """
     started = clock.perf_counter()
@@ -198,8 +199,8 @@ def make_candidates(operator: Any, parameters: Mapping[str, Sequence[Any]] | Non
 
     Examples
     --------
-    >>> import diffusion_ops as do
-    >>> [c.contrast for c in make_candidates(do.PeronaMalik, {"contrast": [4, 8]})]
+    >>> from diffusion_ops import PeronaMalik
+    >>> [c.contrast for c in make_candidates(PeronaMalik, {"contrast": [4, 8]})]
     [4, 8]
     """
     several = (

@@ -28,7 +28,7 @@ class Decorrelation(Criterion):
         """Return nothing: one run is enough."""
         return []
 
-    def terms(self, inputs: Sequence[Floats], results: Sequence[Floats]) -> list[Floats]:
+    def terms(self, inputs: Sequence[Floats], results: Sequence[Floats], noise: float) -> list[Floats]:
         """Return the two fields, their squares and their product."""
         left = results[0].astype(np.float64)
         removed = inputs[0] - left

@@ -25,9 +25,9 @@ class Discrepancy(Criterion):
         """Return nothing: one run is enough."""
         return []
 
-    def terms(self, inputs: Sequence[Floats], results: Sequence[Floats]) -> list[Floats]:
+    def terms(self, inputs: Sequence[Floats], results: Sequence[Floats], noise: float) -> list[Floats]:
         """Return the squared residual."""
-        return [(results[0].astype(np.float64) - inputs[0]) ** 2]
+        return [np.subtract(results[0], inputs[0], dtype=np.float64) ** 2]
 
     def score(self, means: Sequence[float], noise: float) -> float:
         """Return the distance, in image units."""

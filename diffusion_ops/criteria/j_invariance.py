@@ -37,11 +37,11 @@ class JInvariance(Criterion):
             copies[-1][mask] = around[mask]
         return copies
 
-    def terms(self, inputs: Sequence[Floats], results: Sequence[Floats]) -> list[Floats]:
+    def terms(self, inputs: Sequence[Floats], results: Sequence[Floats], noise: float) -> list[Floats]:
         """Return the squared error in the masked pixels, and where these are."""
         errors, seen = np.zeros(inputs[0].shape), np.zeros(inputs[0].shape)
         for mask, result in zip(_masks(inputs[0].shape), results[1:], strict=True):
-            errors[mask] = (result[mask].astype(np.float64) - inputs[0][mask]) ** 2
+            errors[mask] = np.subtract(result[mask], inputs[0][mask], dtype=np.float64) ** 2
             seen[mask] = 1
         return [errors, seen]
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from diffusion_ops.block import Bools, Floats
 from diffusion_ops.criterion import CRITERIA, Criterion
-from diffusion_ops.probe import divergence, probe_response, probed
+from diffusion_ops.probe import divergence, probed
 
 
 @CRITERIA.register("sure")
@@ -27,12 +27,11 @@ class SURE(Criterion):
         """Return the image with the probe added."""
         return [probed(image, noise, seed, stream)]
 
-    def terms(self, inputs: Sequence[Floats], results: Sequence[Floats]) -> list[Floats]:
-        """Return the squared residual, and the product of the probe with its response."""
-        image, result = inputs[0].astype(np.float64), results[0].astype(np.float64)
-        return [(result - image) ** 2, probe_response(inputs, results)]
+    def terms(self, inputs: Sequence[Floats], results: Sequence[Floats], noise: float) -> list[Floats]:
+        """Return the squared residual and 2 s² times the divergence, per cell."""
+        residual = np.subtract(results[0], inputs[0], dtype=np.float64)
+        return [residual**2 + 2 * noise**2 * divergence(inputs, results, noise)]
 
     def score(self, means: Sequence[float], noise: float) -> float:
         """Return the estimated mean squared error, in squared image units."""
-        residual, response = means
-        return residual - noise**2 + 2 * noise**2 * divergence(response, noise)
+        return means[0] - noise**2
