@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.plan import Stage
+from pipelines.window import Grid, Region
 
 
 class Frontier:
@@ -24,6 +25,7 @@ class Frontier:
         self._left = [len(stage.grid) for stage in stages]
         self._cursor = [0] * len(stages)
         self._again: list[tuple[int, int]] = []
+        self.skipped: set[int] = set()
 
     def mark(self, stage: int, tile: int) -> bool:
         """Note a finished tile and return whether it was the stage's last."""
@@ -36,6 +38,12 @@ class Frontier:
         """Take a tile of a stage, or all of them, as not done."""
         self.done[stage][slice(None) if tile is None else tile] = False
         self._left[stage] = int((~self.done[stage]).sum())
+
+    def skip(self, stage: int) -> None:
+        """Take a stage as done without its tiles: nobody needs what they would write."""
+        self.skipped.add(stage)
+        self.done[stage][:] = True
+        self._left[stage] = 0
 
     def complete(self, stage: int) -> bool:
         """Return whether all tiles of a stage are done."""
@@ -73,8 +81,13 @@ class Frontier:
     def _ready(self, stage: Stage, tile: int) -> bool:
         if not all(self.complete(i) for i in stage.needs):
             return False
-        if stage.after is None:
+        if not stage.after:
             return True
-        before: Any = self.done[stage.after]
-        region = stage.work.window(stage.grid, tile).read
-        return all(before[i] for i in self.stages[stage.after].grid.covering(region))
+        read = stage.work.window(stage.grid.region(tile)).read
+        return all(self._stands(self.stages[i].grid, self.done[i], read) for i in stage.after)
+
+    @staticmethod
+    def _stands(grid: Grid, done: Any, region: Region) -> bool:
+        """Return whether a region of what a stage writes is done; it may have fewer channels than are read."""
+        inside = tuple(slice(s.start, min(s.stop, n)) for s, n in zip(region, grid.shape, strict=True))
+        return all(done[i] for i in grid.covering(inside))

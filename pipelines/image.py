@@ -146,6 +146,15 @@ def crop(info: ImageInfo, region: tuple[slice, ...]) -> ImageInfo:
     return info.replace(shape=shape, georeference=ground, channel_names=names)
 
 
+def with_channels(info: ImageInfo, channels: int, name: str) -> ImageInfo:
+    """Return the metadata of an image with another number of channels; a single one has the name of what it is."""
+    if info.size("c") == channels:
+        return info
+    shape = tuple(channels if a == "c" else n for a, n in zip(info.axes, info.shape, strict=True))
+    chunks = tuple(min(c, n) for c, n in zip(info.chunks, shape, strict=True))
+    return info.replace(shape=shape, chunks=chunks, channel_names=(name,) * channels, rgb=False)
+
+
 def digest(*values: Any) -> str:
     """Return a short hexadecimal name of plain values, the same on every machine."""
     text = json.dumps(values, sort_keys=True, default=str, separators=(",", ":"))

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import functools
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,6 +24,10 @@ class Pixels(ABC):
     @abstractmethod
     def read(self, region: Region) -> NDArray[Any]:
         """Return a region, axes in canonical order."""
+
+    def bind(self, values: Mapping[int, Mapping[str, float]]) -> Pixels:
+        """Return the pixels with numbers in the place of statistics of operators that they come from, if any."""
+        return self
 
 
 @dataclass(frozen=True)
@@ -65,6 +71,11 @@ class ZarrPixels(Pixels):
     path: str
     axes: str
     canonical: str
+
+    @property
+    def exists(self) -> bool:
+        """Whether the array has been laid out."""
+        return Path(self.root, self.path, "zarr.json").exists()
 
     def _stored(self, region: Region) -> Region:
         return tuple(region[self.canonical.index(a)] for a in self.axes)

@@ -10,7 +10,7 @@ from typing import Any
 from pipelines.image import ImageInfo
 from pipelines.kinds.evolve import Evolve
 from pipelines.memory import total_memory
-from pipelines.sink import Level
+from pipelines.sink import Level, SinkSpec
 from pipelines.window import Grid
 from pipelines.work import Cost, Frames, Work
 
@@ -38,6 +38,56 @@ class Geometry:
 
 
 @dataclass(frozen=True)
+class Look:
+    """A look at the energy after a piece of an operator's steps.
+
+    Attributes
+    ----------
+    position : int
+        Of the operator among the steps.
+    steps : int
+        That it has taken.
+    before : int or None
+        Stage of the look before.
+    closing : int
+        Stage that ends the operator, and reads the state of the last stage before it.
+    tolerance : float or None
+        Stop where the energy fell by less than this part of it since the look before; None to go on.
+    """
+
+    position: int
+    steps: int
+    before: int | None
+    closing: int
+    tolerance: float | None
+
+
+@dataclass(frozen=True)
+class Output:
+    """A result: a sink, and the arrays that it is made of.
+
+    Attributes
+    ----------
+    spec : SinkSpec
+    folder : str
+        Of the arrays until they are complete, inside the run's folder.
+    info : ImageInfo
+    levels : tuple of Level
+    is_zarr : bool
+        Whether the target itself holds the arrays.
+    library_bytes : int
+        Resident memory of the format's library.
+    """
+
+    spec: SinkSpec
+    folder: str
+    info: ImageInfo
+    levels: tuple[Level, ...]
+    is_zarr: bool
+    library_bytes: int
+
+
+@dataclass(frozen=True)
 class Stage:
     """All tiles of one kind of work.
 
@@ -49,20 +99,20 @@ class Stage:
         What each task does.
     grid : Grid
         The tiles.
-    after : int or None
-        Stage whose output it reads, tile by tile; None for the source.
+    after : tuple of int
+        Stages whose output it reads, tile by tile; none for the source.
     needs : tuple of int
         Stages that must be complete before its first tile: statistics that it uses, states that must be gone.
-    legs : tuple of int
-        Positions of its operators in the chain, to bind statistics by.
+    look : Look or None
+        What is decided when it is complete.
     """
 
     title: str
     work: Work
     grid: Grid
-    after: int | None
+    after: tuple[int, ...] = ()
     needs: tuple[int, ...] = ()
-    legs: tuple[int, ...] = ()
+    look: Look | None = None
 
     @property
     def cost(self) -> Cost:
@@ -83,9 +133,9 @@ class Plan:
 
     Attributes
     ----------
-    source, result : ImageInfo
-    levels : tuple of Level
-        Arrays of the result.
+    source : ImageInfo
+    outputs : tuple of Output
+        The result, and further ones.
     frames : Frames
     stages : tuple of Stage
     geometry : Geometry
@@ -98,15 +148,10 @@ class Plan:
         Of source, parameters, geometry and code: state, journal and result belong to it.
     science : str
         Of source, parameters and code alone: what the result's pixels depend on.
-    library_bytes : int
-        Resident memory of the target format's library.
-    sink_is_zarr : bool
-        Whether the target itself holds the arrays of `levels`.
     """
 
     source: ImageInfo
-    result: ImageInfo
-    levels: tuple[Level, ...]
+    outputs: tuple[Output, ...]
     frames: Frames
     stages: tuple[Stage, ...]
     geometry: Geometry
@@ -116,8 +161,16 @@ class Plan:
     notes: tuple[str, ...]
     digest: str
     science: str
-    library_bytes: int = 0
-    sink_is_zarr: bool = True
+
+    @property
+    def result(self) -> ImageInfo:
+        """What is known of the result."""
+        return self.outputs[0].info
+
+    @property
+    def levels(self) -> tuple[Level, ...]:
+        """Arrays of the result."""
+        return self.outputs[0].levels
 
     @property
     def memory_per_task(self) -> int:
@@ -127,7 +180,7 @@ class Plan:
     @property
     def memory_total(self) -> int:
         """Predicted resident bytes of all processes together."""
-        return predict_memory(self.stages, self.threads, self.processes) + self.library_bytes
+        return predict_memory(self.stages, self.threads, self.processes) + library_bytes(self.outputs)
 
     @property
     def tiles(self) -> int:
@@ -171,6 +224,7 @@ class Plan:
             "memory_total": self.memory_total,
             "memory_limit": self.memory_limit,
             "expected_seconds": self.seconds,
+            "outputs": [output.spec.uri for output in self.outputs],
             "stages": [self._stage_summary(stage) for stage in self.stages],
             "notes": self.notes,
             "digest": self.digest,
@@ -195,6 +249,11 @@ class Plan:
         ]
         others = sum(written) - sum(states)
         return others + sum(sorted(states)[-3:])
+
+
+def library_bytes(outputs: Sequence[Output]) -> int:
+    """Return the resident memory of the libraries of the results' formats."""
+    return max(output.library_bytes for output in outputs)
 
 
 def predict_memory(stages: Sequence[Stage], threads: int, processes: int) -> int:

@@ -6,21 +6,29 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from diffusion_ops.advance import Leg
-from diffusion_ops.fields import check_nodata, result_dtype, working_dtype
-from diffusion_ops.problem import make_legs, split_batches
+from diffusion_ops.fields import check_nodata, result_dtype
+from pipelines.chain import NotAloneError
 from pipelines.cluster import cluster_kind
-from pipelines.image import SPATIAL, ImageInfo, crop, digest
-from pipelines.kinds.copy import Copy
+from pipelines.image import SPATIAL, ImageInfo, crop, digest, with_channels
 from pipelines.kinds.evolve import Evolve
-from pipelines.kinds.measure import Measure
-from pipelines.kinds.reduce import Reduce
 from pipelines.open_sink import open_sink
-from pipelines.pixels import Pixels, SourcePixels, ZarrPixels
-from pipelines.plan import Geometry, Plan, Stage, expected_seconds, predict_memory
+from pipelines.plan import (
+    Geometry,
+    Output,
+    Plan,
+    Stage,
+    expected_seconds,
+    library_bytes,
+    predict_memory,
+)
+from pipelines.segments import make_segments
+from pipelines.sink import SinkSpec
 from pipelines.spec import Spec
+from pipelines.stage_list import StageList
+from pipelines.staging import Staging
+from pipelines.step import StepSpec
 from pipelines.version import code_version
-from pipelines.window import Grid, Region, extent
+from pipelines.window import Region, extent
 from pipelines.work import Frames
 
 SIDES = {2: (256, 512, 1024, 1536, 2048, 3072, 4096, 6144, 8192), 3: (32, 64, 96, 128, 192, 256, 384, 512)}
@@ -44,6 +52,7 @@ def make_plan(
     geometry: Geometry | None = None,
     roi: Region | None = None,
     bound: Mapping[int, Mapping[str, float]] | None = None,
+    stopped: Mapping[int, int] | None = None,
 ) -> Plan:
     """Return the best plan that fits.
 
@@ -56,7 +65,9 @@ def make_plan(
     roi : tuple of slice, optional
         Part of the image that the result holds, per canonical axis; it is computed in one pass.
     bound : mapping, optional
-        Statistics that are known already, per position in the chain.
+        Statistics that are known already, per position of a step.
+    stopped : mapping, optional
+        Steps after which an operator stopped early, per position, where that is known already.
 
     Raises
     ------
@@ -65,31 +76,76 @@ def make_plan(
     ValueError
         For images that cannot be diffused or held by the sink.
     """
-    return _Planner(spec, source, roi, bound or {}).plan(geometry)
+    return _Planner(spec, source, roi, bound or {}, stopped or {}).plan(geometry)
+
+
+def lay_out_part(
+    spec: Spec,
+    source: ImageInfo,
+    roi: Region,
+    bound: Mapping[int, Mapping[str, float]],
+    stopped: Mapping[int, int],
+) -> Evolve:
+    """Return the work that makes a part of the result in one pass, whatever that takes; see `make_plan`."""
+    planner = _Planner(spec, source, roi, bound, stopped)
+    stages = planner._stages(Geometry(planner.unit, 1))
+    return next(s.work for s in stages if isinstance(s.work, Evolve) and s.work.last)
 
 
 class _Planner:
     """What is the same for every candidate."""
 
     def __init__(
-        self, spec: Spec, source: ImageInfo, roi: Region | None, bound: Mapping[int, Mapping[str, float]]
+        self,
+        spec: Spec,
+        source: ImageInfo,
+        roi: Region | None,
+        bound: Mapping[int, Mapping[str, float]],
+        stopped: Mapping[int, int],
     ) -> None:
         self.spec, self.source, self.roi = spec, source, roi
         self.frames = make_frames(spec, source)
         self.axes = source.canonical_axes
-        self.image_shape = tuple(source.size(a) for a in self.axes)
-        dtype = result_dtype(source.dtype, spec.sink.dtype)
-        check_nodata(source.nodata, dtype, "result")
-        self.result = (source if roi is None else crop(source, roi)).replace(dtype=dtype)
+        self.segments = make_segments(spec, self.frames, bound, stopped)
+        self.outputs = tuple(self._outputs())
+        self.result = self.outputs[0].info
         self.shape = tuple(self.result.size(a) for a in self.axes)
-        self.sink = open_sink(spec.sink, self.result)
-        self.levels = self.sink.levels(self.result)
-        self.unit = self._canonical(self.levels[0].info.axes, self.levels[0].info.chunks)
-        self.legs = chain_legs(spec, self.frames, bound)
+        finest = self.outputs[0].levels[0].info
+        self.unit = self._canonical(finest.axes, finest.chunks)
         self.processes = 0 if cluster_kind(spec.run.cluster).in_process else spec.run.threads
         self.science = digest(
             spec.science(), source.identity, code_version(), self.shape, extent(roi) if roi else ""
         )
+
+    def _outputs(self) -> Iterator[Output]:
+        """Yield the result and the further ones."""
+        yield self._output(self.spec.sink, "result", self.spec.steps[-1].name, self.spec.sink.dtype)
+        for number, spec in enumerate(self.spec.outputs if self.roi is None else (), start=1):
+            yield self._output(spec, f"result-{number}", spec.name, spec.dtype)
+
+    def _output(self, spec: SinkSpec, folder: str, step: str, wanted: str | None) -> Output:
+        dtype = result_dtype(self.source.dtype, wanted)
+        check_nodata(self.source.nodata, dtype, "result")
+        info = self.source if self.roi is None else crop(self.source, self.roi)
+        info = with_channels(info.replace(dtype=dtype), self._channels(step), step)
+        sink = open_sink(spec, info)
+        return Output(spec, folder, info, sink.levels(info), sink.is_zarr, sink.library_bytes)
+
+    def _channels(self, name: str) -> int:
+        """Return how many channels a step's result has; they change only where they are joint."""
+        channels = self.source.size("c")
+        if "c" not in self.frames.together:
+            return channels
+        for step in self._way_to(name):
+            channels = step.make_operator().result_channels(channels)
+        return channels
+
+    def _way_to(self, name: str) -> list[StepSpec]:
+        by_name, way = {step.name: step for step in self.spec.steps}, []
+        while name in by_name:
+            way.append(by_name[name])
+            name = by_name[name].input
+        return way[::-1]
 
     def _canonical(self, axes: str, values: Sequence[int]) -> tuple[int, ...]:
         return tuple(values[axes.index(a)] for a in self.axes)
@@ -100,7 +156,7 @@ class _Planner:
         least: tuple[int, Geometry] | None = None
         for candidate in candidates:
             stages = self._stages(candidate)
-            extra = self.sink.library_bytes
+            extra = library_bytes(self.outputs)
             need = predict_memory(stages, 1, min(1, self.processes)) + extra
             if least is None or need < least[0]:
                 least = (need, candidate)
@@ -119,8 +175,7 @@ class _Planner:
         _, chosen, threads, stages = best
         return Plan(
             source=self.source,
-            result=self.result,
-            levels=self.levels,
+            outputs=self.outputs,
             frames=self.frames,
             stages=stages,
             geometry=chosen,
@@ -130,14 +185,12 @@ class _Planner:
             notes=tuple(self._notes(stages, threads)),
             digest=digest(self.science, chosen.tile, chosen.batch),
             science=self.science,
-            library_bytes=self.sink.library_bytes,
-            sink_is_zarr=self.sink.is_zarr,
         )
 
     # ---- candidates
 
     def _geometries(self) -> Iterator[Geometry]:
-        total = max(1, sum(cycle.steps for leg in self.legs for cycle in leg.cycles))
+        total = max(1, *(segment.steps for segment in self.segments))
         wanted = total if self.roi is not None else self.spec.run.batch
         batches = [wanted] if wanted else _unique(math.ceil(total / n) for n in PASSES)
         for tile in self._tiles():
@@ -168,99 +221,13 @@ class _Planner:
             tile.append(math.ceil(min(side, n) / unit) * unit)
         return tuple(tile)
 
-    # ---- stages
-
     def _stages(self, geometry: Geometry) -> tuple[Stage, ...]:
-        stages: list[Stage] = []
-        image: Pixels = SourcePixels(self.spec.source, self.axes)
-        grid = Grid(self.shape, geometry.tile)
-        if not self.source.by_region:
-            copy = self._array("copy", "")
-            whole = Grid(self.image_shape, self.image_shape)
-            stages.append(
-                Stage("copy the source into Zarr", Copy(image, self.source.dtype, copy), whole, None)
-            )
-            image = copy
-        reads, read_dtype = image, self.source.dtype
-        start = len(stages) - 1 if stages else None
-        batches = split_batches(self.legs, geometry.batch) or [()]
-        if self.roi is not None and len(batches) > 1:
-            raise PlanError(
-                f"{batches[1][0].operator.name} measures the whole result of the step before it, so a "
-                f"part alone cannot be "
-                "computed. Run the spec first, or give a number instead of the statistic."
-            )
-        state, after = working_dtype(self.source.dtype), start
-        evolving: list[int] = []
-        measured: set[int] = set()
-        for number, batch in enumerate(batches):
-            first, last = number == 0, number == len(batches) - 1
-            legs = self._positions(batch)
-            # Three states at most lie on disk: what this batch reads, what it writes, and what the next one writes.
-            needs: tuple[int, ...] = (evolving[-2],) if number > 1 else ()
-            pending = batch[0].operator.statistics() if batch and legs[0] not in measured else {}
-            if pending:
-                title = f"measure {', '.join(pending)} for {batch[0].operator.name}"
-                measure = Measure(reads, read_dtype, self.frames, pending, first)
-                everywhere = Grid(self.image_shape, geometry.tile)
-                stages.append(Stage(title, measure, everywhere, after, legs=legs[:1]))
-                needs += (len(stages) - 1,)
-                measured.add(legs[0])
-            target = self._level(0) if last else self._array("state", str(number))
-            dtype = self.result.dtype if last else state
-            work = Evolve(
-                reads,
-                read_dtype,
-                target,
-                self.frames,
-                batch,
-                image,
-                first,
-                last,
-                dtype,
-                self.roi,
-                self.image_shape,
-            )
-            stages.append(Stage(_title(batch), work, grid, after, needs, legs))
-            reads, read_dtype, after = target, dtype, len(stages) - 1
-            evolving.append(after)
-        stages += self._pyramid(geometry, after)
-        return tuple(stages)
-
-    def _positions(self, batch: tuple[Leg, ...]) -> tuple[int, ...]:
-        """Return which operators of the chain a batch holds; steps of a spec never share an operator object."""
-        return tuple(
-            next(i for i, leg in enumerate(self.legs) if leg.operator is part.operator) for part in batch
-        )
-
-    def _pyramid(self, geometry: Geometry, after: int | None) -> list[Stage]:
-        stages: list[Stage] = []
-        assert after is not None
-        for number, level in enumerate(self.levels[1:], start=1):
-            finer = self.levels[number - 1].info
-            axes = level.info.axes
-            unit = self._canonical(axes, level.info.chunks)
-            shape = self._canonical(axes, level.info.shape)
-            half = (max(1, t // 2) for t in geometry.tile)
-            tile = tuple(math.ceil(min(t, n) / u) * u for t, n, u in zip(half, shape, unit, strict=True))
-            work = Reduce(
-                self._level(number - 1),
-                self.result.dtype,
-                self._level(number),
-                self._canonical(axes, level.factors),
-                self._canonical(finer.axes, finer.shape),
-                self.source.labels,
-                self.result.nodata,
-            )
-            stages.append(Stage(f"pyramid level {number}", work, Grid(shape, tile), after + number - 1))
-        return stages
-
-    def _level(self, number: int) -> ZarrPixels:
-        level = self.levels[number]
-        return ZarrPixels(f"{self.spec.workdir}/result", level.path, level.info.axes, self.axes)
-
-    def _array(self, name: str, path: str) -> ZarrPixels:
-        return ZarrPixels(f"{self.spec.workdir}/{name}", path, self.axes, self.axes)
+        stages = StageList(self.frames, self.spec.workdir, geometry, self.roi)
+        staging = Staging(self.source, self.spec.source, stages, self.segments, self.outputs)
+        try:
+            return staging.lay_out()
+        except NotAloneError as error:
+            raise PlanError(str(error)) from None
 
     # ---- words
 
@@ -278,7 +245,9 @@ class _Planner:
             yield "The source cannot be read by region: it is read whole and copied into Zarr first."
         if threads < self.spec.run.threads:
             yield f"Only {threads} of {self.spec.run.threads} threads fit into the memory."
-        for leg in self.legs:
+        for leg in (leg for segment in self.segments for leg in segment.legs):
+            if leg.operator.marches == "once":
+                continue
             if not leg.operator.keeps_maximum:
                 yield f"{leg.operator.name} may leave the range of the image's values."
             elif any(cycle.inertial and cycle.steps > 1 for cycle in leg.cycles):
@@ -287,16 +256,6 @@ class _Planner:
                     f"values by up to a fifth "
                     "of a jump; schedule: explicit keeps it."
                 )
-
-
-def chain_legs(spec: Spec, frames: Frames, bound: Mapping[int, Mapping[str, float]]) -> tuple[Leg, ...]:
-    """Return the legs of a spec's chain, with the statistics that are known bound into them."""
-    legs = (
-        leg
-        for step in spec.chain()
-        for leg in make_legs(step.make_operator(), frames.spacing, **step.times())
-    )
-    return tuple(Leg(leg.operator.bind(bound.get(i, {})), leg.cycles) for i, leg in enumerate(legs))
 
 
 def make_frames(spec: Spec, source: ImageInfo) -> Frames:
@@ -322,13 +281,13 @@ def make_frames(spec: Spec, source: ImageInfo) -> Frames:
     if spec.image.spacing == "pixel":
         spacing = [h / min(spacing) for h in spacing]
     return Frames(
-        source.canonical_axes, spatial, tuple(spacing), spec.image.channels == "joint", source.nodata
+        source.canonical_axes,
+        spatial,
+        tuple(spacing),
+        spec.image.channels == "joint",
+        source.nodata,
+        tuple(source.size(a) for a in source.canonical_axes),
     )
-
-
-def _title(batch: tuple[Leg, ...]) -> str:
-    parts = (f"{leg.operator.name} ({sum(c.steps for c in leg.cycles)} steps)" for leg in batch)
-    return ", ".join(parts) or "copy"
 
 
 def _unique(values: Any) -> list[Any]:

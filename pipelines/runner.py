@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import platform
 import shutil
 import time
 from collections.abc import Sequence
@@ -16,12 +15,9 @@ from typing import Any
 import distributed
 import fsspec
 
-from diffusion_ops.advance import Leg
-from diffusion_ops.statistic import Tally
 from pipelines.cluster import connect
-from pipelines.frontier import Frontier
 from pipelines.journal import Entry
-from pipelines.kinds.evolve import Evolve
+from pipelines.kinds.evolve import ENERGY, Evolve
 from pipelines.kinds.measure import Measure
 from pipelines.listener import (
     Exporting,
@@ -34,23 +30,19 @@ from pipelines.listener import (
     TileFailed,
     tell,
 )
-from pipelines.memory import PeakMemory
 from pipelines.open_sink import open_sink
 from pipelines.pixels import ZarrPixels
 from pipelines.places import target_exists
-from pipelines.plan import Plan, Stage
+from pipelines.plan import Look, Output, Plan, Stage
+from pipelines.report import Place, Record, make_report
 from pipelines.spec import Spec
-from pipelines.version import code_version
-from pipelines.window import Grid, format_region
-from pipelines.work import Outcome, Work, checksum
+from pipelines.window import Grid, extent, format_region
+from pipelines.work import Outcome, Work, merge_tallies
 from pipelines.workdir import Workdir
 from pipelines.zarr_arrays import Layout, create_array
 
 STATE_CHUNK = 512
 """Side of a chunk of a state, where it divides the tile: haloed windows then read 1.3 to 1.6 bytes per byte kept."""
-
-Place = tuple[int, int]
-"""(stage, tile)."""
 
 
 def perform(work: Work, grid: Grid, tile: int) -> Outcome:
@@ -58,23 +50,15 @@ def perform(work: Work, grid: Grid, tile: int) -> Outcome:
     return work.perform(grid, tile)
 
 
-class Runner:
+class Runner(Record):
     """One execution of a plan, in the driver."""
 
     def __init__(self, spec: Spec, plan: Plan, workdir: Workdir, listeners: Sequence[Listener]) -> None:
-        self.spec, self.plan, self.workdir, self.listeners = spec, plan, workdir, listeners
-        self.sink = open_sink(spec.sink, plan.result)
-        self.frontier = Frontier(plan.stages)
-        self.tallies: dict[int, dict[str, Tally]] = {}
-        self.bound: dict[int, dict[str, float]] = {}
+        super().__init__(spec, plan)
+        self.workdir, self.listeners = workdir, listeners
+        self.sinks = [open_sink(output.spec, output.info) for output in plan.outputs]
         self.flying: dict[Any, Place] = {}
-        self.tries: dict[Place, int] = {}
-        self.failed: dict[Place, str] = {}
-        self.began: dict[int, float] = {}
-        self.seconds: dict[int, float] = {}
-        self.workers: dict[int, int] = {}
-        self.memory = PeakMemory()
-        self.full = ""
+        self.moved: dict[int, Stage] = {}
 
     def run(self) -> dict[str, Any]:
         """Run until nothing is left or nothing can go on, and return the report's data."""
@@ -98,7 +82,7 @@ class Runner:
             raise
         finally:
             self.workdir.journal.close()
-        report = self._report(start, time.perf_counter() - clock, resumed)
+        report = make_report(self, start, time.perf_counter() - clock, resumed)
         self.workdir.write("report.json", report)
         tell(self.listeners, RunFinished(report))
         return report
@@ -109,14 +93,17 @@ class Runner:
         """Take up the journal; tiles whose array is gone count only where nobody needs it any more."""
         for entry in self.workdir.journal.entries():
             self._note(entry)
+        for number, stage in enumerate(self.plan.stages):
+            if stage.look is not None and self.frontier.complete(number):
+                self._look(number, stage.look)
         if self.workdir.placed:
             return
         if self.workdir.machine_restarted():
             self._recheck()
         for number in reversed(range(len(self.plan.stages))):
-            readers = [i for i, stage in enumerate(self.plan.stages) if stage.after == number]
+            readers = [i for i in range(len(self.plan.stages)) if number in self._stage(i).after]
             needed = not readers or not all(self.frontier.complete(i) for i in readers)
-            if needed and not self._written(number):
+            if needed and number not in self.frontier.skipped and not self._written(number):
                 self.frontier.forget(number)
         for number, stage in enumerate(self.plan.stages):
             if self.frontier.complete(number):
@@ -128,55 +115,60 @@ class Runner:
         A killed process loses nothing that it wrote; a power cut takes what was still on its way to the disk.
         """
         for entry in self.workdir.journal.entries():
-            target = self.plan.stages[entry.stage].work.writes
-            if target is None or not self._written(entry.stage):
+            stage = self.plan.stages[entry.stage]
+            if stage.work.writes is None or not self._written(entry.stage):
                 continue
-            region = self.plan.stages[entry.stage].grid.region(entry.tile)
             try:
-                good = checksum(target.read(region)) == entry.crc
+                good = stage.work.stored_checksum(stage.grid.region(entry.tile)) == entry.crc
             except Exception:  # any codec's error means a chunk that is not whole
                 good = False
             if not good:
                 self.frontier.forget(entry.stage, entry.tile)
 
     def _written(self, number: int) -> bool:
-        target = self.plan.stages[number].work.writes
-        return target is None or Path(target.root, target.path, "zarr.json").exists()
+        return all(target.exists for target in _targets(self.plan.stages[number].work))
 
     def _note(self, entry: Entry) -> bool:
         """Remember a finished tile and return whether its stage is complete now."""
         work = self.plan.stages[entry.stage].work
-        if isinstance(work, Measure) and not self.frontier.done[entry.stage][entry.tile]:
-            work.add(self.tallies.setdefault(entry.stage, {}), entry.tallies)
+        if entry.tallies and not self.frontier.done[entry.stage][entry.tile]:
+            merge_tallies(work.statistics, self.tallies.setdefault(entry.stage, {}), entry.tallies)
         return self.frontier.mark(entry.stage, entry.tile)
 
     # ---- arrays
 
     def _create(self) -> None:
-        """Lay out the result; a crash in the middle leaves only a temporary folder."""
-        if not self.workdir.result.exists():
-            temporary = self.workdir.path / "result.tmp"
-            shutil.rmtree(temporary, ignore_errors=True)
-            self.sink.create(str(temporary), self.plan.result, self.plan.levels)
-            os.replace(temporary, self.workdir.result)
+        """Lay out the results; a crash in the middle leaves only a temporary folder."""
+        for sink, output in zip(self.sinks, self.plan.outputs, strict=True):
+            folder = self.workdir.path / output.folder
+            if not folder.exists():
+                temporary = self.workdir.path / "result.tmp"
+                shutil.rmtree(temporary, ignore_errors=True)
+                sink.create(str(temporary), output.info, output.levels)
+                os.replace(temporary, folder)
 
     def _create_state(self, stage: Stage) -> None:
         """Lay out what a stage writes, where it is not part of the result."""
-        target = stage.work.writes
-        if target is None or Path(target.root, target.path, "zarr.json").exists():
-            return
-        shutil.rmtree(Path(target.root, target.path), ignore_errors=True)
-        dtype = stage.work.dtype if isinstance(stage.work, Evolve) else stage.work.read_dtype
-        chunks = tuple(_state_chunk(t, n) for t, n in zip(stage.grid.tile, stage.grid.shape, strict=True))
-        create_array(
-            target.root,
-            target.path,
-            stage.grid.shape,
-            dtype,
-            Layout(chunks),
-            axes=target.axes,
-            compression="none",
-        )
+        for target in _targets(stage.work):
+            if target.exists:
+                continue
+            shutil.rmtree(Path(target.root, target.path), ignore_errors=True)
+            beside = stage.work.carries is not None and target == stage.work.carries.pixels
+            carried = stage.work.carried_region if beside else tuple
+            shape, tile = (
+                extent(carried(tuple(slice(0, n) for n in sizes)))
+                for sizes in (stage.grid.shape, stage.grid.tile)
+            )
+            chunks = tuple(_state_chunk(t, n) for t, n in zip(tile, shape, strict=True))
+            create_array(
+                target.root,
+                target.path,
+                shape,
+                stage.work.dtype,
+                Layout(chunks),
+                axes=target.axes,
+                compression="none",
+            )
 
     # ---- handing out
 
@@ -203,7 +195,8 @@ class Runner:
             stage = self.plan.stages[number]
             self._begin(number, stage)
             key = f"diffuse-{self.plan.digest}-{number}-{tile}-{self.tries.get(place, 0)}"
-            future = client.submit(perform, self._bound_work(stage), stage.grid, tile, key=key, pure=False)
+            work = self._stage(number).work.bind(self.bound)
+            future = client.submit(perform, work, stage.grid, tile, key=key, pure=False)
             self.flying[future.key] = place
             finished.add(future)
 
@@ -213,23 +206,37 @@ class Runner:
             self._create_state(stage)
             tell(self.listeners, StageStarted(number, stage.title, len(stage.grid)))
 
-    def _bound_work(self, stage: Stage) -> Work:
-        """Return the stage's work with statistics bound into its operators."""
-        work = stage.work
-        if not isinstance(work, Evolve):
-            return work
-        legs = tuple(
-            Leg(leg.operator.bind(self.bound.get(position, {})), leg.cycles)
-            for leg, position in zip(work.legs, stage.legs, strict=True)
-        )
-        return replace(work, legs=legs)
+    def _stage(self, number: int) -> Stage:
+        """Return a stage; one that ends an operator which stopped early reads what there was then."""
+        return self.moved.get(number, self.plan.stages[number])
 
     def _check_bound(self, position: int) -> None:
         """Let an operator refuse a number now, in the driver, rather than in every task."""
         for stage in self.plan.stages:
-            if position in stage.legs and isinstance(stage.work, Evolve):
-                self._bound_work(stage)
+            if isinstance(stage.work, Evolve) and position in stage.work.positions:
+                stage.work.bind(self.bound)
                 return
+
+    def _look(self, number: int, look: Look) -> None:
+        """Note the energy after a piece of an operator's steps, and stop it where that hardly falls any more."""
+        work = self.plan.stages[number].work
+        (statistic,) = work.statistics.values()
+        self.energies[number] = statistic.value(self.tallies[number][ENERGY])
+        before = None if look.before is None else self.energies.get(look.before)
+        if look.tolerance is None or before is None or look.position in self.stopped:
+            return
+        if before - self.energies[number] < look.tolerance * abs(before):
+            self.stopped[look.position] = look.steps
+            for skipped in range(number + 1, look.closing):
+                self.frontier.skip(skipped)
+            closing = self.plan.stages[look.closing]
+            assert isinstance(closing.work, Evolve)
+            assert work.writes is not None
+            inputs = closing.work.inputs.moved(work.writes, work.carries)
+            after = (number, *(i for i in closing.after if i not in range(number, look.closing)))
+            self.moved[look.closing] = replace(
+                closing, work=replace(closing.work, inputs=inputs), after=after
+            )
 
     # ---- taking back
 
@@ -282,97 +289,64 @@ class Runner:
         values: dict[str, float] = {}
         if isinstance(stage.work, Measure):
             values = {name: s.value(self.tallies[number][name]) for name, s in stage.work.statistics.items()}
-            self.bound[stage.legs[0]] = values
-            self._check_bound(stage.legs[0])
+            self.bound[stage.work.position] = values
+            self._check_bound(stage.work.position)
+        if stage.look is not None:
+            self._look(number, stage.look)
+            values = {ENERGY: self.energies[number]}
         if number in self.began:
             self.seconds[number] = time.perf_counter() - self.began[number]
             tell(self.listeners, StageDone(number, stage.title, self.seconds[number], values))
         self._drop_states()
 
     def _drop_states(self) -> None:
-        for number, stage in enumerate(self.plan.stages):
-            target = stage.work.writes
-            if target is None or Path(target.root) == self.workdir.result or not self._written(number):
-                continue
-            if all(self.frontier.complete(i) for i in self._readers(number, target)):
-                shutil.rmtree(Path(target.root, target.path), ignore_errors=True)
+        results = {str(self.workdir.path / output.folder) for output in self.plan.outputs}
+        for stage in self.plan.stages:
+            for target in _targets(stage.work):
+                if target.root in results or not target.exists:
+                    continue
+                if all(self.frontier.complete(i) for i in self._readers(target)):
+                    shutil.rmtree(Path(target.root, target.path), ignore_errors=True)
 
-    def _readers(self, number: int, target: ZarrPixels) -> list[int]:
+    def _readers(self, target: ZarrPixels) -> list[int]:
         """Return the stages that read an array, be it to give pixels back."""
-        works = enumerate(self.plan.stages)
-        return [i for i, s in works if s.work.reads == target or getattr(s.work, "original", None) == target]
+        return [i for i in range(len(self.plan.stages)) if target in self._stage(i).work.sources]
 
     # ---- the end
 
     def _finish(self) -> None:
-        """Put the result in its place, in one step; what was there before goes only when the new one stands."""
-        target = self.spec.sink.uri
-        if not self.workdir.placed:
-            tell(self.listeners, Exporting(target))
-            self._move_aside(target)
-            self.workdir.place()
-        elif target_exists(target):
-            return
+        """Put the results in their places, the main one last; what was there before goes only when all are made."""
         memory = max(64 << 20, self.plan.memory_limit // 4)
-        self.sink.finish(str(self.workdir.result), self.plan.result, self.plan.levels, target, memory)
-        for name in ("result", "replaced", "state", "copy"):
+        if not self.workdir.placed:
+            for output in self.plan.outputs:
+                self._move_aside(output)
+            self.workdir.place()
+        for sink, output in reversed(list(zip(self.sinks, self.plan.outputs, strict=True))):
+            if not target_exists(output.spec.uri):
+                tell(self.listeners, Exporting(output.spec.uri))
+                folder = str(self.workdir.path / output.folder)
+                sink.finish(folder, output.info, output.levels, output.spec.uri, memory)
+        for name in ("replaced", "state", "copy", *(output.folder for output in self.plan.outputs)):
             self.workdir.drop(name)
 
-    def _move_aside(self, target: str) -> None:
+    def _move_aside(self, output: Output) -> None:
+        target = output.spec.uri
         if not target_exists(target):
             return
         if "://" in target:
             filesystem, path = fsspec.url_to_fs(target)
             filesystem.rm(path, recursive=True)
         else:
-            shutil.rmtree(self.workdir.path / "replaced", ignore_errors=True)
-            shutil.move(target, self.workdir.path / "replaced")
+            aside = self.workdir.path / "replaced" / output.folder
+            shutil.rmtree(aside, ignore_errors=True)
+            aside.parent.mkdir(exist_ok=True)
+            shutil.move(target, aside)
 
-    def _report(self, start: datetime, seconds: float, resumed: int) -> dict[str, Any]:
-        complete = not self.frontier.left
-        predicted = self.plan.memory_total
-        return {
-            "complete": complete,
-            "target": self.spec.sink.uri,
-            "science": self.plan.science,
-            "digest": self.plan.digest,
-            "code": code_version(),
-            "machine": {"system": platform.platform(), "python": platform.python_version()},
-            "started": start.isoformat(timespec="seconds"),
-            "seconds": seconds,
-            "tiles": self.plan.tiles,
-            "tiles_done": self.plan.tiles - self.frontier.left,
-            "tiles_resumed": resumed,
-            "retries": sum(self.tries.values()),
-            "problem": self.full,
-            "failed": [self._failure(place, error) for place, error in self.failed.items()],
-            "statistics": [
-                {
-                    "title": self.plan.stages[number].title,
-                    "position": self.plan.stages[number].legs[0],
-                    "values": self.bound[self.plan.stages[number].legs[0]],
-                }
-                for number in sorted(self.tallies)
-                if self.frontier.complete(number)
-            ],
-            "memory": {
-                "predicted": predicted,
-                "measured": self.memory.peak,
-                "limit": self.plan.memory_limit,
-                "workers": {str(process): peak for process, peak in self.workers.items()},
-            },
-            "stages": [
-                {"title": stage.title, "tiles": len(stage.grid), "seconds": self.seconds.get(number)}
-                for number, stage in enumerate(self.plan.stages)
-            ],
-            "spec": self.spec.model_dump(mode="json"),
-            "plan": self.plan.summary(),
-        }
 
-    def _failure(self, place: Place, error: str) -> dict[str, Any]:
-        stage = self.plan.stages[place[0]]
-        region = format_region(stage.grid.region(place[1]), self.plan.frames.axes)
-        return {"stage": stage.title, "tile": place[1], "region": region, "error": error}
+def _targets(work: Work) -> list[ZarrPixels]:
+    """Return the arrays that a work writes."""
+    beside = [] if work.carries is None else [work.carries.pixels]
+    return beside if work.writes is None else [work.writes, *beside]
 
 
 def _state_chunk(tile: int, length: int) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePath
 from typing import Annotated, Any, Literal
 
@@ -21,6 +21,7 @@ from pydantic import (
     model_validator,
 )
 
+from diffusion_ops.operator import OPERATORS
 from pipelines.sink import SinkSpec
 from pipelines.source import SourceSpec
 from pipelines.spec_errors import explain, no_such, refusal, shortened
@@ -97,6 +98,16 @@ class RunSpec(BaseModel):
     retries: int = Field(default=3, ge=0, description="Tries of a failing task after the first.")
 
 
+class OutputSpec(SinkSpec):
+    """A further result: what a step made, or what the result removed from it."""
+
+    name: str = Field(description="Name of a step, or 'source'.")
+    residual: bool = Field(
+        default=False,
+        description="Whether to write the step's result less the final one: what was removed on the way.",
+    )
+
+
 class Spec(BaseModel):
     """All that a run is told: what to read, what to do, where to write, how to carry it out."""
 
@@ -105,6 +116,10 @@ class Spec(BaseModel):
     source: SourceSpec
     steps: tuple[StepSpec, ...] = Field(description="Operators, each on the result of the one before it.")
     sink: SinkSpec
+    outputs: tuple[OutputSpec, ...] = Field(
+        default=(),
+        description="Further results, written in the same run: {name, uri} of a step, or its residual.",
+    )
     image: ImageSpec = Field(default_factory=lambda: ImageSpec())
     run: RunSpec = Field(default_factory=lambda: RunSpec())
 
@@ -116,15 +131,36 @@ class Spec(BaseModel):
             raise refusal("there are no steps. Give at least one, such as {operator: heat, time: 1}.")
         named = _named_steps(steps)
         linked = tuple(_linked(step, i, named) for i, step in enumerate(named))
-        used = {step.name for step in _chain(linked)}
-        for i, step in enumerate(linked):
+        return linked
+
+    @model_validator(mode="after")
+    def _uses_every_step(self) -> Spec:
+        known = [SOURCE, *(step.name for step in self.steps)]
+        for i, output in enumerate(self.outputs):
+            if output.name not in known:
+                raise refusal(no_such("step", output.name, known), "outputs", i, "name")
+        uris = [self.sink.uri, *(output.uri for output in self.outputs)]
+        for i, uri in enumerate(uris[1:]):
+            if uri in uris[: i + 1]:
+                raise refusal(f"{uri!r} is written twice. Choose another path.", "outputs", i, "uri")
+        used = _used_steps(self.steps, [output.name for output in self.outputs])
+        for i, step in enumerate(self.steps):
             if step.name not in used:
                 raise refusal(
                     f"the result does not use the step {step.name!r}: nothing on the way to the last step "
-                    f"({linked[-1].name!r}) has it as its input. Remove it, or name it as an input.",
+                    f"({self.steps[-1].name!r}) has it as its input. Remove it, or name it as an input.",
+                    "steps",
                     i,
                 )
-        return linked
+        if self.steps[-1].level:
+            raise refusal(
+                "the last step makes the result, which has the image's own size: its level is 0. "
+                "Add a step, or choose a coarser level of the source with source.level.",
+                "steps",
+                len(self.steps) - 1,
+                "level",
+            )
+        return self
 
     @model_validator(mode="after")
     def _has_a_place_for_its_state(self) -> Spec:
@@ -134,10 +170,6 @@ class Spec(BaseModel):
                 "Say which folder with run.workdir."
             )
         return self
-
-    def chain(self) -> tuple[StepSpec, ...]:
-        """Return the steps in the order in which they are applied."""
-        return _chain(self.steps)
 
     @property
     def workdir(self) -> str:
@@ -153,9 +185,17 @@ class Spec(BaseModel):
         source = self.source.model_dump(mode="json", exclude={"uri"})
         sink = self.sink.model_dump(mode="json", exclude={"uri"})
         sink["format"] = self.sink.format or PurePath(self.sink.uri).suffix.lower()
-        steps = [{**_canonical(step.make_operator()), **step.times()} for step in self.chain()]
+        numbers = {SOURCE: -1, **{step.name: i for i, step in enumerate(self.steps)}}
+        steps = [
+            {**_canonical(step.make_operator()), **step.times(), **_links(step, numbers)}
+            for step in self.steps
+        ]
         image = self.image.model_dump(mode="json")
-        science = {"source": source, "image": image, "steps": steps, "sink": sink}
+        outputs = [
+            {**output.model_dump(mode="json", exclude={"uri"}), "name": numbers[output.name]}
+            for output in self.outputs
+        ]
+        science = {"source": source, "image": image, "steps": steps, "sink": sink, "outputs": outputs}
         plain: dict[str, Any] = _whole(json.loads(json.dumps(science, default=_canonical)))
         return plain
 
@@ -237,21 +277,39 @@ def _names(operator: str) -> Iterator[str]:
 
 def _linked(step: StepSpec, index: int, steps: Sequence[StepSpec]) -> StepSpec:
     earlier = [s.name for s in steps[:index]]
-    if not step.input:
-        return step.model_copy(update={"input": earlier[-1] if earlier else SOURCE})
-    if step.input not in (SOURCE, *earlier):
-        comes_later = step.input in [s.name for s in steps]
-        hint = " It comes later; a step reads what stands before it." if comes_later else ""
-        raise refusal(no_such("earlier step", step.input, [SOURCE, *earlier]) + hint, index, "input")
-    return step
+    for key in ("input", "guide", "mask"):
+        name = getattr(step, key)
+        if name and name not in (SOURCE, *earlier):
+            comes_later = name in [s.name for s in steps]
+            hint = " It comes later; a step reads what stands before it." if comes_later else ""
+            raise refusal(no_such("earlier step", name, [SOURCE, *earlier]) + hint, index, key)
+    if step.guide and not OPERATORS[step.operator].reads_guide:
+        able = ", ".join(name for name, operator in OPERATORS.items() if operator.reads_guide)
+        raise refusal(f"{step.operator} does not read a guide. Allowed with a guide: {able}.", index, "guide")
+    if step.input:
+        return step
+    return step.model_copy(update={"input": earlier[-1] if earlier else SOURCE})
 
 
-def _chain(steps: Sequence[StepSpec]) -> tuple[StepSpec, ...]:
+def _used_steps(steps: Sequence[StepSpec], wanted: Iterable[str]) -> set[str]:
+    """Return the steps that the last one, or another that is wanted, depends on."""
     by_name = {step.name: step for step in steps}
-    chain = [steps[-1]]
-    while chain[0].input != SOURCE:
-        chain.insert(0, by_name[chain[0].input])
-    return tuple(chain)
+    used: set[str] = set()
+    open_ends = [steps[-1].name, *wanted]
+    while open_ends:
+        name = open_ends.pop()
+        if name in by_name and name not in used:
+            used.add(name)
+            open_ends += [by_name[name].input, by_name[name].guide, by_name[name].mask]
+    return used
+
+
+def _links(step: StepSpec, numbers: Mapping[str, int]) -> dict[str, Any]:
+    """Return what a step reads and when it stops, by numbers instead of names."""
+    reads = {key: numbers[getattr(step, key)] for key in ("input", "guide", "mask") if getattr(step, key)}
+    until = None if step.until is None else step.until.model_dump()
+    # Looking at the energy ends batches, which changes no bit, but what the report holds.
+    return {**reads, "level": step.level, "until": until}
 
 
 def _canonical(value: Any) -> dict[str, Any]:
@@ -284,10 +342,16 @@ def _make(text: YamlText, folder: Path) -> Spec:
 def _with_paths(data: dict[str, Any], folder: Path) -> dict[str, Any]:
     found = dict(data)
     for section, key in ((SOURCE, "uri"), ("sink", "uri"), ("run", "workdir")):
-        part = found.get(section)
-        if isinstance(part, dict) and isinstance(part.get(key), str) and part[key]:
-            found[section] = {**part, key: resolve_uri(part[key], folder)}
-    return found
+        found[section] = _with_path(found.get(section), key, folder)
+    if isinstance(found.get("outputs"), list):
+        found["outputs"] = [_with_path(output, "uri", folder) for output in found["outputs"]]
+    return {key: part for key, part in found.items() if part is not None or key in data}
+
+
+def _with_path(part: Any, key: str, folder: Path) -> Any:
+    if isinstance(part, dict) and isinstance(part.get(key), str) and part[key]:
+        return {**part, key: resolve_uri(part[key], folder)}
+    return part
 
 
 def resolve_uri(uri: str, folder: str | Path = ".") -> str:

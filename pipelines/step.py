@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     BaseModel,
@@ -19,7 +19,7 @@ from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
 from diffusion_ops.operator import OPERATORS, Operator
-from diffusion_ops.problem import ALIASES
+from diffusion_ops.problem import ALIASES, make_legs
 from diffusion_ops.schedule import Explicit, resolve_schedule
 from diffusion_ops.statistic import STATISTICS
 from pipelines.describe import describe_parameters, first_sentence, is_required, operator_fields
@@ -30,6 +30,25 @@ TIME_ALIASES = {word: name for word, name in ALIASES.items() if name in ("time",
 
 MOST_STEPS = 1_000_000
 """Explicit steps beyond this are a slip of the pen: cycles reach the same time in a thousandth of them."""
+
+
+class UntilSpec(BaseModel):
+    """When a step may stop early: its `until`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    energy: float = Field(
+        gt=0,
+        strict=True,
+        allow_inf_nan=False,
+        description="Stop once the energy falls by less than this part of it from one look to the next.",
+    )
+    every: int | None = Field(
+        default=None,
+        gt=0,
+        strict=True,
+        description="Steps between two looks; a twentieth of the steps by default.",
+    )
 
 
 class StepSpec(BaseModel):
@@ -49,12 +68,28 @@ class StepSpec(BaseModel):
     input: str = Field(
         default="", description="Name of an earlier step, or 'source'; the previous step by default."
     )
-    time: float | None = Field(
-        default=None,
+    guide: str = Field(
+        default="",
+        description="Name of an earlier step, or 'source', whose edges and structure are followed.",
+    )
+    mask: str = Field(
+        default="",
+        description="Name of an earlier step, or 'source': where it is 0 or has no value is a wall.",
+    )
+    level: int = Field(
+        default=0,
         ge=0,
+        le=16,
         strict=True,
-        allow_inf_nan=False,
-        description="Diffusion time, in squared units of the spacing.",
+        description="How many times the image is halved for this step; the next finer step gets it enlarged.",
+    )
+    until: UntilSpec | None = Field(
+        default=None, description="When to stop early: {energy: part, every: steps}."
+    )
+    energy: bool = Field(default=False, description="Measure the energy on the way, for the report.")
+    time: Annotated[float, Field(ge=0, strict=True, allow_inf_nan=False)] | Literal["auto"] | None = Field(
+        default=None,
+        description="Diffusion time, in squared units of the spacing; auto: what `diffuse tune` finds.",
     )
     steps: int | None = Field(default=None, ge=0, strict=True, description="Number of explicit steps.")
     dt: float | None = Field(
@@ -121,7 +156,8 @@ class StepSpec(BaseModel):
     def _flatten(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         values: dict[str, Any] = handler(self)
         parameters = values.pop("parameters", {})
-        return {**{key: value for key, value in values.items() if value not in (None, "")}, **parameters}
+        plain = {key: value for key, value in values.items() if value != StepSpec.model_fields[key].default}
+        return {**plain, **parameters}
 
     @classmethod
     def __get_pydantic_json_schema__(cls, core: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
@@ -171,10 +207,18 @@ def _help(operator: str, parameter: str) -> str:
 
 def _check_times(step: StepSpec) -> None:
     """Refuse what contradicts itself; how large a stable step may be is known with the spacing."""
+    operator = OPERATORS[step.operator]
+    if operator.marches != "time":
+        _check_timeless(step)
+        return
     time, steps, dt = step.time, step.steps, step.dt
     if time is None and steps is None:
         alone = "" if dt is None else f"dt={dt:g} alone does not say when to stop: "
         raise refusal(f"{alone}give 'time' (in squared units of the spacing), or 'steps'.")
+    if time == "auto":
+        if steps is not None:
+            raise refusal("time: auto chooses the steps too. Remove 'steps', or give a time.", "steps")
+        return
     count = steps if steps is not None else time / dt if time is not None and dt is not None else 0
     if count > MOST_STEPS:
         raise refusal(
@@ -182,12 +226,20 @@ def _check_times(step: StepSpec) -> None:
             "Give time alone, so that cycles of longer steps cover it."
         )
     try:
-        schedule = resolve_schedule(step.schedule, steps, dt)
+        schedule = resolve_schedule(step.schedule, steps, dt, operator.inertial_cycles)
     except ValueError as error:
         raise refusal(str(error), "schedule") from None
     try:
         if not (isinstance(schedule, Explicit) and steps is None and dt is None):
             schedule.cycles(max(1.0, dt or 0.0, time or 0.0), time, steps, dt)
+    except ValueError as error:
+        raise refusal(str(error)) from None
+
+
+def _check_timeless(step: StepSpec) -> None:
+    """Refuse times of operators that have none."""
+    try:
+        make_legs(step.make_operator(), (1.0,) * OPERATORS[step.operator].dimensions[0], **step.times())
     except ValueError as error:
         raise refusal(str(error)) from None
 

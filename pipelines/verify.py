@@ -4,27 +4,24 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from diffusion_ops.advance import total_halo
-from pipelines.kinds.evolve import Evolve
-from pipelines.kinds.reduce import Reduce
 from pipelines.listener import Listener, StageStarted, TileDone, tell
 from pipelines.memory import tree_memory
 from pipelines.open_source import cached_source, open_source
 from pipelines.pixels import Pixels, SourcePixels, ZarrPixels
 from pipelines.places import target_exists
-from pipelines.plan import Geometry, Plan, Stage
-from pipelines.planner import chain_legs, make_plan
+from pipelines.plan import Geometry, Output, Plan, Stage
+from pipelines.planner import lay_out_part, make_plan
 from pipelines.process import prepare_process
 from pipelines.source import SourceSpec
 from pipelines.spec import Spec
 from pipelines.status import open_run
-from pipelines.window import Region, format_region, window_of
+from pipelines.window import Region, format_region
 from pipelines.work import checksum
 
 SIDE = 128
@@ -62,14 +59,14 @@ def verify(
         notes.append("The source or the program has changed since the run; if bits differ, that may be why.")
     crcs = {(entry.stage, entry.tile): entry.crc for entry in folder.journal.entries(repair=False)}
     tiles = 0
-    for number, stage, pixels in _results(plan, run["target"]):
+    for number, stage, pixels in _results(plan):
         tell(listeners, StageStarted(number, f"check {stage.title}", len(stage.grid)))
         for tile in range(len(stage.grid)):
             tiles += 1
             problems += _check_tile(plan, number, stage, tile, pixels, crcs.get((number, tile)))
             tell(listeners, TileDone(number, tile, 0, 0, 0.0, 0, tree_memory()))
     windows = list(_random_windows(plan, samples, seed))
-    problems += _check_windows(spec, plan, report, run["target"], windows)
+    problems += _check_windows(spec, plan, report, windows)
     return {
         "ok": not problems,
         "problems": problems,
@@ -80,28 +77,29 @@ def verify(
     }
 
 
-def _results(plan: Plan, target: str) -> Iterator[tuple[int, Stage, Pixels]]:
-    """Yield the stages that wrote the result, each with what it wrote as it stands now."""
+def _results(plan: Plan) -> Iterator[tuple[int, Stage, Pixels]]:
+    """Yield the stages that wrote the results, each with what it wrote as it stands now."""
     for number, stage in enumerate(plan.stages):
-        if (isinstance(stage.work, Evolve) and stage.work.last) or isinstance(stage.work, Reduce):
-            written = stage.work.writes
-            level = [v.path for v in plan.levels].index(written.path)
-            pixels = _written(plan, target, level)
-            if pixels is not None:
-                yield number, stage, pixels
+        written = stage.work.writes
+        for output in plan.outputs:
+            if written is not None and Path(written.root).name == output.folder:
+                level = [v.path for v in output.levels].index(written.path)
+                pixels = _written(plan, output, level)
+                if pixels is not None:
+                    yield number, stage, pixels
 
 
-def _written(plan: Plan, target: str, level: int) -> Pixels | None:
-    """Return a level of the target: a Zarr array where it is one, else the finest level of a file."""
-    axes = plan.frames.axes
-    if plan.sink_is_zarr:
-        return ZarrPixels(target, plan.levels[level].path, plan.levels[level].info.axes, axes)
+def _written(plan: Plan, output: Output, level: int) -> Pixels | None:
+    """Return a level of a target: a Zarr array where it is one, else the finest level of a file."""
+    axes, target = plan.frames.axes, output.spec.uri
+    if output.is_zarr:
+        return ZarrPixels(target, output.levels[level].path, output.levels[level].info.axes, axes)
     if level:
         return None
     spec = SourceSpec(uri=target)
     stored = open_source(spec).info
     if stored.canonical_axes != axes:
-        spec = SourceSpec(uri=target, axes=plan.levels[0].info.axes)
+        spec = SourceSpec(uri=target, axes=output.levels[0].info.axes)
     return SourcePixels(spec, axes)
 
 
@@ -121,51 +119,53 @@ def _check_tile(
 
 def _random_windows(plan: Plan, samples: int, seed: int) -> Iterator[Region]:
     random = np.random.default_rng(seed)
-    shape = dict(zip(plan.frames.axes, plan.stages[-1].grid.shape, strict=True))
-    shape = {a: plan.source.size(a) for a in shape}
     for _ in range(samples):
         region = []
         for a in plan.frames.axes:
-            side = (
-                SIDE if a in plan.frames.spatial else plan.source.size(a) if a in plan.frames.together else 1
-            )
-            side = min(side, shape[a])
-            start = int(random.integers(0, shape[a] - side + 1))
+            length = plan.result.size(a)
+            side = SIDE if a in plan.frames.spatial else length if a in plan.frames.together else 1
+            side = min(side, length)
+            start = int(random.integers(0, length - side + 1))
             region.append(slice(start, start + side))
         yield tuple(region)
 
 
-def _check_windows(
-    spec: Spec, plan: Plan, report: dict[str, Any], target: str, windows: Sequence[Region]
-) -> list[str]:
+def _check_windows(spec: Spec, plan: Plan, report: dict[str, Any], windows: Sequence[Region]) -> list[str]:
     """Compute windows from the source in one pass and compare them with the target."""
     bound = {entry["position"]: entry["values"] for entry in report["statistics"]}
-    legs = chain_legs(spec, plan.frames, bound)
-    last = next(s.work for s in plan.stages if isinstance(s.work, Evolve) and s.work.last)
-    image = SourcePixels(spec.source, plan.frames.axes)
-    work = replace(
-        last, reads=image, read_dtype=plan.source.dtype, legs=legs, original=image, first=True, roi=None
-    )
-    halo = plan.frames.on_axes(total_halo(legs, plan.frames.spacing))
-    shape = tuple(plan.source.size(a) for a in plan.frames.axes)
-    pixels = _written(plan, target, 0)
+    stopped = {int(position): steps for position, steps in report["stopped"].items()}
+    pixels = _written(plan, plan.outputs[0], 0)
     assert pixels is not None
     problems = []
     for region in windows:
-        expected, _, _ = work.compute(window_of(region, shape, halo))
+        expected = _recompute(spec, plan, region, bound, stopped)
         place = format_region(region, plan.frames.axes)
         try:
             found = pixels.read(region)
         except Exception as error:  # any codec's error means a damaged chunk
             problems.append(f"window {place}: cannot be read ({type(error).__name__}: {error})")
             continue
-        assert expected is not None
         if not _same_bits(expected, found):
             different = int(np.sum(~((expected == found) | ((expected != expected) & (found != found)))))
             problems.append(
                 f"window {place}: {different} of {math.prod(found.shape)} values differ from the source's result"
             )
     return problems
+
+
+def _recompute(
+    spec: Spec,
+    plan: Plan,
+    region: Region,
+    bound: dict[int, dict[str, float]],
+    stopped: dict[int, int],
+) -> NDArray[Any]:
+    """Return a window of the result, computed from the source as a preview is."""
+    work = lay_out_part(spec, plan.source, region, bound, stopped)
+    inside = tuple(slice(0, s.stop - s.start) for s in region)
+    values: NDArray[Any] | None = work.compute(work.window(inside)).values
+    assert values is not None
+    return values
 
 
 def _same_bits(first: NDArray[Any], second: NDArray[Any]) -> bool:

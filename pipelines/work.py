@@ -7,18 +7,16 @@ import time
 import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from diffusion_ops.block import Block
-from diffusion_ops.fields import make_block
-from diffusion_ops.statistic import Tally
+from diffusion_ops.statistic import Statistic, Tally
 from pipelines.memory import peak_memory
 from pipelines.pixels import Pixels, ZarrPixels
-from pipelines.window import Grid, Window, grown_extent
+from pipelines.window import Grid, Region, Window, grown_extent
 
 
 @dataclass(frozen=True)
@@ -73,9 +71,49 @@ class Cost:
     seconds: float = 0.0
 
 
-def checksum(values: NDArray[Any]) -> int:
-    """Return the CRC-32 of pixels in canonical order, native bytes."""
-    return zlib.crc32(np.ascontiguousarray(values).data.cast("B"))
+def checksum(values: NDArray[Any], before: int = 0) -> int:
+    """Return the CRC-32 of pixels in canonical order, native bytes, after what came before."""
+    return zlib.crc32(np.ascontiguousarray(values).data.cast("B"), before)
+
+
+@dataclass(frozen=True)
+class Carried:
+    """Where what an operator carries beside the state lies between batches: arrays along a first axis of their own.
+
+    Attributes
+    ----------
+    pixels : ZarrPixels
+        Its first axis counts the arrays; the others are the image's, without channels that are joint.
+    count : int
+    """
+
+    pixels: ZarrPixels
+    count: int
+
+    def region(self, region: Region) -> Region:
+        """Return the part of the arrays that belongs to a region of the image."""
+        return (slice(0, self.count), *region)
+
+
+@dataclass(frozen=True)
+class Done:
+    """What a task made of a window.
+
+    Attributes
+    ----------
+    values : ndarray or None
+        Pixels to write.
+    tallies : mapping
+        What it contributes to statistics.
+    read_bytes : int
+    carried : ndarray or None
+        What goes on beside the pixels.
+    """
+
+    values: NDArray[Any] | None
+    tallies: Mapping[str, Tally] = field(default_factory=dict)
+    read_bytes: int = 0
+    carried: NDArray[Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -94,6 +132,8 @@ class Frames:
         Whether channels are one block with a shared conductance.
     nodata : float or None
         As in the source.
+    shape : tuple of int
+        Of the image, per axis.
     """
 
     axes: str
@@ -101,6 +141,7 @@ class Frames:
     spacing: tuple[float, ...]
     joint: bool = True
     nodata: float | None = None
+    shape: tuple[int, ...] = ()
 
     @property
     def together(self) -> str:
@@ -132,43 +173,100 @@ class Frames:
         channels = size["c"] if "c" in self.together else 1
         return channels, math.prod(size[a] for a in self.spatial)
 
-    def block(self, frame: NDArray[Any], window: Window, nodata: float | None) -> Block:
-        """Return a frame of a window, as (channels, *spatial), as a block."""
-        sides = self.spatial_part(window.open_sides)
-        return make_block(frame, self.spacing, nodata, open_sides=sides)
+    def at(self, level: int) -> Frames:
+        """Return the frames of a coarser level of the image: each halves all axes that diffuse together."""
+        return replace(self, spacing=tuple(h * 2**level for h in self.spacing))
+
+    def number(self, window: Window) -> int:
+        """Return which frame of the image a window of one frame is of."""
+        number = 0
+        for a, s, n in zip(self.axes, window.read, self.shape, strict=True):
+            number = number if a in self.together else number * n + s.start
+        return number
+
+    def carried_axes(self) -> str:
+        """Return the axes of arrays that are carried beside the state; "k" counts them."""
+        return "k" + "".join(a for a in self.axes if a in self.spatial or a not in self.together)
+
+    def carried_part(self, region: Region) -> Region:
+        """Return the entries of a region along the axes of what is carried."""
+        return tuple(region[self.axes.index(a)] for a in self.carried_axes()[1:])
 
 
 class Work(ABC):
     """One kind of work on one tile; may be done again at any time, and gives the same bytes."""
 
-    reads: Pixels
-    read_dtype: np.dtype[Any]
+    dtype: np.dtype[Any]
+    """Of what is written."""
+
+    @property
+    @abstractmethod
+    def sources(self) -> tuple[Pixels, ...]:
+        """All that it reads."""
 
     @property
     def writes(self) -> ZarrPixels | None:
         """Where the tile goes; None for work whose result is a tally."""
         return None
 
+    @property
+    def carries(self) -> Carried | None:
+        """Where what goes on beside the tile goes."""
+        return None
+
+    @property
+    def statistics(self) -> Mapping[str, Statistic]:
+        """What its tiles contribute to."""
+        return {}
+
+    def bind(self, values: Mapping[int, Mapping[str, float]]) -> Work:
+        """Return the work with numbers in the place of statistics, per position of an operator."""
+        return self
+
     @abstractmethod
     def cost(self, grid: Grid) -> Cost:
         """Return what the work takes over a grid."""
 
     @abstractmethod
-    def window(self, grid: Grid, tile: int) -> Window:
-        """Return what a tile reads, in the coordinates of what it reads from, and writes."""
+    def window(self, region: Region) -> Window:
+        """Return what a region of the target reads, in the coordinates of what it reads from, and writes."""
 
     @abstractmethod
-    def compute(self, window: Window) -> tuple[NDArray[Any] | None, Mapping[str, Tally], int]:
+    def compute(self, window: Window) -> Done:
         """Return the pixels to write, the tallies, and the bytes read."""
 
     def perform(self, grid: Grid, tile: int) -> Outcome:
         """Do a tile: read, compute, write whole chunks."""
         start = time.perf_counter()
-        window = self.window(grid, tile)
-        values, tallies, read_bytes = self.compute(window)
+        window = self.window(grid.region(tile))
+        done = self.compute(window)
         crc, written = 0, 0
-        if values is not None and self.writes is not None:
-            self.writes.write(window.write, values)
-            crc, written = checksum(values), values.nbytes
+        if done.values is not None and self.writes is not None:
+            self.writes.write(window.write, done.values)
+            crc, written = checksum(done.values), done.values.nbytes
+        if done.carried is not None and self.carries is not None:
+            self.carries.pixels.write(self.carried_region(window.write), done.carried)
+            crc, written = checksum(done.carried, crc), written + done.carried.nbytes
         memory, process = peak_memory()
-        return Outcome(crc, tallies, read_bytes, written, time.perf_counter() - start, memory, process)
+        return Outcome(
+            crc, done.tallies, done.read_bytes, written, time.perf_counter() - start, memory, process
+        )
+
+    def carried_region(self, region: Region) -> Region:
+        """Return where what goes on beside a region of the target lies."""
+        raise NotImplementedError
+
+    def stored_checksum(self, region: Region) -> int:
+        """Return the checksum of a tile as it lies in the stores, 0 for work that writes nothing."""
+        if self.writes is None:
+            return 0
+        crc = checksum(self.writes.read(region))
+        return checksum(self.carries.pixels.read(self.carried_region(region)), crc) if self.carries else crc
+
+
+def merge_tallies(
+    statistics: Mapping[str, Statistic], tallies: dict[str, Tally], more: Mapping[str, Tally]
+) -> None:
+    """Add what a part contributes to what is there."""
+    for name, tally in more.items():
+        tallies[name] = statistics[name].merge(tallies[name], tally) if name in tallies else tally

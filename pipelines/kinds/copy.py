@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from diffusion_ops.statistic import Tally
 from pipelines.pixels import Pixels, ZarrPixels
-from pipelines.window import Grid, Window
-from pipelines.work import Cost, Work
+from pipelines.window import Grid, Region, Window, window_of
+from pipelines.work import Cost, Done, Work
 
 
 @dataclass(frozen=True)
@@ -21,24 +18,29 @@ class Copy(Work):
     """Read a source whole, once, and write it into Zarr."""
 
     reads: Pixels
-    read_dtype: np.dtype[Any]
+    dtype: np.dtype[Any]
     target: ZarrPixels
+
+    @property
+    def sources(self) -> tuple[Pixels, ...]:
+        """The source."""
+        return (self.reads,)
 
     @property
     def writes(self) -> ZarrPixels:
         """The copy."""
         return self.target
 
-    def window(self, grid: Grid, tile: int) -> Window:
-        """Return the tile itself."""
-        return grid.window(tile, (0,) * len(grid.shape))
+    def window(self, region: Region) -> Window:
+        """Return the region itself."""
+        return window_of(region, tuple(s.stop for s in region), (0,) * len(region))
 
     def cost(self, grid: Grid) -> Cost:
         """Return the whole image twice: decoded, and in chunks."""
-        size = math.prod(grid.shape) * self.read_dtype.itemsize
+        size = math.prod(grid.shape) * self.dtype.itemsize
         return Cost(2 * size, size, size)
 
-    def compute(self, window: Window) -> tuple[NDArray[Any] | None, Mapping[str, Tally], int]:
+    def compute(self, window: Window) -> Done:
         """Return the pixels as they are."""
         values = self.reads.read(window.read)
-        return values, {}, values.nbytes
+        return Done(values, read_bytes=values.nbytes)

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from diffusion_ops.advance import Leg, advance, total_halo
-from diffusion_ops.fields import finish_image, working_dtype
-from diffusion_ops.statistic import Tally
-from pipelines.image import CANONICAL
+from diffusion_ops.advance import Leg, advance, result_channels, total_halo
+from diffusion_ops.block import Block
+from diffusion_ops.fields import finish_image, make_block, working_dtype
+from diffusion_ops.statistic import Statistic, Tally
+from pipelines.inputs import Inputs, Reading
 from pipelines.pixels import Pixels, ZarrPixels
 from pipelines.window import (
     Grid,
@@ -26,9 +27,10 @@ from pipelines.window import (
     shrinking_cells,
     window_of,
 )
-from pipelines.work import Cost, Frames, Work
+from pipelines.work import Carried, Cost, Done, Frames, Work, merge_tallies
 
-_NOTHING_BEYOND = Window((), (), (), ((False, False),) * len(CANONICAL))
+ENERGY = "energy"
+"""What tiles tally after a batch where the energy is asked for."""
 
 
 @dataclass(frozen=True)
@@ -40,35 +42,47 @@ class Evolve(Work):
 
     Attributes
     ----------
-    reads, target : Pixels, ZarrPixels
-    read_dtype : numpy dtype
-        Of what is read.
+    inputs : Inputs
+    target : ZarrPixels
     frames : Frames
     legs : tuple of Leg
         Of this batch; without statistics left in them when a task performs it.
-    original : Pixels
-        The source.
-    first, last : bool
-        Whether the batch starts from the source, ends in the result.
+    positions : tuple of int
+        Of their operators among the steps.
     dtype : numpy dtype
         Of what is written.
+    image_shape : tuple of int
+        Of the whole image that is read.
+    keeps : Carried or None
+        Where what is carried on goes.
+    base : Reading or None
+        What cells beyond a mask of the step get back at its end.
+    original : Reading or None
+        The source, for a batch that ends in the result.
+    energy : bool
+        Whether the energy of the last operator is tallied.
     roi : tuple of slice or None
         Part of the image that the target holds; tiles then are tiles of that part, and read beyond it.
-    image_shape : tuple of int
-        Of the whole image, where there is such a part.
     """
 
-    reads: Pixels
-    read_dtype: np.dtype[Any]
+    inputs: Inputs
     target: ZarrPixels
     frames: Frames
     legs: tuple[Leg, ...]
-    original: Pixels
-    first: bool
-    last: bool
+    positions: tuple[int, ...]
     dtype: np.dtype[Any]
+    image_shape: tuple[int, ...]
+    keeps: Carried | None = None
+    base: Reading | None = None
+    original: Reading | None = None
+    energy: bool = False
     roi: Region | None = None
-    image_shape: tuple[int, ...] = ()
+
+    @property
+    def sources(self) -> tuple[Pixels, ...]:
+        """The state, what is read beside it, and what cells get back."""
+        others = tuple(r.pixels for r in (self.base, self.original) if r is not None)
+        return self.inputs.sources + others
 
     @property
     def writes(self) -> ZarrPixels:
@@ -76,93 +90,189 @@ class Evolve(Work):
         return self.target
 
     @property
+    def carries(self) -> Carried | None:
+        """What goes on beside the state."""
+        return self.keeps
+
+    @property
+    def statistics(self) -> Mapping[str, Statistic]:
+        """The energy, where it is asked for."""
+        found = self.legs[-1].operator.energy() if self.energy else None
+        return {} if found is None else {ENERGY: found}
+
+    @property
+    def last(self) -> bool:
+        """Whether it ends in a result."""
+        return self.original is not None
+
+    @property
     def halo(self) -> tuple[int, ...]:
         """Cells read around a tile, per axis of the image."""
-        return self.frames.on_axes(total_halo(self.legs, self.frames.spacing))
+        halo = total_halo(self.legs, self.frames.spacing)
+        for statistic in self.statistics.values():
+            more = statistic.radius(self.frames.spacing)
+            halo = tuple(h + r for h, r in zip(halo, more, strict=True))
+        return self.frames.on_axes(halo)
 
-    def window(self, grid: Grid, tile: int) -> Window:
-        """Return the tile with the halo of the batch."""
-        if self.roi is None:
-            return grid.window(tile, self.halo)
-        inside = grid.region(tile)
-        region = shifted(inside, self.roi)
-        return replace(window_of(region, self.image_shape, self.halo), write=inside)
+    def bind(self, values: Mapping[int, Mapping[str, float]]) -> Evolve:
+        """Return the work with statistics bound into its operators, and into those that its inputs come from."""
+        pairs = zip(self.legs, self.positions, strict=True)
+        legs = tuple(leg.bind(values.get(position, {})) for leg, position in pairs)
+        return replace(self, legs=legs, inputs=self.inputs.bind(values))
+
+    def window(self, region: Region) -> Window:
+        """Return a region of the target with the halo of the batch."""
+        inside = region if self.roi is None else shifted(region, self.roi)
+        return replace(window_of(inside, self.image_shape, self.halo), write=region)
+
+    def carried_region(self, region: Region) -> Region:
+        """Return where what is carried on beside a region lies."""
+        assert self.keeps is not None
+        return self.keeps.region(self.frames.carried_part(region))
 
     def cost(self, grid: Grid) -> Cost:
         """Return the largest of the moments of a task: reading, stepping, finishing, writing."""
         cells = grown_cells(grid, self.halo)
-        channels, frame = self.frames.split_cells(grid, self.halo)
-        working = working_dtype(self.read_dtype).itemsize
-        ndim = len(self.frames.spatial)
-        extra = (
-            max(
-                leg.operator.extra_arrays(ndim, any(c.inertial for c in leg.cycles), channels)
-                + leg.operator.setup_arrays(ndim, channels)
-                for leg in self.legs
-            )
-            if self.legs
-            else 0
-        )
+        _, frame = self.frames.split_cells(grid, self.halo)
+        stored = self.inputs.image.dtype
+        working, ndim = working_dtype(stored).itemsize, len(self.frames.spatial)
+        channels = self.inputs.image.channels
+        carried = 0 if self.inputs.carried is None else self.inputs.carried.count
+        guide = 0 if self.inputs.guide is None else self.inputs.guide.channels
+        extra = max((sum(_arrays(leg, ndim, channels)) for leg in self.legs), default=0)
         kept = math.prod(grid.largest)
-        block = frame * channels * working
-        reading = frame * channels * self.read_dtype.itemsize + block + 2 * frame
-        done = kept * self.dtype.itemsize
+        arrays = channels + carried + guide
+        reading = frame * ((channels * stored.itemsize + carried * working) * (2 if carried else 1))
+        reading += frame * (arrays * working + 2)
+        done = kept * self.dtype.itemsize + self._kept_bytes(grid, working)
         several = done if len(list(self.frames.each(grid.largest))) > 1 else 0
-        memory = (
-            int(max(reading, block + frame * (extra * working + 1), block + done + kept, 2 * done)) + several
-        )
+        block = frame * (channels + guide) * working
+        stepping = block + frame * (max(extra, carried) * working + 1)
+        memory = int(max(reading, stepping, block + done + kept, 2 * done)) + several
         total = math.prod(grid.shape)
-        steps = sum(cycle.steps for leg in self.legs for cycle in leg.cycles)
+        steps = sum(leg.steps for leg in self.legs)
         ratio = shrinking_cells(grid, self.halo) / kept
-        seconds = sum(
-            total * ratio * sum(c.steps for c in leg.cycles) / leg.operator.pace(ndim, channels)
-            for leg in self.legs
-        )
-        read = int(total * cells / kept) * self.read_dtype.itemsize
-        return Cost(memory, read, total * self.dtype.itemsize, total * steps, total * steps * ratio, seconds)
+        paces = ((leg.steps, leg.operator.pace(ndim, channels)) for leg in self.legs)
+        seconds = sum(total * ratio * count / pace for count, pace in paces)
+        per_cell = stored.itemsize + working * (carried + guide) / max(1, channels)
+        read = int(total * cells / kept * per_cell)
+        written = total * self.dtype.itemsize + len(grid) * self._kept_bytes(grid, working)
+        return Cost(memory, read, written, total * steps, total * steps * ratio, seconds)
+
+    def _kept_bytes(self, grid: Grid, working: int) -> int:
+        """Return the size of what a tile carries on."""
+        if self.keeps is None:
+            return 0
+        beside = tuple(slice(0, n) for n in grid.largest)
+        return self.keeps.count * math.prod(extent(self.frames.carried_part(beside))) * working
 
     def rehearse(self) -> None:
         """Let every operator take one cycle on a few cells, which compiles its kernels or loads them."""
         if any(leg.operator.statistics() for leg in self.legs):
             return
-        dtype = working_dtype(self.read_dtype)
-        few = np.zeros((1,) + (2,) * len(self.frames.spatial), dtype)
-        legs = [Leg(leg.operator, leg.cycles[:1]) for leg in self.legs]
-        advance(self.frames.block(few, _NOTHING_BEYOND, None), legs)
+        dtype = working_dtype(self.inputs.image.dtype)
+        few = np.zeros((self.inputs.image.channels,) + (2,) * len(self.frames.spatial), dtype)
+        legs = [replace(leg, cycles=leg.cycles[:1], first=0, last=True) for leg in self.legs]
+        advance(make_block(few, self.frames.spacing), legs)
 
-    def compute(self, window: Window) -> tuple[NDArray[Any] | None, Mapping[str, Tally], int]:
+    def compute(self, window: Window) -> Done:
         """Return the tile after the batch; frames are read one by one, and given up as soon as they are a block."""
         frames = list(self.frames.each(extent(window.write)))
         if len(frames) == 1:
-            done, read_bytes = self._frame(window)
-            return done.reshape(extent(window.write)), {}, read_bytes
-        result, read_bytes = np.empty(extent(window.write), self.dtype), 0
-        for index in frames:
-            result[index], more = self._frame(one_frame(window, index))
-            read_bytes += more
-        return result, {}, read_bytes
+            return self._frame(window)
+        parts = ((index, self._frame(one_frame(window, index))) for index in frames)
+        return self._joined(window, parts)
 
-    def _frame(self, window: Window) -> tuple[NDArray[Any], int]:
-        """Return one frame of the tile after the batch, and the bytes read for it."""
-        values = self.frames.fields(self.reads.read(window.read))
-        read_bytes = values.nbytes
-        block = self.frames.block(values, window, self.frames.nodata if self.first else None)
-        del values
+    def _joined(self, window: Window, parts: Iterator[tuple[Any, Done]]) -> Done:
+        """Return frames as one tile."""
+        values, carried = np.empty(extent(window.write), self.dtype), None
+        tallies: dict[str, Tally] = {}
+        read_bytes = 0
+        for index, done in parts:
+            values[index] = done.values.reshape(values[index].shape)  # type: ignore[union-attr]
+            merge_tallies(self.statistics, tallies, done.tallies)
+            read_bytes += done.read_bytes
+            if done.carried is not None:
+                if carried is None:
+                    carried = np.empty(extent(self.carried_region(window.write)), done.carried.dtype)
+                place = (slice(None), *self.frames.carried_part(index))
+                carried[place] = done.carried.reshape(carried[place].shape)
+        return Done(values, tallies, read_bytes, carried)
+
+    def _frame(self, window: Window) -> Done:
+        """Return one frame of the tile after the batch."""
+        block, read_bytes = self.inputs.block(self.frames, window)
         if block.valid is None or block.valid.any():
             advance(block, self.legs)
         keep = self.frames.spatial_part(window.keep)
-        walls = block.valid is not None and not block.valid[keep].all()
+        tallies = {name: s.measure(block, keep) for name, s in self.statistics.items()}
+        carried = None
         if self.last:
-            original = self._original(window) if walls else block.u
-            done = finish_image(block, original, self.dtype, self.frames.nodata, keep)
+            values = self._finished(block, window, keep)
         else:
-            done = np.ascontiguousarray(block.u[(slice(None), *keep)])
-            if block.valid is not None:
-                done[:, ~block.valid[keep]] = np.nan
-        block.give_up(done)
-        return done if "c" in self.frames.together else done[0], read_bytes
+            state = self._given_back(block, window, keep)
+            channels = len(block.storage)
+            values, carried = state[:channels], state[channels:] if self.keeps else None
+        block.give_up(values)
+        shape = extent(window.write)
+        return Done(values.reshape(shape), tallies, read_bytes, self._shaped(carried, window))
 
-    def _original(self, window: Window) -> NDArray[Any]:
-        """Return the source's own pixels of the tile, to give invalid ones back; read again, as few tiles need it."""
-        region = window.write if self.roi is None else shifted(window.write, self.roi)
-        return self.frames.fields(self.original.read(region))
+    def _shaped(self, carried: NDArray[Any] | None, window: Window) -> NDArray[Any] | None:
+        return None if carried is None else carried.reshape(extent(self.carried_region(window.write)))
+
+    def _given_back(self, block: Block, window: Window, keep: tuple[slice, ...]) -> NDArray[Any]:
+        """Return the kept state, with what the step began with beyond its mask."""
+        state = block.kept(keep)
+        if self.base is None or block.valid is None or block.valid[keep].all():
+            return state
+        before = self.base.floats(self.frames, self._place(window))
+        if len(before) == len(state):
+            walls = ~block.valid[keep]
+            state[:, walls] = before[:, walls]
+        return state
+
+    def _finished(self, block: Block, window: Window, keep: tuple[slice, ...]) -> NDArray[Any]:
+        """Return the kept part as the result's type, with the source's own pixels where walls are."""
+        assert self.original is not None
+        if block.valid is None or block.valid[keep].all():
+            return finish_image(block, block.u, self.dtype, self.frames.nodata, keep)
+        # Read again, as few tiles need it.
+        original = self.original.fields(self.frames, self._place(window))
+        if self.base is not None:
+            state = self._given_back(block, window, keep)
+            block, keep = make_block(state, self.frames.spacing), (slice(None),) * len(keep)
+        return finish_image(block, original, self.dtype, self.frames.nodata, keep)
+
+    def _place(self, window: Window) -> Region:
+        """Return where in the image the tile lies."""
+        return window.write if self.roi is None else shifted(window.write, self.roi)
+
+
+def _arrays(leg: Leg, ndim: int, channels: int) -> tuple[float, ...]:
+    """Return what a leg holds beside the state: arrays of one channel's size."""
+    operator = leg.operator
+    more = max(0, result_channels([leg], channels) - channels)
+    inertial = any(cycle.inertial for cycle in leg.cycles)
+    return (
+        operator.extra_arrays(ndim, inertial, channels),
+        operator.setup_arrays(ndim, channels),
+        operator.carried_arrays(ndim, channels),
+        more,
+    )
+
+
+@dataclass(frozen=True)
+class ComputedPixels(Pixels):
+    """Pixels that are computed when they are read: a step's result, or another level's."""
+
+    work: Work
+
+    def read(self, region: Region) -> NDArray[Any]:
+        """Return a region of what the work would write."""
+        values = self.work.compute(self.work.window(region)).values
+        assert values is not None
+        return values
+
+    def bind(self, values: Mapping[int, Mapping[str, float]]) -> ComputedPixels:
+        """Return the pixels of the work with numbers in the place of statistics."""
+        return ComputedPixels(self.work.bind(values))

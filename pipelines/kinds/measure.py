@@ -5,16 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
 
 from diffusion_ops.fields import working_dtype
 from diffusion_ops.statistic import Statistic, Tally
+from pipelines.inputs import Inputs
 from pipelines.pixels import Pixels
-from pipelines.window import Grid, Window, extent, grown_cells, one_frame
-from pipelines.work import Cost, Frames, Work
+from pipelines.window import Grid, Region, Window, extent, grown_cells, one_frame, window_of
+from pipelines.work import Cost, Done, Frames, Work, merge_tallies
 
 MEASURE_RATE = 1.0e8
 """Values per second of one core that a statistic tallies."""
@@ -22,50 +19,66 @@ MEASURE_RATE = 1.0e8
 
 @dataclass(frozen=True)
 class Measure(Work):
-    """Tally statistics over the tile."""
+    """Tally statistics over the tile.
 
-    reads: Pixels
-    read_dtype: np.dtype[Any]
+    Attributes
+    ----------
+    inputs : Inputs
+    frames : Frames
+    wanted : mapping
+        Statistics per parameter of an operator.
+    position : int
+        Of the operator among the steps.
+    image_shape : tuple of int
+        Of what is read.
+    """
+
+    inputs: Inputs
     frames: Frames
-    statistics: Mapping[str, Statistic]
-    from_source: bool
+    wanted: Mapping[str, Statistic]
+    position: int
+    image_shape: tuple[int, ...]
+
+    @property
+    def sources(self) -> tuple[Pixels, ...]:
+        """The image, and what else makes its walls."""
+        return self.inputs.sources
+
+    @property
+    def statistics(self) -> Mapping[str, Statistic]:
+        """The statistics."""
+        return self.wanted
 
     @property
     def halo(self) -> tuple[int, ...]:
         """Cells read around a tile, per axis of the image: the widest radius of the statistics."""
-        radii = [s.radius(self.frames.spacing) for s in self.statistics.values()]
+        radii = [s.radius(self.frames.spacing) for s in self.wanted.values()]
         return self.frames.on_axes(tuple(max(r) for r in zip(*radii, strict=True)))
 
-    def window(self, grid: Grid, tile: int) -> Window:
-        """Return the tile with its halo."""
-        return grid.window(tile, self.halo)
+    def window(self, region: Region) -> Window:
+        """Return the region with the halo."""
+        return window_of(region, self.image_shape, self.halo)
 
     def cost(self, grid: Grid) -> Cost:
         """Return a window as stored, as a block, and what the statistics hold beside it."""
         cells = grown_cells(grid, self.halo)
         channels, frame = self.frames.split_cells(grid, self.halo)
-        extra = max(s.extra_arrays(len(self.frames.spatial), channels) for s in self.statistics.values())
-        working = working_dtype(self.read_dtype).itemsize
-        memory = cells * self.read_dtype.itemsize + int(frame * (working * (channels + extra) + 2))
+        extra = max(s.extra_arrays(len(self.frames.spatial), channels) for s in self.wanted.values())
+        stored = self.inputs.image.dtype
+        working = working_dtype(stored).itemsize
+        memory = cells * stored.itemsize + int(frame * (working * (channels + extra) + 2))
         total = math.prod(grid.shape)
-        read = int(total * cells / math.prod(grid.largest)) * self.read_dtype.itemsize
-        return Cost(memory, read, 0, seconds=len(self.statistics) * total / MEASURE_RATE)
+        read = int(total * cells / math.prod(grid.largest)) * stored.itemsize
+        return Cost(memory, read, 0, seconds=len(self.wanted) * total / MEASURE_RATE)
 
-    def compute(self, window: Window) -> tuple[NDArray[Any] | None, Mapping[str, Tally], int]:
-        """Return what the tile contributes."""
+    def compute(self, window: Window) -> Done:
+        """Return what the window contributes."""
         keep = self.frames.spatial_part(window.keep)
-        nodata = self.frames.nodata if self.from_source else None
         tallies: dict[str, Tally] = {}
         read_bytes = 0
         for index in self.frames.each(extent(window.write)):
-            values = self.frames.fields(self.reads.read(one_frame(window, index).read))
-            read_bytes += values.nbytes
-            block = self.frames.block(values, window, nodata)
-            del values
-            self.add(tallies, {name: s.measure(block, keep) for name, s in self.statistics.items()})
-        return None, tallies, read_bytes
-
-    def add(self, tallies: dict[str, Tally], more: Mapping[str, Tally]) -> None:
-        """Merge what a part contributes into what is there."""
-        for name, tally in more.items():
-            tallies[name] = self.statistics[name].merge(tallies[name], tally) if name in tallies else tally
+            block, more = self.inputs.block(self.frames, one_frame(window, index))
+            found = {name: s.measure(block, keep) for name, s in self.wanted.items()}
+            merge_tallies(self.wanted, tallies, found)
+            read_bytes += more
+        return Done(None, tallies, read_bytes)

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from diffusion_ops.statistic import Tally
 from pipelines.pixels import Pixels, ZarrPixels
 from pipelines.pyramid import reduce_block
-from pipelines.window import Grid, Window, window_of
-from pipelines.work import Cost, Work
+from pipelines.window import Grid, Region, Window, window_of
+from pipelines.work import Cost, Done, Work
 
 REDUCE_RATE = 2.0e8
 """Values per second of one core that are averaged."""
@@ -25,7 +22,7 @@ class Reduce(Work):
     """Make a tile of a pyramid level from the level before."""
 
     reads: Pixels
-    read_dtype: np.dtype[Any]
+    dtype: np.dtype[Any]
     target: ZarrPixels
     factors: tuple[int, ...]
     fine_shape: tuple[int, ...]
@@ -33,13 +30,17 @@ class Reduce(Work):
     nodata: float | None
 
     @property
+    def sources(self) -> tuple[Pixels, ...]:
+        """The finer level."""
+        return (self.reads,)
+
+    @property
     def writes(self) -> ZarrPixels:
         """The level."""
         return self.target
 
-    def window(self, grid: Grid, tile: int) -> Window:
-        """Return the pixels of the finer level that the tile stands for."""
-        coarse = grid.region(tile)
+    def window(self, coarse: Region) -> Window:
+        """Return the pixels of the finer level that a region stands for."""
         fine = tuple(
             slice(s.start * f, min(s.stop * f, n))
             for s, f, n in zip(coarse, self.factors, self.fine_shape, strict=True)
@@ -49,11 +50,12 @@ class Reduce(Work):
     def cost(self, grid: Grid) -> Cost:
         """Return the finer pixels, their sums in float64 band by band, and the coarser ones."""
         fine = math.prod(n * f for n, f in zip(grid.largest, self.factors, strict=True))
-        size, item = math.prod(self.fine_shape), self.read_dtype.itemsize
+        size, item = math.prod(self.fine_shape), self.dtype.itemsize
         coarse = math.prod(grid.shape) * item
         return Cost(fine * (item + 4), size * item, coarse, seconds=size / REDUCE_RATE)
 
-    def compute(self, window: Window) -> tuple[NDArray[Any] | None, Mapping[str, Tally], int]:
+    def compute(self, window: Window) -> Done:
         """Return the reduced pixels."""
         values = self.reads.read(window.read)
-        return reduce_block(values, self.factors, self.labels, self.nodata), {}, values.nbytes
+        reduced = reduce_block(values, self.factors, self.labels, self.nodata)
+        return Done(reduced.astype(self.dtype, copy=False), read_bytes=values.nbytes)

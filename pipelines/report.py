@@ -1,0 +1,112 @@
+"""Say how a run went: what was done, measured and chosen, beside what was planned."""
+
+from __future__ import annotations
+
+import platform
+from datetime import datetime
+from typing import Any
+
+from diffusion_ops.statistic import Tally
+from pipelines.frontier import Frontier
+from pipelines.kinds.measure import Measure
+from pipelines.memory import PeakMemory
+from pipelines.plan import Plan
+from pipelines.spec import Spec
+from pipelines.version import code_version
+from pipelines.window import format_region
+
+Place = tuple[int, int]
+"""(stage, tile)."""
+
+
+class Record:
+    """What is known of a run while it goes on.
+
+    Attributes
+    ----------
+    spec : Spec
+    plan : Plan
+    frontier : Frontier
+        Which tiles are done.
+    tallies, bound : dict
+        What stages measured so far; the numbers of statistics, per position of a step.
+    energies, stopped : dict
+        Energy after stages that look at it; steps after which operators stopped early, per position.
+    tries, failed : dict
+        Per tile: how often it failed, and of what it finally did.
+    began, seconds : dict
+        When a stage began, how long it took.
+    workers : dict
+        Peak resident memory per process.
+    memory : PeakMemory
+    full : str
+        What to say where no space is left.
+    """
+
+    def __init__(self, spec: Spec, plan: Plan) -> None:
+        self.spec, self.plan = spec, plan
+        self.frontier = Frontier(plan.stages)
+        self.tallies: dict[int, dict[str, Tally]] = {}
+        self.bound: dict[int, dict[str, float]] = {}
+        self.energies: dict[int, float] = {}
+        self.stopped: dict[int, int] = {}
+        self.tries: dict[Place, int] = {}
+        self.failed: dict[Place, str] = {}
+        self.began: dict[int, float] = {}
+        self.seconds: dict[int, float] = {}
+        self.workers: dict[int, int] = {}
+        self.memory = PeakMemory()
+        self.full = ""
+
+
+def make_report(run: Record, start: datetime, seconds: float, resumed: int) -> dict[str, Any]:
+    """Return all that is known at the end of a run, as JSON values."""
+    complete = not run.frontier.left
+    predicted = run.plan.memory_total
+    return {
+        "complete": complete,
+        "target": run.spec.sink.uri,
+        "science": run.plan.science,
+        "digest": run.plan.digest,
+        "code": code_version(),
+        "machine": {"system": platform.platform(), "python": platform.python_version()},
+        "started": start.isoformat(timespec="seconds"),
+        "seconds": seconds,
+        "tiles": run.plan.tiles,
+        "tiles_done": run.plan.tiles - run.frontier.left,
+        "tiles_resumed": resumed,
+        "retries": sum(run.tries.values()),
+        "problem": run.full,
+        "failed": [_failure(run, place, error) for place, error in run.failed.items()],
+        "statistics": [
+            {"title": stage.title, "position": stage.work.position, "values": run.bound[stage.work.position]}
+            for number, stage in enumerate(run.plan.stages)
+            if isinstance(stage.work, Measure) and run.frontier.complete(number)
+        ],
+        "energies": [_energy(run, number) for number in sorted(run.energies)],
+        "stopped": {str(position): steps for position, steps in run.stopped.items()},
+        "memory": {
+            "predicted": predicted,
+            "measured": run.memory.peak,
+            "limit": run.plan.memory_limit,
+            "workers": {str(process): peak for process, peak in run.workers.items()},
+        },
+        "stages": [
+            {"title": stage.title, "tiles": len(stage.grid), "seconds": run.seconds.get(number)}
+            for number, stage in enumerate(run.plan.stages)
+        ],
+        "spec": run.spec.model_dump(mode="json"),
+        "plan": run.plan.summary(),
+    }
+
+
+def _energy(run: Record, number: int) -> dict[str, Any]:
+    look = run.plan.stages[number].look
+    assert look is not None
+    return {"position": look.position, "steps": look.steps, "energy": run.energies[number]}
+
+
+def _failure(run: Record, place: Place, error: str) -> dict[str, Any]:
+    stage = run.plan.stages[place[0]]
+    region = format_region(stage.grid.region(place[1]), run.plan.frames.axes)
+    return {"stage": stage.title, "tile": place[1], "region": region, "error": error}
