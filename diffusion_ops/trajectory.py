@@ -74,14 +74,25 @@ class Trial:
 
     def scores(self, operator: Operator, times: Sequence[float | None], schedule: Any) -> tuple[float, ...]:
         """Return the score of an operator at each of the growing times."""
-        return tuple(self._score(results) for results in self.results(operator, times, schedule))
+        return tuple(self.score(results) for results in self.results(operator, times, schedule))
 
     def results(self, operator: Operator, times: Sequence[float | None], schedule: Any) -> Iterator[Results]:
         """Yield what comes out at each of the growing times.
 
         Statistics of the operator are reduced over the samples first. From one time to the next the schedule
         takes its explicit steps, or one FSI cycle.
+
+        Raises
+        ------
+        ValueError
+            For an operator whose result has other channels than the image.
         """
+        channels = len(self.samples[0].storage)
+        if operator.result_channels(channels) != channels:
+            raise ValueError(
+                f"{operator.name} does not give an image that can be compared with the noisy one. "
+                "Give an operator that keeps the channels."
+            )
         runs = self._copies()
         operator = operator.bind(measure(operator.statistics(), [some[0] for some in runs]))
         first, now = 0, 0.0
@@ -108,7 +119,8 @@ class Trial:
                 advance(block, [bound])
                 self.work += block.u.size * leg.steps
 
-    def _score(self, results: Results) -> float:
+    def score(self, results: Results) -> float:
+        """Return the score of results."""
         noise, pairs = self.noise or 0.0, zip(self.inputs, results, strict=True)
         means = exact_means(self.samples, [self.rule.terms(*pair, noise) for pair in pairs])
         return self.rule.score(means, noise)
