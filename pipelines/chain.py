@@ -61,7 +61,13 @@ class Chain:
 
     def lay_out(self) -> Image:
         """Return the result of the chain."""
-        pieces = self.segment.pieces
+        alone = self.list.roi is not None
+        if alone and self.segment.until:
+            raise NotAloneError(
+                f"{self.segment.name} stops by the energy of the whole image, so a part alone cannot be "
+                "computed. Run the spec first and verify it, or give a number of steps instead of until."
+            )
+        pieces = [self.segment.legs] if alone else self.segment.pieces
         # A part of the image is computed in one pass.
         batch = None if self.list.roi is not None else self.list.geometry.batch
         batches = [
@@ -124,7 +130,7 @@ class Chain:
     def _target(self, final: Output | None) -> ZarrPixels:
         if final is not None:
             return self.list.level(final, 0)
-        return self.list.array("state", f"{self.segment.name}-{self.number}")
+        return self.list.array("state", f"{self.segment.name}@{self.number}")
 
     def _carried(self, target: ZarrPixels, count: int) -> Carried:
         axes = self.frames.carried_axes()

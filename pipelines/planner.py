@@ -110,8 +110,7 @@ class _Planner:
         self.outputs = tuple(self._outputs())
         self.result = self.outputs[0].info
         self.shape = tuple(self.result.size(a) for a in self.axes)
-        finest = self.outputs[0].levels[0].info
-        self.unit = self._canonical(finest.axes, finest.chunks)
+        self.unit = tuple(math.lcm(*units) for units in zip(*map(self._unit, self.outputs), strict=True))
         self.processes = 0 if cluster_kind(spec.run.cluster).in_process else spec.run.threads
         self.science = digest(
             spec.science(), source.identity, code_version(), self.shape, extent(roi) if roi else ""
@@ -121,6 +120,8 @@ class _Planner:
         """Yield the result and the further ones."""
         yield self._output(self.spec.sink, "result", self.spec.steps[-1].name, self.spec.sink.dtype)
         for number, spec in enumerate(self.spec.outputs if self.roi is None else (), start=1):
+            # Tiles cover whole chunks of all results: by default these are alike.
+            spec = spec.model_copy(update={"chunk": spec.chunk or self.spec.sink.chunk})
             yield self._output(spec, f"result-{number}", spec.name, spec.dtype)
 
     def _output(self, spec: SinkSpec, folder: str, step: str, wanted: str | None) -> Output:
@@ -130,6 +131,11 @@ class _Planner:
         info = with_channels(info.replace(dtype=dtype), self._channels(step), step)
         sink = open_sink(spec, info)
         return Output(spec, folder, info, sink.levels(info), sink.is_zarr, sink.library_bytes)
+
+    def _unit(self, output: Output) -> tuple[int, ...]:
+        """Return what one write into a result must cover, as far as the image goes."""
+        finest = output.levels[0].info
+        return self._canonical(finest.axes, finest.chunks)
 
     def _channels(self, name: str) -> int:
         """Return how many channels a step's result has; they change only where they are joint."""

@@ -98,7 +98,7 @@ class Staging:
         factors = tuple(2 if a in self.frames.spatial else 1 for a in self.frames.axes)
         shape = reduced_shape(finer.shape, factors)
         reading, working = finer.reading, working_dtype(finer.reading.dtype)
-        target = self.list.array("state", f"{name}-{level}")
+        target = self.list.array("state", f"{name}@level{level}")
         pixels, nodata = FloatPixels(reading, self.frames), None
         work = Reduce(pixels, working, target, factors, finer.shape, False, nodata)
         return self._kept(f"halve {name} to level {level}", work, shape, finer.stages, reading.channels)
@@ -106,7 +106,7 @@ class Staging:
     def _enlarged(self, name: str, level: int) -> Image:
         coarser = self._image(name, level + 1)
         like = self._image("source", level)
-        target = self.list.array("state", f"{name}-{level}")
+        target = self.list.array("state", f"{name}@level{level}")
         reading = coarser.reading
         work = Enlarge(
             reading.pixels,
