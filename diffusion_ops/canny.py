@@ -1,0 +1,171 @@
+"""Canny's edges: the part with a finite reach as an operator, and the whole of it as a function."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from diffusion_ops.block import Block
+from diffusion_ops.evolve import evolve
+from diffusion_ops.hysteresis import hysteresis
+from diffusion_ops.kernels.edges import gradient_of, slope_of, thinned
+from diffusion_ops.kernels.gaussian import gaussian_radius, smoothed
+from diffusion_ops.kernels.structure import principal_axes, structure_tensor, tensor_arrays
+from diffusion_ops.operator import AUTO, Map, register
+from diffusion_ops.parameters import check_number
+from diffusion_ops.statistic import STATISTICS, Statistic
+
+_QUANTILES = {"low": 0.8, "high": 0.9}
+
+
+@register("thin-edges")
+@dataclass(frozen=True)
+class ThinEdges(Map):
+    """Edges of one cell's width, where |∇u_sigma| is largest across the edge: 2 strong, 1 weak, 0 none.
+
+    A cell is kept where its gradient magnitude is at least as large as at both points where the line through it along
+    the gradient leaves the cells around it; there it is interpolated linearly, and it is 0 beyond walls. So of two
+    neighbours that are equally steep, up to rounding, both are kept. Channels share the magnitude sqrt(Σ_c |∇u_c|²)
+    and the direction in which they vary most together (Di Zenzo). `canny` goes on from here and keeps weak edges
+    that are connected with strong ones.
+
+    Parameters
+    ----------
+    low, high : float or Statistic
+        Smallest gradient magnitude of a weak and of a strong edge, in image units per unit length. "auto" are the
+        quantiles 0.8 and 0.9 of the magnitude over the image.
+    sigma : float
+        Standard deviation of the Gaussian, in units of the spacing; 0 leaves the smoothing out.
+
+    Raises
+    ------
+    ValueError
+        For thresholds that are not positive, a low one above the high one, a negative sigma.
+
+    References
+    ----------
+    Canny: A computational approach to edge detection. PAMI 1986.
+    """
+
+    low: float | Statistic | str = AUTO
+    high: float | Statistic | str = AUTO
+    sigma: float = 1.0
+
+    equation = "|∇u_sigma| >= low, largest across the edge"
+    reference = "Canny 1986"
+    units: ClassVar[Mapping[str, str]] = {
+        "low": "image units per unit length",
+        "high": "image units per unit length",
+        "sigma": "unit length",
+    }
+    aliases: ClassVar[Mapping[str, str]] = {"low_threshold": "low", "high_threshold": "high"}
+    couples_channels = True
+
+    def __post_init__(self) -> None:
+        check_number("sigma", self.sigma, positive=False, unit="the units of the spacing")
+        for name in ("low", "high"):
+            if getattr(self, name) == AUTO:
+                object.__setattr__(self, name, self.automatic(name))
+            if not isinstance(getattr(self, name), Statistic):
+                check_number(name, getattr(self, name), positive=True, unit="image units per unit length")
+        if isinstance(self.low, int | float) and isinstance(self.high, int | float) and self.low > self.high:
+            raise ValueError(f"low={self.low!r} is not possible. Allowed: at most high={self.high!r}.")
+
+    def automatic(self, parameter: str) -> Statistic:
+        """Return a quantile of the gradient magnitude."""
+        if parameter not in _QUANTILES:
+            return super().automatic(parameter)
+        return STATISTICS["quantile"](q=_QUANTILES[parameter], sigma=self.sigma)  # type: ignore[call-arg]
+
+    def result_channels(self, channels: int) -> int:
+        """Return 1."""
+        return 1
+
+    def reach(self, spacing: tuple[float, ...]) -> tuple[int, ...]:
+        """Return the reach of the Gaussian, of the central difference and of the neighbour it is compared with."""
+        return tuple(2 + r for r in gaussian_radius(self.sigma, spacing))
+
+    def extra_arrays(self, ndim: int, inertial: bool, channels: int) -> float:
+        """Return the smoothed channels, the magnitude, the direction and the result."""
+        axis = ndim if channels == 1 else tensor_arrays(ndim) + 2 * ndim
+        return (channels if self.sigma else 0) + 1 + axis + 1
+
+    def pace(self, ndim: int, channels: int) -> float:
+        """Return what was measured in float32 with sigma = 1."""
+        return 0.05e9
+
+    def apply(self, block: Block) -> None:
+        """Put the classes in the place of the state."""
+        assert isinstance(self.low, int | float)
+        assert isinstance(self.high, int | float)
+        smooth = smoothed(block, self.sigma)
+        slope = slope_of(block, smooth)
+        if len(smooth) == 1:
+            axis = gradient_of(block, smooth)
+        else:
+            axis = principal_axes(structure_tensor(block, 0.0, 0.0, smooth))[1]
+        block.storage = thinned(block, slope, axis, self.low, self.high)
+
+
+def canny(
+    image: Any,
+    sigma: float = 1.0,
+    low: Any = AUTO,
+    high: Any = AUTO,
+    *,
+    spacing: Any = None,
+    channel_axis: int | None = None,
+    mask: Any = None,
+    nodata: float | None = None,
+) -> Any:
+    """Return where Canny's edges are: thin edges, strong or connected with a strong one.
+
+    Parameters
+    ----------
+    image : ndarray or dask array of 2 or 3 spatial axes
+        Integers are computed in float32. A Dask array stays lazy.
+    sigma, low, high
+        As of `ThinEdges`, in the units of the spacing and in image units per unit length.
+    spacing, channel_axis, mask, nodata
+        As of `evolve`.
+
+    Returns
+    -------
+    bool ndarray or dask array of the spatial shape
+        The bits do not depend on the chunks. Invalid pixels are no edges.
+
+    Raises
+    ------
+    ValueError
+        As `ThinEdges` and `evolve`.
+
+    References
+    ----------
+    Canny: A computational approach to edge detection. PAMI 1986.
+
+    Examples
+    --------
+    >>> image = np.zeros((5, 8)); image[:, 4:] = 10
+    >>> canny(image, low=1, high=2)[2].astype(int)
+    array([0, 0, 0, 1, 1, 0, 0, 0])
+    """
+    classes = evolve(
+        image,
+        ThinEdges(low, high, sigma),
+        spacing=spacing,
+        channel_axis=channel_axis,
+        mask=mask,
+        nodata=nodata,
+    )
+    if channel_axis is not None:
+        classes = classes.squeeze(channel_axis)
+    # Invalid pixels have come back as they were, which may be 1 or 2.
+    if mask is not None:
+        classes = np.where(mask, classes, 0)
+    if nodata is not None:
+        holes = image == nodata
+        classes = np.where(holes if channel_axis is None else holes.any(axis=channel_axis), 0, classes)
+    return hysteresis(classes)

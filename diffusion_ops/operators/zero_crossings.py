@@ -1,0 +1,78 @@
+"""Edges where the second derivative changes its sign."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+from diffusion_ops.block import Block
+from diffusion_ops.kernels.edges import crossed, laplacian_of, slope_of
+from diffusion_ops.kernels.gaussian import gaussian_radius, smoothed
+from diffusion_ops.operator import Map, register
+from diffusion_ops.parameters import check_number
+from diffusion_ops.statistic import Statistic
+
+
+@register("zero-crossings")
+@dataclass(frozen=True)
+class ZeroCrossings(Map):
+    """Zero crossings of the Laplacian of the smoothed image, Δu_sigma: 1 on edges, 0 elsewhere.
+
+    Of two neighbours along an axis with opposite signs the one closer to 0 is marked, both where they are equally
+    close; a cell of exactly 0 is marked between two neighbours with opposite signs. So a flat area has no edge. The
+    Laplacians of all channels are summed.
+
+    Parameters
+    ----------
+    sigma : float
+        Standard deviation of the Gaussian, in units of the spacing; 0 leaves the smoothing out.
+    contrast : float or Statistic
+        Smallest gradient magnitude of an edge, in image units per unit length. Without it rounding marks edges in
+        areas that are nearly flat.
+
+    Raises
+    ------
+    ValueError
+        For a negative sigma or contrast.
+
+    References
+    ----------
+    Marr, Hildreth: Theory of edge detection. Proc. Royal Society B 1980.
+    """
+
+    sigma: float = 2.0
+    contrast: float | Statistic = 0.0
+
+    equation = "Δu_sigma = 0"
+    reference = "Marr and Hildreth 1980"
+    units: ClassVar[Mapping[str, str]] = {"sigma": "unit length", "contrast": "image units per unit length"}
+    couples_channels = True
+
+    def __post_init__(self) -> None:
+        check_number("sigma", self.sigma, positive=False, unit="the units of the spacing")
+        if not isinstance(self.contrast, Statistic):
+            check_number("contrast", self.contrast, positive=False, unit="image units per unit length")
+
+    def result_channels(self, channels: int) -> int:
+        """Return 1."""
+        return 1
+
+    def reach(self, spacing: tuple[float, ...]) -> tuple[int, ...]:
+        """Return the reach of the Gaussian, of the Laplacian and of the neighbour it is compared with."""
+        return tuple(2 + r for r in gaussian_radius(self.sigma, spacing))
+
+    def extra_arrays(self, ndim: int, inertial: bool, channels: int) -> float:
+        """Return the smoothed channels, the Laplacian, the slope and the result."""
+        return (channels if self.sigma else 0) + 3
+
+    def pace(self, ndim: int, channels: int) -> float:
+        """Return what was measured in float32 with sigma = 2."""
+        return 0.05e9
+
+    def apply(self, block: Block) -> None:
+        """Put the edges in the place of the state."""
+        assert isinstance(self.contrast, int | float)
+        smooth = smoothed(block, self.sigma)
+        laplacian, slope = laplacian_of(block, smooth), slope_of(block, smooth)
+        block.storage = crossed(block, laplacian, slope, self.contrast)
