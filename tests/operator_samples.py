@@ -26,11 +26,18 @@ SAMPLES: dict[str, list[dict[str, Any]]] = {
         {"tolerance": 10.0, "inner_iterations": 3},
         {"tolerance": 5.0, "inner_iterations": 2},
     ],
-    "speckle-reducing": [{"level": 5.0, "decay": 0.0}, {"level": 0.5, "conductance": "exponential"}],
+    "speckle-reducing": [{"level": 0.3, "decay": 0.0}, {"level": 0.3, "conductance": "exponential"}],
+    "gradient-magnitude": [{"sigma": 0.0}, {"sigma": 0.75}],
+    "edge-stopping": [{"contrast": 60.0, "sigma": 0.75}, {"contrast": 20.0, "conductance": "rational"}],
+    "zero-crossings": [{"sigma": 0.0}, {"sigma": 0.75, "contrast": 5.0}],
+    "thin-edges": [{"low": 0.1, "high": 30.0, "sigma": 0.0}, {"low": 0.1, "high": 10.0, "sigma": 0.75}],
+    "orientation": [{"sigma": 0.0, "rho": 0.75}, {"sigma": 0.75, "rho": 0.75}],
+    "coherence": [{"sigma": 0.75, "rho": 0.75}, {"rho": 1.0, "normalised": False}],
 }
 """Parameters per operator; influence travels as far as its halo says for each. Images are of 0 to 200."""
 
 LOPSIDED: Mapping[str, str] = {
+    "orientation": "an angle turns and flips with the image",
     "total-variation": "one norm of the differences to the next cell of each axis: a flip puts it in other cells",
     "total-variation-flow": "as total variation",
 }
