@@ -224,7 +224,16 @@ def least_weights(products: Floats, slopes: Floats, best: int) -> Floats:
     return weights
 
 
-def combine(image: Any, chosen: Ensemble, **arguments: Any) -> Any:
+def combine(
+    image: Any,
+    chosen: Ensemble,
+    *,
+    spacing: Any = None,
+    channel_axis: Any = None,
+    mask: Any = None,
+    nodata: float | None = None,
+    guide: Any = None,
+) -> Any:
     """Return Σ w_k D_k(image): the members of an ensemble, evolved and added.
 
     Parameters
@@ -233,17 +242,23 @@ def combine(image: Any, chosen: Ensemble, **arguments: Any) -> Any:
         Any image; a Dask array stays lazy.
     chosen : Ensemble
         What `ensemble` returned.
-    **arguments
-        spacing, channel_axis, mask, nodata, guide and batch, as in `evolve`.
+    spacing, channel_axis, mask, nodata, guide
+        As in `evolve`.
 
     Returns
     -------
     Same container as `image`
-        Of the same shape, in float32 or its own float type; invalid pixels keep their values.
+        Of the same shape, in its own float type or float32; invalid pixels keep their values.
     """
+    arguments = {
+        "spacing": spacing,
+        "channel_axis": channel_axis,
+        "mask": mask,
+        "nodata": nodata,
+        "guide": guide,
+    }
     if hasattr(image, "dims"):
-        words = dict.fromkeys(("spacing", "channel_axis", "mask", "nodata", "guide"))
-        return xarray_face.evolve(_combine_frame, image, chosen, **{**words, **arguments})
+        return xarray_face.evolve(_combine_frame, image, chosen, **arguments)
     return _combine_frame(image, chosen, **arguments)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from numbers import Real
+from numbers import Integral, Real
 
 
 def check_number(name: str, value: object, *, positive: bool, unit: str) -> None:
@@ -20,6 +20,18 @@ def check_number(name: str, value: object, *, positive: bool, unit: str) -> None
         raise ValueError(
             f"{name}={value!r} is not possible. Allowed: a number {'>' if positive else '>='} 0, in {unit}."
         )
+
+
+def check_count(name: str, value: object, *, least: int = 1) -> None:
+    """Refuse what is not a whole number of at least `least`.
+
+    Raises
+    ------
+    ValueError
+        With the parameter, what was given and the smallest allowed number.
+    """
+    if not isinstance(value, Integral) or isinstance(value, bool) or int(value) < least:
+        raise ValueError(f"{name}={value!r} is not possible. Allowed: a whole number >= {least}.")
 
 
 def check_choice(name: str, value: object, allowed: Iterable[object]) -> None:

@@ -13,12 +13,17 @@ import numpy as np
 from diffusion_ops import xarray_face
 from diffusion_ops.block import Block, Floats, allocate, as_image
 from diffusion_ops.fields import channels_first, check_image, check_mask, guide_fields, make_block
+from diffusion_ops.kernels.philox import check_seed
+from diffusion_ops.parameters import check_count
 from diffusion_ops.probe import random_parts
 from diffusion_ops.problem import resolve_spacing
 from diffusion_ops.statistic import Statistic
 
 _ROUNDS = 4
 """So many times as many places as wanted are looked at, where tiles have no valid cell."""
+
+_PLACES = 1 << 32
+"""The random numbers of places begin here, those of samples at 0."""
 
 Place = tuple[int, tuple[tuple[int, int], ...]]
 """A frame of the image, and the first cell and the one behind the last of a tile of it, per axis."""
@@ -84,6 +89,9 @@ def read_samples(
     TypeError, ValueError
         As `evolve`; for a Dataset; where no tile has a valid cell.
     """
+    check_count("samples", samples)
+    check_count("size", size)
+    check_seed(seed)
     frames = _frames(image, spacing=spacing, channel_axis=channel_axis, mask=mask, nodata=nodata, guide=guide)
     found: dict[Place, Block] = {}
     for draw in _draws(frames[0].fields.shape[1:], len(frames), samples, size, seed):
@@ -136,7 +144,7 @@ def _draws(
     cells = math.prod(grid)
     count = min(samples, cells)
     for turn in range(_ROUNDS):
-        parts = (np.arange(count) + random_parts(seed, turn, count)) * (cells / count)
+        parts = (np.arange(count) + random_parts(seed, _PLACES + turn, count)) * (cells / count)
         index = np.stack(np.unravel_index(np.minimum(parts.astype(np.int64), cells - 1), grid), axis=1)
         yield [(frame, _tile(at, tile, spatial)) for frame, *at in index.tolist()]
 

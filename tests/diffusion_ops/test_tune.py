@@ -144,6 +144,9 @@ def test_what_cannot_be_sampled_is_refused() -> None:
         read_samples(np.ma.MaskedArray(image))
     with pytest.raises(ValueError, match="spatial axes"):
         read_samples(image[0])
+    for wrong in ({"samples": 0}, {"size": 1.5}, {"seed": -1}):
+        with pytest.raises(ValueError, match="is not possible. Allowed: a whole number"):
+            read_samples(image, **wrong)
 
 
 # ---- the choice
@@ -213,6 +216,8 @@ def test_candidates_are_made_of_names_classes_and_values() -> None:
         tune(blobs(20, 20), Heat(), criterion="sur")
     with pytest.raises(ValueError, match="times=0"):
         tune(blobs(20, 20), Heat(), times=[0])
+    with pytest.raises(ValueError, match=r"times=1\.5 .* whole number"):
+        tune(blobs(20, 20), TotalVariation(weight=20), times=[1.5])
 
 
 def test_iterations_and_their_number_can_be_chosen() -> None:
