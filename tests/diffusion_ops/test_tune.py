@@ -145,7 +145,7 @@ def test_what_cannot_be_sampled_is_refused() -> None:
     with pytest.raises(ValueError, match="spatial axes"):
         read_samples(image[0])
     for wrong in ({"samples": 0}, {"size": 1.5}, {"seed": -1}):
-        with pytest.raises(ValueError, match="is not possible. Allowed: a whole number"):
+        with pytest.raises(ValueError, match=r"is not possible\. Allowed: a whole number"):
             read_samples(image, **wrong)
 
 
