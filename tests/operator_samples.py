@@ -33,17 +33,27 @@ SAMPLES: dict[str, list[dict[str, Any]]] = {
     "thin-edges": [{"low": 0.1, "high": 30.0, "sigma": 0.0}, {"low": 0.1, "high": 10.0, "sigma": 0.75}],
     "orientation": [{"sigma": 0.0, "rho": 0.75}, {"sigma": 0.75, "rho": 0.75}],
     "coherence": [{"sigma": 0.75, "rho": 0.75}, {"rho": 1.0, "normalised": False}],
+    "random-noise": [{"level": 5.0}, {"level": 0.2, "law": "salt-and-pepper"}, {"level": 2.0, "law": "poisson"}],
+    "stochastic-heat": [{"level": 5.0}],
+    "gray-scott": [{"white": 200.0}],
+    "fitzhugh-nagumo": [{"white": 200.0}],
+    "schnakenberg": [{"white": 100.0}],
 }
 """Parameters per operator; influence travels as far as its halo says for each. Images are of 0 to 200."""
 
 LOPSIDED: Mapping[str, str] = {
+    "random-noise": "every cell draws its own numbers",
+    "stochastic-heat": "as random noise",
     "orientation": "an angle turns and flips with the image",
     "total-variation": "one norm of the differences to the next cell of each axis: a flip puts it in other cells",
     "total-variation-flow": "as total variation",
 }
 """Operators that are not alike along all axes and in both directions, each with the reason."""
 
-PLACED: Mapping[str, str] = {}
+PLACED: Mapping[str, str] = {
+    "random-noise": "every cell draws its own numbers",
+    "stochastic-heat": "as random noise",
+}
 """Operators whose result depends on the place in the image, its frame or channel, each with the reason."""
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from numba import njit, types
 from numba.extending import overload
 
-from diffusion_ops.block import Block, Floats
+from diffusion_ops.block import Block
 from diffusion_ops.kernels.conductance import exp_negative
 from diffusion_ops.kernels.philox import (
     LOW_WORD,
@@ -69,15 +69,19 @@ def build_noise(law: int) -> Callable[..., None]:
         return put_counts
 
     @njit(nogil=True, cache=True, error_model="numpy")
-    def change(u, grid, place, draw, key, numbers):  # type: ignore[no-untyped-def]
-        """Change u, flat (cells,), whose first cell has the index `place` = (x, y, z), by the draw of that number."""
+    def change(u, grid, place, grain, draw, key, numbers):  # type: ignore[no-untyped-def]
+        """Change u, flat (cells,), whose first cell has the index `place` = (x, y, z), by the draw of that number.
+
+        Cells whose indices share all but the last `grain` bits share their numbers.
+        """
         planes, rows, columns, pitch = grid
         for p in range(planes):
             for m in range(rows):
-                y, z = (place[1] + np.uint64(m)) & LOW_WORD, (place[2] + np.uint64(p)) & LOW_WORD
+                y = ((place[1] + np.uint64(m)) & LOW_WORD) >> grain
+                z = ((place[2] + np.uint64(p)) & LOW_WORD) >> grain
                 row = u[(p * rows + m) * pitch : (p * rows + m) * pitch + columns]
                 for j in range(columns):
-                    x = (place[0] + np.uint64(j)) & LOW_WORD
+                    x = ((place[0] + np.uint64(j)) & LOW_WORD) >> grain
                     row[j] = _changed(law, row[j], philox(x, y, z, draw, key[0], key[1]), numbers)
 
     return change
@@ -129,15 +133,17 @@ def _poisson_by_rejection(mean, place, key):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def put_counts(u, grid, place, draw, key, numbers):  # type: ignore[no-untyped-def]
+def put_counts(u, grid, place, grain, draw, key, numbers):  # type: ignore[no-untyped-def]
     """Replace u by level times a Poisson count of mean u / level, level = numbers[0]; draws count attempts."""
     planes, rows, columns, pitch = grid
     level = np.float64(numbers[0])
     for p in range(planes):
         for m in range(rows):
-            y, z = (place[1] + np.uint64(m)) & LOW_WORD, (place[2] + np.uint64(p)) & LOW_WORD
+            y = ((place[1] + np.uint64(m)) & LOW_WORD) >> grain
+            z = ((place[2] + np.uint64(p)) & LOW_WORD) >> grain
             for j in range(columns):
-                x, i = (place[0] + np.uint64(j)) & LOW_WORD, (p * rows + m) * pitch + j
+                x = ((place[0] + np.uint64(j)) & LOW_WORD) >> grain
+                i = (p * rows + m) * pitch + j
                 mean, k = np.float64(u[i]) / level, 0.0
                 if mean >= _FEW:
                     k = _poisson_by_rejection(mean, (x, y, z), key)
@@ -147,7 +153,9 @@ def put_counts(u, grid, place, draw, key, numbers):  # type: ignore[no-untyped-d
                 u[i] = k * level
 
 
-def put_noise(block: Block, law: str, numbers: Sequence[float], seed: int, draw: int = 0) -> None:
+def put_noise(
+    block: Block, law: str, numbers: Sequence[float], seed: int, *, draw: int = 0, grain: int = 1
+) -> None:
     """Change the state of a block by noise that depends on the place in the image only, in place.
 
     Parameters
@@ -160,16 +168,10 @@ def put_noise(block: Block, law: str, numbers: Sequence[float], seed: int, draw:
         What the law asks for: level; for salt-and-pepper also the values of pepper and salt.
     seed, draw : int
         The key, and how many numbers of the same cell come before.
+    grain : int
+        Width in cells of the squares that share a number: a power of two.
     """
-    put_noise_on(block.storage, block, law, numbers, seed, draw)
-
-
-def put_noise_on(
-    fields: Floats, block: Block, law: str, numbers: Sequence[float], seed: int, draw: int = 0
-) -> None:
-    """Change other fields of a block's shape, (channels, cells), as `put_noise` changes its state."""
-    real = fields.dtype.type
-    kernel = build_noise(LAWS.index(law))
-    for c, field in enumerate(fields):
-        key, args = stream_key(seed, c, block.frame), tuple(real(x) for x in numbers)
-        kernel(field, block.grid, first_place(block), np.uint64(draw), key, args)
+    kernel, args = build_noise(LAWS.index(law)), tuple(block.storage.dtype.type(x) for x in numbers)
+    place, bits = first_place(block), np.uint64(grain.bit_length() - 1)
+    for c, channel in enumerate(block.storage):
+        kernel(channel, block.grid, place, bits, np.uint64(draw), stream_key(seed, c, block.frame), args)
