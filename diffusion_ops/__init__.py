@@ -3,17 +3,24 @@
 from diffusion_ops import accessor as _accessor  # noqa: F401  (registers `image.diffuse`)
 from diffusion_ops.advance import Leg, advance, total_halo
 from diffusion_ops.block import Block
+from diffusion_ops.canny import canny
+from diffusion_ops.criterion import CRITERIA, Criterion
+from diffusion_ops.ensemble import Ensemble, combine, ensemble
 from diffusion_ops.evolve import evolve
 from diffusion_ops.operator import OPERATORS, Iteration, Map, Operator, RateOperator, register
 from diffusion_ops.schedule import Cycle, Cycles, Explicit, Schedule
 from diffusion_ops.statistic import STATISTICS, Statistic
+from diffusion_ops.tune import Tuning, tune
 
 __all__ = [
+    "CRITERIA",
     "OPERATORS",
     "STATISTICS",
     "Block",
+    "Criterion",
     "Cycle",
     "Cycles",
+    "Ensemble",
     "Explicit",
     "Iteration",
     "Leg",
@@ -22,10 +29,15 @@ __all__ = [
     "RateOperator",
     "Schedule",
     "Statistic",
+    "Tuning",
     "advance",
+    "canny",
+    "combine",
+    "ensemble",
     "evolve",
     "register",
     "total_halo",
+    "tune",
 ]
 
 # Operators and statistics are names of this module too (`Heat`, `GradientQuantile`), found by the registries.

@@ -26,6 +26,7 @@ from diffusion_ops.problem import (
     resolve_spacing,
     split_batches,
 )
+from diffusion_ops.tune import asks_for_time, resolve_automatic_time
 
 
 def evolve(
@@ -55,8 +56,9 @@ def evolve(
         Integers are computed in float32 in their own units. A Dask array stays lazy.
     operator : Operator, str or sequence of them
         One PDE, or a chain that is applied in turn.
-    time : float or sequence, optional
-        Diffusion time, in squared units of the spacing. Alone, the schedule chooses the steps.
+    time : float, "auto" or sequence, optional
+        Diffusion time, in squared units of the spacing. Alone, the schedule chooses the steps. "auto" takes the time
+        of the least estimated error for white Gaussian noise, from samples that are read at once; see `tune`.
     steps : int or sequence, optional
         Number of explicit steps. Alone, each is 0.8 of the largest stable one.
     dt : float or sequence, optional
@@ -117,6 +119,12 @@ def evolve(
             "guide": guide,
         },
     )
+    if asks_for_time(arguments["time"]):
+        arguments["time"] = resolve_automatic_time(
+            image,
+            operator,
+            **{key: value for key, value in arguments.items() if key not in ("dtype", "batch")},
+        )
     if isinstance(image, xr.DataArray | xr.Dataset):
         return xarray_face.evolve(_evolve_frame, image, operator, **arguments)
     return _evolve_frame(image, operator, **arguments)

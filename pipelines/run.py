@@ -93,15 +93,20 @@ def check_places(spec: Spec) -> None:
     ------
     RefusedError
     """
-    if "://" in spec.sink.uri or "://" in spec.source.uri:
-        if spec.sink.uri.rstrip("/") == spec.source.uri.rstrip("/"):
-            raise RefusedError(f"The target {spec.sink.uri} is the source. Choose another target.")
+    for target in spec.targets:
+        _check_place(spec, target)
+
+
+def _check_place(spec: Spec, uri: str) -> None:
+    if "://" in uri or "://" in spec.source.uri:
+        if uri.rstrip("/") == spec.source.uri.rstrip("/"):
+            raise RefusedError(f"The target {uri} is the source. Choose another target.")
         return
-    source, target = Path(spec.source.uri).resolve(), Path(spec.sink.uri).resolve()
+    source, target = Path(spec.source.uri).resolve(), Path(uri).resolve()
     for inner, outer in ((target, source), (source, target), (Path(spec.workdir).resolve(), source)):
         if inner == outer or outer in inner.parents:
             raise RefusedError(
-                f"The target {spec.sink.uri} and the source {spec.source.uri} lie inside each other. "
+                f"The target {uri} and the source {spec.source.uri} lie inside each other. "
                 "Choose a target outside the source."
             )
     if not target.parent.is_dir():
@@ -124,10 +129,12 @@ def settle(spec: Spec, plan: Plan, source: ImageInfo, workdir: Workdir, overwrit
     placed = workdir.placed and target_exists(spec.sink.uri)
     if same and not overwrite and (placed or (report.get("complete") and target_exists(spec.sink.uri))):
         return plan
-    if target_exists(spec.sink.uri) and not overwrite:
-        raise RefusedError(
-            f"The target {spec.sink.uri} exists already. Choose another, or allow it to be replaced with --overwrite."
-        )
+    for target in spec.targets:
+        # What a run has put in its place already is not in the way of its others.
+        if target_exists(target) and not overwrite and not (same and workdir.placed):
+            raise RefusedError(
+                f"The target {target} exists already. Choose another, or allow it to be replaced with --overwrite."
+            )
     if begun is not None and not same and not overwrite and workdir.has_tiles():
         raise RefusedError(
             f"{workdir.path} holds an unfinished run of something else: {_difference(begun, spec, source)}. "

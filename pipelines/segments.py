@@ -89,7 +89,7 @@ def make_segments(
     """
     found: list[Segment] = []
     for position, step in enumerate(spec.steps):
-        (leg,) = make_legs(step.make_operator(), frames.at(step.level).spacing, **step.times())
+        (leg,) = make_legs(step.make_operator(), frames.at(step.octave).spacing, **step.times())
         leg = _cut_short(leg.bind(bound.get(position, {})), stopped.get(position))
         alone = bool(step.guide or step.mask or step.energy or step.until)
         before = found[-1] if found else None
@@ -100,7 +100,7 @@ def make_segments(
         else:
             until = None if position in stopped else step.until
             energy = position not in stopped and (step.energy or step.until is not None)
-            links = {"input": step.input, "guide": step.guide, "mask": step.mask, "level": step.level}
+            links = {"input": step.input, "guide": step.guide, "mask": step.mask, "level": step.octave}
             found.append(Segment(step.name, (leg,), (position,), until=until, energy=energy, **links))  # type: ignore[arg-type]
     return tuple(found)
 
@@ -109,7 +109,7 @@ def _goes_on(spec: Spec, before: Segment, step: StepSpec) -> bool:
     """Return whether a step only follows a chain whose result nobody else reads."""
     if (
         step.input != before.name
-        or step.level != before.level
+        or step.octave != before.level
         or before.guide
         or before.mask
         or before.energy

@@ -139,9 +139,8 @@ class Spec(BaseModel):
         for i, output in enumerate(self.outputs):
             if output.name not in known:
                 raise refusal(no_such("step", output.name, known), "outputs", i, "name")
-        uris = [self.sink.uri, *(output.uri for output in self.outputs)]
-        for i, uri in enumerate(uris[1:]):
-            if uri in uris[: i + 1]:
+        for i, uri in enumerate(self.targets[1:]):
+            if uri in self.targets[: i + 1]:
                 raise refusal(f"{uri!r} is written twice. Choose another path.", "outputs", i, "uri")
         used = _used_steps(self.steps, [output.name for output in self.outputs])
         for i, step in enumerate(self.steps):
@@ -152,13 +151,13 @@ class Spec(BaseModel):
                     "steps",
                     i,
                 )
-        if self.steps[-1].level:
+        if self.steps[-1].octave:
             raise refusal(
-                "the last step makes the result, which has the image's own size: its level is 0. "
+                "the last step makes the result, which has the image's own size: its octave is 0. "
                 "Add a step, or choose a coarser level of the source with source.level.",
                 "steps",
                 len(self.steps) - 1,
-                "level",
+                "octave",
             )
         return self
 
@@ -170,6 +169,11 @@ class Spec(BaseModel):
                 "Say which folder with run.workdir."
             )
         return self
+
+    @property
+    def targets(self) -> list[str]:
+        """Paths of all results."""
+        return [self.sink.uri, *(output.uri for output in self.outputs)]
 
     @property
     def workdir(self) -> str:
@@ -309,7 +313,7 @@ def _links(step: StepSpec, numbers: Mapping[str, int]) -> dict[str, Any]:
     reads = {key: numbers[getattr(step, key)] for key in ("input", "guide", "mask") if getattr(step, key)}
     until = None if step.until is None else step.until.model_dump()
     # Looking at the energy ends batches, which changes no bit, but what the report holds.
-    return {**reads, "level": step.level, "until": until}
+    return {**reads, "octave": step.octave, "until": until}
 
 
 def _canonical(value: Any) -> dict[str, Any]:

@@ -76,7 +76,7 @@ class StepSpec(BaseModel):
         default="",
         description="Name of an earlier step, or 'source': where it is 0 or has no value is a wall.",
     )
-    level: int = Field(
+    octave: int = Field(
         default=0,
         ge=0,
         le=16,
@@ -150,6 +150,9 @@ class StepSpec(BaseModel):
             at = _key_named_by(str(error), OPERATORS[self.operator], self.parameters)
             raise refusal(str(error), *at) from None
         _check_times(self)
+        if (self.energy or self.until) and self.make_operator().energy() is None:
+            key = "until" if self.until else "energy"
+            raise refusal(f"{self.operator} has no energy to look at. Remove {key!r}.", key)
         return self
 
     @model_serializer(mode="wrap")

@@ -189,7 +189,9 @@ def test_an_operator_stops_when_its_energy_hardly_falls(tmp_path, image):
 
 
 def test_stopping_does_not_depend_on_tiles_or_interruption(tmp_path, image):
-    steps = [{"operator": "total-variation", "weight": 30.0, "steps": 100, "until": {"energy": 1e-3, "every": 8}}]
+    steps = [
+        {"operator": "total-variation", "weight": 30.0, "steps": 100, "until": {"energy": 1e-3, "every": 8}}
+    ]
     found = {}
     for tile, batch in ((64, 3), (128, 50)):
         folder = tmp_path / str(tile)
@@ -213,7 +215,11 @@ def test_stopping_does_not_depend_on_tiles_or_interruption(tmp_path, image):
         ([{**HEAT, "time": 1, "mask": "nothing"}], {}, "there is no earlier step 'nothing'"),
         ([{**HEAT, "time": 1, "octave": 1}], {}, "its octave is 0"),
         ([{**HEAT, "time": 1, "octave": -1}], {}, "octave"),
-        ([{**HEAT, "time": 1, "name": "a"}, {**HEAT, "time": 1, "input": "source"}], {}, "does not use the step 'a'"),
+        (
+            [{**HEAT, "time": 1, "name": "a"}, {**HEAT, "time": 1, "input": "source"}],
+            {},
+            "does not use the step 'a'",
+        ),
         ([{**HEAT, "time": 1}], {"outputs": [{"name": "calm", "uri": "x.zarr"}]}, "there is no step 'calm'"),
         ([{**HEAT, "time": 1, "until": {"energy": 0}}], {}, "greater than 0"),
         ([{"operator": "random-noise", "level": 1.0, "time": 1}], {}, "is applied once"),
