@@ -76,11 +76,10 @@ def march_cycle(
 ) -> None:
     """Take a cycle `count` times on a block, in place, and note what it spoils."""
     weights = cycle.weights * count
-    states = block.storage[None]
+    states = [block.storage]
     if cycle.inertial:
-        states = allocate(2 * len(block.storage), block.spatial, block.storage.dtype)
-        states = states.reshape(2, *block.storage.shape)
-        states[...] = block.storage
+        states.append(allocate(len(block.storage), block.spatial, block.storage.dtype))
+        states[1][...] = block.storage
     rates = [cycle.tau * w for w in stencil.weights]
     march(block, states, kind, rates, stencil.scales(contrast), weights, faces, stencil.diagonal)
     block.storage = states[len(weights) % len(states)]

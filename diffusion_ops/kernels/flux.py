@@ -121,12 +121,13 @@ def build_sweep(
     slant = 1 if volume else 0
 
     @njit(nogil=True, cache=True, error_model="numpy")
-    def sweep(u, faces, valid, grid, rates, scales, weights, first, low, high, band, scratch):  # type: ignore[no-untyped-def]
+    def sweep(u, older, faces, valid, grid, rates, scales, weights, first, low, high, band, scratch):  # type: ignore[no-untyped-def]
         """Take the steps first, first + 1, ... of a cycle in place.
 
         Parameters
         ----------
-        u : array of (1 or 2, channels, cells), flat; inertial steps write over the older of the two states
+        u, older : arrays of (channels, cells), flat: the state, and for inertial steps the one before, which they
+            write over, by turns; else the state again
         faces : array of (axes, cells), flat: frozen conductances of the faces that start at each cell
         valid : bool array of (cells,)
         grid : (channels, outer, middle, columns, pitch), see `kernel_grid`
@@ -139,7 +140,13 @@ def build_sweep(
         channels, outer, middle, columns, pitch = grid
         cells, wide, group = outer * middle * pitch, pitch + LANES, weights.shape[0]
         zero, one = u.dtype.type(0), u.dtype.type(1)
-        u, faces, valid, shared = begin(u), begin(faces), begin(valid), begin(scratch[3])
+        even, odd, faces, valid, shared = (
+            begin(u),
+            begin(older),
+            begin(faces),
+            begin(valid),
+            begin(scratch[3]),
+        )
         behind, above, aslant = begin(scratch[0]), begin(scratch[1]), begin(scratch[2])
         for start in range(0, middle + slant * (group - 1), band):
             for t in range(outer + group - 1):
@@ -154,8 +161,7 @@ def build_sweep(
                         continue
                     end, w = columns - 1 - j0, (weights[s], one - weights[s])
                     ends = (n, end, end if p + 1 < p1 else -1, 1 if j0 == 0 else 0)
-                    now = shift(u, k % 2 * channels * cells) if inertial else u
-                    new = shift(u, (1 - k % 2) * channels * cells) if inertial else u
+                    now, new = (odd, even) if k % 2 else (even, odd)
                     for m in range(max(m0, top), min(m1, top + band)):
                         # The last row is its own neighbour: the difference, and with it the flux, is 0.
                         here = (p * middle + m) * pitch + j0
@@ -209,13 +215,17 @@ class Workspace(threading.local):
         self._key: tuple[Any, ...] = ()
         self._arrays: tuple[Floats, ...] = ()
 
-    def rows(self, group: int, band: int, grid: tuple[int, ...], dtype: np.dtype[Any]) -> tuple[Floats, ...]:
+    def rows(
+        self, group: int, band: int, grid: tuple[int, ...], dtype: np.dtype[Any], volume: bool
+    ) -> tuple[Floats, ...]:
         """Return the scratch of a sweep; contents are whatever the last sweep left."""
         channels, outer, _, _, pitch = grid
-        key = (group, band, channels, outer, pitch, dtype)
+        # Only in a volume does a row have others above it in its plane.
+        planes = outer if volume else 0
+        key = (group, band, channels, planes, pitch, dtype)
         if key != self._key:
             # What enters from behind, from above, aslant; and the conductances of one row along each axis.
-            counts = (group * band * channels, group * outer * channels, 2 * group * channels, 4)
+            counts = (group * band * channels, group * planes * channels, 2 * group * channels, 4)
             self._arrays = tuple(aligned_zeros(n * (pitch + LANES), dtype) for n in counts)
             self._key = key
         return self._arrays
@@ -234,7 +244,7 @@ def group_shape(steps: int, grid: tuple[int, ...], itemsize: int) -> tuple[int, 
 
 def march(
     block: Block,
-    states: Floats,
+    states: Sequence[Floats],
     kind: int,
     rates: Sequence[float],
     scales: Sequence[float],
@@ -248,7 +258,7 @@ def march(
     ----------
     block : Block
         Gives the grid, the walls and the spoilt margin (which is not changed here).
-    states : ndarray of shape (1 or 2, channels, cells)
+    states : one or two ndarrays of shape (channels, cells)
         With two, the steps are inertial and the result is in states[len(weights) % 2].
     kind : int
         Number of the conductance, CONSTANT or FROZEN.
@@ -262,7 +272,7 @@ def march(
     diagonal : bool
         Whether the eight-neighbour stencil is used.
     """
-    dtype, channels = states.dtype, states.shape[1]
+    dtype, channels = states[0].dtype, len(states[0])
     volume, inertial, coupled = len(block.spatial) == 3, len(states) == 2, kind >= 0 and channels > 1
     # Frozen faces are zero at walls already.
     masked = block.valid_storage is not None and kind != FROZEN
@@ -272,7 +282,8 @@ def march(
     for first in range(0, len(weights), group):
         some = np.array(weights[first : first + group], dtype)
         sweep(
-            states.reshape(-1),
+            states[0].reshape(-1),
+            states[-1].reshape(-1),
             np.zeros(1, dtype) if faces is None else faces.reshape(-1),
             kernel_walls(block),
             grid,
@@ -283,7 +294,7 @@ def march(
             _margins(block, 0),
             _margins(block, 1),
             band,
-            _WORKSPACE.rows(len(some), band, grid, dtype),
+            _WORKSPACE.rows(len(some), band, grid, dtype, volume),
         )
 
 

@@ -115,13 +115,10 @@ class PeronaMalik(Operator):
         return tuple(1 + r for r in gaussian_radius(self.sigma, spacing))
 
     def extra_arrays(self, ndim: int, inertial: bool, channels: int) -> float:
-        """Return the state before and the frozen faces."""
-        frozen = inertial or self.sigma > 0
-        return (channels if inertial else 0) + (ndim + (2 if self.neighbours == 8 else 0)) * frozen
-
-    def setup_arrays(self, ndim: int, channels: int) -> float:
-        """Return the smoothed channels, their conductances at cell centres and the planes of the convolution."""
-        return channels + 2 if self.sigma > 0 else 0
+        """Return the frozen faces and the state before, or the smoothed channels and a plane while faces are made."""
+        if self.sigma > 0:
+            return ndim + channels + 1
+        return channels + ndim + (2 if self.neighbours == 8 else 0) if inertial else 0
 
     def pace(self, ndim: int, channels: int) -> float:
         """Return what was measured in float32; about 0.6 of it in 3-D."""

@@ -1,0 +1,136 @@
+"""Every operator holds the arrays that it declares, which plans count on, and none more for more steps."""
+
+from __future__ import annotations
+
+import gc
+import tracemalloc
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+from diffusion_ops.block import Block, row_pitch
+from diffusion_ops.fields import make_block
+from diffusion_ops.operator import Operator, RateOperator
+from diffusion_ops.schedule import Cycle
+from tests.operator_samples import each_sample, picture, samples
+
+SMALL_BYTES = 1 << 16
+"""Objects of Python, taps, weights."""
+
+STEPS = 16
+"""Sweeps through the cache keep a few rows of as many steps, in volumes one of each plane; too few to be declared."""
+
+SPATIAL = {2: (251, 250), 3: (40, 39, 41)}
+
+each_size = pytest.mark.parametrize("ndim", [2, 3])
+each_channels = pytest.mark.parametrize("channels", [1, 3])
+
+
+def prepared(operator: Operator, ndim: int, channels: int, walls: bool) -> Block:
+    """Return a block on which the operator has started."""
+    shape = SPATIAL[ndim]
+    mask = picture(*shape, seed=1) > 20 if walls else None
+    block = make_block(picture(channels, *shape), (1.0,) * ndim, None, mask)
+    operator.start(block)
+    return block
+
+
+def peak_bytes(act: Callable[[], Any]) -> int:
+    """Return what an act holds at its peak beyond what was there before."""
+    gc.collect()
+    tracemalloc.start()
+    try:
+        before, _ = tracemalloc.get_traced_memory()
+        act()
+        return tracemalloc.get_traced_memory()[1] - before
+    finally:
+        tracemalloc.stop()
+
+
+def array_bytes(ndim: int) -> int:
+    """Return the size of one channel as it is stored."""
+    *rows, columns = SPATIAL[ndim]
+    return int(np.prod(rows)) * row_pitch(columns) * np.dtype(np.float32).itemsize
+
+
+def small_bytes(ndim: int, arrays: int) -> int:
+    """Return what need not be declared: rows of a sweep, and small objects."""
+    *planes, _, columns = SPATIAL[ndim]
+    rows = arrays * STEPS * (4 if ndim == 2 else STEPS + 4 + sum(planes))
+    return SMALL_BYTES + rows * row_pitch(columns) * np.dtype(np.float32).itemsize
+
+
+def cycles(operator: Operator, ndim: int, steps: int) -> Iterator[tuple[Cycle, int]]:
+    """Yield cycles of some steps, and how many of them are taken at once: explicit ones, and inertial ones."""
+    tau = 0.8 * operator.stable_dt((1.0,) * ndim) if operator.marches == "time" else 0.0
+    once = operator.marches == "once" or any(operator.setup_radius((1.0,) * ndim))
+    yield Cycle(tau), 1 if once else steps
+    if operator.inertial_cycles:
+        yield Cycle(tau, steps, inertial=True), 1
+
+
+@each_size
+@each_channels
+@each_sample
+def test_a_run_holds_what_it_declares(name: str, sample: int, ndim: int, channels: int) -> None:
+    operator = samples(name)[sample]
+    if ndim not in operator.dimensions:
+        return
+    for walls in (False, True):
+        for cycle, count in cycles(operator, ndim, 3):
+            peak = 0
+            for _ in range(2):
+                # Kernels are loaded by the first run.
+                block = prepared(operator, ndim, channels, walls)
+                peak = peak_bytes(lambda b=block, c=cycle, n=count: operator.run(b, c, n))
+            extra = operator.extra_arrays(ndim, cycle.inertial, channels)
+            declared = extra + operator.setup_arrays(ndim, channels)
+            most = declared * array_bytes(ndim) + small_bytes(ndim, channels)
+            held = peak / array_bytes(ndim)
+            assert peak <= most, f"{cycle}: declared {declared:g} arrays, held {held:.2f}"
+            # Memory that is declared in vain makes tiles smaller than they need to be.
+            if walls and not isinstance(operator, RateOperator):
+                needed = 1.3 * peak + small_bytes(ndim, channels)
+                assert declared * array_bytes(ndim) <= needed, (
+                    f"{cycle}: declared {declared:g} arrays, held only {held:.2f}"
+                )
+
+
+@each_size
+@each_channels
+@each_sample
+def test_more_steps_hold_no_more(name: str, sample: int, ndim: int, channels: int) -> None:
+    operator = samples(name)[sample]
+    if ndim not in operator.dimensions or isinstance(operator, RateOperator):
+        return
+    few, many = (list(cycles(operator, ndim, steps)) for steps in (STEPS, 3 * STEPS))
+    for short, long in zip(few, many, strict=True):
+        peaks = []
+        for cycle, count in (long, short, long):
+            block = prepared(operator, ndim, channels, False)
+            peaks.append(peak_bytes(lambda b=block, c=cycle, n=count: operator.run(b, c, n)))
+        assert abs(peaks[2] - peaks[1]) < SMALL_BYTES / 8
+
+
+@each_size
+@each_channels
+@each_sample
+def test_start_and_finish_hold_no_more_than_a_run(name: str, sample: int, ndim: int, channels: int) -> None:
+    operator = samples(name)[sample]
+    if ndim not in operator.dimensions:
+        return
+    spatial = SPATIAL[ndim]
+    declared = operator.extra_arrays(ndim, operator.inertial_cycles, channels) + operator.setup_arrays(
+        ndim, channels
+    )
+    carried = operator.carried_arrays(ndim, channels)
+    most = (carried + declared) * array_bytes(ndim) + small_bytes(ndim, channels)
+    for _ in range(2):
+        block = make_block(picture(channels, *spatial), (1.0,) * ndim)
+        started = peak_bytes(lambda b=block: operator.start(b))
+        assert (0 if block.carried is None else len(block.carried)) == carried
+        finished = peak_bytes(lambda b=block: operator.finish(b))
+    assert started <= most
+    assert finished <= most - carried * array_bytes(ndim)
