@@ -35,7 +35,7 @@ FORMAT_LIBRARIES = {
 
 ONLY_IN = {
     "diffusion_ops": {
-        r"dask": r"(dask_face|xarray_face|evolve)\.py",
+        r"dask": r"(dask_face|dask_windows|xarray_face|evolve|hysteresis)\.py",
         r"xarray": r"(xarray_face|accessor|evolve)\.py",
         r"llvmlite": r"kernels/lanes\.py",
         r"numba": r"(kernels/\w+|histogram|exact_sum)\.py",

@@ -8,6 +8,7 @@ from diffusion_ops.block import Block
 from diffusion_ops.kernels.conductance import CONSTANT
 from diffusion_ops.operator import Operator, register
 from diffusion_ops.schedule import Cycle
+from diffusion_ops.statistic import STATISTICS, Statistic
 from diffusion_ops.stencil import make_stencil, march_cycle
 
 
@@ -33,6 +34,10 @@ class Heat(Operator):
     def pace(self, ndim: int, channels: int) -> float:
         """Return what was measured in float32."""
         return 9e9 / (ndim - 1)
+
+    def energy(self) -> Statistic:
+        """Return the Dirichlet energy, whose gradient flow the heat equation is."""
+        return STATISTICS["energy"]()
 
     def run(self, block: Block, cycle: Cycle, count: int) -> None:
         """Take the steps in the compiled flux-form kernel."""
