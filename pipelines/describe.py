@@ -7,7 +7,7 @@ import inspect
 import re
 from typing import Any
 
-from diffusion_ops.operator import Operator
+from diffusion_ops.operator import Map, Operator
 
 
 def describe_operator(cls: type[Operator]) -> dict[str, Any]:
@@ -18,13 +18,55 @@ def describe_operator(cls: type[Operator]) -> dict[str, Any]:
         "equation": cls.equation,
         "parameters": describe_parameters(cls),
         "aliases": dict(cls.aliases),
-        "cells_per_step": cls.radius,
+        "goes_by": cls.marches,
+        "cycles": cls.inertial_cycles,
+        "halo": describe_halo(cls),
+        "reads_guide": cls.reads_guide,
         "keeps_maximum": cls.keeps_maximum,
         "keeps_mean": cls.keeps_mean,
         "couples_channels": cls.couples_channels,
         "dimensions": list(cls.dimensions),
         "reference": cls.reference,
     }
+
+
+_REACHES = {
+    "step": "step_radius",
+    "cycle": "setup_radius",
+    "start": "start_radius",
+    "finish": "finish_radius",
+}
+"""What reads beyond what it writes, and the method that says how far."""
+
+
+def describe_halo(cls: type[Operator]) -> dict[str, dict[str, Any]]:
+    """Return how far a step, what is frozen in a cycle, the start and the finish read: cells and why.
+
+    Cells are on each side for spacing 1 and the usual parameters, 1 where one is required; None where those do not go
+    together. What reads nothing is left out.
+    """
+    spacing = (1.0,) * cls.dimensions[0]
+    usual = _usual(cls)
+    parts = {}
+    for part, method in _REACHES.items():
+        method = "reach" if part == "step" and issubclass(cls, Map) else method
+        own = getattr(cls, method) is not getattr(Operator, method, None)
+        if own or part == "step":
+            cells = None if usual is None else max(getattr(usual, method)(spacing))
+            parts[part] = {"cells": cells, "about": _returned(getattr(cls, method)) if own else ""}
+    return parts
+
+
+def _usual(cls: type[Operator]) -> Operator | None:
+    try:
+        return cls(**{field.name: 1.0 for field in operator_fields(cls) if is_required(field)})
+    except (TypeError, ValueError):
+        return None
+
+
+def _returned(method: Any) -> str:
+    """Return what a method says that it returns, without the verb and the full stop."""
+    return first_sentence(method).removeprefix("Return ")
 
 
 def describe_parameters(cls: type[Operator]) -> list[dict[str, Any]]:
@@ -53,8 +95,8 @@ def is_required(field: dataclasses.Field[Any]) -> bool:
     return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
 
 
-def first_sentence(cls: type[Any]) -> str:
-    """Return the first line of a class's documentation, without its full stop."""
+def first_sentence(cls: Any) -> str:
+    """Return the first line of the documentation of a class or a function, without its full stop."""
     return (inspect.getdoc(cls) or "").split("\n")[0].rstrip(".")
 
 

@@ -11,6 +11,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from pipelines.operator_words import dimensions_text, goes_text, halo_text, keeps_text
 from pipelines.wording import bytes_text, count_text, plural, shape_text, speed_text, time_text
 
 LINE = 1000
@@ -174,8 +175,17 @@ def verified(result: Mapping[str, Any]) -> RenderableType:
 
 
 def operators(entries: Sequence[Mapping[str, Any]]) -> RenderableType:
-    """Return the operators with their parameters, units, reach and promises."""
-    return Group(*(part for entry in entries for part in _operator(entry)))
+    """Return the operators in one table, and each with its parameters, units, reach and promises."""
+    details = [part for entry in entries for part in _operator(entry)]
+    return Group(*([_overview(entries), Text()] if len(entries) > 1 else []), *details)
+
+
+def _overview(entries: Sequence[Mapping[str, Any]]) -> RenderableType:
+    table = _table("operator", "goes by", "keeps", "axes", "guide", "equation")
+    for entry in entries:
+        guide, axes = "yes" if entry["reads_guide"] else "", dimensions_text(entry)
+        table.add_row(entry["name"], goes_text(entry), keeps_text(entry), axes, guide, entry["equation"])
+    return table
 
 
 def _operator(entry: Mapping[str, Any]) -> Iterator[RenderableType]:
@@ -188,10 +198,12 @@ def _operator(entry: Mapping[str, Any]) -> Iterator[RenderableType]:
 
 def _promises(entry: Mapping[str, Any]) -> dict[str, str]:
     return {
-        "halo per step": f"{plural(entry['cells_per_step'], 'pixel')} on each side",
+        "goes by": goes_text(entry),
+        "halo": halo_text(entry),
         "maximum principle": "kept by explicit steps" if entry["keeps_maximum"] else "not kept",
         "mean": "kept" if entry["keeps_mean"] else "not kept",
-        "dimensions": " and ".join(f"{n}-D" for n in entry["dimensions"]),
+        "dimensions": dimensions_text(entry),
+        "guide": "may be read in place of the image's own structure" if entry["reads_guide"] else "none",
         "paper": entry["reference"],
     }
 
