@@ -24,8 +24,16 @@ STEPS = 16
 
 SPATIAL = {2: (251, 250), 3: (40, 39, 41)}
 
-each_size = pytest.mark.parametrize("ndim", [2, 3])
-each_channels = pytest.mark.parametrize("channels", [1, 3])
+# Those that the tests of windows compile, and one more.
+CASES = {
+    "plane": (2, 1, False),
+    "walls": (2, 1, True),
+    "colours": (2, 3, True),
+    "volume": (3, 1, False),
+    "channels": (3, 3, False),
+}
+
+each_case = pytest.mark.parametrize("case", CASES)
 
 
 def prepared(operator: Operator, ndim: int, channels: int, walls: bool) -> Block:
@@ -71,66 +79,57 @@ def cycles(operator: Operator, ndim: int, steps: int) -> Iterator[tuple[Cycle, i
         yield Cycle(tau, steps, inertial=True), 1
 
 
-@each_size
-@each_channels
+@each_case
 @each_sample
-def test_a_run_holds_what_it_declares(name: str, sample: int, ndim: int, channels: int) -> None:
-    operator = samples(name)[sample]
+def test_a_run_holds_what_it_declares(name: str, sample: int, case: str) -> None:
+    operator, (ndim, channels, walls) = samples(name)[sample], CASES[case]
     if ndim not in operator.dimensions:
         return
-    for walls in (False, True):
-        for cycle, count in cycles(operator, ndim, 3):
-            peak = 0
-            for _ in range(2):
-                # Kernels are loaded by the first run.
-                block = prepared(operator, ndim, channels, walls)
-                peak = peak_bytes(lambda b=block, c=cycle, n=count: operator.run(b, c, n))
-            extra = operator.extra_arrays(ndim, cycle.inertial, channels)
-            declared = extra + operator.setup_arrays(ndim, channels)
-            most = declared * array_bytes(ndim) + small_bytes(ndim, channels)
-            held = peak / array_bytes(ndim)
-            assert peak <= most, f"{cycle}: declared {declared:g} arrays, held {held:.2f}"
-            # Memory that is declared in vain makes tiles smaller than they need to be.
-            if walls and not isinstance(operator, RateOperator):
-                needed = 1.3 * peak + small_bytes(ndim, channels)
-                assert declared * array_bytes(ndim) <= needed, (
-                    f"{cycle}: declared {declared:g} arrays, held only {held:.2f}"
-                )
+    small = small_bytes(ndim, channels)
+    for cycle, count in cycles(operator, ndim, 3):
+        peak = 0
+        for _ in range(2):
+            # Kernels are loaded by the first run.
+            block = prepared(operator, ndim, channels, walls)
+            peak = peak_bytes(lambda b=block, c=cycle, n=count: operator.run(b, c, n))
+        declared = operator.extra_arrays(ndim, cycle.inertial, channels)
+        declared += operator.setup_arrays(ndim, channels)
+        told = f"{cycle}: declared {declared:g} arrays, held {peak / array_bytes(ndim):.2f}"
+        assert peak <= declared * array_bytes(ndim) + small, told
+        # Memory that is declared in vain makes tiles smaller than they need to be.
+        if walls and not isinstance(operator, RateOperator):
+            assert declared * array_bytes(ndim) <= 1.3 * peak + small, told
 
 
-@each_size
-@each_channels
+@pytest.mark.parametrize("case", ["plane", "volume"])
 @each_sample
-def test_more_steps_hold_no_more(name: str, sample: int, ndim: int, channels: int) -> None:
-    operator = samples(name)[sample]
+def test_more_steps_hold_no_more(name: str, sample: int, case: str) -> None:
+    operator, (ndim, channels, walls) = samples(name)[sample], CASES[case]
     if ndim not in operator.dimensions or isinstance(operator, RateOperator):
         return
     few, many = (list(cycles(operator, ndim, steps)) for steps in (STEPS, 3 * STEPS))
     for short, long in zip(few, many, strict=True):
         peaks = []
         for cycle, count in (long, short, long):
-            block = prepared(operator, ndim, channels, False)
+            block = prepared(operator, ndim, channels, walls)
             peaks.append(peak_bytes(lambda b=block, c=cycle, n=count: operator.run(b, c, n)))
-        assert abs(peaks[2] - peaks[1]) < SMALL_BYTES / 8
+        assert abs(peaks[2] - peaks[1]) < SMALL_BYTES / 8, f"{short} held {peaks[1]}, {long} {peaks[2]} bytes"
 
 
-@each_size
-@each_channels
+@each_case
 @each_sample
-def test_start_and_finish_hold_no_more_than_a_run(name: str, sample: int, ndim: int, channels: int) -> None:
-    operator = samples(name)[sample]
+def test_start_and_finish_hold_no_more_than_a_run(name: str, sample: int, case: str) -> None:
+    operator, (ndim, channels, _) = samples(name)[sample], CASES[case]
     if ndim not in operator.dimensions:
         return
-    spatial = SPATIAL[ndim]
-    declared = operator.extra_arrays(ndim, operator.inertial_cycles, channels) + operator.setup_arrays(
-        ndim, channels
-    )
+    declared = operator.extra_arrays(ndim, operator.inertial_cycles, channels)
+    declared += operator.setup_arrays(ndim, channels)
     carried = operator.carried_arrays(ndim, channels)
-    most = (carried + declared) * array_bytes(ndim) + small_bytes(ndim, channels)
+    most = declared * array_bytes(ndim) + small_bytes(ndim, channels)
     for _ in range(2):
-        block = make_block(picture(channels, *spatial), (1.0,) * ndim)
+        block = make_block(picture(channels, *SPATIAL[ndim]), (1.0,) * ndim)
         started = peak_bytes(lambda b=block: operator.start(b))
         assert (0 if block.carried is None else len(block.carried)) == carried
         finished = peak_bytes(lambda b=block: operator.finish(b))
-    assert started <= most
-    assert finished <= most - carried * array_bytes(ndim)
+    assert started <= most + carried * array_bytes(ndim)
+    assert finished <= most
