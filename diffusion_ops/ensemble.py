@@ -12,7 +12,7 @@ import numpy as np
 
 from diffusion_ops import xarray_face
 from diffusion_ops.advance import Leg
-from diffusion_ops.block import Floats
+from diffusion_ops.block import Block, Floats
 from diffusion_ops.criterion import CRITERIA, exact_means
 from diffusion_ops.evolve import evolve
 from diffusion_ops.operator import Operator
@@ -146,12 +146,29 @@ def ensemble(
     >>> combine(image, chosen).shape
     (64, 64)
     """
-    places, blocks = read_samples(image, samples=samples, size=size, seed=seed, **container)
-    trial = Trial.begin(CRITERIA["sure"](), blocks, noise, seed)
+    found = read_samples(image, samples=samples, size=size, seed=seed, **container)
+    return weigh_samples(
+        *found, make_candidates(operators), times=times, noise=noise, schedule=schedule, seed=seed
+    )
+
+
+def weigh_samples(
+    places: Sequence[Place],
+    blocks: Sequence[Block],
+    operators: Sequence[Operator],
+    *,
+    before: Sequence[Leg] = (),
+    times: Sequence[float] | None = None,
+    noise: float | None = None,
+    schedule: Any = None,
+    seed: int = 0,
+) -> Ensemble:
+    """Choose weights as `ensemble` does, from samples that were read already; `before` as in `tune_samples`."""
+    trial = Trial.begin(CRITERIA["sure"](), blocks, noise, seed, before)
     assert trial.noise is not None
     members = [
         Member(operator, time)
-        for operator in make_candidates(operators)
+        for operator in operators
         for time in _times_of(trial, operator, times, schedule)
     ]
     legs = [make_legs(m.operator, trial.spacing, **m.how_far, schedule=schedule)[0] for m in members]

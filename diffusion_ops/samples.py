@@ -30,19 +30,33 @@ Place = tuple[int, tuple[tuple[int, int], ...]]
 
 
 @dataclass(frozen=True)
-class _Frame:
-    """One image that evolves by itself, of shape (channels, *spatial), still where it is held."""
+class Frame:
+    """One image that evolves by itself, still where it is held.
+
+    Attributes
+    ----------
+    fields : array of shape (channels, *spatial)
+        Anything with a shape that gives its parts by slices, in memory or as a Dask array.
+    spacing : tuple of float
+        Per spatial axis.
+    nodata : float or None
+        Value that marks invalid pixels.
+    mask : bool array of the spatial shape, or None
+        True where valid.
+    guide : array of shape (guide channels, *spatial), or None
+        Image whose structure is followed.
+    """
 
     fields: Any
     spacing: tuple[float, ...]
-    nodata: float | None
-    mask: Any
-    guide: Any
+    nodata: float | None = None
+    mask: Any = None
+    guide: Any = None
 
     @classmethod
     def of(
         cls, image: Any, spacing: Any, channel_axis: int | None, nodata: Any, mask: Any, guide: Any
-    ) -> _Frame:
+    ) -> Frame:
         """Check an array as `evolve` does."""
         if isinstance(image, np.ma.MaskedArray):
             raise TypeError(
@@ -89,10 +103,23 @@ def read_samples(
     TypeError, ValueError
         As `evolve`; for a Dataset; where no tile has a valid cell.
     """
+    frames = _frames(image, spacing=spacing, channel_axis=channel_axis, mask=mask, nodata=nodata, guide=guide)
+    return sample_frames(frames, samples, size, seed)
+
+
+def sample_frames(
+    frames: Sequence[Frame], samples: int = 16, size: int = 256, seed: int = 0
+) -> tuple[list[Place], list[Block]]:
+    """Return tiles of the frames of one image as `read_samples` does.
+
+    Raises
+    ------
+    ValueError
+        For numbers of samples that cannot be; where no tile has a valid cell.
+    """
     check_count("samples", samples)
     check_count("size", size)
     check_seed(seed)
-    frames = _frames(image, spacing=spacing, channel_axis=channel_axis, mask=mask, nodata=nodata, guide=guide)
     found: dict[Place, Block] = {}
     for draw in _draws(frames[0].fields.shape[1:], len(frames), samples, size, seed):
         for place, block in zip(draw, _read(frames, draw), strict=True):
@@ -107,16 +134,16 @@ def read_samples(
     return list(found), list(found.values())
 
 
-def _frames(image: Any, **arguments: Any) -> list[_Frame]:
+def _frames(image: Any, **arguments: Any) -> list[Frame]:
     """Return the frames of a DataArray, or an array as the only one."""
     if hasattr(image, "data_vars"):
         raise TypeError(
             "The variables of a Dataset have units of their own. Choose for one of them at a time."
         )
-    found: list[_Frame] = []
+    found: list[Frame] = []
 
     def take(array: Any, _: Any, frame: int = 0, **own: Any) -> Any:
-        found.append(_Frame.of(array, **own))
+        found.append(Frame.of(array, **own))
         return array
 
     if hasattr(image, "dims"):
@@ -166,7 +193,7 @@ def _tile(
     return tuple((a, a + t) for a, t in zip(starts, tile, strict=True))
 
 
-def _read(frames: Sequence[_Frame], places: Sequence[Place]) -> list[Block]:
+def _read(frames: Sequence[Frame], places: Sequence[Place]) -> list[Block]:
     """Return the tiles at some places, all of one shape, which are read at once."""
     tiles = [(frames[f], tuple(slice(*ends) for ends in tile)) for f, tile in places]
     images = _gather([frame.fields[(slice(None), *tile)] for frame, tile in tiles])

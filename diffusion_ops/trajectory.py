@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -19,6 +19,16 @@ from diffusion_ops.statistic import STATISTICS
 
 Results = list[list[Floats]]
 """A list per sample: what became of the image, and of each disturbed copy."""
+
+Watch = Callable[[float], None]
+"""Told the part of the work that is done, from 0 to 1."""
+
+_SCORING = 4
+"""Steps that take about as long as a score."""
+
+
+def unwatched(part: float) -> None:
+    """Take no notice."""
 
 
 @dataclass
@@ -72,12 +82,20 @@ class Trial:
         """Grid spacing per spatial axis."""
         return self.samples[0].spacing
 
-    def scores(self, operator: Operator, times: Sequence[float | None], schedule: Any) -> tuple[float, ...]:
+    def scores(
+        self, operator: Operator, times: Sequence[float | None], schedule: Any, watch: Watch = unwatched
+    ) -> tuple[float, ...]:
         """Return the score of an operator at each of the growing times."""
-        return tuple(self.score(results) for results in self.results(operator, times, schedule))
+        found = []
+        for part, results in self.results(operator, times, schedule):
+            found.append(self.score(results))
+            watch(part)
+        return tuple(found)
 
-    def results(self, operator: Operator, times: Sequence[float | None], schedule: Any) -> Iterator[Results]:
-        """Yield what comes out at each of the growing times.
+    def results(
+        self, operator: Operator, times: Sequence[float | None], schedule: Any
+    ) -> Iterator[tuple[float, Results]]:
+        """Yield the part of the work that is done, and what comes out, at each of the growing times.
 
         Statistics of the operator are reduced over the samples first. From one time to the next the schedule
         takes its explicit steps, or one FSI cycle.
@@ -95,13 +113,14 @@ class Trial:
             )
         runs = self._copies()
         operator = operator.bind(measure(operator.statistics(), [some[0] for some in runs]))
-        first, now = 0, 0.0
-        for time in times:
-            leg = replace(_make_leg(operator, self.spacing, now, time, schedule), first=first, last=False)
-            self._take(runs, [leg])
-            first, now = first + leg.steps, time or 0.0
-            end = Leg(operator, (), first, last=True)
-            yield [[_ended(block, end) for block in some] for some in runs]
+        ways = itertools.pairwise([0.0, *times])
+        legs = [_make_leg(operator, self.spacing, begin or 0.0, end, schedule) for begin, end in ways]
+        ends = list(itertools.accumulate(leg.steps for leg in legs))
+        for i, (leg, end) in enumerate(zip(legs, ends, strict=True)):
+            self._take(runs, [replace(leg, first=end - leg.steps, last=False)])
+            last = Leg(operator, (), end, last=True)
+            part = (end + _SCORING * (i + 1)) / (ends[-1] + _SCORING * len(ends))
+            yield part, [[_ended(block, last) for block in some] for some in runs]
 
     def outcome(self, legs: Sequence[Leg]) -> Results:
         """Return what comes out of legs, just as `evolve` takes them."""

@@ -9,12 +9,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from diffusion_ops.advance import Leg
+from diffusion_ops.block import Block
 from diffusion_ops.criterion import CRITERIA
 from diffusion_ops.operator import AUTO, OPERATORS, Operator
 from diffusion_ops.parameters import check_count, check_number
 from diffusion_ops.problem import make_legs
 from diffusion_ops.samples import Place, read_samples
-from diffusion_ops.trajectory import Trial
+from diffusion_ops.trajectory import Trial, Watch, unwatched
 
 Times = tuple[float | None, ...]
 
@@ -167,12 +169,51 @@ def tune(
     >>> bool(tune(image, Heat()).time > 20)
     True
     """
+    CRITERIA[criterion]  # refused before anything is read
+    candidates = make_candidates(operator, parameters)
+    found = read_samples(image, samples=samples, size=size, seed=seed, **container)
+    return tune_samples(
+        *found, candidates, times=times, criterion=criterion, noise=noise, schedule=schedule, seed=seed
+    )
+
+
+def tune_samples(
+    places: Sequence[Place],
+    blocks: Sequence[Block],
+    candidates: Sequence[Operator],
+    *,
+    before: Sequence[Leg] = (),
+    times: Sequence[float] | None = None,
+    criterion: str = "sure",
+    noise: float | None = None,
+    schedule: Any = None,
+    seed: int = 0,
+    watch: Watch = unwatched,
+) -> Tuning:
+    """Choose as `tune` does, from samples that were read already.
+
+    Parameters
+    ----------
+    places, blocks
+        As `read_samples` returns them.
+    candidates : sequence of Operator
+        What to choose from.
+    before : sequence of Leg
+        What the image goes through first; the score is that of all together.
+    times, criterion, noise, schedule, seed
+        As in `tune`.
+    watch : callable
+        Told the part of the work that is done, from 0 to 1.
+
+    Raises
+    ------
+    ValueError
+        As `tune`.
+    """
     started = clock.perf_counter()
-    rule, candidates = CRITERIA[criterion](), make_candidates(operator, parameters)
-    places, blocks = read_samples(image, samples=samples, size=size, seed=seed, **container)
-    trial = Trial.begin(rule, blocks, noise, seed)
+    trial = Trial.begin(CRITERIA[criterion](), blocks, noise, seed, before)
     return Tuning(
-        rank(trial, candidates, times, schedule),
+        rank(trial, candidates, times, schedule, watch),
         criterion,
         trial.noise,
         tuple(places),
@@ -183,13 +224,17 @@ def tune(
 
 
 def rank(
-    trial: Trial, candidates: Sequence[Operator], times: Sequence[float] | None, schedule: Any
+    trial: Trial,
+    candidates: Sequence[Operator],
+    times: Sequence[float] | None,
+    schedule: Any,
+    watch: Watch = unwatched,
 ) -> tuple[Curve, ...]:
     """Return the curves of candidates, the best first."""
     curves = []
-    for one in candidates:
+    for i, one in enumerate(candidates):
         found = _times_of(one, times, trial.spacing)
-        scores = trial.scores(one, found, schedule)
+        scores = trial.scores(one, found, schedule, lambda part, i=i: watch((i + part) / len(candidates)))  # type: ignore[misc]
         curves.append(Curve(one, found, scores, trial.rule.best(scores)))
     return tuple(sorted(curves, key=lambda curve: curve.score))
 
@@ -269,19 +314,18 @@ def resolve_automatic_time(
         Where steps or dt are given beside "auto"; as `tune`.
     """
     single = isinstance(operator, str | Operator)
-    chain, rule = make_candidates(operator), CRITERIA["sure"]()
+    chain = make_candidates(operator)
     columns = [_per_operator(value, len(chain)) for value in (time, steps, dt, schedule)]
     times = columns[0]
     wanted = [i for i, one in enumerate(chain) if _is_auto(times[i]) and one.marches == "time"]
     if any(columns[1][i] is not None or columns[2][i] is not None for i in wanted):
         raise ValueError("time='auto' chooses how far to go by itself. Leave out steps and dt.")
-    _, blocks = read_samples(image, **container) if wanted else ([], [])
+    places, blocks = read_samples(image, **container) if wanted else ([], [])
     for i in wanted:
         words = zip(("time", "steps", "dt", "schedule"), columns, strict=True)
         before = {word: column[:i] for word, column in words}
         legs = make_legs(chain[:i], blocks[0].spacing, **before) if i else ()
-        trial = Trial.begin(rule, blocks, None, 0, legs)
-        times[i] = rank(trial, [chain[i]], None, columns[3][i])[0].time
+        times[i] = tune_samples(places, blocks, [chain[i]], before=legs, schedule=columns[3][i]).time
     return times[0] if single else times
 
 

@@ -218,7 +218,7 @@ def chosen_and_best(name: str, clean: Array, noisy: Array, level: float) -> tupl
         default_times((1, 1)),
     )
     quality, scores = [], []
-    for results in trial.results(operator, times, None):
+    for _, results in trial.results(operator, times, None):
         quality.append(psnr(results[0][0][0], clean))
         scores.append(trial.score(results))
     return quality[trial.rule.best(scores)], max(quality)
