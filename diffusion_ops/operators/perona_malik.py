@@ -10,10 +10,11 @@ from diffusion_ops.block import Block
 from diffusion_ops.kernels.conductance import CONDUCTANCES, FROZEN
 from diffusion_ops.kernels.faces import cell_faces, edge_faces
 from diffusion_ops.kernels.gaussian import gaussian_radius, smoothed
+from diffusion_ops.kernels.potential import POTENTIALS
 from diffusion_ops.operator import Operator, register
 from diffusion_ops.parameters import check_choice, check_number
 from diffusion_ops.schedule import Cycle
-from diffusion_ops.statistic import Statistic, statistic_from
+from diffusion_ops.statistic import STATISTICS, Statistic, statistic_from
 from diffusion_ops.stencil import make_stencil, march_cycle
 
 
@@ -102,6 +103,15 @@ class PeronaMalik(Operator):
             return super().automatic(parameter)
         multiples = _REGULARISED_MULTIPLES if self.sigma > 0 else _MULTIPLES
         statistic: Statistic = statistic_from(parameter, {"noise-gradient": multiples[self.conductance]})
+        return statistic
+
+    def energy(self) -> Statistic | None:
+        """Return the functional whose gradient flow it is: with sigma = 0, and where the integral of g is known."""
+        if self.sigma > 0 or self.conductance not in POTENTIALS or self.neighbours == 8:
+            return None
+        # Whether there is one is asked before the contrast is known.
+        contrast = 1.0 if isinstance(self.contrast, Statistic) else self.contrast
+        statistic: Statistic = STATISTICS["potential"](contrast=contrast, conductance=self.conductance)  # type: ignore[call-arg]
         return statistic
 
     def stable_dt(self, spacing: tuple[float, ...]) -> float:
