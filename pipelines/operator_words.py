@@ -10,10 +10,11 @@ from pipelines.wording import plural
 _BEGIN = "<!-- operators: made from the registry -->"
 _END = "<!-- end of operators -->"
 
-_PICTURES = "notebooks/pictures"
+PICTURES = "notebooks/pictures"
 _ACROSS = 3
 
-_PER = {"step": "per step", "cycle": "per cycle", "start": "at the start", "finish": "at the end"}
+_PER_STEP = {"time": "per step", "iterations": "per iteration", "once": ""}
+_PER = {"cycle": "per cycle", "start": "at the start", "finish": "at the end"}
 
 
 def goes_text(entry: Mapping[str, Any]) -> str:
@@ -35,14 +36,15 @@ def dimensions_text(entry: Mapping[str, Any]) -> str:
 
 def halo_text(entry: Mapping[str, Any]) -> str:
     """Return how many pixels it reads on each side, and of what: "1 per step; 3 per cycle: the reach of a Gaussian"."""
-    per = {**_PER, "step": ""} if entry["goes_by"] == "once" else _PER
+    per = {**_PER, "step": _PER_STEP[entry["goes_by"]]}
     return "; ".join(_part_text(per[part], one) for part, one in entry["halo"].items())
 
 
 def _part_text(when: str, part: Mapping[str, Any]) -> str:
     count = "" if part["cells"] is None else plural(part["cells"], "pixel")
     words = " ".join(word for word in (count, when) if word)
-    about = part["about"] if part["about"] != str(part["cells"]) else ""
+    # The number itself is said already.
+    about = part["about"].removeprefix(str(part["cells"])).lstrip(" ,:")
     return ": ".join(text for text in (words, about) if text)
 
 
@@ -65,14 +67,18 @@ def _row(cells: Iterable[str]) -> str:
 def _parameters_text(entry: Mapping[str, Any]) -> str:
     texts = []
     for one in entry["parameters"]:
-        default = "" if one["required"] or one["default"] is None else f" = {one['default']}"
+        default = "" if one["required"] or one["default"] is None else f" = {_value_text(one['default'])}"
         unit = f" ({one['unit']})" if one["unit"] else ""
         texts.append(f"`{one['name']}`{default}{unit}")
     return "; ".join(texts) or "none"
 
 
+def _value_text(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
 def _gallery(names: list[str]) -> list[str]:
-    cells = [f"![{name}: before and after]({_PICTURES}/{name}.png)<br>`{name}`" for name in names]
+    cells = [f"![{name}: before and after]({PICTURES}/{name}.png)<br>`{name}`" for name in names]
     cells += [""] * (-len(cells) % _ACROSS)
     rows = [_row(cells[i : i + _ACROSS]) for i in range(0, len(cells), _ACROSS)]
     return [_row([""] * _ACROSS), _row([":-:"] * _ACROSS), *rows]

@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 
 from diffusion_ops.operator import OPERATORS
+from pipelines.describe import describe_operator
+from pipelines.operator_words import PICTURES, with_table
 from pipelines.sink import SINKS
 from pipelines.source import SOURCES
 
@@ -87,6 +89,17 @@ def test_tables_name_every_plugin(header: str, registry: Mapping[str, type]) -> 
     # Other tests register plug-ins of their own.
     ours = {name for name, plugin in registry.items() if plugin.__module__.startswith(PACKAGES)}
     assert ours <= named
+
+
+def test_operators_are_those_of_the_registry() -> None:
+    """Where this fails, `python -m tests.pictures.make_pictures` draws and writes them anew."""
+    ours = [cls for cls in OPERATORS.values() if cls.__module__.startswith(PACKAGES)]
+    assert with_table(README, map(describe_operator, ours)) == README
+    assert {path.stem for path in (ROOT / PICTURES).glob("*.png")} == {cls.name for cls in ours}
+
+
+def test_pictures_stay_small() -> None:
+    assert sum(path.stat().st_size for path in (ROOT / PICTURES).glob("*.png")) < 1_200_000
 
 
 def test_links_lead_somewhere() -> None:

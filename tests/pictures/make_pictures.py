@@ -1,0 +1,149 @@
+"""Draw README's small pictures, an operator before and after on a real image, and write its table.
+
+Run it as `python -m tests.pictures.make_pictures`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import imageio.v3 as imageio
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+from skimage import color, data
+
+import diffusion_ops as do
+from diffusion_ops.operator import OPERATORS
+from pipelines.describe import describe_operator
+from pipelines.operator_words import PICTURES, with_table
+
+ROOT = Path(__file__).parents[2]
+SIZE, GAP = 160, 4
+LEVELS = 6
+"""Grey levels apart: what noise leaves of a picture that the eye does not miss."""
+
+Image = NDArray[Any]
+Drawing = tuple[str, Mapping[str, Any], Mapping[str, Any]]
+"""An image, the parameters, how far to go."""
+
+
+def crop(image: Image, row: int, column: int) -> Image:
+    """Return a square of an image, as floats."""
+    return image[row : row + SIZE, column : column + SIZE].astype(np.float32)
+
+
+def noisy(image: Image, level: float, law: str = "gaussian") -> Image:
+    """Return an image with noise of a known law."""
+    add = OPERATORS["random-noise"](level=level, law=law)
+    return np.clip(do.evolve(image, add), 0, 255)
+
+
+def contrasted(image: Image, factor: float) -> Image:
+    """Return an image spread about its mean, as faint structures need to be to be seen."""
+    return np.clip(128 + factor * (image - image.mean()), 0, 255)
+
+
+IMAGES: dict[str, Callable[[], Image]] = {
+    "man": lambda: crop(data.camera(), 60, 170),
+    "noisy man": lambda: noisy(crop(data.camera(), 60, 170), 20),
+    "speckled man": lambda: noisy(crop(data.camera(), 60, 170), 0.25, "speckle"),
+    "peppered man": lambda: noisy(crop(data.camera(), 60, 170), 0.15, "salt-and-pepper"),
+    "coins": lambda: crop(data.coins(), 25, 20),
+    "bricks": lambda: crop(data.brick(), 100, 100),
+    "cells": lambda: noisy(crop(data.cell(), 200, 150), 10),
+    "vessels": lambda: contrasted(crop(data.retina()[..., 1], 560, 980), 5),
+    "noisy vessels": lambda: noisy(contrasted(crop(data.retina()[..., 1], 560, 980), 5), 20),
+    "blurred text": lambda: ndimage.gaussian_filter(crop(data.text(), 0, 100), 1.5),
+    "grass": lambda: noisy(crop(data.grass(), 50, 50), 10),
+    "spots": lambda: crop(data.hubble_deep_field()[..., 0], 500, 450),
+    "grey": lambda: np.full((SIZE, SIZE), 128, np.float32),
+    "noisy scene": lambda: noisy(crop(data.astronaut(), 20, 150), 20),
+}
+"""Images that come with scikit-image, which may be passed on."""
+
+STRETCHED = {"gradient-magnitude", "edge-stopping", "coherence", "canny", "zero-crossings"}
+"""Maps whose values are no grey levels."""
+
+ANGLES = {"orientation"}
+
+DRAWINGS: dict[str, Drawing] = {
+    "additive-splitting": ("noisy man", {"contrast": 15, "sigma": 1.0}, {"steps": 4, "dt": 2}),
+    "affine-curvature": ("coins", {}, {"time": 5}),
+    "coherence": ("vessels", {"sigma": 2.0, "rho": 4.0, "normalised": False}, {}),
+    "coherence-enhancing": ("noisy vessels", {"contrast": 6, "sigma": 1.0, "rho": 4}, {"time": 20}),
+    "curvature-diffusion": ("noisy man", {"contrast": 20}, {"time": 6}),
+    "edge-enhancing": ("noisy man", {"contrast": 6, "sigma": 1.0}, {"time": 10}),
+    "edge-stopping": ("man", {"contrast": 10, "sigma": 1.0}, {}),
+    "finite-element-heat": ("noisy man", {}, {"time": 2}),
+    "finite-element-perona-malik": ("noisy man", {"contrast": 12, "sigma": 1.0}, {"time": 5}),
+    "fitzhugh-nagumo": ("grey", {"white": 255, "perturbation": 0.5}, {"time": 200}),
+    "forward-backward": ("noisy man", {"contrast": 20, "extent": 255}, {"time": 2}),
+    "gradient-magnitude": ("coins", {"sigma": 1.0}, {}),
+    "gray-scott": ("grey", {"white": 300, "pattern": "mazes", "perturbation": 0.3}, {"time": 5000}),
+    "heat": ("noisy man", {}, {"time": 2}),
+    "mean-curvature": ("noisy man", {}, {"time": 4}),
+    "min-max-curvature": ("peppered man", {}, {"time": 10}),
+    "orientation": ("bricks", {"sigma": 1.0, "rho": 4.0}, {}),
+    "perona-malik": ("noisy scene", {"contrast": 20, "sigma": 1.0}, {"time": 6}),
+    "random-noise": ("man", {"level": 25}, {}),
+    "schnakenberg": ("grey", {"white": 100, "perturbation": 0.3}, {"time": 100}),
+    "shock": ("blurred text", {"kind": "alvarez-mazorra", "sigma": 1.5, "diffusion": 0.2}, {"time": 2.5}),
+    "speckle-reducing": ("speckled man", {}, {"time": 6}),
+    "stochastic-heat": ("grey", {"level": 60}, {"time": 30}),
+    "salt-and-pepper": ("peppered man", {}, {}),
+    "inverse-diffusion": ("blurred text", {}, {"time": 1.5, "dt": 0.05}),
+    "total-variation": ("noisy man", {"weight": 25}, {}),
+    "total-variation-flow": ("noisy man", {"tolerance": 1.0}, {"time": 20}),
+    "zero-crossings": ("coins", {"sigma": 1.5, "contrast": 8}, {}),
+}
+"""What is drawn of each operator; one that is not named goes over the noisy man by itself."""
+
+
+def drawn(name: str) -> Image:
+    """Return an image before and after an operator, side by side."""
+    source, parameters, far = DRAWINGS.get(name, ("noisy man", {}, {}))
+    before = IMAGES[source]()
+    axis = -1 if before.ndim == 3 else None
+    if not far and OPERATORS[name].marches == "time":
+        far = {"time": 4}
+    after = do.evolve(before, OPERATORS[name](**parameters), channel_axis=axis, **far)
+    panels = [before, hues(after) if name in ANGLES else stretched(after) if name in STRETCHED else after]
+    colours = any(panel.ndim == 3 and panel.shape[-1] == 3 for panel in panels)
+    flat = [panel if panel.ndim == 3 or not colours else np.stack([panel] * 3, axis=-1) for panel in panels]
+    gap = np.full((SIZE, GAP, *flat[0].shape[2:]), 255, np.float32)
+    picture = np.concatenate([flat[0], gap, flat[1]], axis=1)
+    return np.clip(np.rint(picture / LEVELS) * LEVELS, 0, 255).astype(np.uint8)
+
+
+def stretched(values: Image) -> Image:
+    """Return values spread from black to white."""
+    low, high = np.percentile(values, [1, 99])
+    return (values - low) / max(high - low, 1e-9) * 255
+
+
+def hues(angles: Image) -> Image:
+    """Return angles of lines, which come again after π, as colours."""
+    hue = np.mod(angles, np.pi) / np.pi
+    return color.hsv2rgb(np.stack([hue, np.full_like(hue, 0.8), np.full_like(hue, 0.9)], axis=-1)) * 255
+
+
+def main() -> None:
+    """Write all pictures, and the table into README."""
+    folder = ROOT / PICTURES
+    folder.mkdir(exist_ok=True)
+    for old in folder.glob("*.png"):
+        if old.stem not in OPERATORS:
+            os.remove(old)
+    for name in OPERATORS:
+        imageio.imwrite(folder / f"{name}.png", drawn(name), optimize=True)
+    readme = ROOT / "README.md"
+    entries = [describe_operator(cls) for cls in OPERATORS.values()]
+    readme.write_text(with_table(readme.read_text(encoding="utf-8"), entries), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
