@@ -16,6 +16,16 @@ NEAR_LINEAR = 1e4
 """For required numbers: conductance near 1, so that errors travel far; near 0 a short halo hides."""
 
 SAMPLES: dict[str, list[dict[str, Any]]] = {
+    "edge-enhancing": [
+        {"contrast": 1e4},
+        {"contrast": 60.0, "sigma": 0.0},
+        {"contrast": 40.0, "rho": 0.75, "conductance": "weickert"},
+        {"contrast": 40.0, "sigma": 0.0, "discretisation": "lattice", "condition": 3.0},
+    ],
+    "coherence-enhancing": [
+        {"contrast": 40.0, "rho": 1.0},
+        {"contrast": 40.0, "rho": 0.75, "enhancement": "cced"},
+    ],
     "perona-malik": [
         {"contrast": 1e4},
         {"contrast": 60.0, "sigma": 0.75},
@@ -30,14 +40,36 @@ SAMPLES: dict[str, list[dict[str, Any]]] = {
     "gradient-magnitude": [{"sigma": 0.0}, {"sigma": 0.75}],
     "edge-stopping": [{"contrast": 60.0, "sigma": 0.75}, {"contrast": 20.0, "conductance": "rational"}],
     "zero-crossings": [{"sigma": 0.0}, {"sigma": 0.75, "contrast": 5.0}],
-    "thin-edges": [{"low": 0.1, "high": 30.0, "sigma": 0.0}, {"low": 0.1, "high": 10.0, "sigma": 0.75}],
+    "canny": [
+        {"low": 0.1, "high": 30.0, "sigma": 0.0, "joined": False},
+        {"low": 0.1, "high": 10.0, "sigma": 0.75, "joined": False},
+    ],
     "orientation": [{"sigma": 0.0, "rho": 0.75}, {"sigma": 0.75, "rho": 0.75}],
     "coherence": [{"sigma": 0.75, "rho": 0.75}, {"rho": 1.0, "normalised": False}],
-    "random-noise": [{"level": 5.0}, {"level": 0.2, "law": "salt-and-pepper"}, {"level": 2.0, "law": "poisson"}],
+    "random-noise": [
+        {"level": 5.0},
+        {"level": 0.2, "law": "salt-and-pepper"},
+        {"level": 2.0, "law": "poisson"},
+    ],
     "stochastic-heat": [{"level": 5.0}],
-    "gray-scott": [{"white": 200.0}],
+    "gray-scott": [{"white": 200.0}, {"white": 200.0, "anisotropy": 0.9, "sigma": 0.75, "rho": 0.75}],
     "fitzhugh-nagumo": [{"white": 200.0}],
     "schnakenberg": [{"white": 100.0}],
+    "mean-curvature": [{}, {"epsilon": 50.0}],
+    "affine-curvature": [{}],
+    "min-max-curvature": [{}, {"stencil_radius": 1}, {"stencil_radius": 3}],
+    "curvature-diffusion": [{"contrast": 1e4}, {"contrast": 60.0, "conductance": "rational"}],
+    "shock": [
+        {"kind": "osher-rudin", "ramp": 20.0},
+        {"kind": "alvarez-mazorra", "sigma": 0.75, "ramp": 20.0, "diffusion": 0.3},
+        {"kind": "coherence-enhancing", "sigma": 0.75, "rho": 0.75, "ramp": 20.0},
+        {"kind": "coherence-enhancing", "sigma": 0.75, "rho": 0.75, "ramp": 20.0, "refresh": 2},
+    ],
+    "forward-backward": [
+        {"contrast": 5e3, "extent": 2.1e4},
+        {"contrast": 5e3, "extent": 2.1e4, "diffusivity": "rational"},
+    ],
+    "inverse-diffusion": [{}],
 }
 """Parameters per operator; influence travels as far as its halo says for each. Images are of 0 to 200."""
 

@@ -49,6 +49,7 @@ from typing import Any
 
 import numpy as np
 from numba import njit
+from numba.extending import register_jitable
 
 from diffusion_ops.block import LANES, Block, Floats, aligned_zeros
 from diffusion_ops.kernels.faces import kernel_grid, kernel_walls
@@ -59,13 +60,13 @@ _GROUP_BYTES = 3 << 18
 _GROUP_STEPS = 16
 
 
-@njit(inline="always")
+@njit(forceinline=True)
 def seen(masked, neighbour, centre):  # type: ignore[no-untyped-def]
     """Return the neighbours, or the cells themselves where these are beyond a wall."""
     return choose(known(neighbour), neighbour, centre) if masked else neighbour
 
 
-@njit(inline="always")
+@njit(forceinline=True)
 def corner(masked, diagonal, one, other, centre):  # type: ignore[no-untyped-def]
     """Return diagonal neighbours, as read from the ring like the two neighbours beside them.
 
@@ -200,6 +201,17 @@ def build_march(
     return sweep
 
 
+def named_update(namespace: dict[str, Any], name: str, row: Callable[..., None]) -> Callable[..., None]:
+    """Return an update made by a function, as if written in a module under a name.
+
+    The compiler's cache on disk knows an update by where it is found: what a closure chooses must show in the name.
+    """
+    row.__name__ = row.__qualname__ = name
+    namespace[name] = row
+    update: Callable[..., None] = register_jitable(inline="always")(row)
+    return update
+
+
 class _Scratch(threading.local):
     """Rows of one thread, reused from call to call."""
 
@@ -262,7 +274,9 @@ def march_rows(
     calls, per_call = (1, channels) if together else (channels, 1)
     reach = radius * (middle + 1) if volume else radius
     ring = (2 * reach + 1) * per_call * (pitch + 2 * LANES)
-    group = max(1, min(steps, _GROUP_STEPS, _GROUP_BYTES // (ring * dtype.itemsize)))
+    group = max(
+        1, min(steps, _GROUP_STEPS, _GROUP_BYTES // (ring * dtype.itemsize), u.shape[1] // (4 * ring))
+    )
     scratch = _SCRATCH.rows(group * ring + per_call * (pitch + 2 * LANES), dtype)
     sweep = build_march(update, block.valid_storage is not None, volume, radius, together)
     lines = np.empty((2 * radius + 1) ** (2 if volume else 1), np.int64)
@@ -282,3 +296,13 @@ def march_rows(
         )
         block.spoil((radius * some,) * len(block.spatial))
         steps -= some
+
+
+def ring_arrays(ndim: int, radius: int, channels: int) -> float:
+    """Return how many arrays of one channel's size the rings hold: of many channels together, a part of each."""
+    return 0.3 * channels if ndim == 3 or radius > 2 else 0.0
+
+
+def half_inverse(spacing: Sequence[float]) -> list[float]:
+    """Return 1 / (2 h) along x, y and z."""
+    return [0.5 / h for h in (*reversed(spacing), 1.0)[:3]]
