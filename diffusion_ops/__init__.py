@@ -3,7 +3,6 @@
 from diffusion_ops import accessor as _accessor  # noqa: F401  (registers `image.diffuse`)
 from diffusion_ops.advance import Leg, advance, total_halo
 from diffusion_ops.block import Block
-from diffusion_ops.canny import canny
 from diffusion_ops.criterion import CRITERIA, Criterion
 from diffusion_ops.ensemble import Ensemble, combine, ensemble
 from diffusion_ops.evolve import evolve
@@ -31,7 +30,6 @@ __all__ = [
     "Statistic",
     "Tuning",
     "advance",
-    "canny",
     "combine",
     "ensemble",
     "evolve",

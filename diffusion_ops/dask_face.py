@@ -26,9 +26,17 @@ from diffusion_ops.fields import (
     finish_image,
     guide_fields,
     make_block,
+    without_values,
     working_dtype,
 )
-from diffusion_ops.problem import make_legs, require_guide_readers, resolve_spacing, split_batches
+from diffusion_ops.hysteresis import hysteresis
+from diffusion_ops.problem import (
+    make_legs,
+    makes_new_quantity,
+    require_guide_readers,
+    resolve_spacing,
+    split_batches,
+)
 from diffusion_ops.statistic import Statistic, Tally
 from diffusion_ops.tiling import Tiling
 
@@ -148,7 +156,7 @@ def evolve(
         inputs, channel_axis = {name: da.expand_dims(a, 0) for name, a in inputs.items()}, 0
     tiling = Tiling(inputs["image"].chunks, (0,) * inputs["image"].ndim)
     task = _Task(tiling, steps, channel_axis, nodata, tuple(inputs), frame=frame)
-    run = _Evolution(inputs, task, result_type)
+    run = _Evolution(inputs, task, result_type, makes_new_quantity(legs))
     result = run.take(stages)
     return result[0] if added else result
 
@@ -160,6 +168,8 @@ class _Evolution:
     inputs: Mapping[str, Any]
     task: _Task
     result_type: np.dtype[Any]
+    blank: bool
+    """Whether invalid pixels have no value to get back."""
 
     def __post_init__(self) -> None:
         axis = self.task.channel_axis
@@ -169,11 +179,14 @@ class _Evolution:
     def take(self, stages: list[list[tuple[Leg, ...]]]) -> Any:
         """Return the result of all batches of all stages."""
         # Where one batch does it all, its windows hold what the result needs of the image.
-        single = self.result_type if sum(map(len, stages)) == 1 else None
+        joins = any(leg.operator.joins for batches in stages for part in batches for leg in part)
+        single = self.result_type if sum(map(len, stages)) == 1 and not joins else None
         for batches in stages:
             bound = _reduce(self.task, batches[0][0].operator.statistics(), self.state)
             for part in batches:
                 self._advance(part, bound, single)
+            if batches[-1][-1].operator.joins:
+                self._join()
         return self.state[0] if single else self._finish()
 
     def _advance(self, legs: tuple[Leg, ...], bound: Any, result: np.dtype[Any] | None) -> None:
@@ -191,9 +204,18 @@ class _Evolution:
             legs=legs,
             bound=bound,
             result=result,
+            blank=self.blank,
         )
         self.task = self.task.after(carried)
         self.state = [done, *([self.inputs["guide"]] if "guide" in self.inputs else [])]
+
+    def _join(self) -> None:
+        """Put edges in the place of weak and strong cells, channel by channel."""
+        classes, axis = self.state[0], self.task.channel_axis
+        parts = [classes] if axis is None else [da.take(classes, i, axis) for i in range(classes.shape[axis])]
+        edges = [hysteresis(part) for part in parts]
+        joined = edges[0] if axis is None else da.stack(edges, axis).rechunk(classes.chunks)
+        self.state[0] = da.map_blocks(_edges_chunk, joined, classes, dtype=classes.dtype)
 
     def _finish(self) -> Any:
         """Return the result in its own type, with the user's values where walls are."""
@@ -205,6 +227,7 @@ class _Evolution:
             *arrays,
             task=task,
             result=self.result_type,
+            blank=self.blank,
             chunks=self.task.chunks(self.channels),
             meta=np.empty((0,) * image.ndim, self.result_type),
             dtype=self.result_type,
@@ -257,7 +280,7 @@ def _stages(legs: Sequence[Leg]) -> list[tuple[Leg, ...]]:
     stages: list[tuple[Leg, ...]] = []
     for leg in legs:
         if leg.cycles:
-            joined = stages and not leg.operator.statistics()
+            joined = stages and not leg.operator.statistics() and not stages[-1][-1].operator.joins
             stages[-1:] = [(*stages[-1], leg)] if joined else [*stages[-1:], (leg,)]
     return stages
 
@@ -300,6 +323,7 @@ def _advance_chunk(
     legs: tuple[Leg, ...],
     bound: Mapping[str, float],
     result: np.dtype[Any] | None,
+    blank: bool,
     block_id: tuple[int, ...],
 ) -> Any:
     keep = task.keep(block_id)
@@ -307,16 +331,22 @@ def _advance_chunk(
     advance(block, [leg.bind(bound) for leg in legs])
     if result:
         original = channels_first(windows[0], task.channel_axis)[(slice(None), *keep)]
+        original = without_values(original, result, task.nodata) if blank else original
         return task.image(finish_image(block, original, result, task.nodata, keep))
     return task.image(block.kept(keep))
 
 
 def _finish_chunk(
-    state: Any, *others: Any, task: _Task, result: np.dtype[Any], block_id: tuple[int, ...]
+    state: Any, *others: Any, task: _Task, result: np.dtype[Any], blank: bool, block_id: tuple[int, ...]
 ) -> Any:
-    original = state if task.first else others[0]
+    original = channels_first(state if task.first else others[0], task.channel_axis)
+    original = without_values(original, result, task.nodata) if blank else original
     block = task.block([state, *others] if task.first else [state], block_id)
-    return task.image(finish_image(block, channels_first(original, task.channel_axis), result, task.nodata))
+    return task.image(finish_image(block, original, result, task.nodata))
+
+
+def _edges_chunk(joined: Any, classes: Any) -> Any:
+    return np.where(np.isnan(classes), classes, joined)
 
 
 def _reduce(task: _Task, statistics: Mapping[str, Statistic], arrays: list[Any]) -> Any:

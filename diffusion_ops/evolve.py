@@ -18,9 +18,12 @@ from diffusion_ops.fields import (
     finish_image,
     guide_fields,
     make_block,
+    without_values,
 )
+from diffusion_ops.hysteresis import hysteresis
 from diffusion_ops.problem import (
     make_legs,
+    makes_new_quantity,
     require_guide_readers,
     resolve_aliases,
     resolve_spacing,
@@ -170,7 +173,15 @@ def _evolve_numpy(
     for leg in (leg for leg in legs if leg.cycles):
         for part in split_batches([bind_statistics(leg, block)], batch):
             advance(block, part)
-    return as_result(finish_image(block, fields, result_type, nodata), channel_axis)
+        if leg.operator.joins:
+            block.u[...] = join_classes(block.u)
+    original = without_values(fields, result_type, nodata) if makes_new_quantity(legs) else fields
+    return as_result(finish_image(block, original, result_type, nodata), channel_axis)
+
+
+def join_classes(classes: Any) -> Any:
+    """Return where edges are, channel by channel, in the place of weak and strong ones."""
+    return np.stack([hysteresis(channel) for channel in classes]).astype(classes.dtype)
 
 
 def as_result(fields: Any, channel_axis: int | None) -> Any:

@@ -1,16 +1,16 @@
 """Keep weak edges that hang together with strong ones: in memory, on Dask, or tile by tile from small tallies.
 
-Connected components have no finite reach, so this is no operator. A tile is labelled alone and tells which of its
-labels are strong and what lies on its faces; labels that touch across faces are joined as integers, whichever way
-the image was cut; then every tile is labelled again and keeps the cells whose label hangs together with a strong
-one. Nothing of a tile's size waits for the others.
+Connected components have no finite reach, so no kernel can do this. A tile is labelled alone, and tells which of its
+components reach its sides and which of these are strong; components that touch across sides are joined as integers,
+whichever way the image was cut; then every tile is labelled again and keeps what hangs together with a strong cell.
+A component's number is the place of its first cell in the image: no tile has to know of the others.
 """
 
 from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,28 +27,27 @@ from diffusion_ops.block import Bools
 WEAK, STRONG = 1, 2
 """What a cell that may be an edge and one that surely is are marked with; anything else is none."""
 
-_END: Mapping[int, Any] = {-1: 0, 0: slice(None), 1: -1}
-"""Which cells of an axis touch the neighbour there."""
-
 Ids = NDArray[np.int64]
-Place = tuple[int, ...]
+Shape = tuple[int, ...]
 
 
 @dataclass(frozen=True)
-class TileTally:
-    """What a tile tells the others.
+class Sides:
+    """What a tile tells the others of the components that reach its sides.
 
     Attributes
     ----------
-    strong : int64 ndarray of shape (n,)
-        Labels with a strong cell, in increasing order.
-    faces : dict of tuple of int to int64 ndarray
-        Labels of the cells that touch the neighbour at an offset such as (0, 1) or (-1, -1): a face, an edge or
-        a corner of the tile. 0 where there is no edge.
+    cells : int64 ndarray of shape (n,)
+        Numbers in the image of their cells on sides where the image goes on.
+    ids : int64 ndarray of shape (n,)
+        Numbers of the components that these belong to.
+    strong : int64 ndarray of shape (m,)
+        Numbers of those components that have a strong cell.
     """
 
+    cells: Ids
+    ids: Ids
     strong: Ids
-    faces: Mapping[Place, Ids]
 
 
 def hysteresis(classes: Any) -> Any:
@@ -75,85 +74,92 @@ def hysteresis(classes: Any) -> Any:
     """
     if isinstance(classes, da.Array):
         return _hysteresis_of_chunks(classes)
-    labels = label_tile(np.asarray(classes))
-    return _among(labels, _strong_labels(labels, classes))
+    classes = np.asarray(classes)
+    return edges(classes, components(classes, (0,) * classes.ndim, classes.shape), np.zeros(0, np.int64))
 
 
 def _hysteresis_of_chunks(classes: Any) -> Any:
-    cells = math.prod(max(sizes) for sizes in classes.chunks)
-    tiles = zip(np.ndindex(classes.numblocks), classes.to_delayed().ravel(), strict=True)
-    tallies = {place: delayed(tally_tile)(chunk, i, cells) for i, (place, chunk) in enumerate(tiles)}
-    kept = delayed(kept_labels)(tallies)
-    return classes.map_blocks(_keep_chunk, kept, cells, classes.numblocks, dtype=bool, meta=np.empty(0, bool))
+    starts = [np.cumsum([0, *sizes[:-1]]).tolist() for sizes in classes.chunks]
+    origins = itertools.product(*starts)
+    told = [
+        delayed(_sides_of_chunk)(chunk, origin, classes.shape)
+        for origin, chunk in zip(origins, classes.to_delayed().ravel(), strict=True)
+    ]
+    kept = delayed(kept_components)(told, classes.shape)
+    meta = np.empty(0, bool)
+    return classes.map_blocks(_keep_chunk, kept, starts, classes.shape, dtype=bool, meta=meta)
 
 
-def _keep_chunk(classes: Any, kept: Ids, cells: int, grid: Place, block_id: Any = None) -> Bools:
-    return keep_tile(classes, kept, int(np.ravel_multi_index(block_id, grid)), cells)
+def _sides_of_chunk(classes: Any, origin: Shape, shape: Shape) -> Sides:
+    return sides(classes, components(classes, origin, shape), origin, shape)
 
 
-def label_tile(classes: Any, tile: int = 0, cells: int = 0) -> Ids:
-    """Return the components of one tile, numbered tile * cells + 1, tile * cells + 2, ...; 0 is no edge.
+def _keep_chunk(classes: Any, kept: Ids, starts: Any, shape: Shape, block_id: Any = None) -> Bools:
+    origin = tuple(some[i] for some, i in zip(starts, block_id, strict=True))
+    return edges(classes, components(classes, origin, shape), kept)
+
+
+def _cells(extent: Shape, origin: Shape, shape: Shape) -> Ids:
+    """Return the numbers of a tile's cells in the image, row-major."""
+    axes = (range(start, start + n) for start, n in zip(origin, extent, strict=True))
+    return np.ravel_multi_index(np.ix_(*axes), shape).astype(np.int64)
+
+
+def components(classes: Any, origin: Shape, shape: Shape) -> Ids:
+    """Return the components of a tile: 0 for no edge, else the number of the component's first cell, plus 1.
 
     Parameters
     ----------
     classes : ndarray
         1 weak, 2 strong, anything else no edge.
-    tile : int
-        Number of the tile.
-    cells : int
-        At least the cells of the largest tile, so that no number is given twice.
+    origin : tuple of int
+        Where the tile begins in the image.
+    shape : tuple of int
+        Of the image.
     """
-    local, _ = label((classes == WEAK) | (classes == STRONG), np.ones((3,) * classes.ndim, bool))
-    return np.where(local > 0, local + np.int64(tile) * cells, 0)
+    local, count = label((classes == WEAK) | (classes == STRONG), np.ones((3,) * classes.ndim, bool))
+    first = np.full(count + 1, np.iinfo(np.int64).max)
+    np.minimum.at(first, local.ravel(), _cells(classes.shape, origin, shape).ravel())
+    first[0] = -1
+    return np.asarray(first[local] + 1)
 
 
-def _strong_labels(labels: Ids, classes: Any) -> Ids:
-    return np.unique(labels[classes == STRONG])
+def sides(classes: Any, ids: Ids, origin: Shape, shape: Shape) -> Sides:
+    """Return what a tile tells the others; `ids` are its components."""
+    reached = np.zeros(classes.shape, bool)
+    for axis, (start, length) in enumerate(zip(origin, shape, strict=True)):
+        here = np.moveaxis(reached, axis, 0)
+        here[0] |= start > 0
+        here[-1] |= start + classes.shape[axis] < length
+    reached &= ids > 0
+    strong = np.intersect1d(ids[classes == STRONG], ids[reached])
+    return Sides(_cells(classes.shape, origin, shape)[reached], ids[reached], strong)
 
 
-def tally_tile(classes: Any, tile: int, cells: int) -> TileTally:
-    """Return what one tile tells the others; parameters as in `label_tile`."""
-    labels = label_tile(classes, tile, cells)
-    faces = {}
-    for offset in itertools.product((-1, 0, 1), repeat=classes.ndim):
-        if any(offset):
-            faces[offset] = np.array(labels[tuple(_END[step] for step in offset)])
-    return TileTally(_strong_labels(labels, classes), faces)
+def kept_components(told: Sequence[Sides], shape: Shape) -> Ids:
+    """Return the components that reach sides of their tiles and hang together with a strong one, in order."""
+    cells = np.concatenate([one.cells for one in told])
+    order = np.argsort(cells)
+    ids = np.concatenate([one.ids for one in told])[order]
+    strong = np.concatenate([one.strong for one in told])
+    return _joined(_touching(cells[order], ids, shape), strong)
 
 
-def touching(first: Ids, second: Ids) -> Ids:
-    """Return the pairs of labels, of shape (n, 2), that are connected across two faces laid on each other.
-
-    Every cell touches the one opposite and the neighbours of that one, as far as the faces go; what lies
-    beyond belongs to the faces of diagonal neighbours.
-    """
+def _touching(cells: Ids, ids: Ids, shape: Shape) -> Ids:
+    """Return the pairs of components, of shape (n, 2), whose cells are neighbours; cells are in order."""
     pairs = [np.zeros((0, 2), np.int64)]
-    for offset in itertools.product((-1, 0, 1), repeat=first.ndim):
-        axes = list(zip(offset, first.shape, strict=True))
-        here = tuple(slice(max(0, -step), n - max(0, step)) for step, n in axes)
-        there = tuple(slice(max(0, step), n - max(0, -step)) for step, n in axes)
-        both = np.stack([first[here].ravel(), second[there].ravel()], axis=1)
-        pairs.append(both[(both > 0).all(axis=1)])
+    places = np.stack(np.unravel_index(cells, shape)) if len(cells) else np.zeros((len(shape), 0), np.int64)
+    for offset in itertools.product((-1, 0, 1), repeat=len(shape)):
+        # Each pair of neighbours is looked at once.
+        if offset <= (0,) * len(shape):
+            continue
+        there = places + np.array(offset)[:, None]
+        inside = ((there >= 0) & (there < np.array(shape)[:, None])).all(axis=0)
+        wanted = np.ravel_multi_index(tuple(there[:, inside]), shape)
+        found = np.minimum(np.searchsorted(cells, wanted), len(cells) - 1)
+        both = np.stack([ids[inside], ids[found]], axis=1)
+        pairs.append(both[(cells[found] == wanted) & (both[:, 0] != both[:, 1])])
     return np.unique(np.concatenate(pairs), axis=0)
-
-
-def kept_labels(tallies: Mapping[Place, TileTally]) -> Ids:
-    """Return all labels that hang together with a strong one, in increasing order.
-
-    Parameters
-    ----------
-    tallies : dict of tuple of int to TileTally
-        By the tile's place in the grid of tiles.
-    """
-    pairs = [np.zeros((0, 2), np.int64)]
-    for place, tally in tallies.items():
-        for offset, own in tally.faces.items():
-            other = tallies.get(tuple(i + step for i, step in zip(place, offset, strict=True)))
-            # Each pair of neighbours is looked at once.
-            if other is not None and offset > (0,) * len(offset):
-                pairs.append(touching(own, other.faces[tuple(-step for step in offset)]))
-    strong = np.concatenate([tally.strong for tally in tallies.values()])
-    return _joined(np.concatenate(pairs), strong)
 
 
 def _joined(pairs: Ids, strong: Ids) -> Ids:
@@ -164,10 +170,14 @@ def _joined(pairs: Ids, strong: Ids) -> Ids:
     return names[np.isin(component, component[places[pairs.size :]])]
 
 
-def keep_tile(classes: Any, kept: Ids, tile: int, cells: int) -> Bools:
-    """Return where a tile's edges are among those to keep; parameters as in `label_tile`."""
-    return _among(label_tile(classes, tile, cells), kept)
+def edges(classes: Any, ids: Ids, kept: Ids) -> Bools:
+    """Return where a tile has edges: components with a strong cell of its own, and those to keep."""
+    return _among(ids, np.unique(ids[classes == STRONG])) | _among(ids, kept)
 
 
-def _among(labels: Ids, kept: Ids) -> Bools:
-    return np.isin(labels, kept) & (labels > 0)
+def _among(ids: Ids, wanted: Ids) -> Bools:
+    """Return which are among some in order, of which only few are looked at."""
+    if not math.prod(wanted.shape):
+        return np.zeros(ids.shape, bool)
+    places = np.minimum(np.searchsorted(wanted, ids), len(wanted) - 1)
+    return np.asarray(wanted[places] == ids) & (ids > 0)

@@ -47,6 +47,14 @@ class Operator(ABC):
     """Cells that one step reads on each side."""
     reads_guide: ClassVar[bool] = False
     """Whether gradients and tensors may be read from another image, the block's guide."""
+    new_quantity: ClassVar[bool] = False
+    """Whether the result is no image but a slope, an angle, a class: invalid pixels have no value to get back then."""
+
+    @property
+    def joins(self) -> bool:
+        """Whether its result is 1 and 2 for weak and strong cells, of which connected ones are still to be joined."""
+        return False
+
     couples_channels: ClassVar[bool] = False
     """Whether a channel's result depends on the others."""
     keeps_maximum: ClassVar[bool] = False

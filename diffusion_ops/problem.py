@@ -165,6 +165,11 @@ def _check_number(name: str, value: Any, unit: str) -> None:
         raise ValueError(f"{name}={value!r} is not possible. Allowed: a number >= 0, {unit}.")
 
 
+def makes_new_quantity(legs: Sequence[Leg]) -> bool:
+    """Return whether what comes out of a chain is no image any more."""
+    return any(leg.operator.new_quantity for leg in legs)
+
+
 def require_guide_readers(legs: Sequence[Leg], guide: Any) -> None:
     """Refuse a guide that no operator would look at."""
     if guide is not None and not any(leg.operator.reads_guide for leg in legs):

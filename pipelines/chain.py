@@ -9,6 +9,7 @@ from diffusion_ops.fields import working_dtype
 from diffusion_ops.problem import split_batches
 from pipelines.inputs import Inputs, Reading
 from pipelines.kinds.evolve import ComputedPixels, Evolve
+from pipelines.kinds.join import Components, Join
 from pipelines.kinds.measure import Measure
 from pipelines.pixels import ZarrPixels
 from pipelines.plan import Look, Output
@@ -58,6 +59,7 @@ class Chain:
         self.working = working_dtype(self.begin.reading.dtype)
         self.number = 0
         self.looked: int | None = None
+        self.joins = self.segment.legs[-1].operator.joins
 
     def lay_out(self) -> Image:
         """Return the result of the chain."""
@@ -78,6 +80,8 @@ class Chain:
             looks = not ends and batches[k + 1][0] != piece
             self._batch(part, ends, looks)
         self._set_closing()
+        if self.joins:
+            self._join()
         return Image(self.inputs.image, self.shape, self.after)
 
     def _batch(self, legs: tuple[Leg, ...], ends: bool, looks: bool) -> None:
@@ -90,7 +94,7 @@ class Chain:
             needs = (*needs, self.looked)
         out = result_channels(legs, self.channels)
         shape = run.with_channels(self.shape, out)
-        final = self.output if ends else None
+        final = self.output if ends and not self.joins else None
         target, dtype = self._target(final), self.working if final is None else final.info.dtype
         carried = carried_out_of(legs, ndim, self.channels)
         assert (carried_into(legs, ndim, self.channels) > 0) == (self.inputs.carried is not None)
@@ -104,7 +108,7 @@ class Chain:
             self.shape,
             keeps=self._carried(target, carried) if carried else None,
             base=self.begin.reading if ends and self.segment.mask else None,
-            original=None if final is None else self.original,
+            original=None if final is None else self.list.original(final, self.original),
             energy=looks,
             roi=run.roi if final is not None else None,
         )
@@ -123,6 +127,24 @@ class Chain:
         self.after = (*number, *guide) if not ends else number
         self.inputs = Inputs(reading, self.inputs.guide, None, work.keeps)
         self.shape, self.channels, self.number = shape, out, self.number + 1
+
+    def _join(self) -> None:
+        """Join what the operator has marked as weak and strong, over the whole image."""
+        run, classes, final = self.list, self.inputs.image, self.output
+        if run.roi is not None:
+            raise NotAloneError(
+                f"{self.segment.name} joins edges over the whole image, so a part alone cannot be computed. "
+                "Run the spec first, or give joined: false for the edges before they are joined."
+            )
+        kept = f"{run.workdir}/joined/{self.segment.name}.npy"
+        grid = run.grid(self.shape)
+        told = run.add("label edges", Components(classes, self.frames, kept), grid, self.after)
+        target, dtype = self._target(final), self.working if final is None else final.info.dtype
+        original = None if final is None else run.original(final, self.original)
+        work = Join(classes, self.frames, kept, target, dtype, original)
+        grid = run.grid(self._result_shape(final, self.shape))
+        stage = run.add("join edges", work, grid, self.after, (told,))
+        self.inputs, self.after = Inputs(Reading(target, dtype, None, self.channels)), (stage,)
 
     def _result_shape(self, final: Output | None, shape: tuple[int, ...]) -> tuple[int, ...]:
         return shape if final is None else tuple(final.info.size(a) for a in self.frames.axes)

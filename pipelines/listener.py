@@ -8,6 +8,22 @@ from typing import Any, Protocol
 
 
 @dataclass(frozen=True)
+class Choosing:
+    """Times or parameters choose themselves from samples, before a run is planned.
+
+    Attributes
+    ----------
+    title : str
+        What is being chosen.
+    part : float
+        Of the work that is done, from 0 to 1.
+    """
+
+    title: str
+    part: float
+
+
+@dataclass(frozen=True)
 class RunStarted:
     """A run begins, or goes on.
 
@@ -100,7 +116,7 @@ class RunFinished:
     report: dict[str, Any]
 
 
-Event = RunStarted | StageStarted | TileDone | TileFailed | StageDone | Exporting | RunFinished
+Event = Choosing | RunStarted | StageStarted | TileDone | TileFailed | StageDone | Exporting | RunFinished
 
 
 class Listener(Protocol):

@@ -104,3 +104,19 @@ class ZarrPixels(Pixels):
         array[stored] = np.transpose(
             values.reshape(extent(region)), [self.canonical.index(a) for a in self.axes]
         )
+
+
+@dataclass(frozen=True)
+class NoPixels(Pixels):
+    """One value everywhere: what pixels hold that have none of their own.
+
+    Attributes
+    ----------
+    value : float
+    """
+
+    value: float
+
+    def read(self, region: Region) -> NDArray[Any]:
+        """Return the value in every place."""
+        return np.full(extent(region), self.value)

@@ -77,6 +77,8 @@ class Output:
         Whether the target itself holds the arrays.
     library_bytes : int
         Resident memory of the format's library.
+    blank : float or None
+        What invalid pixels hold in a result that is no image any more; None where they get back the source's.
     """
 
     spec: SinkSpec
@@ -85,6 +87,7 @@ class Output:
     levels: tuple[Level, ...]
     is_zarr: bool
     library_bytes: int
+    blank: float | None = None
 
 
 @dataclass(frozen=True)

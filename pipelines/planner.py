@@ -6,7 +6,8 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from diffusion_ops.fields import check_nodata, result_dtype
+from diffusion_ops.fields import check_nodata, result_dtype, value_of_nothing
+from diffusion_ops.operator import OPERATORS
 from pipelines.chain import NotAloneError
 from pipelines.cluster import cluster_kind
 from pipelines.image import SPATIAL, ImageInfo, crop, digest, with_channels
@@ -130,7 +131,9 @@ class _Planner:
         info = self.source if self.roi is None else crop(self.source, self.roi)
         info = with_channels(info.replace(dtype=dtype), self._channels(step), step)
         sink = open_sink(spec, info)
-        return Output(spec, folder, info, sink.levels(info), sink.is_zarr, sink.library_bytes)
+        new = any(OPERATORS[s.operator].new_quantity for s in self._way_to(step))
+        blank = value_of_nothing(dtype, self.source.nodata) if new else None
+        return Output(spec, folder, info, sink.levels(info), sink.is_zarr, sink.library_bytes, blank)
 
     def _unit(self, output: Output) -> tuple[int, ...]:
         """Return what one write into a result must cover, as far as the image goes."""

@@ -18,6 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from pipelines.listener import (
+    Choosing,
     Event,
     Exporting,
     Listener,
@@ -29,6 +30,9 @@ from pipelines.listener import (
     TileFailed,
 )
 from pipelines.wording import bytes_text, count_text, plural, speed_text, time_text
+
+SLOW = 2.0
+"""Seconds after which something is said of what has no tiles."""
 
 RECENT = 64
 """Tiles that the present speed is measured over."""
@@ -48,6 +52,8 @@ class Meter:
         Tiles of all stages, finished ones (of an earlier run too), tasks tried again, tiles given up.
     stage : str
         What is being done.
+    chosen : float or None
+        Part of a choice that is done while nothing runs yet.
     memory_bytes : int
         Largest resident memory that a worker's process was measured at.
     """
@@ -60,12 +66,15 @@ class Meter:
         self._recent: deque[tuple[float, float, TileDone]] = deque(maxlen=RECENT)
         self._begin_span()
         self.plan: dict[str, Any] = {}
+        self.chosen: float | None = None
         self.tiles = self.done = self.retries = self.failed = self.memory_bytes = 0
         self.target = self.stage = self.dashboard = ""
 
     def __call__(self, event: Event) -> None:
         """Take one event."""
         match event:
+            case Choosing():
+                self._choose(event)
             case RunStarted():
                 self._start(event)
             case StageStarted():
@@ -78,8 +87,13 @@ class Meter:
             case Exporting():
                 self.stage = f"write {event.target}"
 
+    def _choose(self, event: Choosing) -> None:
+        if not event.part:
+            self._started = self._clock()
+        self.stage, self.chosen = event.title, event.part
+
     def _start(self, event: RunStarted) -> None:
-        self._started = self._clock()
+        self._started, self.chosen = self._clock(), None
         self.target, self.plan, self.dashboard = event.target, event.plan, event.dashboard
         self.tiles, self.done = event.tiles, event.done
         stages = event.plan.get("stages", [])
@@ -115,6 +129,8 @@ class Meter:
     @property
     def seconds_left(self) -> float | None:
         """Expected time to the end, from the plan at the speed of the latest tiles; None before the first."""
+        if self.chosen is not None:
+            return self.elapsed * (1 / self.chosen - 1) if self.chosen else None
         speed = self._per_second(lambda weight, tile: weight)
         if not self._weights:
             speed = self._per_second(lambda weight, tile: 1.0)
@@ -188,7 +204,7 @@ class LiveProgress:
         """Take one event."""
         self.meter(event)
         match event:
-            case RunStarted() | StageStarted():
+            case Choosing() | RunStarted() | StageStarted():
                 self._live.start()
             case RunFinished():
                 self._live.stop()
@@ -198,15 +214,10 @@ class LiveProgress:
     def render(self) -> RenderableType:
         """Return the picture of this moment."""
         m = self.meter
-        line = Table.grid(padding=(0, 2))
+        if m.chosen is not None:
+            return Group(Text(m.stage, style="bold"), _bar(m, m.chosen))
         share = m.done / m.tiles if m.tiles else 0.0
-        line.add_row(
-            ProgressBar(total=max(1, m.tiles), completed=m.done, width=32),
-            f"{count_text(m.done)} of {count_text(m.tiles)} tiles",
-            f"{share:.0%}",
-            f"{time_text(m.elapsed)} gone",
-            f"{time_text(m.seconds_left)} left",
-        )
+        line = _bar(m, share, f"{count_text(m.done)} of {count_text(m.tiles)} tiles")
         speed = "  ".join(
             [
                 speed_text(m.cell_steps_per_second),
@@ -223,6 +234,19 @@ class LiveProgress:
         lines += [Text(m.trouble_text, style="yellow")] if m.trouble_text else []
         lines += [Text(f"dashboard {m.dashboard}", style="dim")] if m.dashboard else []
         return Group(*lines)
+
+
+def _bar(meter: Meter, share: float, *words: str) -> Table:
+    """Return a line with a bar, words, and the time gone and left."""
+    line = Table.grid(padding=(0, 2))
+    line.add_row(
+        ProgressBar(total=1.0, completed=share, width=32),
+        *words,
+        f"{share:.0%}",
+        f"{time_text(meter.elapsed)} gone",
+        f"{time_text(meter.seconds_left)} left",
+    )
+    return line
 
 
 class LineProgress:
@@ -261,9 +285,16 @@ class LineProgress:
     def _is_time(self) -> bool:
         return self._clock() - self._last >= self._every
 
+    def _is_slow(self, event: Choosing) -> bool:
+        """Return whether a choice, of which nothing was said, takes long enough to say it."""
+        return event.title != self._title and self.meter.elapsed >= SLOW
+
     def _text(self, event: Event) -> str:
         m = self.meter
         match event:
+            case Choosing() if 0 < event.part < 1 and (self._is_time or self._is_slow(event)):
+                self._title = event.title
+                return f"{event.title}: {event.part:.0%}, {time_text(m.seconds_left)} left"
             case RunStarted():
                 earlier = f", {count_text(m.done)} of them done before" if m.done else ""
                 dashboard = f"; dashboard {m.dashboard}" if m.dashboard else ""

@@ -28,8 +28,8 @@ class Record:
     plan : Plan
     frontier : Frontier
         Which tiles are done.
-    tallies, bound : dict
-        What stages measured so far; the numbers of statistics, per position of a step.
+    tallies, told, bound : dict
+        What stages measured so far; what tiles told that is not added up; the numbers of statistics, per position.
     energies, stopped : dict
         Energy after stages that look at it; steps after which operators stopped early, per position.
     tries, failed : dict
@@ -47,6 +47,7 @@ class Record:
         self.spec, self.plan = spec, plan
         self.frontier = Frontier(plan.stages)
         self.tallies: dict[int, dict[str, Tally]] = {}
+        self.told: dict[int, list[Tally]] = {}
         self.bound: dict[int, dict[str, float]] = {}
         self.energies: dict[int, float] = {}
         self.stopped: dict[int, int] = {}

@@ -18,6 +18,7 @@ import fsspec
 from pipelines.cluster import connect
 from pipelines.journal import Entry
 from pipelines.kinds.evolve import ENERGY, Evolve
+from pipelines.kinds.join import Components, write_kept
 from pipelines.kinds.measure import Measure
 from pipelines.listener import (
     Exporting,
@@ -131,7 +132,10 @@ class Runner(Record):
     def _note(self, entry: Entry) -> bool:
         """Remember a finished tile and return whether its stage is complete now."""
         work = self.plan.stages[entry.stage].work
-        if entry.tallies and not self.frontier.done[entry.stage][entry.tile]:
+        new = entry.tallies and not self.frontier.done[entry.stage][entry.tile]
+        if new and work.collects:
+            self.told.setdefault(entry.stage, []).extend(entry.tallies.values())
+        elif new:
             merge_tallies(work.statistics, self.tallies.setdefault(entry.stage, {}), entry.tallies)
         return self.frontier.mark(entry.stage, entry.tile)
 
@@ -291,6 +295,8 @@ class Runner(Record):
             values = {name: s.value(self.tallies[number][name]) for name, s in stage.work.statistics.items()}
             self.bound[stage.work.position] = values
             self._check_bound(stage.work.position)
+        if isinstance(stage.work, Components) and not Path(stage.work.kept).exists():
+            write_kept(stage.work.kept, self.told[number], stage.work.frames)
         if stage.look is not None:
             self._look(number, stage.look)
             values = {ENERGY: self.energies[number]}
@@ -326,7 +332,7 @@ class Runner(Record):
                 tell(self.listeners, Exporting(output.spec.uri))
                 folder = str(self.workdir.path / output.folder)
                 sink.finish(folder, output.info, output.levels, output.spec.uri, memory)
-        for name in ("replaced", "state", "copy", *(output.folder for output in self.plan.outputs)):
+        for name in ("replaced", "state", "copy", "joined", *(output.folder for output in self.plan.outputs)):
             self.workdir.drop(name)
 
     def _move_aside(self, output: Output) -> None:

@@ -108,7 +108,8 @@ def make_segments(
 def _goes_on(spec: Spec, before: Segment, step: StepSpec) -> bool:
     """Return whether a step only follows a chain whose result nobody else reads."""
     if (
-        step.input != before.name
+        before.legs[-1].operator.joins
+        or step.input != before.name
         or step.octave != before.level
         or before.guide
         or before.mask

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from pipelines.inputs import Reading
-from pipelines.pixels import ZarrPixels
+from pipelines.pixels import NoPixels, ZarrPixels
 from pipelines.plan import Geometry, Output, Stage
 from pipelines.window import Grid, Region
 from pipelines.work import Frames, Work
@@ -82,3 +84,10 @@ class StageList:
         joint = "c" in self.frames.together
         pairs = zip(self.frames.axes, shape, strict=True)
         return tuple(channels if joint and a == "c" else n for a, n in pairs)
+
+    @staticmethod
+    def original(output: Output, source: Reading) -> Reading:
+        """Return what invalid pixels of a result get back."""
+        if output.blank is None:
+            return source
+        return Reading(NoPixels(output.blank), np.dtype(np.float64), None, 1)

@@ -168,7 +168,7 @@ class Staging:
         else:
             inputs = Inputs(image.reading)
             work = Evolve(inputs, target, self.frames, (), (), output.info.dtype, image.shape)
-            work = replace(work, original=self.original)
+            work = replace(work, original=self.list.original(output, self.original))
             title, after = f"write {spec.name}", image.stages
         self.list.add(title, work, self.list.grid(shape), after)
 

@@ -8,7 +8,7 @@ import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -198,6 +198,8 @@ class Work(ABC):
 
     dtype: np.dtype[Any]
     """Of what is written."""
+    collects: ClassVar[bool] = False
+    """Whether what its tiles tell is kept apart until all have told it, instead of added up."""
 
     @property
     @abstractmethod

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,9 @@ from ruamel.yaml import YAML
 from ruamel.yaml.constructor import DuplicateKeyError
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, SequenceNode
+
+_ONE_LINE = 1 << 30
+"""Characters after which a line of YAML is broken."""
 
 Location = tuple[str | int, ...]
 """Keys and indices that lead to a value, from the top of the file."""
@@ -86,6 +90,20 @@ def parse_yaml(text: str, name: str) -> YamlText:
         raise BadYamlError(f"{name}: this is not valid YAML: {str(error).splitlines()[0]}.") from None
     except RecursionError:
         raise BadYamlError(f"{name}: this YAML is nested too deeply, or contains itself.") from None
+
+
+def flow_text(value: Any) -> str:
+    """Return plain values as YAML on one line.
+
+    Examples
+    --------
+    >>> flow_text({"operator": "heat", "time": 2.5})
+    '{operator: heat, time: 2.5}'
+    """
+    yaml, text = _yaml(), io.StringIO()
+    yaml.default_flow_style, yaml.width = True, _ONE_LINE
+    yaml.dump(value, text)
+    return text.getvalue().removesuffix("...\n").strip()
 
 
 def _yaml() -> YAML:

@@ -53,7 +53,7 @@ ONLY_IN = {
 """Libraries that only some modules of a package may import: the faces, a format's file, the terminal."""
 
 PLUGINS = (
-    *("diffusion_ops.operators.", "diffusion_ops.statistics."),
+    *("diffusion_ops.operators.", "diffusion_ops.statistics.", "diffusion_ops.criteria."),
     *("pipelines.formats.", "pipelines.clusters."),
 )
 """Modules that only a registry imports."""

@@ -58,6 +58,7 @@ class Coherence(Map):
     units: ClassVar[Mapping[str, str]] = {"sigma": "unit length", "rho": "unit length"}
     aliases: ClassVar[Mapping[str, str]] = {"derivativeSigma": "sigma", "regularizationSigma": "rho"}
     couples_channels = True
+    new_quantity = True
 
     def __post_init__(self) -> None:
         check_number("sigma", self.sigma, positive=False, unit="the units of the spacing")

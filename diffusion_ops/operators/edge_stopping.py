@@ -62,6 +62,7 @@ class EdgeStopping(Map):
         "option": {1: "exponential", 2: "rational", 3: "tukey"}
     }
     couples_channels = True
+    new_quantity = True
 
     def __post_init__(self) -> None:
         check_choice("conductance", self.conductance, CONDUCTANCES)

@@ -42,6 +42,7 @@ class GradientMagnitude(Map):
     reference = "Di Zenzo 1986"
     units: ClassVar[Mapping[str, str]] = {"sigma": "unit length"}
     couples_channels = True
+    new_quantity = True
 
     def __post_init__(self) -> None:
         check_number("sigma", self.sigma, positive=False, unit="the units of the spacing")

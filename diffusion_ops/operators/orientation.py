@@ -48,6 +48,7 @@ class Orientation(Map):
     aliases: ClassVar[Mapping[str, str]] = {"derivativeSigma": "sigma", "regularizationSigma": "rho"}
     dimensions = (2,)
     couples_channels = True
+    new_quantity = True
 
     def __post_init__(self) -> None:
         check_number("sigma", self.sigma, positive=False, unit="the units of the spacing")

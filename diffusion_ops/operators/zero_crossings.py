@@ -48,6 +48,7 @@ class ZeroCrossings(Map):
     reference = "Marr and Hildreth 1980"
     units: ClassVar[Mapping[str, str]] = {"sigma": "unit length", "contrast": "image units per unit length"}
     couples_channels = True
+    new_quantity = True
 
     def __post_init__(self) -> None:
         check_number("sigma", self.sigma, positive=False, unit="the units of the spacing")

@@ -15,7 +15,7 @@ from scipy.ndimage import binary_dilation, gaussian_filter
 from skimage import feature
 
 import diffusion_ops as do
-from diffusion_ops.canny import ThinEdges, canny
+from diffusion_ops.operators.canny import Canny
 from diffusion_ops.operators.coherence import Coherence
 from diffusion_ops.operators.edge_stopping import EdgeStopping
 from diffusion_ops.operators.gradient_magnitude import GradientMagnitude
@@ -140,6 +140,11 @@ def test_ties_and_zeros_of_crossings_are_as_documented() -> None:
     assert do.evolve(step, ZeroCrossings(0.0)).sum(axis=0).tolist() == [0, 0, 5, 5, 0, 0]
 
 
+def canny(image: Any, sigma: float = 1.0, low: Any = "auto", high: Any = "auto", **container: Any) -> Any:
+    """Return where Canny's edges are."""
+    return do.evolve(image, Canny(low, high, sigma), **container) == 1
+
+
 # Thin edges
 
 
@@ -151,15 +156,15 @@ def test_thinning_is_that_of_scikit_image_bit_by_bit() -> None:
     mask = np.zeros(image.shape, np.uint8)
     mask[2:-2, 2:-2] = 1
     wanted = reference._nonmaximum_suppression_bilinear(down, right, slope, mask, 2.0)
-    found = do.evolve(image, ThinEdges(2.0, 4.0, sigma=0))[2:-2, 2:-2]
+    found = do.evolve(image, Canny(2.0, 4.0, sigma=0, joined=False))[2:-2, 2:-2]
     assert np.array_equal(found > 0, wanted[2:-2, 2:-2] > 0)
     assert np.array_equal(found == 2, wanted[2:-2, 2:-2] >= 4)
 
 
 def test_thin_edges_of_channels_lie_where_they_change_together() -> None:
     image = np.stack([disc(20), 100 - disc(20), np.zeros((65, 65))], axis=-1)
-    one = do.evolve(disc(20) * 2**0.5, ThinEdges(5.0, 10.0))
-    three = do.evolve(image, ThinEdges(5.0, 10.0), channel_axis=-1)
+    one = do.evolve(disc(20) * 2**0.5, Canny(5.0, 10.0, joined=False))
+    three = do.evolve(image, Canny(5.0, 10.0, joined=False), channel_axis=-1)
     assert np.mean(three[..., 0] != one) < 0.002
 
 
@@ -175,9 +180,9 @@ def test_surfaces_in_a_volume_are_thin() -> None:
 def test_thresholds_choose_themselves_from_the_image() -> None:
     assert canny(disc(20)).sum() > 50
     with pytest.raises(ValueError, match=r"^low="):
-        ThinEdges(2.0, 1.0)
+        Canny(2.0, 1.0, joined=False)
     with pytest.raises(ValueError, match=r"^high="):
-        ThinEdges(2.0, 0.0)
+        Canny(2.0, 0.0, joined=False)
 
 
 # Canny

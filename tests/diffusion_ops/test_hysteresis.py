@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from skimage.filters import apply_hysteresis_threshold
 
-from diffusion_ops.hysteresis import hysteresis, keep_tile, kept_labels, tally_tile
+from diffusion_ops.hysteresis import components, edges, hysteresis, kept_components, sides
 
 
 def classes_of(shape: tuple[int, ...], seed: int = 0) -> NDArray[np.uint8]:
@@ -25,15 +25,14 @@ def classes_of(shape: tuple[int, ...], seed: int = 0) -> NDArray[np.uint8]:
 
 def by_tiles(classes: NDArray[Any], side: int) -> NDArray[np.bool_]:
     """Return the edges from labels of single tiles and what they tell of their faces, as a runner would."""
-    places = itertools.product(*(range(-(-n // side)) for n in classes.shape))
-    windows = {place: tuple(slice(i * side, (i + 1) * side) for i in place) for place in places}
-    cells = side**classes.ndim
-    kept = kept_labels(
-        {place: tally_tile(classes[window], i, cells) for i, (place, window) in enumerate(windows.items())}
-    )
+    origins = list(itertools.product(*(range(0, n, side) for n in classes.shape)))
+    tiles = {o: classes[tuple(slice(i, i + side) for i in o)] for o in origins}
+    ids = {o: components(tile, o, classes.shape) for o, tile in tiles.items()}
+    told = [sides(tile, ids[o], o, classes.shape) for o, tile in tiles.items()]
+    kept = kept_components(told, classes.shape)
     result = np.zeros(classes.shape, bool)
-    for i, window in enumerate(windows.values()):
-        result[window] = keep_tile(classes[window], kept, i, cells)
+    for o, tile in tiles.items():
+        result[tuple(slice(i, i + side) for i in o)] = edges(tile, ids[o], kept)
     return result
 
 

@@ -28,7 +28,7 @@ def image() -> np.ndarray:
     return ragged_image((203, 187))
 
 
-def graph(folder: Path, image: np.ndarray, steps: list[dict[str, Any]], **sections: Any) -> Spec:
+def graph(folder: Path, image: np.ndarray, steps: list[dict[str, Any]], /, **sections: Any) -> Spec:
     """Return a spec of steps, cut into many tiles and passes."""
     return small_spec(save_source(folder, image), folder / "out.zarr", steps=steps, **sections)
 
@@ -164,6 +164,49 @@ def test_levels_do_not_depend_on_tiles(tmp_path, image, tile, batch):
     (tmp_path / "other").mkdir()
     other = result_of(tmp_path / "other", image, steps, run={"tile": 96, "batch": 7}, sink=sink)
     assert same(found, other)
+
+
+# ---- edges
+
+
+@pytest.mark.parametrize(("tile", "batch"), [(32, 1), (96, 4)])
+def test_edges_are_joined_over_the_whole_image(tmp_path, image, tile, batch):
+    steps = [{**HEAT, "time": 1}, {"operator": "canny", "low": 3.0, "high": 12.0, "sigma": 1.0}]
+    spec = graph(tmp_path, image, steps, run={"tile": tile, "batch": batch}, sink={"chunk": 32})
+    carry_out(spec)
+    calm = do.evolve(image, do.Heat(), time=1)
+    expected = do.evolve(calm, do.Canny(3.0, 12.0, sigma=1.0))
+    assert same(read_result(spec.sink.uri), expected)
+    assert 0.01 < np.nanmean(expected) < 0.5
+    weak = do.evolve(calm, do.Canny(3.0, 12.0, sigma=1.0, joined=False)) == 1
+    # Some weak edges stay and some go.
+    assert 0 < (expected[weak] == 1).mean() < 1
+    assert "joins edges over the whole image" in " ".join(verify(spec.sink.uri)["notes"])
+    with pytest.raises(ValueError, match="joins edges over the whole image"):
+        preview(spec, "0:64,0:64", str(tmp_path / "part.zarr"))
+
+
+def test_frames_are_joined_apart(tmp_path):
+    frames = np.stack([ragged_image((70, 80), seed=i, holes=False) for i in range(3)])
+    steps = [{"operator": "canny", "low": 3.0, "high": 80.0}, {**HEAT, "steps": 1}]
+    spec = graph(tmp_path, frames, steps, image={"ndim": 2}, run={"tile": 32}, sink={"chunk": 32})
+    carry_out(spec)
+    for frame, found in zip(frames, read_result(spec.sink.uri), strict=True):
+        edges = do.evolve(frame, do.Canny(3.0, 80.0))
+        assert same(found, do.evolve(edges, do.Heat(), steps=1))
+
+
+def test_pixels_without_a_value_have_none_in_another_quantity(tmp_path):
+    image = np.clip(np.nan_to_num(ragged_image((90, 80))), 0, 200).astype(np.uint8)
+    image[30:40, 20:50] = 255
+    np.save(tmp_path / "source.npy", image)
+    steps = [{"operator": "gradient-magnitude", "sigma": 1.0}]
+    source = {"uri": str(tmp_path / "source.npy"), "nodata": 255}
+    spec = small_spec(source["uri"], tmp_path / "out.zarr", steps=steps, source=source)
+    carry_out(spec)
+    found = read_result(spec.sink.uri)
+    assert np.array_equal(found == 255, image == 255)
+    assert same(found, do.evolve(image, do.GradientMagnitude(sigma=1.0), nodata=255))
 
 
 # ---- energies

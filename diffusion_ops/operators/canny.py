@@ -1,16 +1,12 @@
-"""Canny's edges: the part with a finite reach as an operator, and the whole of it as a function."""
+"""Canny's edges: thin, and only where they are strong or hang together with a strong one."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
-
-import numpy as np
+from typing import ClassVar
 
 from diffusion_ops.block import Block
-from diffusion_ops.evolve import evolve
-from diffusion_ops.hysteresis import hysteresis
 from diffusion_ops.kernels.edges import gradient_of, slope_of, thinned
 from diffusion_ops.kernels.gaussian import gaussian_radius, smoothed
 from diffusion_ops.kernels.structure import principal_axes, structure_tensor, tensor_arrays
@@ -21,16 +17,16 @@ from diffusion_ops.statistic import STATISTICS, Statistic
 _QUANTILES = {"low": 0.8, "high": 0.9}
 
 
-@register("thin-edges")
+@register("canny")
 @dataclass(frozen=True)
-class ThinEdges(Map):
-    """Edges of one cell's width, where |∇u_sigma| is largest across the edge: 2 strong, 1 weak, 0 none.
+class Canny(Map):
+    """Edges of one cell's width, where |∇u_sigma| is largest across the edge: 1, and 0 elsewhere.
 
     A cell is kept where its gradient magnitude is at least as large as at both points where the line through it along
     the gradient leaves the cells around it; there it is interpolated linearly, and it is 0 beyond walls. So of two
     neighbours that are equally steep, up to rounding, both are kept. Channels share the magnitude sqrt(Σ_c |∇u_c|²)
-    and the direction in which they vary most together (Di Zenzo). `canny` goes on from here and keeps weak edges
-    that are connected with strong ones.
+    and the direction in which they vary most together (Di Zenzo). Weak edges stay where they are connected with a
+    strong one, over the whole image and however it is cut; see `diffusion_ops.hysteresis`.
 
     Parameters
     ----------
@@ -39,6 +35,8 @@ class ThinEdges(Map):
         quantiles 0.8 and 0.9 of the magnitude over the image.
     sigma : float
         Standard deviation of the Gaussian, in units of the spacing; 0 leaves the smoothing out.
+    joined : bool
+        False leaves the connecting out: 1 is a weak edge and 2 a strong one then.
 
     Raises
     ------
@@ -53,6 +51,7 @@ class ThinEdges(Map):
     low: float | Statistic | str = AUTO
     high: float | Statistic | str = AUTO
     sigma: float = 1.0
+    joined: bool = True
 
     equation = "|∇u_sigma| >= low, largest across the edge"
     reference = "Canny 1986"
@@ -63,6 +62,12 @@ class ThinEdges(Map):
     }
     aliases: ClassVar[Mapping[str, str]] = {"low_threshold": "low", "high_threshold": "high"}
     couples_channels = True
+    new_quantity = True
+
+    @property
+    def joins(self) -> bool:
+        """Whether weak edges are still to be connected."""
+        return self.joined
 
     def __post_init__(self) -> None:
         check_number("sigma", self.sigma, positive=False, unit="the units of the spacing")
@@ -109,63 +114,3 @@ class ThinEdges(Map):
             axis = principal_axes(structure_tensor(block, 0.0, 0.0, smooth))[1]
         block.storage = thinned(block, slope, axis, self.low, self.high)
 
-
-def canny(
-    image: Any,
-    sigma: float = 1.0,
-    low: Any = AUTO,
-    high: Any = AUTO,
-    *,
-    spacing: Any = None,
-    channel_axis: int | None = None,
-    mask: Any = None,
-    nodata: float | None = None,
-) -> Any:
-    """Return where Canny's edges are: thin edges, strong or connected with a strong one.
-
-    Parameters
-    ----------
-    image : ndarray or dask array of 2 or 3 spatial axes
-        Integers are computed in float32. A Dask array stays lazy.
-    sigma, low, high
-        As of `ThinEdges`, in the units of the spacing and in image units per unit length.
-    spacing, channel_axis, mask, nodata
-        As of `evolve`.
-
-    Returns
-    -------
-    bool ndarray or dask array of the spatial shape
-        The bits do not depend on the chunks. Invalid pixels are no edges.
-
-    Raises
-    ------
-    ValueError
-        As `ThinEdges` and `evolve`.
-
-    References
-    ----------
-    Canny: A computational approach to edge detection. PAMI 1986.
-
-    Examples
-    --------
-    >>> image = np.zeros((5, 8)); image[:, 4:] = 10
-    >>> canny(image, low=1, high=2)[2].astype(int)
-    array([0, 0, 0, 1, 1, 0, 0, 0])
-    """
-    classes = evolve(
-        image,
-        ThinEdges(low, high, sigma),
-        spacing=spacing,
-        channel_axis=channel_axis,
-        mask=mask,
-        nodata=nodata,
-    )
-    if channel_axis is not None:
-        classes = classes.squeeze(channel_axis)
-    # Invalid pixels have come back as they were, which may be 1 or 2.
-    if mask is not None:
-        classes = np.where(mask, classes, 0)
-    if nodata is not None:
-        holes = image == nodata
-        classes = np.where(holes if channel_axis is None else holes.any(axis=channel_axis), 0, classes)
-    return hysteresis(classes)
