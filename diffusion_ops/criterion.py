@@ -25,6 +25,8 @@ class Criterion(ABC):
 
     needs_noise: ClassVar[bool]
     """Whether the score is computed with the noise level."""
+    estimates_error: ClassVar[bool] = False
+    """Whether the score estimates the mean squared error against the clean image."""
 
     @abstractmethod
     def disturbed(

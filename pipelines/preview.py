@@ -17,6 +17,7 @@ from pipelines.process import prepare_process
 from pipelines.runner import Runner
 from pipelines.sink import SinkSpec
 from pipelines.spec import Spec
+from pipelines.tuning import settle_times
 from pipelines.window import Region
 from pipelines.workdir import Workdir
 
@@ -46,12 +47,15 @@ def preview(spec: Spec, roi: str, output: str, listeners: Sequence[Listener] = (
     region = parse_roi(roi, info)
     if target_exists(output):
         raise ValueError(f"The output {output} exists already. Choose another, or remove it.")
+    settled = settle_times(spec, source, listeners)
     with tempfile.TemporaryDirectory(prefix=".preview-", dir=Path(output).absolute().parent) as folder:
         sink = SinkSpec(uri=output, dtype=spec.sink.dtype, pyramid="none")
         run = spec.run.model_copy(update={"workdir": folder, "batch": None})
-        part = spec.model_copy(update={"sink": sink, "run": run})
+        part = settled.spec.model_copy(update={"sink": sink, "run": run})
         plan = make_plan(part, info, roi=region)
-        return Runner(part, plan, Workdir(folder), listeners).run()
+        runner = Runner(part, plan, Workdir(folder), listeners)
+        runner.tuning = settled.tuning
+        return runner.run()
 
 
 def parse_roi(text: str, info: ImageInfo) -> Region:

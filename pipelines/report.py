@@ -41,6 +41,8 @@ class Record:
     memory : PeakMemory
     full : str
         What to say where no space is left.
+    tuning : tuple of dict
+        What chose itself before the plan was made, and why.
     """
 
     def __init__(self, spec: Spec, plan: Plan) -> None:
@@ -58,6 +60,7 @@ class Record:
         self.workers: dict[int, int] = {}
         self.memory = PeakMemory()
         self.full = ""
+        self.tuning: tuple[dict[str, Any], ...] = ()
 
 
 def make_report(run: Record, start: datetime, seconds: float, resumed: int) -> dict[str, Any]:
@@ -85,6 +88,7 @@ def make_report(run: Record, start: datetime, seconds: float, resumed: int) -> d
             if isinstance(stage.work, Measure) and run.frontier.complete(number)
         ],
         "energies": [_energy(run, number) for number in sorted(run.energies)],
+        "tuning": list(run.tuning),
         "stopped": {str(position): steps for position, steps in run.stopped.items()},
         "memory": {
             "predicted": predicted,

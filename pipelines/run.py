@@ -20,6 +20,7 @@ from pipelines.planner import make_plan
 from pipelines.process import prepare_process
 from pipelines.runner import Runner
 from pipelines.spec import Spec
+from pipelines.tuning import Settled, settle_times
 from pipelines.validity import require_valid_pixels
 from pipelines.workdir import Workdir
 
@@ -58,13 +59,15 @@ def run(spec: Spec, *, overwrite: bool = False, listeners: Sequence[Listener] = 
     source = cached_source(spec.source)
     check_places(spec)
     cluster_kind(spec.run.cluster)
+    settled = settle_times(spec, source, listeners)
+    spec = settled.spec
     plan = make_plan(spec, source.info)
     if cluster_kind(spec.run.cluster).in_process:
         threading.Thread(target=_rehearse, args=(plan,), daemon=True, name="rehearsal").start()
     require_valid_pixels(source, plan)
     workdir = Workdir(spec.workdir)
     with workdir.lock(spec.sink.uri):
-        plan = settle(spec, plan, source.info, workdir, overwrite)
+        plan = settle(settled, plan, source.info, workdir, overwrite)
         finished = workdir.read("report.json")
         if (
             finished
@@ -74,7 +77,9 @@ def run(spec: Spec, *, overwrite: bool = False, listeners: Sequence[Listener] = 
         ):
             tell(listeners, RunFinished(finished))
             return Report(finished)
-        return Report(Runner(spec, plan, workdir, listeners).run())
+        runner = Runner(spec, plan, workdir, listeners)
+        runner.tuning = settled.tuning
+        return Report(runner.run())
 
 
 def _rehearse(plan: Plan) -> None:
@@ -115,7 +120,7 @@ def _check_place(spec: Spec, uri: str) -> None:
         )
 
 
-def settle(spec: Spec, plan: Plan, source: ImageInfo, workdir: Workdir, overwrite: bool) -> Plan:
+def settle(settled: Settled, plan: Plan, source: ImageInfo, workdir: Workdir, overwrite: bool) -> Plan:
     """Return the plan to carry out: a new one, or the one that was begun here.
 
     Raises
@@ -123,7 +128,7 @@ def settle(spec: Spec, plan: Plan, source: ImageInfo, workdir: Workdir, overwrit
     RefusedError
         Where the target exists, or something else was begun for it.
     """
-    begun = workdir.read("run.json")
+    spec, begun = settled.spec, workdir.read("run.json")
     same = begun is not None and begun["science"] == plan.science
     report = workdir.read("report.json") or {}
     placed = workdir.placed and target_exists(spec.sink.uri)
@@ -143,7 +148,7 @@ def settle(spec: Spec, plan: Plan, source: ImageInfo, workdir: Workdir, overwrit
     if same and not report.get("complete"):
         geometry = workdir.geometry()
         return plan if geometry == plan.geometry else make_plan(spec, source, geometry)
-    workdir.begin(spec, plan)
+    workdir.begin(spec, plan, settled.record())
     return plan
 
 

@@ -218,10 +218,13 @@ def _check_times(step: StepSpec) -> None:
     if time is None and steps is None:
         alone = "" if dt is None else f"dt={dt:g} alone does not say when to stop: "
         raise refusal(f"{alone}give 'time' (in squared units of the spacing), or 'steps'.")
-    if time == "auto":
-        if steps is not None:
-            raise refusal("time: auto chooses the steps too. Remove 'steps', or give a time.", "steps")
-        return
+    if isinstance(time, str):
+        wrong = "steps" if steps is not None else "dt" if dt is not None else ""
+        if wrong:
+            raise refusal(
+                f"time: auto chooses how far to go by itself. Remove {wrong!r}, or give a time.", wrong
+            )
+        time = 1.0
     count = steps if steps is not None else time / dt if time is not None and dt is not None else 0
     if count > MOST_STEPS:
         raise refusal(

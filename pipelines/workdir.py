@@ -6,7 +6,7 @@ import contextlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -108,8 +108,8 @@ class Workdir:
         temporary.write_text(text)
         os.replace(temporary, self.path / name)
 
-    def begin(self, spec: Spec, plan: Plan) -> None:
-        """Forget everything of an earlier run and note what this one is."""
+    def begin(self, spec: Spec, plan: Plan, chosen: Mapping[str, Any]) -> None:
+        """Forget everything of an earlier run and note what this one is, and what it chose by itself."""
         self.clear()
         self.write(
             "run.json",
@@ -123,6 +123,7 @@ class Workdir:
                 "plan": plan.summary(),
                 "identity": plan.source.identity,
                 "boot": psutil.boot_time(),
+                **chosen,
             },
         )
 

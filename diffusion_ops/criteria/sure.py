@@ -20,6 +20,7 @@ class SURE(Criterion):
     """
 
     needs_noise = True
+    estimates_error = True
 
     def disturbed(
         self, image: Floats, valid: Bools | None, noise: float, seed: int, stream: int
