@@ -39,11 +39,8 @@ SAMPLES: dict[str, list[dict[str, Any]]] = {
     "speckle-reducing": [{"level": 0.3, "decay": 0.0}, {"level": 0.3, "conductance": "exponential"}],
     "gradient-magnitude": [{"sigma": 0.0}, {"sigma": 0.75}],
     "edge-stopping": [{"contrast": 60.0, "sigma": 0.75}, {"contrast": 20.0, "conductance": "rational"}],
-    "zero-crossings": [{"sigma": 0.0}, {"sigma": 0.75, "contrast": 5.0}],
-    "canny": [
-        {"low": 0.1, "high": 30.0, "sigma": 0.0, "joined": False},
-        {"low": 0.1, "high": 10.0, "sigma": 0.75, "joined": False},
-    ],
+    "zero-crossings": [{"sigma": 0.0}, {"sigma": 0.0, "contrast": 20.0}],
+    "canny": [{"low": 0.1, "high": 30.0, "sigma": 0.0, "joined": False}],
     "orientation": [{"sigma": 0.0, "rho": 0.75}, {"sigma": 0.75, "rho": 0.75}],
     "coherence": [{"sigma": 0.75, "rho": 0.75}, {"rho": 1.0, "normalised": False}],
     "random-noise": [

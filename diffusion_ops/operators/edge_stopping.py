@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
 
 from diffusion_ops.block import Block
+from diffusion_ops.edge_stopping import ALIAS_VALUES, ALIASES, UNITS, check_edge_stopping
 from diffusion_ops.kernels.conductance import CONDUCTANCES
 from diffusion_ops.kernels.edges import slope_of
 from diffusion_ops.kernels.gaussian import gaussian_radius, smoothed
 from diffusion_ops.operator import Map, register
-from diffusion_ops.parameters import check_choice, check_number
 from diffusion_ops.statistic import Statistic
 
 
@@ -50,25 +48,14 @@ class EdgeStopping(Map):
 
     equation = "g(|∇u_sigma|)"
     reference = "Perona and Malik 1990; Catte et al. 1992"
-    units: ClassVar[Mapping[str, str]] = {"contrast": "image units per unit length", "sigma": "unit length"}
-    aliases: ClassVar[Mapping[str, str]] = {
-        "kappa": "contrast",
-        "k": "contrast",
-        "K": "contrast",
-        "lambda_": "contrast",
-        "option": "conductance",
-    }
-    alias_values: ClassVar[Mapping[str, Mapping[Any, Any]]] = {
-        "option": {1: "exponential", 2: "rational", 3: "tukey"}
-    }
+    units = UNITS
+    aliases = ALIASES
+    alias_values = ALIAS_VALUES
     couples_channels = True
     new_quantity = True
 
     def __post_init__(self) -> None:
-        check_choice("conductance", self.conductance, CONDUCTANCES)
-        if not isinstance(self.contrast, Statistic):
-            check_number("contrast", self.contrast, positive=True, unit="image units per unit length")
-        check_number("sigma", self.sigma, positive=False, unit="the units of the spacing")
+        check_edge_stopping(self.contrast, self.conductance, self.sigma)
 
     def result_channels(self, channels: int) -> int:
         """Return 1."""
