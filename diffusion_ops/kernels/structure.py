@@ -9,7 +9,8 @@ from collections.abc import Callable
 import numpy as np
 from numba import njit
 
-from diffusion_ops.block import LANES, Block, Floats, allocate
+from diffusion_ops.block import LANES, Block, Floats, allocate, as_image, row_pitch
+from diffusion_ops.kernels.corners import corner_block, corner_side
 from diffusion_ops.kernels.eigen import plane_eigen, volume_eigen
 from diffusion_ops.kernels.faces import (
     kernel_grid,
@@ -187,3 +188,111 @@ def principal_axes(tensor: Floats) -> tuple[Floats, Floats]:
     values, axis = (np.empty((3 if volume else 2, tensor.shape[1]), tensor.dtype) for _ in range(2))
     build_principal(volume)(values.reshape(-1), axis.reshape(-1), tensor.reshape(-1))
     return values, axis
+
+
+@njit(inline="always")
+def _mean(first, second, v):  # type: ignore[no-untyped-def]
+    """Return the mean of two differences of the four cells around a corner; those across a wall do not count."""
+    vf, vs = v[0] * v[1], v[2] * v[3]
+    return (vf * first + vs * second) / max(vf + vs, 1.0)
+
+
+@njit(inline="always")
+def _plane_slopes(q, v):  # type: ignore[no-untyped-def]
+    """Return the differences along x and y at a corner of an image, from (TL, TR, BL, BR)."""
+    x = _mean(q[1] - q[0], q[3] - q[2], v)
+    return x, _mean(q[2] - q[0], q[3] - q[1], (v[0], v[2], v[1], v[3]))
+
+
+@njit(inline="always")
+def _cube_slope(q, v, i):  # type: ignore[no-untyped-def]
+    """Return the mean of the four differences q[i[1]] - q[i[0]], q[i[3]] - q[i[2]], ... that cross no wall."""
+    a, b = v[i[0]] * v[i[1]], v[i[2]] * v[i[3]]
+    c, d = v[i[4]] * v[i[5]], v[i[6]] * v[i[7]]
+    total = a * (q[i[1]] - q[i[0]]) + d * (q[i[7]] - q[i[6]])
+    total = total + (b * (q[i[3]] - q[i[2]]) + c * (q[i[5]] - q[i[4]]))
+    return total / max((a + d) + (b + c), 1.0)
+
+
+@functools.cache
+def build_corner_products(masked: bool, volume: bool) -> Callable[..., None]:
+    """Compile the products of the gradient at the corners with itself, summed over channels."""
+
+    @njit(nogil=True, cache=True, error_model="numpy")
+    def products(tensor, u, valid, grid, corner_pitch, inverse):  # type: ignore[no-untyped-def]
+        """Fill tensor, flat (components, corners), from a smoothed image u, flat (channels, cells)."""
+        channels, outer, middle, columns, pitch = grid
+        rows = middle + 1 if volume else 1
+        stride, cells, zero = (outer + 1) * rows * corner_pitch, outer * middle * pitch, u.dtype.type(0)
+        tensor, u, valid = begin(tensor), begin(u), begin(valid)
+        for row in range((outer + 1) * rows):
+            p, m = row // rows, row % rows
+            front, back = max(p - 1, 0) * middle, min(p, outer - 1) * middle
+            up, down = max(m - 1, 0) if volume else 0, min(m, middle - 1)
+            for j in range(0, corner_pitch, LANES):
+                xx = yy = zz = xy = xz = yz = fill(zero)
+                for c in range(channels):
+                    w = shift(u, c * cells)
+                    above, below = m > 0, m < middle
+                    if volume:
+                        a, b, va, vb = corner_side(
+                            masked, w, valid, (front + up) * pitch, p > 0 and above, j, columns
+                        )
+                        e, f, ve, vf = corner_side(
+                            masked, w, valid, (front + down) * pitch, p > 0 and below, j, columns
+                        )
+                        g, h, vg, vh = corner_side(
+                            masked, w, valid, (back + up) * pitch, p < outer and above, j, columns
+                        )
+                        k, l, vk, vl = corner_side(
+                            masked, w, valid, (back + down) * pitch, p < outer and below, j, columns
+                        )
+                        q, v = (a, b, e, f, g, h, k, l), (va, vb, ve, vf, vg, vh, vk, vl)
+                        x = _cube_slope(q, v, (0, 1, 2, 3, 4, 5, 6, 7)) * inverse[0]
+                        y = _cube_slope(q, v, (0, 2, 1, 3, 4, 6, 5, 7)) * inverse[1]
+                        z = _cube_slope(q, v, (0, 4, 1, 5, 2, 6, 3, 7)) * inverse[2]
+                        zz, xz, yz = zz + z * z, xz + x * z, yz + y * z
+                    else:
+                        a, b, va, vb = corner_side(masked, w, valid, front * pitch, p > 0, j, columns)
+                        e, f, ve, vf = corner_side(masked, w, valid, back * pitch, p < outer, j, columns)
+                        x, y = _plane_slopes((a, b, e, f), (va, vb, ve, vf))
+                        x, y = x * inverse[0], y * inverse[1]
+                    xx, yy, xy = xx + x * x, yy + y * y, xy + x * y
+                i = row * corner_pitch + j
+                store(tensor, i, xx)
+                store(tensor, stride + i, yy)
+                store(tensor, 2 * stride + i, zz if volume else xy)
+                if volume:
+                    store(tensor, 3 * stride + i, xy)
+                    store(tensor, 4 * stride + i, xz)
+                    store(tensor, 5 * stride + i, yz)
+
+    return products
+
+
+def corner_structure(block: Block, sigma: float, rho: float, of: Floats | None = None) -> Floats:
+    """Return J_rho at the corners between the cells, of shape (3 or 6, corners); see `corners` and `structure_tensor`.
+
+    The gradient at a corner is the mean of the differences of the cells around it that cross no wall: unlike the
+    central difference it sees the finest checkerboard, without which diffusion would leave the finest noise.
+    """
+    image = block.structure if of is None else of
+    u = smoothed(dataclasses.replace(block, storage=image), sigma)
+    corners, ndim = corner_block(block), len(block.spatial)
+    tensor = allocate(tensor_arrays(ndim), corners.spatial, u.dtype)
+    inverse = tuple(u.dtype.type(1 / h) for h in (*reversed(block.spacing), 1.0)[:3])
+    products = build_corner_products(block.valid_storage is not None, ndim == 3)
+    grid, pitch = kernel_grid(block, len(u)), row_pitch(corners.spatial[-1])
+    products(tensor.reshape(-1), u.reshape(-1), kernel_walls(block), grid, pitch, inverse)
+    return smoothed(dataclasses.replace(corners, storage=tensor), rho)
+
+
+def corners_to_cells(block: Block, tensor: Floats) -> Floats:
+    """Return the mean of the corners of every cell, (components, cells), of a tensor at the corners."""
+    corners = as_image(tensor, tuple(n + 1 for n in block.spatial))
+    cells = allocate(len(tensor), block.spatial, tensor.dtype)
+    view, ndim = as_image(cells, block.spatial), len(block.spatial)
+    for place in np.ndindex((2,) * ndim):
+        view += corners[:, *(slice(s, s + n) for s, n in zip(place, block.spatial, strict=True))]
+    view *= tensor.dtype.type(0.5**ndim)
+    return cells
