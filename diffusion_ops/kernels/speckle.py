@@ -8,6 +8,7 @@ the state, and each face is computed once.
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -158,7 +159,8 @@ def reduce_speckle(block: Block, kind: int, tau: float, levels: Sequence[float])
     inverse = [1 / h**2 for h in reversed(block.spacing)]
     weights = (inverse + [0.0])[:3]
     total = 2 * sum(inverse)
-    q2 = np.square(np.array(levels, np.float64))
+    # Where q0⁴ is 0 a coefficient is no number; a level this low, 3e-10 in float32, stops everything already.
+    q2 = np.maximum(np.square(np.array(levels, np.float64)), math.sqrt(np.finfo(u.dtype).tiny))
     march = build_march(kind, block.valid_storage is not None, len(block.spatial) == 3)
     march(
         u.reshape(-1),

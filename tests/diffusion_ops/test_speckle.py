@@ -153,6 +153,16 @@ def test_level_decays_with_time_in_any_batches() -> None:
     assert np.array_equal(lazy.compute(), decaying)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("conductance", ["rational", "exponential"])
+def test_what_has_settled_stays(dtype: str, conductance: str) -> None:
+    noisy = speckle(field_and_road(48)[0], 4).astype(dtype)
+    settled, later = (
+        do.evolve(noisy, SpeckleReducing(0.5, conductance=conductance), time=t) for t in (100, 1000)
+    )
+    np.testing.assert_allclose(later, settled, rtol=1e-4)
+
+
 # The level
 
 
