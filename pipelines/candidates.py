@@ -15,7 +15,7 @@ from diffusion_ops.tune import Curve, Tuning, tune_samples
 from pipelines.listener import Listener
 from pipelines.source import Source
 from pipelines.spec import SOURCE, Spec, make_spec
-from pipelines.step import StepSpec
+from pipelines.step import TIME_ALIASES, StepSpec
 from pipelines.tuning import (
     SAMPLES,
     Trials,
@@ -104,6 +104,7 @@ def tune_step(
         "position": position,
         "before": [{"step": one.name, "time": one.time} for one in before],
         **facts(found),
+        "estimates_error": CRITERIA[asked.criterion].estimates_error,
         "candidates": [_ranked(curve, found, candidates) for curve in found.curves],
         "best": _to_paste(settled, position, _of(found.operator, candidates).step, found.time),
     }
@@ -128,6 +129,12 @@ def _own_steps(step: StepSpec) -> tuple[float, ...] | None:
 
 def _candidates(spec: Spec, position: int, values: Mapping[str, Sequence[Any]]) -> Iterator[_Candidate]:
     """Yield the step with every combination of values; what is not possible is refused in the spec's own words."""
+    for word in values:
+        if TIME_ALIASES.get(word, word) in StepSpec.model_fields:
+            raise TuningError(
+                f"-p {word} is not a parameter of an operator. Times to choose from are --times 0.5,1,2; "
+                "anything else stands in the spec."
+            )
     data = spec.model_dump(mode="json")
     own, cls = data["steps"][position], OPERATORS[spec.steps[position].operator]
     meant = {cls.aliases.get(word, word) for word in values}

@@ -18,6 +18,25 @@ from typing import TYPE_CHECKING, Annotated, Any
 import lazy_loader
 import typer
 
+from pipelines.cli_options import (
+    READ,
+    WRITE,
+    Candidates,
+    Channels,
+    Cluster,
+    Criterion,
+    Json,
+    Kind,
+    Memory,
+    Overwrite,
+    Parameters,
+    Spacing,
+    SpecFile,
+    Target,
+    Threads,
+    Workdir,
+)
+
 if TYPE_CHECKING:
     from pipelines import verbs
 else:
@@ -39,66 +58,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-
-class Kind(StrEnum):
-    """What can be listed."""
-
-    operators = "operators"
-    formats = "formats"
-    clusters = "clusters"
-
-
-class Spacing(StrEnum):
-    """What time, contrast and sigma are measured in."""
-
-    pixel = "pixel"
-    units = "units"
-
-
-class Channels(StrEnum):
-    """Whether channels share one conductance."""
-
-    joint = "joint"
-    separate = "separate"
-
-
-HOW, READ, WRITE = "How it is carried out", "What is read", "What is written"
-
-SpecFile = Annotated[
-    str, typer.Argument(metavar="SPEC", help="YAML file that says what to do.", show_default=False)
-]
-Target = Annotated[
-    str, typer.Argument(metavar="RUN", help="The target of a run, or its .run folder.", show_default=False)
-]
-Memory = Annotated[
-    str | None,
-    typer.Option(
-        help="Memory that the whole run may use, such as 2GiB.", rich_help_panel=HOW, metavar="SIZE"
-    ),
-]
-Threads = Annotated[
-    int | None,
-    typer.Option(help="Tasks at a time; all processors by default.", rich_help_panel=HOW, metavar="N"),
-]
-Cluster = Annotated[
-    str | None,
-    typer.Option(
-        help="threads, local (processes), or the address of a scheduler.",
-        rich_help_panel=HOW,
-        metavar="NAME|ADDRESS",
-    ),
-]
-Overwrite = Annotated[
-    bool, typer.Option("--overwrite", help="Replace a target that exists.", rich_help_panel=HOW)
-]
-Workdir = Annotated[
-    str | None, typer.Option(help="Folder of the run, where run.workdir was set.", metavar="FOLDER")
-]
-Json = Annotated[
-    bool,
-    typer.Option("--json", help="Print JSON: one object, or one per line and event while a run goes on."),
-]
 
 
 def finish(work: Callable[[], int], json_output: bool, *, resumable: bool = False) -> None:
@@ -202,21 +161,15 @@ def apply(
     target: Annotated[
         str, typer.Argument(metavar="TARGET", help="Path or address of the result.", show_default=False)
     ],
-    time: Annotated[float | None, typer.Option(help="Diffusion time, in squared pixels.")] = None,
+    time: Annotated[
+        str | None, typer.Option(help="Diffusion time, in squared pixels, or auto.", metavar="NUMBER")
+    ] = None,
     steps: Annotated[int | None, typer.Option(help="Number of explicit steps.")] = None,
     dt: Annotated[float | None, typer.Option(help="Size of an explicit step.")] = None,
     schedule: Annotated[
         str | None, typer.Option(help="explicit, cycles, or {cycles: count}.", metavar="WORD")
     ] = None,
-    parameter: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--parameter",
-            "-p",
-            metavar="NAME=VALUE",
-            help="Parameter of the operator, such as -p contrast=0.05.",
-        ),
-    ] = None,
+    parameter: Parameters = None,
     spacing: Annotated[Spacing | None, typer.Option(help="Unit of time, contrast and sigma.")] = None,
     ndim: Annotated[int | None, typer.Option(help="Axes that diffuse together, 2 or 3.", metavar="N")] = None,
     channels: Annotated[Channels | None, typer.Option(help="Whether channels share one conductance.")] = None,
@@ -327,6 +280,38 @@ def preview(
     """Compute a region alone, with the same bits as in the full run."""
     how = {"memory": memory, "threads": threads, "cluster": cluster}
     finish(lambda: verbs.preview(spec, roi, output, how, json_output), json_output)
+
+
+@app.command()
+def tune(
+    spec: SpecFile,
+    step: Annotated[str | None, typer.Option(help="Name of the step; the last by default.")] = None,
+    criterion: Annotated[
+        Criterion, typer.Option(help="What tells a good result without a clean image.")
+    ] = Criterion.sure,
+    times: Annotated[
+        str | None, typer.Option(help="Times to choose from; 27 of them by default.", metavar="T1,T2,...")
+    ] = None,
+    parameter: Candidates = None,
+    noise: Annotated[
+        float | None, typer.Option(help="Level of the noise, in image units; estimated by default.")
+    ] = None,
+    samples: Annotated[int, typer.Option(help="Samples to look at, each of 65,536 pixels.", min=1)] = 16,
+    ensemble: Annotated[
+        bool, typer.Option("--ensemble", help="Also say what all of them gain together, with weights.")
+    ] = False,
+    memory: Memory = None,
+    json_output: Json = False,
+) -> None:
+    """Choose the time and parameters of a step from samples of the image, and say what to put into the spec."""
+    asked = {
+        "step": step or "",
+        "criterion": criterion.value,
+        "noise": noise,
+        "samples": samples,
+        "ensemble": ensemble,
+    }
+    finish(lambda: verbs.tune(spec, asked, times, parameter or [], memory, json_output), json_output)
 
 
 @app.command()

@@ -43,7 +43,7 @@ def plan(summary: Mapping[str, Any], source: str, target: str) -> RenderableType
         "time": f"about {time_text(s['expected_seconds'])}",
     }
     notes = [Text(f"note: {note}") for note in s["notes"]]
-    return Group(_facts(facts), Text(), _stages(s["stages"]), *notes)
+    return Group(fact_list(facts), Text(), _stages(s["stages"]), *notes)
 
 
 def _numbers_text(values: Iterable[float]) -> str:
@@ -63,7 +63,7 @@ def _runs(values: Sequence[Any]) -> Iterator[tuple[int, int]]:
 
 
 def _stages(stages: Sequence[Mapping[str, Any]]) -> RenderableType:
-    table = _table("stage", "what", "tiles", "tile", "memory per task", "expected each")
+    table = new_table("stage", "what", "tiles", "tile", "memory per task", "expected each")
     for first, last in _runs([(s["title"], s["tiles"], s["tile"]) for s in stages]):
         stage = stages[last]
         table.add_row(
@@ -92,7 +92,7 @@ def report(data: Mapping[str, Any], workdir: str, *, already: bool = False) -> R
         f"{bytes_text(memory['limit'])} allowed",
     }
     blocks: list[RenderableType] = [Text("complete already; nothing was left to do")] if already else []
-    blocks += [_facts(values)]
+    blocks += [fact_list(values)]
     blocks += [Text(_statistic_text(one)) for one in data["statistics"]]
     blocks += _troubles(data)
     if not data["complete"]:
@@ -105,7 +105,7 @@ def preview(data: Mapping[str, Any], roi: str) -> RenderableType:
     """Return a picture of where a region went."""
     values = {"region": roi, "result": data["target"], "time": time_text(data["seconds"])}
     return Group(
-        _facts(values), *(Text(_statistic_text(one)) for one in data["statistics"]), *_troubles(data)
+        fact_list(values), *(Text(_statistic_text(one)) for one in data["statistics"]), *_troubles(data)
     )
 
 
@@ -141,7 +141,7 @@ def status(standing: Mapping[str, Any]) -> RenderableType:
         "tiles": f"{count_text(s['done'])} of {count_text(s['tiles'])} done",
         "folder": s["workdir"],
     }
-    table = _table("stage", "what", "done", "tiles")
+    table = new_table("stage", "what", "done", "tiles")
     stages = s["stages"]
     for first, last in _runs([(x["title"], x["tiles"], x["done"]) for x in stages]):
         number = str(first) if first == last else f"{first} to {last}"
@@ -151,7 +151,7 @@ def status(standing: Mapping[str, Any]) -> RenderableType:
             count_text(stages[first]["done"]),
             count_text(stages[first]["tiles"]),
         )
-    return Group(_facts(values), Text(), table, *_troubles(s))
+    return Group(fact_list(values), Text(), table, *_troubles(s))
 
 
 def demo(made: Mapping[str, Any]) -> RenderableType:
@@ -159,7 +159,10 @@ def demo(made: Mapping[str, Any]) -> RenderableType:
     lines = [Text(command) for command in made["next"]]
     values = {key: str(made[key]) for key in ("input", "spec", "picture")}
     return Group(
-        Text(), _facts(values), Text("\nTry next:", style="bold"), *(Padding(x, (0, 0, 0, 2)) for x in lines)
+        Text(),
+        fact_list(values),
+        Text("\nTry next:", style="bold"),
+        *(Padding(x, (0, 0, 0, 2)) for x in lines),
     )
 
 
@@ -171,7 +174,7 @@ def verified(result: Mapping[str, Any]) -> RenderableType:
     if not result["ok"]:
         verdict = Text(f"{plural(len(result['problems']), 'problem')}:", style="red")
     lines = (Text(f"  {line}") for line in [*result["problems"], *result.get("notes", [])])
-    return Group(_facts({"target": result["target"], "checked": checked}), verdict, *lines)
+    return Group(fact_list({"target": result["target"], "checked": checked}), verdict, *lines)
 
 
 def operators(entries: Sequence[Mapping[str, Any]]) -> RenderableType:
@@ -181,7 +184,7 @@ def operators(entries: Sequence[Mapping[str, Any]]) -> RenderableType:
 
 
 def _overview(entries: Sequence[Mapping[str, Any]]) -> RenderableType:
-    table = _table("operator", "goes by", "keeps", "axes", "guide", "equation")
+    table = new_table("operator", "goes by", "keeps", "axes", "guide", "equation")
     for entry in entries:
         guide, axes = "yes" if entry["reads_guide"] else "", dimensions_text(entry)
         table.add_row(entry["name"], goes_text(entry), keeps_text(entry), axes, guide, entry["equation"])
@@ -193,7 +196,7 @@ def _operator(entry: Mapping[str, Any]) -> Iterator[RenderableType]:
     yield Padding(Text(entry["about"]), (0, 0, 0, 2))
     if entry["parameters"]:
         yield Padding(_parameters(entry), (0, 0, 0, 2))
-    yield Padding(_facts(_promises(entry)), (0, 0, 1, 2))
+    yield Padding(fact_list(_promises(entry)), (0, 0, 1, 2))
 
 
 def _promises(entry: Mapping[str, Any]) -> dict[str, str]:
@@ -209,7 +212,7 @@ def _promises(entry: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _parameters(entry: Mapping[str, Any]) -> RenderableType:
-    table = _table("parameter", "default", "unit", "also", "meaning")
+    table = new_table("parameter", "default", "unit", "also", "meaning")
     for parameter in entry["parameters"]:
         name = parameter["name"]
         default = "required" if parameter["required"] else str(parameter["default"])
@@ -221,7 +224,7 @@ def _parameters(entry: Mapping[str, Any]) -> RenderableType:
 def plugins(entries: Sequence[Mapping[str, Any]], title: str) -> RenderableType:
     """Return plug-ins of one kind: name, file name endings where there are any, one line about each."""
     endings = any(entry.get("extensions") for entry in entries)
-    table = _table(title, *(["endings"] if endings else []), "about")
+    table = new_table(title, *(["endings"] if endings else []), "about")
     for entry in entries:
         ending = [" ".join(entry["extensions"])] if endings else []
         table.add_row(entry["name"], *ending, entry["about"])
@@ -240,7 +243,7 @@ def draw(console: Console, *pictures: RenderableType) -> None:
     console.file.write(f"{text}\n")
 
 
-def _facts(values: Mapping[str, str]) -> Table:
+def fact_list(values: Mapping[str, str]) -> Table:
     table = Table.grid(padding=(0, 2))
     table.add_column(style="dim", no_wrap=True)
     table.add_column()
@@ -249,7 +252,7 @@ def _facts(values: Mapping[str, str]) -> Table:
     return table
 
 
-def _table(*headings: str) -> Table:
+def new_table(*headings: str) -> Table:
     table = Table(box=None, header_style="dim", pad_edge=False, padding=(0, 2, 0, 0))
     for heading in headings:
         table.add_column(heading, overflow="fold")

@@ -11,15 +11,18 @@ from typing import Any
 
 from rich.console import Console
 
-from pipelines import catalog, show
+from pipelines import catalog, show, show_tuning
 from pipelines import demo as demonstration
-from pipelines.open_source import open_source
+from pipelines.candidates import Question, tune_step
+from pipelines.open_source import cached_source, open_source
 from pipelines.planner import make_plan
 from pipelines.preview import preview as run_preview
+from pipelines.process import prepare_process
 from pipelines.progress import Meter, json_line, progress
 from pipelines.run import run as run_spec
 from pipelines.spec import Spec, SpecError, json_schema, load_spec, make_spec, override_run
 from pipelines.status import status as read_status
+from pipelines.tuning import TuningError, settle_times
 from pipelines.verify import verify as run_verify
 from pipelines.yaml_lines import BadYamlError, parse_yaml
 
@@ -46,8 +49,9 @@ def _apply_spec(
     step: Mapping[str, Any], parameters: Sequence[str], sections: Mapping[str, Mapping[str, Any]]
 ) -> dict[str, Any]:
     said = _said(step)
-    if "schedule" in said:
-        said["schedule"] = parse_value("schedule", said["schedule"])
+    for key in ("time", "schedule"):
+        if key in said:
+            said[key] = parse_value(key, said[key])
     for name, value in map(parse_parameter, parameters):
         if name in said:
             raise SpecError(f"{name!r} is given twice. Give it once.")
@@ -96,12 +100,70 @@ def parse_value(name: str, text: str) -> Any:
 def plan(path: str, how: Mapping[str, Any], json_output: bool) -> int:
     """Print the plan of a spec."""
     spec = override_run(load_spec(path), **how)
-    summary = make_plan(spec, open_source(spec.source).info).summary()
+    prepare_process(spec.run.threads)
+    source = open_source(spec.source)
+    # Progress goes to the standard error: what is printed is one object.
+    with progress(False, sys.stdout, Console(stderr=True)) as listener:
+        settled = settle_times(spec, source, [listener])
+    summary = make_plan(settled.spec, source.info).summary()
     if json_output:
-        _print_json(summary)
+        _print_json({**summary, "tuning": settled.tuning})
     else:
-        show.draw(Console(), show.plan(summary, spec.source.uri, spec.sink.uri))
+        picture = show.plan(summary, spec.source.uri, spec.sink.uri)
+        show.draw(Console(), picture, *show_tuning.chosen(settled.tuning))
     return DONE
+
+
+def tune(
+    path: str,
+    asked: Mapping[str, Any],
+    times: str | None,
+    parameters: Sequence[str],
+    memory: str | None,
+    json_output: bool,
+) -> int:
+    """Print what is best for a step of a spec."""
+    spec = override_run(load_spec(path), memory=memory)
+    values: dict[str, list[Any]] = {}
+    for text in parameters:
+        name, row = parse_candidates(text)
+        if name in values:
+            raise SpecError(f"-p {name} is given twice. Give all its values at once: -p {name}=1,2.")
+        values[name] = row
+    question = Question(times=_parse_times(times), parameters=values, **asked)
+    prepare_process(spec.run.threads)
+    with progress(False, sys.stdout, Console(stderr=True)) as listener:
+        found = tune_step(spec, cached_source(spec.source), question, [listener])
+    if json_output:
+        _print_json(found)
+    else:
+        show.draw(Console(), show_tuning.tuned(found))
+    return DONE
+
+
+def parse_candidates(text: str) -> tuple[str, list[Any]]:
+    """Return name and values of "contrast=4,8,{quantile: 0.9}".
+
+    Raises
+    ------
+    SpecError
+        For a text that is not NAME=V1,V2,... with values in YAML.
+    """
+    name, equals, row = text.partition("=")
+    parsed = parse_parameter(f"{name}{equals}[{row}]") if row.strip() else parse_parameter(text)
+    return parsed[0], list(parsed[1])
+
+
+def _parse_times(text: str | None) -> tuple[float, ...] | None:
+    """Return the times of "0.5,1,2"."""
+    if text is None:
+        return None
+    try:
+        return tuple(float(one) for one in text.split(","))
+    except ValueError:
+        raise TuningError(
+            f"--times {text!r} are not times. Allowed: numbers, such as --times 0.5,1,2."
+        ) from None
 
 
 def run(path: str, how: Mapping[str, Any], overwrite: bool, json_output: bool) -> int:
@@ -114,7 +176,8 @@ def _carry_out(spec: Spec, overwrite: bool, json_output: bool) -> int:
         meter = Meter()
         report = run_spec(spec, overwrite=overwrite, listeners=[listener, meter])
     if not json_output:
-        show.draw(Console(), show.report(report.data, spec.workdir, already=not meter.target))
+        picture = show.report(report.data, spec.workdir, already=not meter.target)
+        show.draw(Console(), picture, *show_tuning.chosen(report.data.get("tuning", ())))
     return report.exit_code
 
 
@@ -150,7 +213,7 @@ def preview(path: str, roi: str, output: str | None, how: Mapping[str, Any], jso
     with progress(json_output, sys.stdout, Console(stderr=True)) as listener:
         data = run_preview(spec, roi, target, listeners=[listener])
     if not json_output:
-        show.draw(Console(), show.preview(data, roi))
+        show.draw(Console(), show.preview(data, roi), *show_tuning.chosen(data["tuning"]))
     return DONE if data["complete"] else FAILED
 
 

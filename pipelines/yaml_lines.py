@@ -102,6 +102,7 @@ def flow_text(value: Any) -> str:
     """
     yaml, text = _yaml(), io.StringIO()
     yaml.default_flow_style, yaml.width = True, _ONE_LINE
+    yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]
     yaml.dump(value, text)
     return text.getvalue().removesuffix("...\n").strip()
 

@@ -42,8 +42,8 @@ ONLY_IN = {
     },
     "pipelines": {
         "|".join(sorted(FORMAT_LIBRARIES)): r"formats/\w+\.py",
-        r"typer|lazy_loader": r"cli\.py",
-        r"rich": r"(progress|show|verbs)\.py",
+        r"typer|lazy_loader": r"cli(_options)?\.py",
+        r"rich": r"(progress|show|show_tuning|verbs)\.py",
         r"ruamel": r"yaml_lines\.py",
         r"filelock": r"workdir\.py",
         r"psutil": r"(memory|workdir)\.py",
