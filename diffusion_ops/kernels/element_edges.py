@@ -30,7 +30,8 @@ MASS = {2: (1 / 2, 1 / 12, 0.0), 3: (1 / 4, 1 / 24, 1 / 108)}
 """The same for the mass: M = 1 + Σ fluxes / 6."""
 
 
-@njit(inline="always")
+# Inlined by the compiler's back end: unfolded before types are inferred, one sweep took ten times as long to compile.
+@njit(forceinline=True)
 def element_columns(u, row, j, n, zero):  # type: ignore[no-untyped-def]
     """Return the left and the right cells of the elements j ... j + LANES - 1 of a row; j = -LANES ends with -1."""
     if j < 0:
@@ -39,7 +40,7 @@ def element_columns(u, row, j, n, zero):  # type: ignore[no-untyped-def]
     return here, following(here, load(u, row + min(j + LANES, n - LANES)))
 
 
-@njit(inline="always")
+@njit(forceinline=True)
 def element_corners(masked, valid, row, j, n, columns):  # type: ignore[no-untyped-def]
     """Return the masks of the same cells: inside the image and no wall."""
     left, right = between(-j, columns - j), between(-1 - j, columns - 1 - j)
@@ -49,7 +50,7 @@ def element_corners(masked, valid, row, j, n, columns):  # type: ignore[no-untyp
     return left, right
 
 
-@njit(inline="always")
+@njit(forceinline=True)
 def pair(d0, d1, open0, open1, form):  # type: ignore[no-untyped-def]
     """Return the fluxes of two parallel edges; a flux is 0 where its edge is not open."""
     l, r = where(open0, d0), where(open1, d1)
@@ -57,7 +58,7 @@ def pair(d0, d1, open0, open1, form):  # type: ignore[no-untyped-def]
     return l * form[0] + d, r * form[0] - d
 
 
-@njit(inline="always")
+@njit(forceinline=True)
 def pair_density(d0, d1, open0, open1, form):  # type: ignore[no-untyped-def]
     """Return the mean of d² over the element, where d is linear between two edges, or constant beside one."""
     l, r = where(open0, d0), where(open1, d1)
@@ -66,7 +67,7 @@ def pair_density(d0, d1, open0, open1, form):  # type: ignore[no-untyped-def]
     return mean * mean + slope * slope * form[1]
 
 
-@njit(inline="always")
+@njit(forceinline=True)
 def four(d, is_open, form):  # type: ignore[no-untyped-def]
     """Return the fluxes of four parallel edges; bits 1 and 2 of an index are the side along the two other axes."""
     o0, o1, o2, o3 = is_open
@@ -88,7 +89,7 @@ def four(d, is_open, form):  # type: ignore[no-untyped-def]
     )
 
 
-@njit(inline="always")
+@njit(forceinline=True)
 def four_density(d, is_open, form):  # type: ignore[no-untyped-def]
     """Return the mean of d² over the part of the element that has open edges."""
     f, weight = four(d, is_open, form), form[0]
@@ -100,7 +101,7 @@ def four_density(d, is_open, form):  # type: ignore[no-untyped-def]
     return total / max(area, weight)
 
 
-@njit(inline="always")
+@njit(forceinline=True)
 def square(u, masked, valid, rows, j, n, columns, zero):  # type: ignore[no-untyped-def]
     """Return differences along the x and y edges of the elements of a row of squares, and whether these are open."""
     a0, a1 = element_columns(u, rows[0], j, n, zero)
@@ -110,7 +111,7 @@ def square(u, masked, valid, rows, j, n, columns, zero):  # type: ignore[no-unty
     return (a1 - a0, b1 - b0, b0 - a0, b1 - a1), (va0 & va1, vb0 & vb1, va0 & vb0, va1 & vb1)
 
 
-@njit(inline="always")
+@njit(forceinline=True)
 def cube(u, masked, valid, rows, j, n, columns, zero):  # type: ignore[no-untyped-def]
     """Return differences along the x, y and z edges of the elements between four rows, and whether these are open."""
     d, e = square(u, masked, valid, (rows[0], rows[1]), j, n, columns, zero)
@@ -119,3 +120,19 @@ def cube(u, masked, valid, rows, j, n, columns, zero):  # type: ignore[no-untype
     h, i = square(u, masked, valid, (rows[1], rows[3]), j, n, columns, zero)
     x, y, z = (d[0], d[1], b[0], b[1]), (d[2], d[3], b[2], b[3]), (c[2], c[3], h[2], h[3])
     return (x, y, z), ((e[0], e[1], f[0], f[1]), (e[2], e[3], f[2], f[3]), (g[2], g[3], i[2], i[3]))
+
+
+@njit(forceinline=True)
+def square_density(u, masked, valid, rows, j, n, columns, scales, form):  # type: ignore[no-untyped-def]
+    """Return the mean of |∇u|² over the elements of a row of squares; scales hold 1 / h² along x and y."""
+    d, e = square(u, masked, valid, rows, j, n, columns, fill(scales[0] - scales[0]))
+    along = pair_density(d[0], d[1], e[0], e[1], form) * scales[0]
+    return along + pair_density(d[2], d[3], e[2], e[3], form) * scales[1]
+
+
+@njit(forceinline=True)
+def cube_density(u, masked, valid, rows, j, n, columns, scales, form):  # type: ignore[no-untyped-def]
+    """Return the mean of |∇u|² over the elements between four rows; scales hold 1 / h² along x, y and z."""
+    d, e = cube(u, masked, valid, rows, j, n, columns, fill(scales[0] - scales[0]))
+    along = four_density(d[0], e[0], form) * scales[0] + four_density(d[1], e[1], form) * scales[1]
+    return along + four_density(d[2], e[2], form) * scales[2]

@@ -11,37 +11,31 @@ from numba import njit
 
 from diffusion_ops.block import LANES, Block, Floats, aligned_zeros
 from diffusion_ops.kernels.conductance import CONSTANT, FROZEN, conductance
-from diffusion_ops.kernels.element_edges import DENSITY, cube, four, four_density, pair, pair_density, square
+from diffusion_ops.kernels.element_edges import (
+    DENSITY,
+    cube,
+    cube_density,
+    four,
+    pair,
+    square,
+    square_density,
+)
 from diffusion_ops.kernels.faces import kernel_grid, kernel_walls
 from diffusion_ops.kernels.lanes import begin, fill, load, previous, shift, store
 
 
 @njit(inline="always")
-def _weigh(kind, form, out, u, size, valid, rows, n, columns, scales, shape):  # type: ignore[no-untyped-def]
-    """Fill out with the conductances of a row of elements, element j at LANES + j; channels share one.
-
-    The square of the gradient is its mean over the element, summed over channels.
-    """
-    masked, volume = form
+def _weigh(kind, density, masked, out, u, size, valid, rows, n, columns, scales, form):  # type: ignore[no-untyped-def]
+    """Fill out with the conductances of a row of elements, element j at LANES + j; channels share one."""
     channels, cells = size
-    zero = scales[0] - scales[0]
     for j in range(-LANES, n, LANES):
-        q = fill(zero)
+        q = fill(scales[0] - scales[0])
         for c in range(channels):
-            state = shift(u, c * cells)
-            if volume:
-                d, e = cube(state, masked, valid, rows, j, n, columns, fill(zero))
-                q = q + four_density(d[0], e[0], shape) * scales[0]
-                q = q + four_density(d[1], e[1], shape) * scales[1]
-                q = q + four_density(d[2], e[2], shape) * scales[2]
-            else:
-                s, o = square(state, masked, valid, rows, j, n, columns, fill(zero))
-                q = q + pair_density(s[0], s[1], o[0], o[1], shape) * scales[0]
-                q = q + pair_density(s[2], s[3], o[2], o[3], shape) * scales[1]
+            q = q + density(shift(u, c * cells), masked, valid, rows, j, n, columns, scales, form)
         store(out, LANES + j, conductance(kind, q))
 
 
-@njit(inline="always")
+@njit(forceinline=True)
 def _finish(new, i, centre, change, third, w, sort):  # type: ignore[no-untyped-def]
     """Store what becomes of a group of cells."""
     value = centre * w[0] + change
@@ -52,10 +46,10 @@ def _finish(new, i, centre, change, third, w, sort):  # type: ignore[no-untyped-
     store(new, i, value)
 
 
-@njit(inline="always")
-def _step_squares(kind, form, u, new, third, g, valid, rows, write, n, columns, kept, rates, shape, w):  # type: ignore[no-untyped-def]
-    """Finish the upper row of cells of a row of squares, and keep what enters the lower one."""
-    masked, sort = form
+@njit(forceinline=True)
+def _step_squares(form, u, new, third, g, valid, rows, write, n, columns, kept, rates, shape, w):  # type: ignore[no-untyped-def]
+    """Finish the upper row of cells of a row of squares, and keep what enters the lower one at kept[0]."""
+    masked, weighted, sort = form
     zero = rates[0] - rates[0]
     top0 = bottom0 = right0 = fill(zero)
     for j in range(-LANES, n, LANES):
@@ -63,40 +57,37 @@ def _step_squares(kind, form, u, new, third, g, valid, rows, write, n, columns, 
         top, bottom = pair(d[0], d[1], is_open[0], is_open[1], shape)
         left, right = pair(d[2], d[3], is_open[2], is_open[3], shape)
         along, across = fill(rates[0]), fill(rates[1])
-        if kind != CONSTANT:
+        if weighted:
             weight = load(g, LANES + j)
             along, across = weight * rates[0], weight * rates[1]
         top, bottom, left, right = top * along, bottom * along, left * across, right * across
         if j >= 0:
             down = left + previous(right0, right)
             if write:
-                change = load(kept, j) + ((top - previous(top0, top)) + down)
+                change = load(kept[0], j) + ((top - previous(top0, top)) + down)
                 _finish(new, rows[0] + j, load(u, rows[0] + j), change, third, w, sort)
-            store(kept, j, (bottom - previous(bottom0, bottom)) - down)
+            store(kept[0], j, (bottom - previous(bottom0, bottom)) - down)
         top0, bottom0, right0 = top, bottom, right
 
 
-@njit(inline="always")
-def _step_cubes(kind, form, u, new, third, g, valid, rows, write, n, columns, kept, rates, shape, w):  # type: ignore[no-untyped-def]
+@njit(forceinline=True)
+def _step_cubes(form, u, new, third, g, valid, rows, write, n, columns, kept, rates, shape, w):  # type: ignore[no-untyped-def]
     """Finish the first row of cells of a row of cubes, and keep what enters the three others.
 
     kept : addresses of what enters the row of cells below, the row behind and below, and the row behind; the first two
     come from the last row of cubes, the third from the plane before.
     """
-    masked, sort = form
+    masked, weighted, sort = form
     below, corner, behind = kept
     zero = fill(rates[0] - rates[0])
     x0 = (zero, zero, zero, zero)
     y0, z0 = (zero, zero), (zero, zero)
     for j in range(-LANES, n, LANES):
         d, is_open = cube(u, masked, valid, rows, j, n, columns, zero)
-        x, y, z = (
-            four(d[0], is_open[0], shape),
-            four(d[1], is_open[1], shape),
-            four(d[2], is_open[2], shape),
-        )
+        x, y = four(d[0], is_open[0], shape), four(d[1], is_open[1], shape)
+        z = four(d[2], is_open[2], shape)
         rx, ry, rz = fill(rates[0]), fill(rates[1]), fill(rates[2])
-        if kind != CONSTANT:
+        if weighted:
             weight = load(g, LANES + j)
             rx, ry, rz = weight * rates[0], weight * rates[1], weight * rates[2]
         x = (x[0] * rx, x[1] * rx, x[2] * rx, x[3] * rx)
@@ -116,7 +107,7 @@ def _step_cubes(kind, form, u, new, third, g, valid, rows, write, n, columns, ke
         x0, y0, z0 = x, (y[1], y[3]), (z[1], z[3])
 
 
-@njit(inline="always")
+@njit(forceinline=True)
 def _rows_of(volume, p, m, outer, middle, pitch):  # type: ignore[no-untyped-def]
     """Return where the rows of cells around a row of elements begin; beyond the image it is the last one again."""
     front, back = max(p, 0) * middle, min(p + 1, outer - 1) * middle
@@ -129,6 +120,8 @@ def _rows_of(volume, p, m, outer, middle, pitch):  # type: ignore[no-untyped-def
 @functools.cache
 def build_sweep(kind: int, masked: bool, volume: bool, sort: int) -> Callable[..., None]:
     """Compile one sweep for one conductance; `sort` is how many more states than u make the new one."""
+    step, mean = (_step_cubes, cube_density) if volume else (_step_squares, square_density)
+    form = (masked, kind != CONSTANT, sort)
 
     @njit(nogil=True, cache=True, error_model="numpy")
     def sweep(u, new, third, g, valid, grid, rates, scales, shape, density, w, scratch):  # type: ignore[no-untyped-def]
@@ -156,26 +149,21 @@ def build_sweep(kind: int, masked: bool, volume: bool, sort: int) -> Callable[..
                 line = (p + 1) * (middle + 1) + m + 1 if volume else p + 1
                 weights = shift(g, line * wide) if kind == FROZEN else room
                 if kind >= 0:
-                    form, size = (masked, volume), (channels, cells)
-                    _weigh(kind, form, room, u, size, valid, rows, pitch, columns, scales, density)
+                    size = (channels, cells)
+                    _weigh(kind, mean, masked, room, u, size, valid, rows, pitch, columns, scales, density)
                 for c in range(channels):
                     read, write, more = shift(u, c * cells), shift(new, c * cells), shift(third, c * cells)
                     own = shift(kept, c * (middle + 2) * pitch)
-                    sort_form = (masked, sort)
-                    if volume:
-                        if m < 0:
-                            for j in range(0, 2 * pitch, LANES):
-                                store(own, j, fill(zero))
-                        behind = shift(own, (2 + m) * pitch) if m >= 0 else nowhere
-                        _step_cubes(
-                            kind, sort_form, read, write, more, weights, valid, rows, p >= 0 and m >= 0, pitch, columns,
-                            (own, shift(own, pitch), behind), rates, shape, w,
-                        )  # fmt: skip
-                    else:
-                        _step_squares(
-                            kind, sort_form, read, write, more, weights, valid, rows, p >= 0, pitch, columns,
-                            own, rates, shape, w,
-                        )  # fmt: skip
+                    if volume and m < 0:
+                        for j in range(0, 2 * pitch, LANES):
+                            store(own, j, fill(zero))
+                    behind = shift(own, (2 + m) * pitch) if m >= 0 else nowhere
+                    entering = (own, shift(own, pitch), behind)
+                    inside = p >= 0 and m >= 0
+                    step(
+                        form, read, write, more, weights, valid, rows, inside, pitch, columns, entering, rates,
+                        shape, w,
+                    )  # fmt: skip
 
     return sweep
 
@@ -183,6 +171,7 @@ def build_sweep(kind: int, masked: bool, volume: bool, sort: int) -> Callable[..
 @functools.cache
 def build_conductances(kind: int, masked: bool, volume: bool) -> Callable[..., None]:
     """Compile the filling of frozen conductances."""
+    mean = cube_density if volume else square_density
 
     @njit(nogil=True, cache=True, error_model="numpy")
     def fill_conductances(g, u, valid, grid, scales, density):  # type: ignore[no-untyped-def]
@@ -193,8 +182,8 @@ def build_conductances(kind: int, masked: bool, volume: bool) -> Callable[..., N
         for p in range(-1, outer):
             for m in range(-1 if volume else 0, middle):
                 rows = _rows_of(volume, p, m, outer, middle, pitch)
-                out, form = shift(g, line * (pitch + LANES)), (masked, volume)
-                _weigh(kind, form, out, u, (channels, cells), valid, rows, pitch, columns, scales, density)
+                out, size = shift(g, line * (pitch + LANES)), (channels, cells)
+                _weigh(kind, mean, masked, out, u, size, valid, rows, pitch, columns, scales, density)
                 line += 1
 
     return fill_conductances
