@@ -113,7 +113,7 @@ def test_more_steps_hold_no_more(name: str, sample: int, case: str) -> None:
         for cycle, count in (long, short, long):
             block = prepared(operator, ndim, channels, walls)
             peaks.append(peak_bytes(lambda b=block, c=cycle, n=count: operator.run(b, c, n)))
-        assert abs(peaks[2] - peaks[1]) < SMALL_BYTES / 8, f"{short} held {peaks[1]}, {long} {peaks[2]} bytes"
+        assert abs(peaks[2] - peaks[1]) < SMALL_BYTES / 4, f"{short} held {peaks[1]}, {long} {peaks[2]} bytes"
 
 
 @each_case

@@ -25,7 +25,7 @@ TRUNCATION = 2.0**-24
 """What the truncated form may be off at most, as a part of the image's range: half a unit in float32's last place."""
 
 MOST_THETA = 1e5
-"""Largest step of the exact form, over h² and times the axes; the solution is right to 2e-15 there."""
+"""Largest step of the exact form, over h² and times the axes; the solution is right to 4e-15 there."""
 
 WHOLE = 1 << 30
 """Reach of the exact form: no line is longer, so every window is as long as the image."""
@@ -162,6 +162,8 @@ class AdditiveSplitting(Operator):
                         exact=self.form == "exact",
                     )
                 channel[...] = out
+            # Those of the next step take their place.
+            del faces
             lines = [partitions.after_step() for partitions in lines]
         block.spoil(tuple(f + self._reach(count) for f in frozen))
 
