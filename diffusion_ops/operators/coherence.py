@@ -74,9 +74,10 @@ class Coherence(Map):
         return structure_radius(self.sigma, self.rho, spacing)
 
     def extra_arrays(self, ndim: int, inertial: bool, channels: int) -> float:
-        """Return the tensor before and after its smoothing, or with its eigenvalues and axes."""
-        tensor, most = tensor_arrays(ndim), 2 * ndim + 1
-        return tensor + max(channels if self.sigma else 0, tensor, most)
+        """Return the smoothed channels and the tensor before and after its smoothing, or with its values and axes."""
+        tensor = tensor_arrays(ndim)
+        smooth = (channels if self.sigma else 0) + tensor * (2 if self.rho else 1)
+        return max(smooth, tensor + 2 * ndim)
 
     def pace(self, ndim: int, channels: int) -> float:
         """Return what was measured in float32 with the scales as they are by default."""

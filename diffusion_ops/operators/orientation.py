@@ -63,8 +63,8 @@ class Orientation(Map):
         return structure_radius(self.sigma, self.rho, spacing)
 
     def extra_arrays(self, ndim: int, inertial: bool, channels: int) -> float:
-        """Return the tensor before and after its smoothing; the smoothed channels are not there any more."""
-        return max(channels + 3, 6) if self.sigma else 6
+        """Return the smoothed channels and the tensor before and after its smoothing, or with the angle."""
+        return max((channels if self.sigma else 0) + (6 if self.rho else 3), 4)
 
     def pace(self, ndim: int, channels: int) -> float:
         """Return what was measured in float32 with the scales as they are by default."""
