@@ -36,6 +36,17 @@ SAMPLES: dict[str, list[dict[str, Any]]] = {
         {"tolerance": 10.0, "inner_iterations": 3},
         {"tolerance": 5.0, "inner_iterations": 2},
     ],
+    "salt-and-pepper": [
+        {"pepper": 97.0, "salt": 103.0, "contrast": 30.0, "sigma": 0.0, "rho": 0.75},
+        {
+            "pepper": 98.0,
+            "salt": 102.0,
+            "contrast": 50.0,
+            "sigma": 0.75,
+            "rho": 0.0,
+            "conductance": "rational",
+        },
+    ],
     "speckle-reducing": [{"level": 0.3, "decay": 0.0}, {"level": 0.3, "conductance": "exponential"}],
     "gradient-magnitude": [{"sigma": 0.0}, {"sigma": 0.75}],
     "edge-stopping": [{"contrast": 60.0, "sigma": 0.75}, {"contrast": 20.0, "conductance": "rational"}],
