@@ -1,6 +1,7 @@
 """Diffusion PDEs on images: operators, schedules, statistics, and `evolve` on NumPy, Dask and xarray."""
 
 from diffusion_ops import accessor as _accessor  # noqa: F401  (registers `image.diffuse`)
+from diffusion_ops.adaptive import Adaptive
 from diffusion_ops.advance import Leg, advance, total_halo
 from diffusion_ops.block import Block
 from diffusion_ops.criterion import CRITERIA, Criterion
@@ -15,6 +16,7 @@ __all__ = [
     "CRITERIA",
     "OPERATORS",
     "STATISTICS",
+    "Adaptive",
     "Block",
     "Criterion",
     "Cycle",

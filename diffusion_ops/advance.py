@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from diffusion_ops.adaptive import Control, batch_halo, take_batch
 from diffusion_ops.block import Block
 from diffusion_ops.operator import Operator
 from diffusion_ops.schedule import Cycle
@@ -23,21 +24,31 @@ class Leg:
         Steps that the operator has taken in the batches before.
     last : bool
         Whether the operator ends with this batch.
+    adaptive : Control or None
+        Where an evolution by steps of an error stands: then it takes one batch of them, and there are no cycles.
     """
 
     operator: Operator
     cycles: tuple[Cycle, ...]
     first: int = 0
     last: bool = True
+    adaptive: Control | None = None
+
+    @property
+    def goes(self) -> bool:
+        """Whether there is anything to do."""
+        return bool(self.cycles) or (self.adaptive is not None and not self.adaptive.finished)
 
     @property
     def steps(self) -> int:
         """Steps in this batch."""
-        return sum(cycle.steps for cycle in self.cycles)
+        return sum(cycle.steps for cycle in self.cycles) + (self.adaptive.evaluations if self.adaptive else 0)
 
     def halo(self, spacing: tuple[float, ...]) -> tuple[int, ...]:
         """Return how many cells per axis the leg reads beyond what it writes."""
         parts = [self.operator.halo(self.cycles, spacing)]
+        if self.adaptive is not None:
+            parts.append(batch_halo(self.operator, self.adaptive.adaptive.batch, spacing))
         if self.first == 0:
             parts.append(self.operator.start_radius(spacing))
         if self.last:
@@ -103,6 +114,8 @@ def advance(block: Block, legs: Sequence[Leg]) -> Block:
             for repeat in [1] * count if frozen else [count]:
                 operator.run(block, cycle, repeat)
                 block.step += repeat * cycle.steps
+        if leg.adaptive is not None:
+            take_batch(block, operator, leg.adaptive.tau, leg.adaptive.adaptive.batch)
         if leg.last:
             operator.finish(block)
             block.spoil(operator.finish_radius(block.spacing))

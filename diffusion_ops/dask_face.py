@@ -279,6 +279,11 @@ def _stages(legs: Sequence[Leg]) -> list[tuple[Leg, ...]]:
     """Return the legs that take steps, cut where statistics of the whole image have to be reduced first."""
     stages: list[tuple[Leg, ...]] = []
     for leg in legs:
+        if leg.adaptive is not None:
+            raise ValueError(
+                f"{leg.operator.name}: adaptive steps look at the whole image after each batch, and a Dask array is "
+                "lazy. Allowed: NumPy arrays, or a run over Zarr; else give schedule='explicit' or 'cycles'."
+            )
         if leg.cycles:
             joined = stages and not leg.operator.statistics() and not stages[-1][-1].operator.joins
             stages[-1:] = [(*stages[-1], leg)] if joined else [*stages[-1:], (leg,)]

@@ -9,6 +9,7 @@ import numpy as np
 import xarray as xr
 
 from diffusion_ops import dask_face, xarray_face
+from diffusion_ops.adaptive import march_adaptively
 from diffusion_ops.advance import Leg, advance
 from diffusion_ops.block import Block
 from diffusion_ops.fields import (
@@ -66,8 +67,9 @@ def evolve(
         Number of explicit steps. Alone, each is 0.8 of the largest stable one.
     dt : float or sequence, optional
         Size of an explicit step. Any two of time, steps and dt fix the third.
-    schedule : Schedule, "explicit", "cycles" or {"cycles": count}, optional
-        `Explicit` keeps the maximum principle; `Cycles` (FSI, the default for time alone) needs the fewest steps.
+    schedule : Schedule, Adaptive, "explicit", "cycles", {"cycles": count} or {"adaptive": tolerance}, optional
+        `Explicit` keeps the maximum principle; `Cycles` (FSI, the default for time alone) needs the fewest steps;
+        `Adaptive` takes steps as large as an error in image units allows (not for a Dask array, which is lazy).
     spacing : float or sequence, optional
         Grid spacing per spatial axis; 1 by default.
     channel_axis : int, optional
@@ -170,8 +172,11 @@ def _evolve_numpy(
     require_guide_readers(legs, guide)
     block = make_block(fields, steps, nodata, walls, guide=other)
     block.frame = frame
-    for leg in (leg for leg in legs if leg.cycles):
-        for part in split_batches([bind_statistics(leg, block)], batch):
+    for leg in (bind_statistics(leg, block) for leg in legs if leg.goes):
+        if leg.adaptive is not None:
+            march_adaptively(block, leg.operator, leg.adaptive)
+            continue
+        for part in split_batches([leg], batch):
             advance(block, part)
         if leg.operator.joins:
             block.u[...] = join_classes(block.u)

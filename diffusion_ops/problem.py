@@ -8,6 +8,7 @@ from dataclasses import replace
 from numbers import Integral, Real
 from typing import Any
 
+from diffusion_ops.adaptive import Adaptive, adaptive_from
 from diffusion_ops.advance import Leg
 from diffusion_ops.operator import OPERATORS, Iteration, Operator
 from diffusion_ops.schedule import Cycle, resolve_schedule
@@ -126,6 +127,8 @@ def _make_leg(
     if dt == 0:
         raise ValueError(f"dt=0 never arrives. Allowed: 0 < dt <= {operator.stable_dt(spacing):g}.")
     count = _count(steps)
+    if (adaptive := adaptive_from(schedule)) is not None:
+        return _make_adaptive_leg(operator, adaptive, spacing, time, count, dt)
     rule = resolve_schedule(schedule, count, dt, operator.inertial_cycles)
     if rule.inertial and not operator.inertial_cycles:
         raise ValueError(
@@ -133,6 +136,18 @@ def _make_leg(
             "Allowed: schedule='explicit'."
         )
     return Leg(operator, rule.cycles(operator.stable_dt(spacing), time, count, dt))
+
+
+def _make_adaptive_leg(
+    operator: Operator, adaptive: Adaptive, spacing: tuple[float, ...], time: Any, steps: Any, dt: Any
+) -> Leg:
+    if time is None or steps is not None or dt is not None:
+        raise ValueError("Adaptive steps choose themselves: give time alone, without steps and dt.")
+    if operator.carried_arrays(len(spacing), 1):
+        raise ValueError(
+            f"{operator.name} does not take adaptive steps, as it carries further fields. Allowed: schedule='explicit'."
+        )
+    return Leg(operator, (), adaptive=adaptive.start(time, operator.stable_dt(spacing)))
 
 
 def _make_timeless_leg(operator: Operator, time: Any, steps: Any, dt: Any, schedule: Any) -> Leg:
@@ -244,5 +259,5 @@ def _cut(leg: Leg, batch: int | None, taken: int) -> Iterator[Leg | None]:
             yield None
             start, taken = i, 0
         taken += cycle.steps
-    if cycles[start:]:
+    if cycles[start:] or (leg.goes and not cycles):
         yield replace(leg, cycles=cycles[start:], first=first)

@@ -8,6 +8,7 @@ from diffusion_ops.advance import Leg, carried_into, carried_out_of, result_chan
 from diffusion_ops.fields import working_dtype
 from diffusion_ops.problem import split_batches
 from pipelines.inputs import Inputs, Reading
+from pipelines.kinds.adapt import Adapt
 from pipelines.kinds.evolve import ComputedPixels, Evolve
 from pipelines.kinds.join import Components, Join
 from pipelines.kinds.measure import Measure
@@ -69,6 +70,9 @@ class Chain:
                 f"{self.segment.name} stops by the energy of the whole image, so a part alone cannot be "
                 "computed. Run the spec first and verify it, or give a number of steps instead of until."
             )
+        adaptive = self.segment.legs[0].adaptive
+        if adaptive is not None and adaptive.given is None and not adaptive.finished:
+            self._adapt()
         pieces = [self.segment.legs] if alone else self.segment.pieces
         # A part of the image is computed in one pass.
         batch = None if self.list.roi is not None else self.list.geometry.batch
@@ -127,6 +131,24 @@ class Chain:
         self.after = (*number, *guide) if not ends else number
         self.inputs = Inputs(reading, self.inputs.guide, None, work.keeps)
         self.shape, self.channels, self.number = shape, out, self.number + 1
+
+    def _adapt(self) -> None:
+        """Lay out the stage that takes adaptive steps, as often as it needs; the chain then only ends."""
+        (leg,), run = self.segment.legs, self.list
+        if run.roi is not None:
+            raise NotAloneError(
+                f"{self.segment.name} chooses its steps by the error over the whole image, so a part alone cannot "
+                "be computed. Run the spec first and verify it, or give schedule: explicit."
+            )
+        needs = self._statistics(self.segment.legs)
+        target, (position,) = self._target(None), self.segment.positions
+        work = Adapt(self.inputs, target, self.frames, leg, position, self.working, self.shape)
+        stage = run.add(f"{leg.operator.name} (adaptive)", work, run.grid(self.shape), self.after, needs)
+        self.inputs, self.after = Inputs(Reading(target, self.working, None, self.channels)), (stage,)
+        # No tile may end the operator before all of them have decided that it has.
+        self.number, self.looked = self.number + 1, stage
+        ended = replace(leg, adaptive=None, first=1)
+        self.segment = replace(self.segment, legs=(ended,))
 
     def _join(self) -> None:
         """Join what the operator has marked as weak and strong, over the whole image."""

@@ -35,7 +35,8 @@ class Frontier:
         return self._left[stage] == 0
 
     def forget(self, stage: int, tile: int | None = None) -> None:
-        """Take a tile of a stage, or all of them, as not done."""
+        """Take a tile of a stage, or all of them, as not done; none of the stage may be on its way."""
+        self._cursor[stage] = 0
         self.done[stage][slice(None) if tile is None else tile] = False
         self._left[stage] = int((~self.done[stage]).sum())
 

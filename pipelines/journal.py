@@ -23,18 +23,23 @@ class Entry:
         CRC-32 of its pixels, 0 where it wrote none.
     tallies : dict
         What it contributed to statistics, per parameter.
+    round : int
+        How many times the stage was done before, where it is done again and again.
     """
 
     stage: int
     tile: int
     crc: int = 0
     tallies: dict[str, Tally] = field(default_factory=dict)
+    round: int = 0
 
     def to_line(self) -> str:
         """Return the entry as a line of JSON."""
         values: dict[str, Any] = {"stage": self.stage, "tile": self.tile, "crc": self.crc}
         if self.tallies:
             values["tallies"] = {name: tally.to_lists() for name, tally in self.tallies.items()}
+        if self.round:
+            values["round"] = self.round
         return json.dumps(values, separators=(",", ":")) + "\n"
 
     @classmethod
@@ -42,7 +47,7 @@ class Entry:
         """Return the entry that `to_line` wrote."""
         values = json.loads(line)
         tallies = {name: Tally.from_lists(lists) for name, lists in values.get("tallies", {}).items()}
-        return cls(values["stage"], values["tile"], values["crc"], tallies)
+        return cls(values["stage"], values["tile"], values["crc"], tallies, values.get("round", 0))
 
 
 class Journal:

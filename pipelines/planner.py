@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from diffusion_ops.fields import check_nodata, result_dtype, value_of_nothing
@@ -22,7 +22,7 @@ from pipelines.plan import (
     library_bytes,
     predict_memory,
 )
-from pipelines.segments import make_segments
+from pipelines.segments import Known, make_segments
 from pipelines.sink import SinkSpec
 from pipelines.spec import Spec
 from pipelines.stage_list import StageList
@@ -52,8 +52,7 @@ def make_plan(
     source: ImageInfo,
     geometry: Geometry | None = None,
     roi: Region | None = None,
-    bound: Mapping[int, Mapping[str, float]] | None = None,
-    stopped: Mapping[int, int] | None = None,
+    known: Known | None = None,
 ) -> Plan:
     """Return the best plan that fits.
 
@@ -65,10 +64,8 @@ def make_plan(
         What an interrupted run used; chosen where it is not given.
     roi : tuple of slice, optional
         Part of the image that the result holds, per canonical axis; it is computed in one pass.
-    bound : mapping, optional
-        Statistics that are known already, per position of a step.
-    stopped : mapping, optional
-        Steps after which an operator stopped early, per position, where that is known already.
+    known : Known, optional
+        What was found out already.
 
     Raises
     ------
@@ -77,18 +74,17 @@ def make_plan(
     ValueError
         For images that cannot be diffused or held by the sink.
     """
-    return _Planner(spec, source, roi, bound or {}, stopped or {}).plan(geometry)
+    return _Planner(spec, source, roi, known or Known()).plan(geometry)
 
 
 def lay_out_part(
     spec: Spec,
     source: ImageInfo,
     roi: Region,
-    bound: Mapping[int, Mapping[str, float]],
-    stopped: Mapping[int, int],
+    known: Known,
 ) -> Evolve:
     """Return the work that makes a part of the result in one pass, whatever that takes; see `make_plan`."""
-    planner = _Planner(spec, source, roi, bound, stopped)
+    planner = _Planner(spec, source, roi, known)
     stages = planner._stages(Geometry(planner.unit, 1))
     return next(s.work for s in stages if isinstance(s.work, Evolve) and s.work.last)
 
@@ -101,13 +97,12 @@ class _Planner:
         spec: Spec,
         source: ImageInfo,
         roi: Region | None,
-        bound: Mapping[int, Mapping[str, float]],
-        stopped: Mapping[int, int],
+        known: Known,
     ) -> None:
         self.spec, self.source, self.roi = spec, source, roi
         self.frames = make_frames(spec, source)
         self.axes = source.canonical_axes
-        self.segments = make_segments(spec, self.frames, bound, stopped)
+        self.segments = make_segments(spec, self.frames, known)
         self.outputs = tuple(self._outputs())
         self.result = self.outputs[0].info
         self.shape = tuple(self.result.size(a) for a in self.axes)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 import platform
 from datetime import datetime
 from typing import Any
 
 from diffusion_ops.statistic import Tally
+from pipelines.decisions import Decisions
 from pipelines.frontier import Frontier
+from pipelines.kinds.adapt import Adapt
 from pipelines.kinds.measure import Measure
 from pipelines.memory import PeakMemory
 from pipelines.plan import Plan
@@ -30,8 +33,8 @@ class Record:
         Which tiles are done.
     tallies, told, bound : dict
         What stages measured so far; what tiles told that is not added up; the numbers of statistics, per position.
-    energies, stopped : dict
-        Energy after stages that look at it; steps after which operators stopped early, per position.
+    decisions : Decisions
+        What was decided on the way.
     tries, failed : dict
         Per tile: how often it failed, and of what it finally did.
     began, seconds : dict
@@ -51,8 +54,7 @@ class Record:
         self.tallies: dict[int, dict[str, Tally]] = {}
         self.told: dict[int, list[Tally]] = {}
         self.bound: dict[int, dict[str, float]] = {}
-        self.energies: dict[int, float] = {}
-        self.stopped: dict[int, int] = {}
+        self.decisions = Decisions(plan, self.frontier)
         self.tries: dict[Place, int] = {}
         self.failed: dict[Place, str] = {}
         self.began: dict[int, float] = {}
@@ -87,9 +89,10 @@ def make_report(run: Record, start: datetime, seconds: float, resumed: int) -> d
             for number, stage in enumerate(run.plan.stages)
             if isinstance(stage.work, Measure) and run.frontier.complete(number)
         ],
-        "energies": [_energy(run, number) for number in sorted(run.energies)],
+        "energies": [_energy(run, number) for number in sorted(run.decisions.energies)],
         "tuning": list(run.tuning),
-        "stopped": {str(position): steps for position, steps in run.stopped.items()},
+        "adaptive": [_adaptive(run, number) for number in sorted(run.decisions.history)],
+        "stopped": {str(position): steps for position, steps in run.decisions.stopped.items()},
         "memory": {
             "predicted": predicted,
             "measured": run.memory.peak,
@@ -108,7 +111,18 @@ def make_report(run: Record, start: datetime, seconds: float, resumed: int) -> d
 def _energy(run: Record, number: int) -> dict[str, Any]:
     look = run.plan.stages[number].look
     assert look is not None
-    return {"position": look.position, "steps": look.steps, "energy": run.energies[number]}
+    return {"position": look.position, "steps": look.steps, "energy": run.decisions.energies[number]}
+
+
+def _adaptive(run: Record, number: int) -> dict[str, Any]:
+    """Return the batches of an adaptive stage: their steps, errors in tolerances, and whether they counted."""
+    work, history = run.plan.stages[number].work, run.decisions.history[number]
+    assert isinstance(work, Adapt)
+    batches = [
+        {"step": before.tau, "error": after.error, "accepted": after.accepted, "time": float(after.done)}
+        for before, after in itertools.pairwise(history)
+    ]
+    return {"position": work.position, "batches": batches}
 
 
 def _failure(run: Record, place: Place, error: str) -> dict[str, Any]:

@@ -7,7 +7,6 @@ import os
 import shutil
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ import fsspec
 
 from pipelines.cluster import connect
 from pipelines.journal import Entry
-from pipelines.kinds.evolve import ENERGY, Evolve
+from pipelines.kinds.evolve import Evolve
 from pipelines.kinds.join import Components, write_kept
 from pipelines.kinds.measure import Measure
 from pipelines.listener import (
@@ -34,7 +33,7 @@ from pipelines.listener import (
 from pipelines.open_sink import open_sink
 from pipelines.pixels import ZarrPixels
 from pipelines.places import target_exists
-from pipelines.plan import Look, Output, Plan, Stage
+from pipelines.plan import Output, Plan, Stage
 from pipelines.report import Place, Record, make_report
 from pipelines.spec import Spec
 from pipelines.window import Grid, extent, format_region
@@ -59,7 +58,6 @@ class Runner(Record):
         self.workdir, self.listeners = workdir, listeners
         self.sinks = [open_sink(output.spec, output.info) for output in plan.outputs]
         self.flying: dict[Any, Place] = {}
-        self.moved: dict[int, Stage] = {}
 
     def run(self) -> dict[str, Any]:
         """Run until nothing is left or nothing can go on, and return the report's data."""
@@ -93,10 +91,9 @@ class Runner(Record):
     def _recall(self) -> None:
         """Take up the journal; tiles whose array is gone count only where nobody needs it any more."""
         for entry in self.workdir.journal.entries():
-            self._note(entry)
-        for number, stage in enumerate(self.plan.stages):
-            if stage.look is not None and self.frontier.complete(number):
-                self._look(number, stage.look)
+            # What is decided after a stage says what the entries behind it mean.
+            if self._note(entry):
+                self._decide(entry.stage)
         if self.workdir.placed:
             return
         if self.workdir.machine_restarted():
@@ -105,10 +102,10 @@ class Runner(Record):
             readers = [i for i in range(len(self.plan.stages)) if number in self._stage(i).after]
             needed = not readers or not all(self.frontier.complete(i) for i in readers)
             if needed and number not in self.frontier.skipped and not self._written(number):
-                self.frontier.forget(number)
+                self._forget(number)
         for number, stage in enumerate(self.plan.stages):
             if self.frontier.complete(number):
-                self._conclude(number, stage)
+                self._conclude(number, stage, {})
 
     def _recheck(self) -> None:
         """Read what the journal says is done, and forget what is not there: a machine that stopped may have lost it.
@@ -116,21 +113,29 @@ class Runner(Record):
         A killed process loses nothing that it wrote; a power cut takes what was still on its way to the disk.
         """
         for entry in self.workdir.journal.entries():
-            stage = self.plan.stages[entry.stage]
-            if stage.work.writes is None or not self._written(entry.stage):
+            stage = self._stage(entry.stage)
+            if entry.round != self.decisions.round(entry.stage) or not self._written(entry.stage):
                 continue
             try:
                 good = stage.work.stored_checksum(stage.grid.region(entry.tile)) == entry.crc
             except Exception:  # any codec's error means a chunk that is not whole
                 good = False
             if not good:
-                self.frontier.forget(entry.stage, entry.tile)
+                self._forget(entry.stage, entry.tile)
+
+    def _forget(self, number: int, tile: int | None = None) -> None:
+        """Take a tile as not done; what tiles have told cannot be taken back one by one."""
+        told = bool(self.plan.stages[number].work.statistics)
+        self.frontier.forget(number, None if told else tile)
+        self.tallies.pop(number, None)
 
     def _written(self, number: int) -> bool:
-        return all(target.exists for target in _targets(self.plan.stages[number].work))
+        return all(target.exists for target in _targets(self._stage(number).work))
 
     def _note(self, entry: Entry) -> bool:
         """Remember a finished tile and return whether its stage is complete now."""
+        if entry.round != self.decisions.round(entry.stage):
+            return False
         work = self.plan.stages[entry.stage].work
         new = entry.tallies and not self.frontier.done[entry.stage][entry.tile]
         if new and work.collects:
@@ -196,23 +201,31 @@ class Runner(Record):
             if place is None:
                 return
             number, tile = place
-            stage = self.plan.stages[number]
+            stage = self._stage(number)
             self._begin(number, stage)
-            key = f"diffuse-{self.plan.digest}-{number}-{tile}-{self.tries.get(place, 0)}"
-            work = self._stage(number).work.bind(self.bound)
+            turn = f"{self.decisions.round(number)}-{self.tries.get(place, 0)}"
+            key = f"diffuse-{self.plan.digest}-{number}-{tile}-{turn}"
+            work = stage.work.bind(self.bound)
             future = client.submit(perform, work, stage.grid, tile, key=key, pure=False)
             self.flying[future.key] = place
             finished.add(future)
 
     def _begin(self, number: int, stage: Stage) -> None:
-        if number not in self.began:
-            self.began[number] = time.perf_counter()
+        if number not in self.began or not self._written(number):
+            self.began.setdefault(number, time.perf_counter())
             self._create_state(stage)
             tell(self.listeners, StageStarted(number, stage.title, len(stage.grid)))
 
     def _stage(self, number: int) -> Stage:
-        """Return a stage; one that ends an operator which stopped early reads what there was then."""
-        return self.moved.get(number, self.plan.stages[number])
+        """Return a stage as it is now."""
+        return self.decisions.stage(number)
+
+    def _decide(self, number: int) -> dict[str, float]:
+        """Let what a complete stage told decide how the run goes on; a stage that begins again has told nothing."""
+        values = self.decisions.conclude(number, self.tallies.get(number, {}))
+        if not self.frontier.complete(number):
+            self.tallies.pop(number, None)
+        return values
 
     def _check_bound(self, position: int) -> None:
         """Let an operator refuse a number now, in the driver, rather than in every task."""
@@ -220,27 +233,6 @@ class Runner(Record):
             if isinstance(stage.work, Evolve) and position in stage.work.positions:
                 stage.work.bind(self.bound)
                 return
-
-    def _look(self, number: int, look: Look) -> None:
-        """Note the energy after a piece of an operator's steps, and stop it where that hardly falls any more."""
-        work = self.plan.stages[number].work
-        (statistic,) = work.statistics.values()
-        self.energies[number] = statistic.value(self.tallies[number][ENERGY])
-        before = None if look.before is None else self.energies.get(look.before)
-        if look.tolerance is None or before is None or look.position in self.stopped:
-            return
-        if before - self.energies[number] < look.tolerance * abs(before):
-            self.stopped[look.position] = look.steps
-            for skipped in range(number + 1, look.closing):
-                self.frontier.skip(skipped)
-            closing = self.plan.stages[look.closing]
-            assert isinstance(closing.work, Evolve)
-            assert work.writes is not None
-            inputs = closing.work.inputs.moved(work.writes, work.carries)
-            after = (number, *(i for i in closing.after if i not in range(number, look.closing)))
-            self.moved[look.closing] = replace(
-                closing, work=replace(closing.work, inputs=inputs), after=after
-            )
 
     # ---- taking back
 
@@ -252,7 +244,8 @@ class Runner(Record):
         outcome: Outcome = future.result()
         number, tile = place
         stage = self.plan.stages[number]
-        entry = Entry(number, tile, outcome.crc, dict(outcome.tallies))
+        turn = self.decisions.round(number)
+        entry = Entry(number, tile, outcome.crc, dict(outcome.tallies), turn)
         self.workdir.journal.append(entry)
         self.workers[outcome.process] = max(outcome.memory_bytes, self.workers.get(outcome.process, 0))
         complete = self._note(entry)
@@ -270,7 +263,7 @@ class Runner(Record):
             ),
         )
         if complete:
-            self._conclude(number, stage)
+            self._conclude(number, stage, self._decide(number))
 
     def _retry(self, place: Place, error: BaseException | None) -> None:
         number, tile = place
@@ -288,18 +281,14 @@ class Runner(Record):
         else:
             self.failed[place] = _describe(error)
 
-    def _conclude(self, number: int, stage: Stage) -> None:
+    def _conclude(self, number: int, stage: Stage, values: dict[str, float]) -> None:
         """Reduce what a complete stage measured, and drop the state that only it has read."""
-        values: dict[str, float] = {}
         if isinstance(stage.work, Measure):
             values = {name: s.value(self.tallies[number][name]) for name, s in stage.work.statistics.items()}
             self.bound[stage.work.position] = values
             self._check_bound(stage.work.position)
         if isinstance(stage.work, Components) and not Path(stage.work.kept).exists():
             write_kept(stage.work.kept, self.told[number], stage.work.frames)
-        if stage.look is not None:
-            self._look(number, stage.look)
-            values = {ENERGY: self.energies[number]}
         if number in self.began:
             self.seconds[number] = time.perf_counter() - self.began[number]
             tell(self.listeners, StageDone(number, stage.title, self.seconds[number], values))
@@ -307,8 +296,9 @@ class Runner(Record):
 
     def _drop_states(self) -> None:
         results = {str(self.workdir.path / output.folder) for output in self.plan.outputs}
-        for stage in self.plan.stages:
-            for target in _targets(stage.work):
+        for number in range(len(self.plan.stages)):
+            made = _targets(self._stage(number).work) if self.frontier.complete(number) else []
+            for target in (*made, *self.decisions.replaced(number)):
                 if target.root in results or not target.exists:
                     continue
                 if all(self.frontier.complete(i) for i in self._readers(target)):

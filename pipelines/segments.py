@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from diffusion_ops.advance import Leg
 from diffusion_ops.problem import make_legs, split_batches
@@ -65,22 +65,27 @@ CHECKS = 20
 """How often the energy is looked at where the user does not say: the result must not depend on the plan's batches."""
 
 
-def make_segments(
-    spec: Spec,
-    frames: Frames,
-    bound: Mapping[int, Mapping[str, float]],
-    stopped: Mapping[int, int],
-) -> tuple[Segment, ...]:
-    """Return the chains of a spec in the order of its steps.
+@dataclass(frozen=True)
+class Known:
+    """What is known of a run before it begins, because it was found out before.
 
-    Parameters
+    Attributes
     ----------
-    spec : Spec
-    frames : Frames
     bound : mapping
-        Statistics that are known, per position of a step.
+        Numbers of statistics, per position of a step.
     stopped : mapping
-        Steps after which operators stopped early, where that is known.
+        Steps after which operators stopped early.
+    taken : mapping
+        Sizes of adaptive steps, batch by batch.
+    """
+
+    bound: Mapping[int, Mapping[str, float]] = field(default_factory=dict)
+    stopped: Mapping[int, int] = field(default_factory=dict)
+    taken: Mapping[int, Sequence[float]] = field(default_factory=dict)
+
+
+def make_segments(spec: Spec, frames: Frames, known: Known) -> tuple[Segment, ...]:
+    """Return the chains of a spec in the order of its steps.
 
     Raises
     ------
@@ -90,18 +95,20 @@ def make_segments(
     found: list[Segment] = []
     for position, step in enumerate(spec.steps):
         (leg,) = make_legs(step.make_operator(), frames.at(step.octave).spacing, **step.times())
-        leg = _cut_short(leg.bind(bound.get(position, {})), stopped.get(position))
-        alone = bool(step.guide or step.mask or step.energy or step.until)
+        leg = _cut_short(leg.bind(known.bound.get(position, {})), known.stopped.get(position))
+        alone = bool(step.guide or step.mask or step.energy or step.until or leg.adaptive)
         before = found[-1] if found else None
         if before is not None and _goes_on(spec, before, step) and not alone:
             found[-1] = replace(
                 before, name=step.name, legs=(*before.legs, leg), positions=(*before.positions, position)
             )
         else:
-            until = None if position in stopped else step.until
-            energy = position not in stopped and (step.energy or step.until is not None)
-            links = {"input": step.input, "guide": step.guide, "mask": step.mask, "level": step.octave}
-            found.append(Segment(step.name, (leg,), (position,), until=until, energy=energy, **links))  # type: ignore[arg-type]
+            until = None if position in known.stopped else step.until
+            energy = position not in known.stopped and (step.energy or step.until is not None)
+            legs = _with_steps(leg, known.taken.get(position))
+            positions = (position,) * len(legs)
+            links = (step.input, step.guide, step.mask, step.octave)
+            found.append(Segment(step.name, legs, positions, *links, until, energy))
     return tuple(found)
 
 
@@ -109,6 +116,7 @@ def _goes_on(spec: Spec, before: Segment, step: StepSpec) -> bool:
     """Return whether a step only follows a chain whose result nobody else reads."""
     if (
         before.legs[-1].operator.joins
+        or before.legs[-1].adaptive is not None
         or step.input != before.name
         or step.octave != before.level
         or before.guide
@@ -130,6 +138,13 @@ def _cut_short(leg: Leg, steps: int | None) -> Leg:
             kept.append(cycle)
             taken += cycle.steps
     return replace(leg, cycles=tuple(kept))
+
+
+def _with_steps(leg: Leg, taken: Sequence[float] | None) -> tuple[Leg, ...]:
+    """Return one leg per batch of adaptive steps that are known."""
+    if taken is None or leg.adaptive is None:
+        return (leg,)
+    return tuple(replace(leg, adaptive=replace(leg.adaptive, given=tau)) for tau in taken)
 
 
 def is_source(name: str) -> bool:

@@ -18,6 +18,7 @@ from pydantic import (
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
+from diffusion_ops.adaptive import adaptive_from
 from diffusion_ops.operator import OPERATORS, Operator
 from diffusion_ops.problem import ALIASES, make_legs
 from diffusion_ops.schedule import Explicit, resolve_schedule
@@ -99,9 +100,10 @@ class StepSpec(BaseModel):
         allow_inf_nan=False,
         description="Size of an explicit step, in the unit of time.",
     )
-    schedule: str | dict[str, int] | None = Field(
+    schedule: str | dict[str, Any] | None = Field(
         default=None,
-        description="explicit, cycles (FSI), or {cycles: count}; cycles for time alone by default.",
+        description="explicit, cycles (FSI), {cycles: count}, or {adaptive: tolerance in image units}; cycles "
+        "for time alone by default.",
     )
     parameters: Mapping[str, Any] = Field(default_factory=dict)
 
@@ -232,6 +234,10 @@ def _check_times(step: StepSpec) -> None:
             "Give time alone, so that cycles of longer steps cover it."
         )
     try:
+        if adaptive_from(step.schedule) is not None:
+            if time is None or steps is not None or dt is not None:
+                raise refusal("adaptive steps choose themselves: give 'time' alone.", "schedule")
+            return
         schedule = resolve_schedule(step.schedule, steps, dt, operator.inertial_cycles)
     except ValueError as error:
         raise refusal(str(error), "schedule") from None

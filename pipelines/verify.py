@@ -18,6 +18,7 @@ from pipelines.places import target_exists
 from pipelines.plan import Geometry, Output, Plan, Stage
 from pipelines.planner import PlanError, lay_out_part, make_plan
 from pipelines.process import prepare_process
+from pipelines.segments import Known
 from pipelines.source import SourceSpec
 from pipelines.spec import Spec
 from pipelines.status import open_run
@@ -136,13 +137,16 @@ def _random_windows(plan: Plan, samples: int, seed: int) -> Iterator[Region]:
 
 def _check_windows(spec: Spec, plan: Plan, report: dict[str, Any], windows: Sequence[Region]) -> list[str]:
     """Compute windows from the source in one pass and compare them with the target."""
-    bound = {entry["position"]: entry["values"] for entry in report["statistics"]}
-    stopped = {int(position): steps for position, steps in report["stopped"].items()}
+    known = Known(
+        {entry["position"]: entry["values"] for entry in report["statistics"]},
+        {int(position): steps for position, steps in report["stopped"].items()},
+        {entry["position"]: accepted_steps(entry) for entry in report["adaptive"]},
+    )
     pixels = _written(plan, plan.outputs[0], 0)
     assert pixels is not None
     problems = []
     for region in windows:
-        expected = _recompute(spec, plan, region, bound, stopped)
+        expected = _recompute(spec, plan, region, known)
         place = format_region(region, plan.frames.axes)
         try:
             found = pixels.read(region)
@@ -157,15 +161,14 @@ def _check_windows(spec: Spec, plan: Plan, report: dict[str, Any], windows: Sequ
     return problems
 
 
-def _recompute(
-    spec: Spec,
-    plan: Plan,
-    region: Region,
-    bound: dict[int, dict[str, float]],
-    stopped: dict[int, int],
-) -> NDArray[Any]:
+def accepted_steps(adaptive: dict[str, Any]) -> list[float]:
+    """Return the sizes of the adaptive steps that counted, from what the report says of them."""
+    return [batch["step"] for batch in adaptive["batches"] if batch["accepted"]]
+
+
+def _recompute(spec: Spec, plan: Plan, region: Region, known: Known) -> NDArray[Any]:
     """Return a window of the result, computed from the source as a preview is."""
-    work = lay_out_part(spec, plan.source, region, bound, stopped)
+    work = lay_out_part(spec, plan.source, region, known)
     inside = tuple(slice(0, s.stop - s.start) for s in region)
     values: NDArray[Any] | None = work.compute(work.window(inside)).values
     assert values is not None

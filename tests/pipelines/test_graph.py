@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ import pytest
 
 import diffusion_ops as do
 from diffusion_ops.operator import OPERATORS
+from pipelines.journal import Journal
+from pipelines.listener import TileDone
 from pipelines.preview import preview
 from pipelines.run import RefusedError, Report, run
 from pipelines.spec import Spec, SpecError
@@ -224,7 +227,7 @@ def test_an_operator_stops_when_its_energy_hardly_falls(tmp_path, image):
     assert taken % 10 == 0
     energies = [entry["energy"] for entry in report["energies"]]
     assert len(energies) == taken // 10
-    assert all(a > b for a, b in zip(energies, energies[1:], strict=False))
+    assert all(a > b for a, b in itertools.pairwise(energies))
     short = do.evolve(image, do.TotalVariation(30.0), steps=taken)
     assert same(read_result(spec.sink.uri), do.evolve(short, do.Heat(), steps=2))
     with pytest.raises(ValueError, match="stops by the energy of the whole image"):
@@ -287,3 +290,50 @@ def test_the_plan_names_all_results(tmp_path, image):
     spec = graph(tmp_path, image, [{**HEAT, "time": 1}], outputs=outputs)
     plan = json.loads(json.dumps(carry_out(spec).data["plan"]))
     assert plan["outputs"] == [spec.sink.uri, str(tmp_path / "removed.zarr")]
+
+
+# ---- adaptive steps
+
+
+@pytest.mark.parametrize(("tile", "norm"), [(64, "maximum"), (192, "rms")])
+def test_adaptive_steps_are_those_of_the_whole_image(tmp_path, image, tile, norm):
+    schedule = {"adaptive": {"tolerance": 2.0, "norm": norm, "batch": 2}}
+    steps = [
+        {**HEAT, "time": 1},
+        {"operator": "perona-malik", "contrast": {"quantile": 0.5}, "time": 2, "schedule": schedule},
+        {**HEAT, "steps": 2},
+    ]
+    spec = graph(tmp_path, image, steps, run={"tile": tile})
+    report = carry_out(spec).data
+    ((entry),) = report["adaptive"]
+    assert entry["position"] == 1
+    assert len(entry["batches"]) > 2
+    assert entry["batches"][-1]["time"] == 2
+    operators = [do.Heat(), do.PeronaMalik({"quantile": 0.5}), do.Heat()]
+    calm = do.evolve(image, operators[0], time=1)
+    middle = do.evolve(calm, operators[1], time=2, schedule=schedule)
+    assert same(read_result(spec.sink.uri), do.evolve(middle, operators[2], steps=2))
+    assert not (Path(spec.workdir) / "state").exists()
+    with pytest.raises(ValueError, match="error over the whole image"):
+        preview(spec, "0:64,0:64", str(tmp_path / "part.zarr"))
+
+
+def test_an_interrupted_adaptive_run_goes_on_with_the_same_steps(tmp_path, image):
+    schedule = {"adaptive": 1.0}
+    steps = [{**LINEAR, "time": 3, "schedule": schedule}]
+    spec = graph(tmp_path, image, steps)
+    seen: list[TileDone] = []
+
+    def interrupt(event: Any) -> None:
+        if isinstance(event, TileDone):
+            seen.append(event)
+            if len(seen) == 20:
+                raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(spec, listeners=[interrupt])
+    assert carry_out(spec).data["tiles_resumed"] >= 0
+    expected = do.evolve(image, do.PeronaMalik(5000, "rational"), time=3, schedule=schedule)
+    assert same(read_result(spec.sink.uri), expected)
+    rounds = [entry.round for entry in Journal(Path(spec.workdir) / "journal.jsonl").entries()]
+    assert max(rounds) > 1
