@@ -9,16 +9,22 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from diffusion_ops.alignment import align, at_corners
 from diffusion_ops.block import Block, Floats, allocate
 from diffusion_ops.kernels.noise import put_noise
 from diffusion_ops.kernels.philox import check_seed
 from diffusion_ops.kernels.reaction import march_fields
+from diffusion_ops.kernels.structure import structure_radius, tensor_arrays
 from diffusion_ops.operator import Operator
 from diffusion_ops.parameters import check_choice, check_number
 from diffusion_ops.schedule import Cycle
 from diffusion_ops.statistic import STATISTICS, Statistic
 
 GRAINS = (1, 2, 4, 8, 16, 32, 64)
+
+_PACE = {2: 2.5e9, 3: 1e9}
+_CORNERS = {2: 1.01, 3: 1.06}
+"""Corners per cell of a tile of about 50 cells along each axis."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +42,9 @@ class ReactionDiffusion(Operator):
         Image value that stands for the upper of `ends`; 0 stands for the lower.
     perturbation, grain, seed : float, int, int
         Standard deviation of the noise that the visible field starts with, the width in cells of its squares, its key.
+    anisotropy, sigma, rho : float
+        How much less both fields diffuse across the structures of the image or its guide than along them, and the
+        scales at which these are found. The image is read at the start.
     """
 
     diffusion: float
@@ -44,12 +53,18 @@ class ReactionDiffusion(Operator):
     perturbation: float = 0.0
     grain: int = 1
     seed: int = 0
+    anisotropy: float = 0.0
+    sigma: float = 1.0
+    rho: float = 3.0
 
     units: ClassVar[Mapping[str, str]] = {
         "diffusion": "squared unit length / time",
         "other_diffusion": "squared unit length / time",
         "white": "image units",
         "perturbation": "concentration",
+        "anisotropy": "1",
+        "sigma": "unit length",
+        "rho": "unit length",
     }
     inertial_cycles = False
     row: ClassVar[Callable[..., None]]
@@ -64,6 +79,16 @@ class ReactionDiffusion(Operator):
             check_number("white", self.white, positive=True, unit="image units")
         check_number("perturbation", self.perturbation, positive=False, unit="concentration")
         check_choice("grain", self.grain, GRAINS)
+        check_number("anisotropy", self.anisotropy, positive=False, unit="parts of the diffusion, up to 1")
+        if self.anisotropy > 1:
+            raise ValueError(
+                f"anisotropy={self.anisotropy!r} is not possible. Allowed: a number from 0 to 1."
+            )
+        for name in ("sigma", "rho"):
+            check_number(name, getattr(self, name), positive=False, unit="the units of the spacing")
+        # All channels follow one tensor, which a guide may lead; without it there is none.
+        for promise in ("reads_guide", "couples_channels"):
+            object.__setattr__(self, promise, self.anisotropy > 0)
         check_seed(self.seed)
 
     @property
@@ -95,30 +120,37 @@ class ReactionDiffusion(Operator):
         return 1 / max(d * axes + rate for d, rate in fields)
 
     def carried_arrays(self, ndim: int, channels: int) -> int:
-        """Return one other field per channel."""
-        return channels
+        """Return one other field per channel, and the tensor."""
+        return channels + (tensor_arrays(ndim) if self.anisotropy else 0)
 
     def extra_arrays(self, ndim: int, inertial: bool, channels: int) -> float:
-        """Return both fields of one channel, side by side."""
-        return 2
+        """Return both fields of one channel, side by side, and the tensor at the corners."""
+        return 2 + (tensor_arrays(ndim) * _CORNERS[ndim] if self.anisotropy else 0)
+
+    def start_radius(self, spacing: tuple[float, ...]) -> tuple[int, ...]:
+        """Return the reach of the structure tensor."""
+        return structure_radius(self.sigma, self.rho, spacing) if self.anisotropy else (0,) * len(spacing)
 
     def pace(self, ndim: int, channels: int) -> float:
         """Return what was measured in float32; both fields take one step in that time."""
-        return 2.5e9 if ndim == 2 else 1e9
+        return _PACE[ndim] * (0.07 if self.anisotropy else 1.0)
 
     def start(self, block: Block) -> None:
         """Turn the image into the visible field, perturb it, and make the other field of it."""
         assert isinstance(self.white, int | float)
         low, high = self.ends
         state = block.storage
+        channels, ndim = len(state), len(block.spatial)
+        block.carried = allocate(self.carried_arrays(ndim, channels), block.spatial, state.dtype)
+        if self.anisotropy:
+            align(block.carried[channels:], block, self.anisotropy, self.sigma, self.rho)
         np.multiply(state, (high - low) / self.white, out=state)
         np.add(state, low, out=state)
         np.clip(state, *self.limits, out=state)
         if self.perturbation:
             put_noise(block, "gaussian", (self.perturbation,), self.seed, grain=self.grain)
             np.clip(state, *self.limits, out=state)
-        block.carried = allocate(len(state), block.spatial, state.dtype)
-        block.carried[...] = self.partner(state)
+        block.carried[:channels] = self.partner(state)
 
     def finish(self, block: Block) -> None:
         """Turn the visible field into an image again."""
@@ -129,5 +161,7 @@ class ReactionDiffusion(Operator):
 
     def run(self, block: Block, cycle: Cycle, count: int) -> None:
         """Take steps of both fields in the compiled kernel."""
+        assert block.carried is not None
+        tensor = at_corners(block, block.carried[len(block.storage) :]) if self.anisotropy else None
         diffusions = (self.diffusion, self.other_diffusion)
-        march_fields(block, type(self).row, count, cycle.tau, diffusions, self.reaction(cycle.tau))
+        march_fields(block, type(self).row, count, cycle.tau, diffusions, self.reaction(cycle.tau), tensor)

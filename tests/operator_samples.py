@@ -56,11 +56,11 @@ SAMPLES: dict[str, list[dict[str, Any]]] = {
     "coherence": [{"sigma": 0.75, "rho": 0.75}, {"rho": 1.0, "normalised": False}],
     "random-noise": [
         {"level": 5.0},
-        {"level": 0.2, "law": "salt-and-pepper"},
+        {"level": 0.2, "law": "impulse"},
         {"level": 2.0, "law": "poisson"},
     ],
     "stochastic-heat": [{"level": 5.0}],
-    "gray-scott": [{"white": 200.0}, {"white": 200.0, "anisotropy": 0.9, "sigma": 0.75, "rho": 0.75}],
+    "gray-scott": [{"white": 200.0}],
     "fitzhugh-nagumo": [{"white": 200.0}],
     "schnakenberg": [{"white": 100.0}],
     "mean-curvature": [{}, {"epsilon": 50.0}],

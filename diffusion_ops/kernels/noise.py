@@ -25,7 +25,7 @@ from diffusion_ops.kernels.philox import (
     uniform,
 )
 
-LAWS: tuple[str, ...] = ("gaussian", "uniform", "speckle", "salt-and-pepper", "poisson")
+LAWS: tuple[str, ...] = ("gaussian", "uniform", "speckle", "impulse", "poisson")
 """What a user may ask for."""
 
 _FACTORIALS = np.array([math.factorial(k) for k in range(10)], np.float64)
@@ -55,11 +55,11 @@ def _changed_by(law: Any, u: Any, words: Any, numbers: Any) -> Callable[..., Any
     def by_speckle(law: Any, u: Any, words: Any, numbers: Any) -> Any:
         return u + u * (gaussian(u, words) * numbers[0])
 
-    def by_salt_and_pepper(law: Any, u: Any, words: Any, numbers: Any) -> Any:
+    def by_impulse(law: Any, u: Any, words: Any, numbers: Any) -> Any:
         x = uniform(u, words)
         return numbers[1] if x < numbers[0] * half else (numbers[2] if x < numbers[0] else u)
 
-    return (by_gaussian, by_uniform, by_speckle, by_salt_and_pepper)[law.literal_value]
+    return (by_gaussian, by_uniform, by_speckle, by_impulse)[law.literal_value]
 
 
 @functools.cache
@@ -165,7 +165,7 @@ def put_noise(
     law : str
         One of LAWS.
     numbers : sequence of float
-        What the law asks for: level; for salt-and-pepper also the values of pepper and salt.
+        What the law asks for: level; for impulses also the values of pepper and salt.
     seed, draw : int
         The key, and how many numbers of the same cell come before.
     grain : int

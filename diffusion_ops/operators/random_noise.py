@@ -29,10 +29,10 @@ class RandomNoise(Map):
     ----------
     level : float or Statistic
         "gaussian" and "uniform": the standard deviation, in image units. "speckle": that of the relative error.
-        "poisson": image units per counted event. "salt-and-pepper": the part of the pixels that is replaced, up to 1.
+        "poisson": image units per counted event. "impulse": the part of the pixels that is replaced, up to 1.
     law : str
         "gaussian" u + level n; "uniform" u + level sqrt(3) (2 r - 1), r in [0, 1); "speckle" u (1 + level n); "poisson"
-        level times a Poisson count of mean u / level (0 where u <= 0); "salt-and-pepper" half of the pixels that are
+        level times a Poisson count of mean u / level (0 where u <= 0); "impulse" half of the pixels that are
         replaced become `low`, half `high`.
     seed : int
         From 0 to 2**64 - 1.
@@ -60,7 +60,7 @@ class RandomNoise(Map):
     equation = "u -> u + level n(x)"
     reference = "Salmon et al. 2011"
     units: ClassVar[Mapping[str, str]] = {
-        "level": "image units; 1 for speckle and salt-and-pepper",
+        "level": "image units; 1 for speckle and impulses",
         "low": "image units",
         "high": "image units",
     }
@@ -73,7 +73,7 @@ class RandomNoise(Map):
         "salt": "high",
     }
     alias_values: ClassVar[Mapping[str, Mapping[str, str]]] = {
-        "mode": {**{law: law for law in LAWS}, "s&p": "salt-and-pepper"}
+        "mode": {**{law: law for law in LAWS}, "s&p": "impulse"}
     }
 
     def __post_init__(self) -> None:
@@ -81,7 +81,7 @@ class RandomNoise(Map):
         check_seed(self.seed)
         if not isinstance(self.level, Statistic):
             check_number("level", self.level, positive=self.law == "poisson", unit=self.units["level"])
-            if self.law == "salt-and-pepper" and self.level > 1:
+            if self.law == "impulse" and self.level > 1:
                 raise ValueError(
                     f"level={self.level!r} is not possible. Allowed: at most 1, the part of the pixels that "
                     "salt and pepper replace."

@@ -41,6 +41,11 @@ class Schnakenberg(ReactionDiffusion):
         Width in cells of its squares, 1, 2, 4 ... 64.
     seed : int
         Key of that noise, from 0 to 2**64 - 1.
+    anisotropy : float
+        How much less both fields diffuse across the structures of the image, or of a guide, than along them: 0 to 1.
+        Stripes then follow them, and values may leave their bounds a little.
+    sigma, rho : float
+        Noise scale and feature scale at which structures are found at the start, in units of the spacing.
 
     Raises
     ------

@@ -40,7 +40,7 @@ def test_each_law_has_its_distribution(law: str, level: float, known: Any, dtype
 
 
 def test_salt_and_pepper_replace_the_part_that_is_asked_for() -> None:
-    x = noisy("salt-and-pepper", 0.2, low=-1.0, high=300.0)
+    x = noisy("impulse", 0.2, low=-1.0, high=300.0)
     assert np.isin(x, (-1, 100, 300)).all()
     assert np.mean(x == -1) == pytest.approx(0.1, rel=0.02)
     assert np.mean(x == 300) == pytest.approx(0.1, rel=0.02)
@@ -48,7 +48,7 @@ def test_salt_and_pepper_replace_the_part_that_is_asked_for() -> None:
 
 def test_salt_and_pepper_can_be_the_extremes_of_the_image() -> None:
     image = np.linspace(-3, 8, 900).reshape(30, 30)
-    x = noisy("salt-and-pepper", 1.0, image, low="auto", high="auto")
+    x = noisy("impulse", 1.0, image, low="auto", high="auto")
     assert set(np.unique(x)) == {-3, 8}
 
 
@@ -98,7 +98,7 @@ def test_seeds_channels_and_frames_differ() -> None:
     [
         ({"level": -1}, "level=-1 is not possible"),
         ({"level": 0, "law": "poisson"}, "level=0 is not possible"),
-        ({"level": 1.5, "law": "salt-and-pepper"}, "level=1.5 is not possible. Allowed: at most 1"),
+        ({"level": 1.5, "law": "impulse"}, "level=1.5 is not possible. Allowed: at most 1"),
         ({"level": 1, "law": "pink"}, "law='pink' is not known"),
         ({"level": 1, "high": math.nan}, "high=nan is not possible"),
         ({"level": 1, "seed": -1}, "seed=-1 is not possible"),

@@ -11,7 +11,8 @@ import pytest
 
 import diffusion_ops as do
 from diffusion_ops.advance import advance
-from diffusion_ops.block import Block, as_image
+from diffusion_ops.alignment import align, at_corners
+from diffusion_ops.block import Block, allocate, as_image
 from diffusion_ops.fields import make_block
 from diffusion_ops.kernels.reaction import fitzhugh_nagumo_row, gray_scott_row, march_fields, schnakenberg_row
 from diffusion_ops.operators.gray_scott import PATTERNS
@@ -272,6 +273,84 @@ def test_a_window_needs_a_halo_of_one_cell_per_step() -> None:
         assert np.array_equal(inside, whole[15:25, 15:25]) is (halo == steps)
 
 
+# ---- along the structures of an image
+
+
+def stripes(n: int, angle: float, dtype: Any = np.float64) -> Any:
+    """Return waves whose crests are at right angles to a direction."""
+    y, x = np.mgrid[:n, :n]
+    return np.sin((x * math.cos(angle) + y * math.sin(angle)) / 3).astype(dtype)
+
+
+@pytest.mark.parametrize("angle", [0.0, 0.6, math.pi / 2, 2.2])
+def test_patterns_follow_the_structures_of_a_guide(angle: float) -> None:
+    operator = do.FitzHughNagumo(diffusion=2.0, other_diffusion=20.0, perturbation=0.05, anisotropy=0.8)
+    image = np.full((96, 96), 0.5)
+    result = do.evolve(image, operator, time=100, guide=stripes(96, angle))
+    assert result.std() > 0.15
+    gy, gx = np.gradient(result[10:-10, 10:-10])
+    found = 0.5 * math.atan2(2 * (gx * gy).sum(), (gx * gx - gy * gy).sum())
+    assert math.cos(2 * (found - angle)) > 0.95
+
+
+def test_a_tensor_points_across_the_structures() -> None:
+    block = make_block(stripes(40, 0.6)[None], (1.0, 1.0))
+    tensor = allocate(3, block.spatial, block.storage.dtype)
+    align(tensor, block, 0.7, 0.5, 2.0)
+    xx, yy, xy = as_image(tensor, block.spatial)[:, 10:30, 10:30]
+    e = np.array([math.cos(0.6), math.sin(0.6)])
+    known = np.eye(2) - 0.7 * np.outer(e, e)
+    np.testing.assert_allclose(
+        [xx.mean(), yy.mean(), xy.mean()], [known[0, 0], known[1, 1], known[0, 1]], atol=0.01
+    )
+
+
+@pytest.mark.parametrize("shape", [(9, 10), (5, 6, 7)], ids=len)
+def test_corners_get_the_mean_of_the_valid_cells_around_them(shape: tuple[int, ...]) -> None:
+    ndim = len(shape)
+    image = np.random.default_rng(0).random(shape)
+    image[2, 3] = np.nan
+    block = make_block(image[None], (1.0,) * ndim)
+    tensor = allocate(ndim * (ndim + 1) // 2, block.spatial, block.storage.dtype)
+    cells = as_image(tensor, block.spatial)
+    cells[...] = np.random.default_rng(1).random(cells.shape)
+    corners = as_image(at_corners(block, tensor), tuple(n + 1 for n in shape))
+    known = np.where(np.isnan(image), np.nan, cells)
+    for place in ((0,) * ndim, (1,) * ndim, (3,) + (4,) * (ndim - 1), shape):
+        around = tuple(slice(max(i - 1, 0), i + 1) for i in place)
+        np.testing.assert_allclose(
+            corners[:, *place], np.nanmean(known[:, *around], axis=tuple(range(1, ndim + 1)))
+        )
+
+
+def test_a_flat_guide_makes_no_direction() -> None:
+    """Only smooth images and short steps are alike: the stencil and the order of a step are others."""
+    y, x = np.mgrid[:40, :41]
+    image, far = 100 + 50 * np.cos(x / 6) * np.cos(y / 5), {"time": 4, "dt": 0.02}
+    flat = do.evolve(image, do.GrayScott(white=200.0, anisotropy=0.9), guide=np.zeros(image.shape), **far)
+    plain = do.evolve(image, do.GrayScott(white=200.0), **far)
+    np.testing.assert_allclose(flat, plain, atol=0.003 * abs(plain - image).max())
+
+
+def test_without_a_guide_it_is_the_image_at_the_start_that_leads() -> None:
+    image = picture(40, 40)
+    operator = do.GrayScott(white=200.0, anisotropy=0.9, sigma=0.5, rho=1.0)
+    alone = do.evolve(image, operator, steps=9, batch=4)
+    assert np.array_equal(do.evolve(image, operator, steps=9, guide=image), alone)
+
+
+@pytest.mark.parametrize("shape", [(60, 61), (24, 23, 26)], ids=len)
+def test_chunks_change_no_bit_of_aligned_patterns(shape: tuple[int, ...]) -> None:
+    image, guide = picture(*shape), np.array(picture(*shape[::-1]).T)
+    image[3, 4] = np.nan
+    operator = do.Schnakenberg(white=100.0, anisotropy=0.9, sigma=0.5, rho=0.7, perturbation=0.1)
+    whole = do.evolve(image, operator, steps=5, guide=guide)
+    chunks = tuple(n // 2 + 1 for n in shape)
+    lazy, lazy_guide = da.from_array(image, chunks=chunks), da.from_array(guide, chunks=chunks)
+    found = do.evolve(lazy, operator, steps=5, batch=2, guide=lazy_guide).compute()
+    assert np.array_equal(found, whole, equal_nan=True)
+
+
 @pytest.mark.parametrize(
     ("make", "match"),
     [
@@ -279,6 +358,10 @@ def test_a_window_needs_a_halo_of_one_cell_per_step() -> None:
         (lambda: do.GrayScott(feed=-1.0), "feed=-1.0 is not possible"),
         (lambda: do.GrayScott(diffusion=-1.0), "diffusion=-1.0 is not possible"),
         (lambda: do.GrayScott(white=0.0), "white=0.0 is not possible"),
+        (
+            lambda: do.GrayScott(anisotropy=1.5),
+            "anisotropy=1.5 is not possible. Allowed: a number from 0 to 1",
+        ),
         (lambda: do.GrayScott(grain=3), "grain=3 is not known"),
         (lambda: do.GrayScott(seed=-1), "seed=-1 is not possible"),
         (lambda: do.GrayScott(kill="auto"), "kill='auto' is not possible"),
