@@ -12,6 +12,7 @@ from diffusion_ops.criterion import CRITERIA
 from diffusion_ops.ensemble import Ensemble, weigh_samples
 from diffusion_ops.operator import AUTO, OPERATORS, Operator
 from diffusion_ops.tune import Curve, Tuning, tune_samples
+from pipelines.describe import operator_fields
 from pipelines.listener import Listener
 from pipelines.source import Source
 from pipelines.spec import SOURCE, Spec, make_spec
@@ -129,14 +130,16 @@ def _own_steps(step: StepSpec) -> tuple[float, ...] | None:
 
 def _candidates(spec: Spec, position: int, values: Mapping[str, Sequence[Any]]) -> Iterator[_Candidate]:
     """Yield the step with every combination of values; what is not possible is refused in the spec's own words."""
+    cls = OPERATORS[spec.steps[position].operator]
+    parameters = {f.name for f in operator_fields(cls)} | set(cls.aliases)
     for word in values:
-        if TIME_ALIASES.get(word, word) in StepSpec.model_fields:
+        if word not in parameters and TIME_ALIASES.get(word, word) in StepSpec.model_fields:
             raise TuningError(
                 f"-p {word} is not a parameter of an operator. Times to choose from are --times 0.5,1,2; "
                 "anything else stands in the spec."
             )
     data = spec.model_dump(mode="json")
-    own, cls = data["steps"][position], OPERATORS[spec.steps[position].operator]
+    own = data["steps"][position]
     meant = {cls.aliases.get(word, word) for word in values}
     kept = {
         key: value
