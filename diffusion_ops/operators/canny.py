@@ -100,7 +100,7 @@ class Canny(Map):
 
     def pace(self, ndim: int, channels: int) -> float:
         """Return what was measured in float32 with sigma = 1."""
-        return 0.05e9
+        return 0.04e9
 
     def apply(self, block: Block) -> None:
         """Put the classes in the place of the state."""
@@ -113,4 +113,3 @@ class Canny(Map):
         else:
             axis = principal_axes(structure_tensor(block, 0.0, 0.0, smooth))[1]
         block.storage = thinned(block, slope, axis, self.low, self.high)
-

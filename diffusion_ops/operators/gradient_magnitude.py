@@ -61,7 +61,7 @@ class GradientMagnitude(Map):
 
     def pace(self, ndim: int, channels: int) -> float:
         """Return what was measured in float32 with sigma = 1."""
-        return 0.15e9
+        return 0.5e9
 
     def apply(self, block: Block) -> None:
         """Put the magnitude in the place of the state."""

@@ -68,7 +68,7 @@ class Orientation(Map):
 
     def pace(self, ndim: int, channels: int) -> float:
         """Return what was measured in float32 with the scales as they are by default."""
-        return 0.04e9
+        return 0.06e9
 
     def apply(self, block: Block) -> None:
         """Put the angle in the place of the state."""

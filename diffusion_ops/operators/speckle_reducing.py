@@ -85,7 +85,7 @@ class SpeckleReducing(Operator):
 
     def pace(self, ndim: int, channels: int) -> float:
         """Return what was measured in float32."""
-        return (1.5e9 if self.conductance == "rational" else 0.8e9) * (1.0 if ndim == 2 else 0.6)
+        return (2.5e9 if self.conductance == "rational" else 1.5e9) * (1.0 if ndim == 2 else 0.5)
 
     def run(self, block: Block, cycle: Cycle, count: int) -> None:
         """Take the steps in the compiled kernel."""

@@ -69,7 +69,7 @@ class ZeroCrossings(Map):
 
     def pace(self, ndim: int, channels: int) -> float:
         """Return what was measured in float32 with sigma = 2."""
-        return 0.05e9
+        return 0.06e9
 
     def apply(self, block: Block) -> None:
         """Put the edges in the place of the state."""
