@@ -17,7 +17,7 @@ from pipelines import verbs
 from pipelines.cli import app
 from pipelines.run import Report
 
-VERBS = ("demo", "apply", "plan", "run", "status", "preview", "verify", "list", "schema")
+VERBS = ("demo", "apply", "plan", "run", "status", "preview", "tune", "verify", "list", "schema")
 COMMAND = [sys.executable, "-m", "pipelines.cli"]
 
 SPEC = """\

@@ -216,7 +216,6 @@ def test_the_same_spec_chooses_once_and_another_one_again(tmp_path: Path, counte
     settled(spec_of(source, tmp_path / "out.zarr", {**AUTO, "conductance": "rational"}))
     assert len(counted) == 2
     np.save(source, noisy(100, 90, seed=1))
-    cached_source.cache_clear()
     settled(spec)
     assert len(counted) == 3
 
@@ -289,6 +288,19 @@ def test_of_a_large_source_only_the_samples_are_read(tmp_path: Path) -> None:
     assert EndlessSource.largest == 256**2 * 4
     assert chosen.tuning[0]["cells"] == 16 * 256**2
     assert chosen.spec.steps[0].time == chosen.tuning[0]["time"] > 0.1
+
+
+@linux
+def test_a_run_after_a_choice_stays_under_its_prediction(tmp_path: Path) -> None:
+    np.save(tmp_path / "image.npy", noisy(2500, 2500))
+    (tmp_path / "scene.yaml").write_text(
+        "source: {uri: image.npy}\nsteps: [{operator: perona-malik, contrast: 30, time: auto}]\n"
+        "sink: {uri: out.zarr}\nrun: {threads: 2}\n"
+    )
+    command = [sys.executable, "-m", "pipelines.cli", "run", str(tmp_path / "scene.yaml")]
+    subprocess.run(command, capture_output=True, check=True)
+    memory = report_of(tmp_path)["memory"]
+    assert memory["measured"] <= memory["predicted"] * 1.1
 
 
 # ---- progress
