@@ -84,7 +84,8 @@ def lay_out_part(
     known: Known,
 ) -> Evolve:
     """Return the work that makes a part of the result in one pass, whatever that takes; see `make_plan`."""
-    planner = _Planner(spec, source, roi, known)
+    # A source that is read whole is so for each part; there is no run to copy it.
+    planner = _Planner(spec, source.replace(by_region=True), roi, known)
     stages = planner._stages(Geometry(planner.unit, 1))
     return next(s.work for s in stages if isinstance(s.work, Evolve) and s.work.last)
 
@@ -252,6 +253,11 @@ class _Planner:
         for leg in (leg for segment in self.segments for leg in segment.legs):
             if leg.operator.marches == "once":
                 continue
+            if leg.adaptive is not None:
+                yield (
+                    f"{leg.operator.name} takes adaptive steps: the numbers are those of one batch of them, and how "
+                    "many there will be only shows on the way."
+                )
             if not leg.operator.keeps_maximum:
                 yield f"{leg.operator.name} may leave the range of the image's values."
             elif any(cycle.inertial and cycle.steps > 1 for cycle in leg.cycles):

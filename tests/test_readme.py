@@ -51,12 +51,14 @@ def test_python_runs_from_top_to_bottom(tmp_path: Path) -> None:
 
 
 def test_commands_run_from_top_to_bottom(tmp_path: Path) -> None:
-    (spec,) = (text for _, text in blocks("yaml"))
-    (tmp_path / "slide.yaml").write_text(spec, encoding="utf-8")
+    for _, text in blocks("yaml"):
+        # The first line is a comment with the name of the file.
+        (tmp_path / text.splitlines()[0].removeprefix("# ")).write_text(text, encoding="utf-8")
     commands = "".join(text for _, text in blocks("sh") if "pip install" not in text)
     run("bash", "-euo", "pipefail", "-c", commands, cwd=tmp_path)
     assert (tmp_path / "demo" / "denoised.ome.zarr" / "zarr.json").is_file()
-    assert (tmp_path / "soft.ome.zarr" / "zarr.json").is_file()
+    for name in ("soft", "flat", "removed"):
+        assert (tmp_path / f"{name}.ome.zarr" / "zarr.json").is_file()
 
 
 def test_fresh_machine_commands_are_those_of_continuous_integration() -> None:

@@ -289,7 +289,7 @@ def march_rows(
             0 if data is None else len(data) // calls,
             grid,
             level_bounds(block, radius, some),
-            tuple(dtype.type(x) for x in numbers),
+            tuple([dtype.type(x) for x in numbers]),
             scratch[: group * ring],
             scratch[group * ring :],
             lines,

@@ -199,10 +199,10 @@ def march(
     room = (2 * channels * (len(states) + 1) + len(tensor)) * middle * pitch * dtype.itemsize
     group = max(1, min(len(weights), _GROUP_STEPS, max(2, _GROUP_BYTES // room)))
     sides, spoilt = block.open_sides[0], block.spoilt[0]
-    limits = tuple((spoilt, 1) if side else (0, 0) for side in sides)
+    limits = tuple([(spoilt, 1) if side else (0, 0) for side in sides])
     masks = (kernel_walls(block), np.ones(1, bool) if free is None else free)
     lists = (tensor_factors(tau, block.spacing), hourglass_damping(alpha, block.spacing))
-    numbers = tuple(tuple(dtype.type(x) for x in some) for some in lists)
+    numbers = tuple([tuple([dtype.type(x) for x in some]) for some in lists])
     even, odd, flat = states[0].reshape(-1), states[-1].reshape(-1), tensor.reshape(-1)
     corner_pitch = row_pitch(columns + 1)
     for first in range(0, len(weights), group):

@@ -1,4 +1,4 @@
-"""Steps as a graph: branches, guides, masks, levels, further results and early stops give the bits of the whole image."""
+"""Steps as a graph: branches, guides, masks, octaves, further results and early stops give the whole image's bits."""
 
 from __future__ import annotations
 
