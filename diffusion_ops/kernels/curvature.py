@@ -67,14 +67,13 @@ def affine_curvature_row(form, u, lines, out, n, numbers, data):  # type: ignore
         store(out, j, min(max(c + choose(bend < 0.0, speed * -1.0, speed), low), high))
 
 
-@njit(inline="always")
-def _share(kind, q, scale):  # type: ignore[no-untyped-def]
-    """Return g / |∇u| of q = |∇u|² on a face."""
-    return conductance(kind, q * scale) / math.sqrt(q + 1e-10)
-
-
 def _curvature_diffusion_row(kind: int) -> Callable[..., None]:
     """Return the update for one conductance."""
+
+    @njit(forceinline=True)
+    def share(q, scale):  # type: ignore[no-untyped-def]
+        """Return g / |∇u| of q = |∇u|² on a face."""
+        return conductance(kind, q * scale) / math.sqrt(q + 1e-10)
 
     def row(form, u, lines, out, n, numbers, data):  # type: ignore[no-untyped-def]
         """Make a row of ∂u_c/∂t = |∇u_c| div(g ∇u_c / |∇u|); numbers go on with 1 / contrast².
@@ -88,9 +87,9 @@ def _curvature_diffusion_row(kind: int) -> Callable[..., None]:
             for c in range(1, channels):
                 _, q = faces(masked, volume, shift(u, c * wide), near, j, numbers)
                 w, e, up, s, f, b = w + q[0], e + q[1], up + q[2], s + q[3], f + q[4], b + q[5]
-            w, e = _share(kind, w, numbers[4]), _share(kind, e, numbers[4])
-            up, s = _share(kind, up, numbers[4]), _share(kind, s, numbers[4])
-            f, b = (_share(kind, f, numbers[4]), _share(kind, b, numbers[4])) if volume else (up, s)
+            w, e = share(w, numbers[4]), share(e, numbers[4])
+            up, s = share(up, numbers[4]), share(s, numbers[4])
+            f, b = (share(f, numbers[4]), share(b, numbers[4])) if volume else (up, s)
             for c in range(channels):
                 at = shift(u, c * wide)
                 d, _ = faces(masked, volume, at, near, j, numbers)

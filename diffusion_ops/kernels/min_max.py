@@ -50,21 +50,32 @@ def _mean(masked, u, lines, radius, j, c, weight):  # type: ignore[no-untyped-de
 
 
 @njit(forceinline=True)
+def _apart(x, y, dx, dy):  # type: ignore[no-untyped-def]
+    """Return how far (x, y) is from a cell, less than 1/2 on both axes in the cell itself."""
+    return max(size_of(x - dx), size_of(y - dy))
+
+
+@njit(forceinline=True)
 def _threshold(masked, u, lines, radius, j, c, g, scale):  # type: ignore[no-untyped-def]
-    """Return the mean of the two cells at the radius that lie nearest to the level line through the cell."""
+    """Return the mean of the two cells in which the level line through the cell leaves the disk.
+
+    Where nothing has a direction, the mean of all such cells.
+    """
     # Along the level line, in cells.
     x, y = g[1] * scale[0], g[0] * (-1.0 * scale[1])
-    best, value = c - c, c
+    length = math.sqrt(x * x + y * y + 1e-30)
+    x, y = x / length * float(radius), y / length * float(radius)
+    rim, pairs, best, value = c - c, 0, (c - c) + 0.75, c
     for dy in range(radius + 1):
         for dx in range(1 if dy == 0 else -radius, radius + 1):
-            length = math.sqrt(dx * dx + dy * dy)
-            if radius - 0.5 <= length < radius + 0.5:
-                nearness = size_of(x * (dx / length) + y * (dy / length))
+            if abs(math.sqrt(dx * dx + dy * dy) - radius) < 0.75:
+                distance = min(_apart(x, y, float(dx), float(dy)), _apart(x, y, float(-dx), float(-dy)))
                 one = _sight(masked, u, lines, radius, j, dx, dy, c)
                 both = (one + _sight(masked, u, lines, radius, j, -dx, -dy, c)) * 0.5
-                nearer = best < nearness
-                best, value = choose(nearer, nearness, best), choose(nearer, both, value)
-    return value
+                nearer = distance < best
+                best, value = choose(nearer, distance, best), choose(nearer, both, value)
+                rim, pairs = rim + both, pairs + 1
+    return choose(best < 0.75, value, rim / float(pairs))
 
 
 @register_jitable(inline="always")

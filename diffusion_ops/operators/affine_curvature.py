@@ -16,10 +16,12 @@ class AffineCurvature(RowOperator):
     """Affine morphological scale space, ∂u/∂t = |∇u| curv(u)^(1/3) = (|∇u|² u_ξξ)^(1/3).
 
     Every level line moves inwards by the cube root of its curvature, so that ellipses stay ellipses: a circle of radius
-    R0 has R^(4/3) = R0^(4/3) - 4 t / 3. Time is in lengths to the power 4/3, contrast does not matter. An explicit step
-    dt follows curvatures above about (2.5 dt / h²)^(3/2), radii below 44 h at the default step; straighter lines move a
-    little too slowly, so give a smaller dt where they matter. A new value never leaves the extremes of the 9 cells it is
-    made of. Channels move each by themselves.
+    R0 has R^(4/3) = R0^(4/3) - 4 t / 3. Time is in lengths to the power 4/3, contrast does not matter.
+
+    Straight lines are stiff: u_t = d u_ξξ with d = curvature^(-2/3), which an explicit step dt can follow up to d = 0.4
+    h² / dt. Radii of curvature above (0.4 h² / dt)^(3/2), 44 h at the default step, move with that d, slower than they
+    should; give a smaller dt where they matter. A new value never leaves the extremes of the 9 cells it is made of.
+    Channels move each by themselves.
 
     References
     ----------

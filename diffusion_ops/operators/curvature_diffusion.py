@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -20,9 +21,9 @@ class CurvatureDiffusion(RowOperator):
     """Modified curvature diffusion equation, ∂u/∂t = |∇u| div(g(|∇u|) ∇u / |∇u|).
 
     Level lines move by their curvature where the image is flat, and towards the steepest slope where it is steep. The
-    gradient across a face is the difference of its two cells, along it the mean of their central differences; the factor
-    in front is upwind, which gives the maximum principle. Channels share g and the |∇u| in the divergence, of Σ_c
-    |∇u_c|²; the factor in front is each channel's own.
+    gradient across a face is the difference of its two cells, along it the mean of their central differences; the
+    factor in front is upwind, which gives the maximum principle. Channels share g and the |∇u| in the divergence, of
+    Σ_c |∇u_c|²; the factor in front is each channel's own.
 
     ITK's filter has g = exp(-|∇u|² / (2 K² m)) with the conductance parameter K and the mean m of |∇u|² over the image.
     That is `contrast` = K sqrt(2 m), and the statistic {"rms": 1.4142 K}; here it is taken once from the first image,
@@ -75,7 +76,7 @@ class CurvatureDiffusion(RowOperator):
         A value can only move towards neighbours on one side of it. None of them is farther than d, so |∇u| is at most
         d sqrt(2 Σ 1/h²), and the flux through none of the 2 N faces is more than 1.
         """
-        return 1 / (2 * sum(1 / h for h in spacing) * (2 * sum(1 / h**2 for h in spacing)) ** 0.5)
+        return 1 / (2 * sum(1 / h for h in spacing) * math.sqrt(2 * sum(1 / h**2 for h in spacing)))
 
     def update(self) -> Callable[..., None]:
         """Return the row for the conductance."""

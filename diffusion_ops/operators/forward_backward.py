@@ -26,8 +26,8 @@ class ForwardBackward(RowOperator):
 
     |∇u|² at a cell is the sum over the axes of the products of the differences at its two sides where these have one
     sign, so that it is 0 at extrema, and g is the mean of the two cells at a face. With that, and steps as small as
-    `stable_dt`, no value leaves the image's extremes and the process is well-posed (Welk, Weickert and Gilboa). Channels
-    diffuse each by themselves: an extremum of one is in general none of the others.
+    `stable_dt`, no value leaves the image's extremes and the process is well-posed (Welk, Weickert and Gilboa).
+    Channels diffuse each by themselves: an extremum of one is in general none of the others.
 
     Parameters
     ----------

@@ -19,10 +19,10 @@ class MeanCurvature(RowOperator):
     """Motion by mean curvature, ∂u/∂t = |∇u| div(∇u / |∇u|) = u_ξξ.
 
     Every level line moves inwards by its curvature, every level surface by the sum of its two: a circle of radius R0
-    has R² = R0² - 2 t, a sphere R² = R0² - 4 t. Contrast does not matter. Central differences; where the gradient is far
-    below `epsilon` there is no direction, and the mean over all of them, (N - 1) / N Δu, is taken. A new value
+    has R² = R0² - 2 t, a sphere R² = R0² - 4 t. Contrast does not matter. Central differences; where the gradient is
+    far below `epsilon` there is no direction, and the mean over all of them, (N - 1) / N Δu, is taken. A new value
     never leaves the extremes of the 9 (19) cells it is made of: the equation has a maximum principle, plain central
-    differences have not. Channels move each by themselves.
+    differences have not. ITK's CurvatureFlow is the same without these two. Channels move each by themselves.
 
     Parameters
     ----------

@@ -19,9 +19,10 @@ from diffusion_ops.stencil import make_stencil
 class MinMaxCurvature(RowOperator):
     """Min/max flow, ∂u/∂t = max(u_ξξ, 0) where the mean over a disk is below a threshold, else min(u_ξξ, 0).
 
-    u_ξξ = |∇u| div(∇u / |∇u|) as of mean curvature motion. The threshold of a cell is the mean of the two cells of the
-    disk's rim that lie nearest to the level line through it. What is smaller than the disk vanishes; larger shapes stay
-    where they are. Discretised as mean curvature motion, with its maximum principle. Channels move each by themselves.
+    u_ξξ = |∇u| div(∇u / |∇u|) as of mean curvature motion, whose discretisation and maximum principle it shares. The
+    threshold of a cell is the mean of the two cells in which the level line through it leaves the disk. What is smaller
+    than the disk vanishes; larger shapes stay where they are. ITK's filter is the same with u_ξξ divided by the squared
+    radius. Channels move each by themselves.
 
     Parameters
     ----------

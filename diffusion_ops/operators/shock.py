@@ -41,8 +41,8 @@ class Shock(Operator):
     "alvarez-mazorra": L = v_ηη of v = K_sigma * u, and `diffusion` u_ξξ is added, which smooths along level lines.
     "coherence-enhancing": L = v_ww, where w is the direction across the structures, the first eigenvector of the
     structure tensor J_rho of v; lines and flows become connected.
-    Where L is 0 nothing moves. |∇u| is upwind (Osher and Sethian 1988), so no value leaves the image's extremes. v and w
-    are found anew every `refresh` steps. Time is in lengths: an edge moves by at most 1 per unit of time. Channels
+    Where L is 0 nothing moves. |∇u| is upwind (Osher and Sethian 1988), so no value leaves the image's extremes. v and
+    w are found anew every `refresh` steps. Time is in lengths: an edge moves by at most 1 per unit of time. Channels
     share the structure tensor and with it w; u_ηη of several channels is tr(J H) / tr J with their common J; all else
     is each channel's own.
 

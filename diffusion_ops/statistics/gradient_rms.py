@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -46,4 +47,4 @@ class GradientRMS(Statistic):
         number = exact_sum.number_of(tally)
         if not number:
             raise no_valid_cell("gradients")
-        return self.multiple * float(exact_sum.total(tally) / number) ** 0.5
+        return self.multiple * math.sqrt(exact_sum.total(tally) / number)
