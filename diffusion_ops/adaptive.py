@@ -40,6 +40,9 @@ NORMS = ("maximum", "rms")
 _ORDER = 2
 """The error of a step falls with this power of its size."""
 
+_LEAST = 1e-12
+"""Steps below this part of the largest one add up to nothing."""
+
 
 @dataclass(frozen=True)
 class Adaptive:
@@ -185,14 +188,16 @@ class Control:
             Where the tolerance asks for steps too small to add up.
         """
         a, e = self.adaptive, max(error / self.adaptive.tolerance, 1e-10)
-        if not e <= 1:
+        fits = e <= 1
+        # An error that falls from too large to none at all was nothing but rounding.
+        if (not fits and self.tau < _LEAST * self.largest) or (error == 0 and not self.accepted):
+            raise ValueError(
+                f"tolerance={a.tolerance:g} asks for steps of {self.tau:g} at time {float(self.done):g}, which "
+                "rounding loses. Allowed: a tolerance above the rounding of the values. Use a larger one."
+            )
+        if not fits:
             factor = max(a.shrink, a.safety * e ** (-1 / _ORDER)) if math.isfinite(e) else a.shrink
-            if (wanted := self.tau * factor) < 1e-12 * self.largest:
-                raise ValueError(
-                    f"tolerance={a.tolerance:g} asks for steps of {wanted:g} at time {float(self.done):g}. "
-                    "Allowed: a tolerance above the rounding of the values. Use a larger one."
-                )
-            return replace(self, wanted=wanted, accepted=False, refused=self.refused + 1)
+            return replace(self, wanted=self.tau * factor, accepted=False, refused=self.refused + 1)
         before = e if self.error is None else self.error
         factor = a.safety * e ** (-0.7 / _ORDER) * before ** (0.4 / _ORDER)
         # A batch that was cut short by the end says nothing against larger steps.
