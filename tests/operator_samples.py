@@ -26,6 +26,10 @@ SAMPLES: dict[str, list[dict[str, Any]]] = {
         {"contrast": 40.0, "rho": 1.0},
         {"contrast": 40.0, "rho": 0.75, "enhancement": "cced"},
     ],
+    "additive-splitting": [
+        {"contrast": 1e4, "partition": 16},
+        {"contrast": 60.0, "sigma": 0.75, "partition": 16},
+    ],
     "perona-malik": [
         {"contrast": 1e4},
         {"contrast": 60.0, "sigma": 0.75},
@@ -91,10 +95,19 @@ LOPSIDED: Mapping[str, str] = {
 """Operators that are not alike along all axes and in both directions, each with the reason."""
 
 PLACED: Mapping[str, str] = {
+    "additive-splitting": "lines are cut on a grid that begins at the image's first cell",
     "random-noise": "every cell draws its own numbers",
     "stochastic-heat": "as random noise",
 }
 """Operators whose result depends on the place in the image, its frame or channel, each with the reason."""
+
+
+FAINT: Mapping[str, str] = {
+    "inverse-diffusion": "limiters pass the farthest cells over, again and again",
+    "min-max-curvature": "as inverse diffusion",
+    "salt-and-pepper": "impulses are filled from near by; the farthest ones weigh nothing after a step",
+}
+"""Operators whose farthest cells show after one step only, each with the reason."""
 
 
 def sample_arguments(name: str) -> list[dict[str, Any]]:
@@ -148,7 +161,8 @@ def short_ways(operator: Operator) -> list[dict[str, Any]]:
     What is frozen reads far through taps and conductances that are small; a second cycle would hide them.
     """
     spacing = (1.0,) * operator.dimensions[0]
-    if operator.marches == "once" or not any(operator.setup_radius(spacing)):
+    far = operator.name not in FAINT and not any(operator.setup_radius(spacing))
+    if operator.marches == "once" or far:
         return ways(operator)
     return [{"steps": 1}, _cycles(operator, 1.6, 1)] if operator.inertial_cycles else [{"steps": 1}]
 
