@@ -30,6 +30,12 @@ SAMPLES: dict[str, list[dict[str, Any]]] = {
         {"contrast": 1e4, "partition": 16},
         {"contrast": 60.0, "sigma": 0.75, "partition": 16},
     ],
+    "finite-element-heat": [{}],
+    "finite-element-perona-malik": [
+        {"contrast": 1e4},
+        {"contrast": 60.0, "sigma": 0.75},
+        {"contrast": 20.0, "conductance": "rational"},
+    ],
     "perona-malik": [
         {"contrast": 1e4},
         {"contrast": 60.0, "sigma": 0.75},
