@@ -158,7 +158,7 @@ class TensorField:
     def setup_radius(self, spacing: tuple[float, ...]) -> tuple[int, ...]:
         """Return how many cells are read beyond those that the first step reads."""
         reach = (gaussian_radius(self.sigma, spacing), gaussian_radius(self.rho, spacing))
-        return tuple(map(sum, zip(*reach, self.scheme.setup_radius(spacing), strict=True)))
+        return tuple([a + b + c for a, b, c in zip(*reach, self.scheme.setup_radius(spacing), strict=True)])
 
     def freeze(self, block: Block, of: Floats | None = None) -> Any:
         """Return what a march needs, and note what it spoils.
@@ -188,7 +188,7 @@ class TensorField:
             states[1][...] = block.storage
         self.scheme.march(block, states, frozen, cycle, free)
         block.storage = states[cycle.steps % len(states)]
-        block.spoil(tuple(cycle.steps * r for r in self.scheme.step_radius(block.spacing)))
+        block.spoil(tuple([cycle.steps * r for r in self.scheme.step_radius(block.spacing)]))
 
 
 class TensorDiffusion(Operator):

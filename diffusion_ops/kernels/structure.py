@@ -276,15 +276,21 @@ def corner_structure(block: Block, sigma: float, rho: float, of: Floats | None =
     The gradient at a corner is the mean of the differences of the cells around it that cross no wall: unlike the
     central difference it sees the finest checkerboard, without which diffusion would leave the finest noise.
     """
-    image = block.structure if of is None else of
-    u = smoothed(dataclasses.replace(block, storage=image), sigma)
-    corners, ndim = corner_block(block), len(block.spatial)
-    tensor = allocate(tensor_arrays(ndim), corners.spatial, u.dtype)
-    inverse = tuple(u.dtype.type(1 / h) for h in (*reversed(block.spacing), 1.0)[:3])
+    corners = corner_block(block)
+    corners.storage = _corner_products(block, block.structure if of is None else of, sigma, corners.spatial)
+    return smoothed(corners, rho)
+
+
+def _corner_products(block: Block, image: Floats, sigma: float, spatial: tuple[int, ...]) -> Floats:
+    """Return J at the corners before it is smoothed; the smoothed image is let go."""
+    u, ndim = smoothed(dataclasses.replace(block, storage=image), sigma), len(block.spatial)
+    tensor = allocate(tensor_arrays(ndim), spatial, u.dtype)
+    # A list first: tuples made of generators fill the interpreter's store of spare ones, step by step.
+    inverse = tuple([u.dtype.type(1 / h) for h in (*reversed(block.spacing), 1.0)[:3]])
     products = build_corner_products(block.valid_storage is not None, ndim == 3)
-    grid, pitch = kernel_grid(block, len(u)), row_pitch(corners.spatial[-1])
+    grid, pitch = kernel_grid(block, len(u)), row_pitch(spatial[-1])
     products(tensor.reshape(-1), u.reshape(-1), kernel_walls(block), grid, pitch, inverse)
-    return smoothed(dataclasses.replace(corners, storage=tensor), rho)
+    return tensor
 
 
 def corners_to_cells(block: Block, tensor: Floats) -> Floats:
