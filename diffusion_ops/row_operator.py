@@ -27,6 +27,10 @@ class RowOperator(Operator):
     def numbers(self, spacing: tuple[float, ...], tau: float) -> list[float]:
         """Return what the update is given after 1 / (2 h) along x, y, z and the step size."""
 
+    def prepare(self) -> Callable[..., None] | None:
+        """Return what makes one more field before each step, or None."""
+        return None
+
     def extra_arrays(self, ndim: int, inertial: bool, channels: int) -> float:
         """Return the rows between the steps of a visit to the cache."""
         return ring_arrays(ndim, self.step_radius((1.0,) * ndim)[0], channels if self.couples_channels else 1)
@@ -37,11 +41,15 @@ class RowOperator(Operator):
 
     def run(self, block: Block, cycle: Cycle, count: int) -> None:
         """March all steps."""
+        prepare = self.prepare()
+        levels = 1 if prepare is None else 2
         march_rows(
             block,
             self.update(),
             cycle.steps * count,
             [*half_inverse(block.spacing), cycle.tau, *self.numbers(block.spacing, cycle.tau)],
-            radius=self.step_radius(block.spacing)[0],
+            radius=self.step_radius(block.spacing)[0] // levels,
             together=self.couples_channels,
+            prepare=prepare,
+            fields=levels - 1,
         )

@@ -159,21 +159,9 @@ def inverse_diffusion_row(form, u, lines, out, n, numbers, data):  # type: ignor
 
 
 @njit(forceinline=True)
-def _product(masked, before, c, after, a):  # type: ignore[no-untyped-def]
-    """Return the product of the differences at both sides of a cell, 0 at an extremum; `a` is 1 / (2 h)."""
-    return max(_difference(masked, before, c) * _difference(masked, c, after), 0.0) * (4.0 * a * a)
-
-
-@njit(forceinline=True)
-def _steepness(masked, volume, u, lines, k, j, scale):  # type: ignore[no-untyped-def]
-    """Return |∇u|² of the cells at column j of line k as Welk, Weickert and Gilboa read it."""
-    i = element(lines, k) + j
-    c, n, s = load(u, i), load(u, element(lines, k - 1) + j), load(u, element(lines, k + 1) + j)
-    q = _product(masked, load(u, i - 1), c, load(u, i + 1), scale[0]) + _product(masked, n, c, s, scale[1])
-    if not volume:
-        return q
-    f, b = load(u, element(lines, k - 5) + j), load(u, element(lines, k + 5) + j)
-    return q + _product(masked, f, c, b, scale[2])
+def _product(before, after):  # type: ignore[no-untyped-def]
+    """Return the product of the slopes down and up at a cell, 0 at an extremum."""
+    return max(before * after * -1.0, 0.0)
 
 
 @njit(forceinline=True)
@@ -189,40 +177,42 @@ def _rational(q, numbers):  # type: ignore[no-untyped-def]
     return 1.0 / (forward * forward + 1.0) - numbers[7] / (band * band + 1.0)
 
 
-def _forward_backward_row(name: str, diffusivity: Callable[..., Any]) -> Callable[..., None]:
-    """Return the update for one diffusivity."""
-
-    @njit(forceinline=True)
-    def pull(masked, volume, u, lines, k, j, c, g, numbers):  # type: ignore[no-untyped-def]
-        """Return the difference to the cells at column j of line k, times the sum of both diffusivities."""
-        there = diffusivity(_steepness(masked, volume, u, lines, k, j, numbers), numbers)
-        return _difference(masked, c, load(u, element(lines, k) + j)) * (g + there)
+def _diffusivity_row(name: str, diffusivity: Callable[..., Any]) -> Callable[..., None]:
+    """Return what prepares forward-and-backward diffusion with one diffusivity."""
 
     def row(form, u, lines, out, n, numbers, data):  # type: ignore[no-untyped-def]
-        """Make a row of ∂u/∂t = div(g ∇u), g on a face the mean of the two cells."""
+        """Make a row of g of |∇u|² as Welk, Weickert and Gilboa read it."""
         masked, volume, _, _, _ = form
-        k = 12 if volume else 2
-        x2, y2 = 2.0 * numbers[0] * numbers[0] * numbers[3], 2.0 * numbers[1] * numbers[1] * numbers[3]
-        z2 = 2.0 * numbers[2] * numbers[2] * numbers[3]
+        near = around(volume, lines)
         for j in range(0, n, LANES):
-            c = load(u, element(lines, k) + j)
-            g = diffusivity(_steepness(masked, volume, u, lines, k, j, numbers), numbers)
-            w = pull(masked, volume, u, lines, k, j - 1, c, g, numbers)
-            e = pull(masked, volume, u, lines, k, j + 1, c, g, numbers)
-            up = pull(masked, volume, u, lines, k - 1, j, c, g, numbers)
-            s = pull(masked, volume, u, lines, k + 1, j, c, g, numbers)
-            change = (w + e) * x2 + (up + s) * y2
-            if volume:
-                f = pull(masked, volume, u, lines, k - 5, j, c, g, numbers)
-                b = pull(masked, volume, u, lines, k + 5, j, c, g, numbers)
-                change = change + (f + b) * z2
-            store(out, j, c + change)
+            w, e, up, s, f, b = slopes(masked, volume, u, near, j, numbers)
+            q = _product(w, e) + _product(up, s)
+            store(out, j, diffusivity(q + _product(f, b) if volume else q, numbers))
 
     return named_update(globals(), name, row)
 
 
-FORWARD_BACKWARD_ROWS: Mapping[str, Callable[..., None]] = {
-    "exponential": _forward_backward_row("_forward_backward_exponential_row", _exponential),
-    "rational": _forward_backward_row("_forward_backward_rational_row", _rational),
+DIFFUSIVITY_ROWS: Mapping[str, Callable[..., None]] = {
+    "exponential": _diffusivity_row("_exponential_row", _exponential),
+    "rational": _diffusivity_row("_rational_row", _rational),
 }
-"""The update of forward-and-backward diffusion for each diffusivity."""
+"""What makes the field of each diffusivity."""
+
+
+@register_jitable(inline="always")
+def forward_backward_row(form, u, lines, out, n, numbers, data):  # type: ignore[no-untyped-def]
+    """Make a row of ∂u/∂t = div(g ∇u), g on a face the mean of the two cells, which are in the field behind u."""
+    masked, volume, _, wide, _ = form
+    near, g = around(volume, lines), shift(u, wide)
+    half = 0.5 * numbers[3]
+    for j in range(0, n, LANES):
+        i, k = near[4] + j, 2.0 * numbers[0] * half
+        w, e, up, s, f, b = slopes(masked, volume, u, near, j, numbers)
+        here = load(g, i)
+        change = ((load(g, i - 1) + here) * w + (load(g, i + 1) + here) * e) * k
+        k = 2.0 * numbers[1] * half
+        change = change + ((load(g, near[3] + j) + here) * up + (load(g, near[5] + j) + here) * s) * k
+        if volume:
+            k = 2.0 * numbers[2] * half
+            change = change + ((load(g, near[1] + j) + here) * f + (load(g, near[7] + j) + here) * b) * k
+        store(out, j, load(u, i) + change)

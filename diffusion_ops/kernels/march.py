@@ -36,8 +36,11 @@ numbers : tuple of floats
 data : address
     The same row of arrays that every step reads, such as frozen coefficients; not read where there are none.
 
-The update must be a module's global function (the compiler's cache on disk knows it by its name): after a change of the
-function delete `kernels/__pycache__/*.nb*`.
+Where cells read what their neighbours are made of first, such as diffusivities, that is made once: `prepare`, called
+like an update, makes rows of further fields from the state, which the update finds behind its channels.
+
+Updates must be a module's global functions (the compiler's cache on disk knows them by their names): after a change of
+one delete `kernels/__pycache__/*.nb*`.
 """
 
 from __future__ import annotations
@@ -135,31 +138,38 @@ def _inside(bounds, level, p, m):  # type: ignore[no-untyped-def]
 
 @functools.cache
 def build_march(
-    update: Callable[..., None], masked: bool, volume: bool, radius: int, together: bool
+    update: Callable[..., None],
+    prepare: Callable[..., None] | None,
+    fields: int,
+    form: tuple[bool, bool],
+    radius: int,
 ) -> Callable[..., None]:
-    """Compile the sweep for one update and one sort of block."""
+    """Compile the sweep for one update and one sort of block; `form` is whether it is masked, a volume."""
+    masked, volume = form
+    prepared, first = prepare is not None, prepare or update
 
     @njit(nogil=True, cache=True, error_model="numpy")
-    def sweep(u, valid, data, arrays, grid, bounds, numbers, rings, line, lines):  # type: ignore[no-untyped-def]
-        """Take as many steps as there are bounds after the first, in place.
+    def sweep(u, valid, data, arrays, together, grid, bounds, numbers, rings, line, lines):  # type: ignore[no-untyped-def]
+        """Make all levels after the first, in place: each a step, or every second one where there is to prepare.
 
         Parameters
         ----------
         u : (channels, cells), flat
         valid : bool (cells,)
-        data, arrays : (any number, cells), flat, and how many of them belong to a channel
+        data, arrays : (any number, cells), flat, and how many of them belong to a call of the update
+        together : whether a call makes all channels, or one
         grid : (channels, outer, middle, columns, pitch), see `kernel_grid`
         bounds : (levels, 3, 2), first and last + 1 of what each level makes, per axis of the grid
         numbers : tuple of floats
-        rings : scratch of (levels - 1, slots, channels of a call, pitch + 2 LANES), flat
-        line : scratch of one row of such channels
+        rings : scratch of (levels - 1, slots, channels of a call and fields, pitch + 2 LANES), flat
+        line : scratch of one row of such channels and fields
         lines : scratch of one offset per neighbour line
         """
         channels, outer, middle, columns, pitch = grid
         cells, wide, rows, last = outer * middle * pitch, pitch + 2 * LANES, outer * middle, len(bounds) - 1
         calls, per_call = (1, channels) if together else (channels, 1)
         reach = radius * (middle + 1) if volume else radius
-        slots, room, nan = 2 * reach + 1, per_call * wide, u.dtype.type(np.nan)
+        slots, room, nan = 2 * reach + 1, (per_call + fields) * wide, u.dtype.type(np.nan)
         u, valid, data = begin(u), begin(valid), begin(data)
         offsets, fresh, base = begin(lines), begin(line), begin(rings)
         for call in range(calls):
@@ -189,13 +199,21 @@ def build_march(
                         old = shift(base, ring - slots * room + j0)
                         _find_lines(volume, radius, lines, p, m, outer, middle, slot, slots, room)
                         form = (masked, volume, per_call, wide, cells)
-                        update(form, old, offsets, new, n, numbers, shift(data, call * arrays * cells + here))
+                        coefficients = shift(data, call * arrays * cells + here)
+                        if prepared and level % 2:
+                            first(form, old, offsets, shift(new, per_call * wide), n, numbers, coefficients)
+                        else:
+                            update(form, old, offsets, new, n, numbers, coefficients)
                     for c in range(per_call):
-                        if masked and level > 0:
-                            _restore(shift(new, c * wide), shift(old, slot * room + c * wide), n)
+                        before = shift(old, slot * room + c * wide) if level else new
+                        if prepared and level % 2:
+                            _put(False, shift(new, c * wide), before, n)
+                        elif masked and level:
+                            _restore(shift(new, c * wide), before, n)
                         if level == last:
                             _put(masked, shift(state, c * cells), shift(new, c * wide), n)
-                        else:
+                    if level < last:
+                        for c in range(per_call + fields):
                             _extend(rings, ring + slot * room + c * wide, columns, radius)
 
     return sweep
@@ -249,6 +267,8 @@ def march_rows(
     radius: int = 1,
     data: Floats | None = None,
     together: bool = False,
+    prepare: Callable[..., None] | None = None,
+    fields: int = 0,
 ) -> None:
     """Take steps of an update on a block, in place, and note what they spoil.
 
@@ -262,23 +282,27 @@ def march_rows(
     numbers : sequence of float
         What the update is given; at least one.
     radius : int
-        Cells that a step reads on each side, at most 16.
+        Cells that an update and what prepares it read on each side, at most 16.
     data : ndarray of shape (n, cells), optional
         Arrays that every step reads in place, `allocate`d; shared out evenly where channels march alone.
     together : bool
         Whether the update makes all channels at once, because they depend on each other.
+    prepare, fields : function and int, optional
+        What makes further fields before every step, and how many for each call of the update.
     """
     u, grid = block.storage, kernel_grid(block, len(block.storage))
     channels, _, middle, _, pitch = grid
     volume, dtype = len(block.spatial) == 3, u.dtype
     calls, per_call = (1, channels) if together else (channels, 1)
     reach = radius * (middle + 1) if volume else radius
-    ring = (2 * reach + 1) * per_call * (pitch + 2 * LANES)
+    levels, row = 1 if prepare is None else 2, (per_call + fields) * (pitch + 2 * LANES)
+    ring = levels * (2 * reach + 1) * row
     group = max(
-        1, min(steps, _GROUP_STEPS, _GROUP_BYTES // (ring * dtype.itemsize), u.shape[1] // (4 * ring))
+        1,
+        min(steps, _GROUP_STEPS // levels, _GROUP_BYTES // (ring * dtype.itemsize), u.shape[1] // (4 * ring)),
     )
-    scratch = _SCRATCH.rows(group * ring + per_call * (pitch + 2 * LANES), dtype)
-    sweep = build_march(update, block.valid_storage is not None, volume, radius, together)
+    scratch = _SCRATCH.rows(group * ring + row, dtype)
+    sweep = build_march(update, prepare, fields, (block.valid_storage is not None, volume), radius)
     lines = np.empty((2 * radius + 1) ** (2 if volume else 1), np.int64)
     while steps:
         some = min(group, steps)
@@ -287,14 +311,15 @@ def march_rows(
             kernel_walls(block),
             np.zeros(1, dtype) if data is None else data.reshape(-1),
             0 if data is None else len(data) // calls,
+            together,
             grid,
-            level_bounds(block, radius, some),
+            level_bounds(block, radius, some * levels),
             tuple([dtype.type(x) for x in numbers]),
             scratch[: group * ring],
             scratch[group * ring :],
             lines,
         )
-        block.spoil((radius * some,) * len(block.spatial))
+        block.spoil((radius * levels * some,) * len(block.spatial))
         steps -= some
 
 

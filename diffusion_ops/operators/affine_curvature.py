@@ -33,7 +33,7 @@ class AffineCurvature(RowOperator):
     reference = "Alvarez, Guichard, Lions and Morel 1993; Sapiro and Tannenbaum 1993"
     dimensions = (2,)
     keeps_maximum = True
-    pace_2d = 1.5e9
+    pace_2d = 1.7e9
 
     def stable_dt(self, spacing: tuple[float, ...]) -> float:
         """Return 0.04 h^(4/3) for the smaller spacing h, a choice of accuracy: any step is stable."""

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from diffusion_ops.kernels.enhancement import FORWARD_BACKWARD_ROWS
+from diffusion_ops.kernels.enhancement import DIFFUSIVITY_ROWS, forward_backward_row
 from diffusion_ops.operator import register
 from diffusion_ops.parameters import check_choice, check_number
 from diffusion_ops.row_operator import RowOperator
@@ -68,12 +68,12 @@ class ForwardBackward(RowOperator):
     radius = 2
     keeps_maximum = True
     keeps_mean = True
-    pace_2d = 8e8
+    pace_2d = 1.3e9
 
     def __post_init__(self) -> None:
         check_number("contrast", self.contrast, positive=True, unit=self.units["contrast"])
         check_number("extent", self.extent, positive=True, unit=self.units["extent"])
-        check_choice("diffusivity", self.diffusivity, FORWARD_BACKWARD_ROWS)
+        check_choice("diffusivity", self.diffusivity, DIFFUSIVITY_ROWS)
         check_number("ratio", self.ratio, positive=True, unit="1")
         if self.ratio <= 1:
             raise ValueError(f"ratio={self.ratio!r} is not possible. Allowed: a number > 1, of unit 1.")
@@ -105,8 +105,12 @@ class ForwardBackward(RowOperator):
         return 1 / (1 + (forward * q) ** 2) - d / (1 + ((np.sqrt(q) - b) * w) ** 2)
 
     def update(self) -> Callable[..., None]:
-        """Return the row for the diffusivity."""
-        return FORWARD_BACKWARD_ROWS[self.diffusivity]
+        """Return the row of fluxes."""
+        return forward_backward_row
+
+    def prepare(self) -> Callable[..., None]:
+        """Return the row of the diffusivity."""
+        return DIFFUSIVITY_ROWS[self.diffusivity]
 
     def numbers(self, spacing: tuple[float, ...], tau: float) -> list[float]:
         """Return the numbers of g, see its function."""

@@ -47,7 +47,7 @@ class MeanCurvature(RowOperator):
     units: ClassVar[Mapping[str, str]] = {"epsilon": "image units per unit length"}
     aliases: ClassVar[Mapping[str, str]] = {"eps": "epsilon"}
     keeps_maximum = True
-    pace_2d = 2.5e9
+    pace_2d = 2.8e9
 
     def __post_init__(self) -> None:
         check_number("epsilon", self.epsilon, positive=True, unit=self.units["epsilon"])

@@ -51,7 +51,7 @@ class MinMaxCurvature(RowOperator):
     aliases: ClassVar[Mapping[str, str]] = {"eps": "epsilon"}
     dimensions = (2,)
     keeps_maximum = True
-    pace_2d = 6e8
+    pace_2d = 3.5e8
 
     def __post_init__(self) -> None:
         check_choice("stencil_radius", self.stencil_radius, range(1, 9))

@@ -142,8 +142,9 @@ class Shock(Operator):
         return 2 * tensor_arrays(ndim) if self.kind == "coherence-enhancing" else 0
 
     def pace(self, ndim: int, channels: int) -> float:
-        """Return what was measured in 2-D; about 0.4 of it in 3-D."""
-        return _PACE[self.kind] * (1.0 if ndim == 2 else 0.4)
+        """Return what was measured in 2-D for steps and for finding the signs; about 0.4 of it in 3-D."""
+        step, signs = _PACE[self.kind]
+        return (1.0 if ndim == 2 else 0.4) / (1 / step + 1 / (signs * self.refresh))
 
     @property
     def _keeps_signs(self) -> bool:
@@ -183,4 +184,8 @@ class Shock(Operator):
         return aside.storage
 
 
-_PACE = {"osher-rudin": 1.5e9, "alvarez-mazorra": 2e8, "coherence-enhancing": 5e7}
+_PACE = {
+    "osher-rudin": (1.8e9, math.inf),
+    "alvarez-mazorra": (8e8, 5e8),
+    "coherence-enhancing": (1.5e9, 5e7),
+}

@@ -13,7 +13,7 @@ from skimage import data
 
 import diffusion_ops as do
 from tests import plain_motions as plain
-from tests.diffusion_ops.level_sets import distances, radii, radius_error
+from tests.diffusion_ops.level_sets import distances, radius_error
 
 Image = NDArray[Any]
 
