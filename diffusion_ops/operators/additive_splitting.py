@@ -133,7 +133,7 @@ class AdditiveSplitting(Operator):
 
     def pace(self, ndim: int, channels: int) -> float:
         """Return what was measured in float32."""
-        return 8e7 / ndim
+        return 3e8 / ndim
 
     def run(self, block: Block, cycle: Cycle, count: int) -> None:
         """Take the steps; partitions that an open side cuts are left out."""

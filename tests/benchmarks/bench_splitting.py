@@ -1,6 +1,6 @@
 """Compare additive splitting and finite elements with their NumPy and SciPy forms, in one run; nothing passes or fails.
 
-    python tests/benchmarks/bench_splitting.py [--side 1024] [--repeats 3]
+    python tests/benchmarks/bench_splitting.py [--side 1024] [--repeats 7]
 
 Everything is measured in turn, again and again, and the fastest repeat counts; seconds drift with the machine, so only
 ratios are worth quoting. A rate is image values times steps per second.
@@ -127,7 +127,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--side", type=int, default=1024)
-    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--repeats", type=int, default=7)
     given = parser.parse_args()
     plane, volume = (given.side,) * 2, (64, 128, 128)
     split, nonlinear = AdditiveSplitting(), AdditiveSplitting(CONTRAST, "rational")
