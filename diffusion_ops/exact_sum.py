@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from diffusion_ops.statistic import Integers, Tally
+from diffusion_ops.statistic import Integers, Tally, no_valid_cell
 
 NUMBER = -(1 << 20)
 """The key that counts the values; other keys k stand for the power 2**k."""
@@ -119,3 +119,17 @@ def total(tally: Tally) -> Fraction:
     powers = tally.keys > NUMBER
     pairs = zip(tally.keys[powers].tolist(), tally.counts[powers].tolist(), strict=True)
     return sum((count * Fraction(2) ** key for key, count in pairs), Fraction(0))
+
+
+def mean(tally: Tally, what: str) -> float:
+    """Return the mean of what was added, rounded once.
+
+    Raises
+    ------
+    ValueError
+        Where nothing was added: no valid cell to take `what` of.
+    """
+    number = number_of(tally)
+    if not number:
+        raise no_valid_cell(what)
+    return float(total(tally) / number)

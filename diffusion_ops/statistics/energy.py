@@ -9,7 +9,7 @@ import numpy as np
 from diffusion_ops import exact_sum
 from diffusion_ops.block import Block
 from diffusion_ops.kernels.measure import sum_energy, valid_cells
-from diffusion_ops.statistic import STATISTICS, Statistic, Tally, no_valid_cell
+from diffusion_ops.statistic import STATISTICS, Statistic, Tally
 
 
 @STATISTICS.register("energy")
@@ -30,7 +30,4 @@ class Energy(Statistic):
 
     def value(self, tally: Tally) -> float:
         """Return the mean of |∇u|²."""
-        number = exact_sum.number_of(tally)
-        if not number:
-            raise no_valid_cell("an energy")
-        return float(exact_sum.total(tally) / number)
+        return exact_sum.mean(tally, "an energy")

@@ -11,7 +11,7 @@ from diffusion_ops import exact_sum
 from diffusion_ops.block import Block
 from diffusion_ops.kernels.gradient_square import sum_gradient_square
 from diffusion_ops.kernels.measure import valid_cells
-from diffusion_ops.statistic import STATISTICS, Statistic, Tally, check_argument, no_valid_cell
+from diffusion_ops.statistic import STATISTICS, Statistic, Tally, check_argument
 
 
 @STATISTICS.register("rms")
@@ -44,7 +44,4 @@ class GradientRMS(Statistic):
 
     def value(self, tally: Tally) -> float:
         """Return the root of the mean."""
-        number = exact_sum.number_of(tally)
-        if not number:
-            raise no_valid_cell("gradients")
-        return self.multiple * math.sqrt(exact_sum.total(tally) / number)
+        return self.multiple * math.sqrt(exact_sum.mean(tally, "gradients"))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from diffusion_ops import exact_sum
 from diffusion_ops.block import Block
 from diffusion_ops.kernels.measure import sum_cells, valid_cells
-from diffusion_ops.statistic import STATISTICS, Statistic, Tally, no_valid_cell
+from diffusion_ops.statistic import STATISTICS, Statistic, Tally
 
 
 @STATISTICS.register("mean")
@@ -26,7 +26,4 @@ class Mean(Statistic):
 
     def value(self, tally: Tally) -> float:
         """Return the mean."""
-        number = exact_sum.number_of(tally)
-        if not number:
-            raise no_valid_cell("a mean")
-        return float(exact_sum.total(tally) / number)
+        return exact_sum.mean(tally, "a mean")

@@ -11,7 +11,7 @@ from diffusion_ops.block import Block
 from diffusion_ops.kernels.measure import valid_cells
 from diffusion_ops.kernels.potential import POTENTIALS, sum_potential
 from diffusion_ops.parameters import check_choice
-from diffusion_ops.statistic import STATISTICS, Statistic, Tally, check_argument, no_valid_cell
+from diffusion_ops.statistic import STATISTICS, Statistic, Tally, check_argument
 
 
 @STATISTICS.register("potential")
@@ -53,7 +53,4 @@ class Potential(Statistic):
 
     def value(self, tally: Tally) -> float:
         """Return the mean."""
-        number = exact_sum.number_of(tally)
-        if not number:
-            raise no_valid_cell("an energy")
-        return float(exact_sum.total(tally) / number)
+        return exact_sum.mean(tally, "an energy")

@@ -10,7 +10,7 @@ from diffusion_ops import exact_sum
 from diffusion_ops.block import Block
 from diffusion_ops.kernels.measure import valid_cells
 from diffusion_ops.kernels.rof_sums import sum_rof
-from diffusion_ops.statistic import STATISTICS, Statistic, Tally, check_argument, no_valid_cell
+from diffusion_ops.statistic import STATISTICS, Statistic, Tally, check_argument
 
 
 @STATISTICS.register("rof-energy")
@@ -44,7 +44,4 @@ class RofEnergy(Statistic):
 
     def value(self, tally: Tally) -> float:
         """Return the mean."""
-        number = exact_sum.number_of(tally)
-        if not number:
-            raise no_valid_cell("an energy")
-        return float(exact_sum.total(tally) / number)
+        return exact_sum.mean(tally, "an energy")
