@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from diffusion_ops.adaptive import Control, batch_halo, take_batch
-from diffusion_ops.block import Block
+from diffusion_ops.block import Block, allocate
 from diffusion_ops.operator import Operator
 from diffusion_ops.schedule import Cycle
 
@@ -102,6 +102,8 @@ def advance(block: Block, legs: Sequence[Leg]) -> Block:
     legs : sequence of Leg
         Operators without statistics left in them.
     """
+    if block.valid is not None and not block.valid.any():
+        return _pass_over(block, legs)
     for leg in legs:
         operator = leg.operator
         if leg.first == 0:
@@ -120,4 +122,14 @@ def advance(block: Block, legs: Sequence[Leg]) -> Block:
             operator.finish(block)
             block.spoil(operator.finish_radius(block.spacing))
             block.carried = None
+    return block
+
+
+def _pass_over(block: Block, legs: Sequence[Leg]) -> Block:
+    """Give a block without a valid cell the channels and carried arrays that legs would leave; it has no values."""
+    channels = result_channels(legs, len(block.storage))
+    if channels != len(block.storage):
+        block.storage = allocate(channels, block.spatial, block.storage.dtype)
+    carried = carried_out_of(legs, len(block.spatial), channels)
+    block.carried = allocate(carried, block.spatial, block.storage.dtype) if carried else None
     return block

@@ -100,7 +100,7 @@ class Chain:
         shape = run.with_channels(self.shape, out)
         final = self.output if ends and not self.joins else None
         target, dtype = self._target(final), self.working if final is None else final.info.dtype
-        carried = carried_out_of(legs, ndim, self.channels)
+        carried = carried_out_of(legs, ndim, out)
         assert (carried_into(legs, ndim, self.channels) > 0) == (self.inputs.carried is not None)
         work = Evolve(
             self.inputs,

@@ -202,8 +202,7 @@ class Evolve(Work):
     def _frame(self, window: Window) -> Done:
         """Return one frame of the tile after the batch."""
         block, read_bytes = self.inputs.block(self.frames, window)
-        if block.valid is None or block.valid.any():
-            advance(block, self.legs)
+        advance(block, self.legs)
         keep = self.frames.spatial_part(window.keep)
         tallies = {name: s.measure(block, keep) for name, s in self.statistics.items()}
         carried = None
