@@ -49,8 +49,14 @@ class SourcePixels(Pixels):
         return read_canonical(cached_source(self.spec), dict(zip(self.axes, region, strict=True)))
 
 
-@functools.lru_cache(maxsize=64)
 def _open_array(root: str, path: str) -> Any:
+    """Return an array, opened once; one that another run laid out anew in the same place is opened anew."""
+    metadata = Path(root, path, "zarr.json").stat()
+    return _opened_array(root, path, (metadata.st_mtime_ns, metadata.st_ino))
+
+
+@functools.lru_cache(maxsize=64)
+def _opened_array(root: str, path: str, _laid_out: tuple[int, int]) -> Any:
     return zarr.open_array(root, path=path, mode="r+")
 
 

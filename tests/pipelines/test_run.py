@@ -206,6 +206,16 @@ def test_overwrite_replaces_the_target_only_when_the_new_one_stands(tmp_path, im
     assert same(read_result(tmp_path / "out.zarr"), expected)
 
 
+def test_another_layout_in_the_same_place_and_process_is_seen(tmp_path, image):
+    source = save_source(tmp_path, image)
+    steps = [{"operator": "heat", "steps": 2}]
+    for dtype in ("float64", "float32"):
+        sink = {"dtype": dtype}
+        report = run(small_spec(source, tmp_path / "out.zarr", steps=steps, sink=sink), overwrite=True)
+        assert report.exit_code == 0, report.data["failed"][:1]
+        assert same(read_result(tmp_path / "out.zarr"), do.evolve(image, do.Heat(), steps=2, dtype=dtype))
+
+
 class Interrupt(Exception):
     """Stops a run from a listener, as a crash of the driver would."""
 
