@@ -93,7 +93,11 @@ class EdgeEnhancing(TensorDiffusion):
         check_choice("enhancement", self.enhancement, ("eed", "ceed", "isotropic"))
 
     def automatic(self, parameter: str) -> Statistic:
-        """Return the contrast that suits the image's noise, for "auto": see `PeronaMalik.automatic`."""
+        """Return the contrast that suits the image's noise, for "auto".
+
+        A multiple of what white noise makes between neighbours (`NoiseGradient`), found on four photographs with noise
+        of 15, 25 and 50 grey levels, each at its best time; less suits more noise.
+        """
         if parameter != "contrast":
             return super().automatic(parameter)
         statistic: Statistic = statistic_from(parameter, {"noise-gradient": _MULTIPLES[self.conductance]})
@@ -106,10 +110,10 @@ class EdgeEnhancing(TensorDiffusion):
 
 
 _MULTIPLES = {
-    "exponential": 0.6,
-    "rational": 0.39,
-    "charbonnier": 0.03,
-    "tukey": 0.55,
-    "weickert": 0.79,
-    "threshold": 0.6,
+    "exponential": 0.9,
+    "rational": 0.5,
+    "charbonnier": 0.2,
+    "tukey": 0.8,
+    "weickert": 0.8,
+    "threshold": 0.7,
 }
