@@ -80,8 +80,8 @@ SAMPLES: dict[str, list[dict[str, Any]]] = {
     "shock": [
         {"kind": "osher-rudin", "ramp": 20.0},
         {"kind": "alvarez-mazorra", "sigma": 0.75, "ramp": 20.0, "diffusion": 0.3},
-        {"kind": "coherence-enhancing", "sigma": 0.75, "rho": 0.75, "ramp": 20.0},
-        {"kind": "coherence-enhancing", "sigma": 0.75, "rho": 0.75, "ramp": 20.0, "refresh": 2},
+        {"kind": "weickert", "sigma": 0.75, "rho": 0.75, "ramp": 20.0},
+        {"kind": "weickert", "sigma": 0.75, "rho": 0.75, "ramp": 20.0, "refresh": 2},
     ],
     "forward-backward": [
         {"contrast": 5e3, "extent": 2.1e4},

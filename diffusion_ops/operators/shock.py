@@ -29,7 +29,7 @@ from diffusion_ops.operator import Operator, register
 from diffusion_ops.parameters import check_choice, check_number
 from diffusion_ops.schedule import Cycle
 
-KINDS = ("osher-rudin", "alvarez-mazorra", "coherence-enhancing")
+KINDS = ("osher-rudin", "alvarez-mazorra", "weickert")
 
 
 @register("shock")
@@ -39,8 +39,9 @@ class Shock(Operator):
 
     "osher-rudin": L is the second derivative across level lines u_ηη, of the image itself; it sharpens noise too.
     "alvarez-mazorra": L = v_ηη of v = K_sigma * u, and `diffusion` u_ξξ is added, which smooths along level lines.
-    "coherence-enhancing": L = v_ww, where w is the direction across the structures, the first eigenvector of the
-    structure tensor J_rho of v; lines and flows become connected.
+    "weickert", the coherence-enhancing shock filter: L = v_ww, where w is the direction across the structures, the
+    first eigenvector of the structure tensor J_rho of v; lines and flows become connected.
+
     Where L is 0 nothing moves. |∇u| is upwind (Osher and Sethian 1988), so no value leaves the image's extremes. v and
     w are found anew every `refresh` steps. Time is in lengths: an edge moves by at most 1 per unit of time. Channels
     share the structure tensor and with it w; u_ηη of several channels is tr(J H) / tr J with their common J; all else
@@ -49,14 +50,13 @@ class Shock(Operator):
     Parameters
     ----------
     kind : str
-        "osher-rudin", "alvarez-mazorra" or "coherence-enhancing".
+        "osher-rudin", "alvarez-mazorra" or "weickert".
     sigma : float
         Standard deviation of the smoothing for v, in units of the spacing; "osher-rudin" has none.
     rho : float
-        Standard deviation over which the structure tensor is averaged, in units of the spacing;
-        "coherence-enhancing" only.
+        Standard deviation over which the structure tensor is averaged, in units of the spacing; "weickert" only.
     diffusion : float
-        Weight of u_ξξ, in unit lengths; "alvarez-mazorra" only.
+        Weight of u_ξξ, in unit lengths; 0 for "osher-rudin".
     ramp : float
         sgn(L) is L / (|L| + ramp), so that bends far below it, as of noise, move little; in image units per squared
         unit length. 0 is the sign.
@@ -77,7 +77,7 @@ class Shock(Operator):
     Coherence-enhancing shock filters. DAGM 2003.
     """
 
-    kind: str = "coherence-enhancing"
+    kind: str = "weickert"
     sigma: float = 1.0
     rho: float = 4.0
     diffusion: float = 0.0
@@ -104,6 +104,11 @@ class Shock(Operator):
         check_choice("kind", self.kind, KINDS)
         for name in ("sigma", "rho", "diffusion", "ramp"):
             check_number(name, getattr(self, name), positive=False, unit=self.units[name])
+        if self.diffusion and self.kind == "osher-rudin":
+            raise ValueError(
+                f"diffusion={self.diffusion!r} is not possible for kind='osher-rudin'. Allowed: 0; "
+                "use kind='alvarez-mazorra'."
+            )
         check_number("epsilon", self.epsilon, positive=True, unit=self.units["epsilon"])
         if isinstance(self.refresh, bool) or not isinstance(self.refresh, int) or self.refresh < 1:
             raise ValueError(
@@ -119,7 +124,7 @@ class Shock(Operator):
         """Return the reach of the sign: of v and a difference, or of w."""
         if self.kind == "osher-rudin":
             return (0,) * len(spacing)
-        if self.kind == "coherence-enhancing":
+        if self.kind == "weickert":
             return structure_radius(self.sigma, self.rho, spacing)
         return tuple(1 + r for r in gaussian_radius(self.sigma, spacing))
 
@@ -139,7 +144,7 @@ class Shock(Operator):
 
     def setup_arrays(self, ndim: int, channels: int) -> float:
         """Return the structure tensor before and after it is averaged."""
-        return 2 * tensor_arrays(ndim) if self.kind == "coherence-enhancing" else 0
+        return 2 * tensor_arrays(ndim) if self.kind == "weickert" else 0
 
     def pace(self, ndim: int, channels: int) -> float:
         """Return what was measured in 2-D for steps and for finding the signs; about 0.4 of it in 3-D."""
@@ -174,10 +179,10 @@ class Shock(Operator):
 
     def _signs(self, block: Block, numbers: list[float]) -> Floats:
         """Return sgn(v_ηη) or sgn(v_ww), of shape (channels, cells)."""
-        axis, update = None, bend_across_row
-        if self.kind == "coherence-enhancing":
-            axis, update = principal_axes(structure_tensor(block, self.sigma, self.rho))[1], bend_along_row
         v = smoothed(block, self.sigma)
+        axis, update = None, bend_across_row
+        if self.kind == "weickert":
+            axis, update = principal_axes(structure_tensor(block, 0.0, self.rho, of=v))[1], bend_along_row
         v = v.copy() if v is block.storage else v
         aside = dataclasses.replace(block, storage=v)
         march_rows(aside, update, 1, numbers, data=axis, together=True)
@@ -187,5 +192,5 @@ class Shock(Operator):
 _PACE = {
     "osher-rudin": (1.8e9, math.inf),
     "alvarez-mazorra": (8e8, 5e8),
-    "coherence-enhancing": (1.5e9, 5e7),
+    "weickert": (1.5e9, 5e7),
 }

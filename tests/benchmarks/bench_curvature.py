@@ -69,7 +69,7 @@ def plain_forms(side: int) -> dict[str, Run]:
         "curvature-diffusion": lambda: plain.curvature_diffusion(u[None], UNIT, 0.1, 30.0),
         "osher-rudin": shock,
         "alvarez-mazorra": guided,
-        "coherence-enhancing": coherent,
+        "weickert": coherent,
         "forward-backward": lambda: plain.forward_backward(u, UNIT, 1e-4, diffusivity),
         "inverse-diffusion": lambda: plain.inverse_diffusion(u, UNIT, 0.2),
     }
@@ -128,8 +128,8 @@ def main() -> None:
         "curvature-diffusion": do.CurvatureDiffusion(30.0),
         "osher-rudin": do.Shock("osher-rudin"),
         "alvarez-mazorra": do.Shock("alvarez-mazorra", diffusion=0.2),
-        "coherence-enhancing": do.Shock("coherence-enhancing"),
-        "coherence, refresh 10": do.Shock("coherence-enhancing", refresh=10),
+        "weickert": do.Shock("weickert"),
+        "weickert, refresh 10": do.Shock("weickert", refresh=10),
         "forward-backward": do.ForwardBackward(30.0, 255.0),
         "inverse-diffusion": do.InverseDiffusion(),
     }
