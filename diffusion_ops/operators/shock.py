@@ -143,8 +143,9 @@ class Shock(Operator):
         return rings if self.kind == "osher-rudin" else rings + channels
 
     def setup_arrays(self, ndim: int, channels: int) -> float:
-        """Return the structure tensor before and after it is averaged."""
-        return 2 * tensor_arrays(ndim) if self.kind == "weickert" else 0
+        """Return the averaged structure tensor, and what it is made of or its eigenvalues and axis."""
+        parts = tensor_arrays(ndim)
+        return parts + max(parts, 2 * ndim) if self.kind == "weickert" else 0
 
     def pace(self, ndim: int, channels: int) -> float:
         """Return what was measured in 2-D for steps and for finding the signs; about 0.4 of it in 3-D."""
