@@ -108,7 +108,10 @@ class Operator(ABC):
         ValueError
             For a parameter that cannot choose itself.
         """
-        raise ValueError(f"{parameter}='auto' is not possible for {self.name}. Give a number or a statistic.")
+        raise ValueError(
+            f"{parameter}='auto' is not possible: {self.name} has no rule for it. "
+            "Give a number, or a statistic such as {'quantile': 0.9}."
+        )
 
     def extra_arrays(self, ndim: int, inertial: bool, channels: int) -> float:
         """Return how many arrays of one channel's size a cycle holds beside the state and what is carried."""

@@ -114,7 +114,7 @@ def _make_leg(
         allowed = " or ".join(f"{n}-D" for n in operator.dimensions)
         raise ValueError(
             f"{operator.name} does not work on {len(spacing)} spatial axes. Allowed: {allowed}. "
-            "Say channel_axis if one of the axes holds channels."
+            "Take one plane at a time (image.ndim: 2 in a spec), or say channel_axis if one of the axes holds channels."
         )
     if operator.marches != "time":
         return _make_timeless_leg(operator, time, steps, dt, schedule)
@@ -158,7 +158,9 @@ def _make_timeless_leg(operator: Operator, time: Any, steps: Any, dt: Any, sched
     wrong = [word for word, value in given.items() if value is not None]
     if wrong:
         how = (
-            "is applied once" if operator.marches == "once" else "goes by iterations; give steps, or nothing"
+            f"is applied once. Remove {wrong[0]}"
+            if operator.marches == "once"
+            else "goes by iterations. Give steps, or nothing"
         )
         raise ValueError(f"{wrong[0]}={given[wrong[0]]!r} is not possible: {operator.name} {how}.")
     if isinstance(operator, Iteration):

@@ -119,7 +119,18 @@ class _Planner:
         for number, spec in enumerate(self.spec.outputs if self.roi is None else (), start=1):
             # Tiles cover whole chunks of all results: by default these are alike.
             spec = spec.model_copy(update={"chunk": spec.chunk or self.spec.sink.chunk})
+            if spec.residual:
+                self._require_as_many_channels(spec.name)
             yield self._output(spec, f"result-{number}", spec.name, spec.dtype)
+
+    def _require_as_many_channels(self, name: str) -> None:
+        last = self.spec.steps[-1].name
+        before, after = self._channels(name), self._channels(last)
+        if before != after:
+            raise ValueError(
+                f"The residual of {name} is not possible: it has {before} channels, and the result of {last} has "
+                f"{after}. Give a step with {after}, or write {name} itself with residual: false."
+            )
 
     def _output(self, spec: SinkSpec, folder: str, step: str, wanted: str | None) -> Output:
         dtype = result_dtype(self.source.dtype, wanted)

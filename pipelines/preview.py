@@ -14,6 +14,7 @@ from pipelines.open_source import cached_source
 from pipelines.places import target_exists
 from pipelines.planner import make_plan
 from pipelines.process import prepare_process
+from pipelines.run import check_place
 from pipelines.runner import Runner
 from pipelines.sink import SinkSpec
 from pipelines.spec import Spec
@@ -39,7 +40,8 @@ def preview(spec: Spec, roi: str, output: str, listeners: Sequence[Listener] = (
     Raises
     ------
     ValueError
-        For a region outside the image, an output that exists, or a statistic that only the full run can measure.
+        For a region outside the image, an output that exists or lies inside the source, or a statistic that only the
+        full run can measure.
     """
     prepare_process(spec.run.threads)
     source = cached_source(spec.source)
@@ -47,6 +49,7 @@ def preview(spec: Spec, roi: str, output: str, listeners: Sequence[Listener] = (
     region = parse_roi(roi, info)
     if target_exists(output):
         raise ValueError(f"The output {output} exists already. Choose another, or remove it.")
+    check_place(spec, output)
     settled = settle_times(spec, source, listeners)
     with tempfile.TemporaryDirectory(prefix=".preview-", dir=Path(output).absolute().parent) as folder:
         sink = SinkSpec(uri=output, dtype=spec.sink.dtype, pyramid="none")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -92,32 +93,47 @@ def _rehearse(plan: Plan) -> None:
 
 
 def check_places(spec: Spec) -> None:
-    """Refuse a target inside the source, or a source inside the target.
+    """Refuse targets, source and the run's folder inside each other, and targets in folders that there are not.
 
     Raises
     ------
     RefusedError
     """
     for target in spec.targets:
-        _check_place(spec, target)
+        check_place(spec, target)
+    for target, other in itertools.permutations([*spec.targets, spec.workdir], 2):
+        if "://" not in target + other and _lies_inside(target, other):
+            raise RefusedError(
+                f"{target} lies inside {other}, which the run writes too. Choose another place."
+            )
 
 
-def _check_place(spec: Spec, uri: str) -> None:
+def check_place(spec: Spec, uri: str) -> None:
+    """Refuse a target of a spec that lies inside its source, or around it, or in no folder.
+
+    Raises
+    ------
+    RefusedError
+    """
     if "://" in uri or "://" in spec.source.uri:
         if uri.rstrip("/") == spec.source.uri.rstrip("/"):
             raise RefusedError(f"The target {uri} is the source. Choose another target.")
         return
-    source, target = Path(spec.source.uri).resolve(), Path(uri).resolve()
-    for inner, outer in ((target, source), (source, target), (Path(spec.workdir).resolve(), source)):
-        if inner == outer or outer in inner.parents:
+    source = spec.source.uri
+    for what, place in (("target", uri), ("run's folder", spec.workdir)):
+        if _lies_inside(place, source) or _lies_inside(source, place):
             raise RefusedError(
-                f"The target {uri} and the source {spec.source.uri} lie inside each other. "
-                "Choose a target outside the source."
+                f"The {what} {place} and the source {source} lie inside each other. "
+                f"Choose a {what.split()[-1]} outside the source."
             )
-    if not target.parent.is_dir():
-        raise RefusedError(
-            f"There is no folder {target.parent} to put the target in. Create it, or choose another."
-        )
+    folder = Path(uri).resolve().parent
+    if not folder.is_dir():
+        raise RefusedError(f"There is no folder {folder} to put the target in. Create it, or choose another.")
+
+
+def _lies_inside(inner: str, outer: str) -> bool:
+    place, around = Path(inner).resolve(), Path(outer).resolve()
+    return place == around or around in place.parents
 
 
 def settle(settled: Settled, plan: Plan, source: ImageInfo, workdir: Workdir, overwrite: bool) -> Plan:

@@ -25,7 +25,7 @@ from diffusion_ops.operator import OPERATORS
 from pipelines.sink import SinkSpec
 from pipelines.source import SourceSpec
 from pipelines.spec_errors import explain, no_such, refusal, shortened
-from pipelines.step import StepSpec
+from pipelines.step import StepSpec, UntilSpec
 from pipelines.yaml_lines import BadYamlError, Location, YamlText, read_yaml
 
 SOURCE = "source"
@@ -139,6 +139,14 @@ class Spec(BaseModel):
         for i, output in enumerate(self.outputs):
             if output.name not in known:
                 raise refusal(no_such("step", output.name, known), "outputs", i, "name")
+            if output.residual and output.name == known[-1]:
+                raise refusal(
+                    f"{output.name!r} is the last step, so nothing was removed from it: its residual is 0. "
+                    f"Allowed: {', '.join(known[:-1])}.",
+                    "outputs",
+                    i,
+                    "residual",
+                )
         for i, uri in enumerate(self.targets[1:]):
             if uri in self.targets[: i + 1]:
                 raise refusal(f"{uri!r} is written twice. Choose another path.", "outputs", i, "uri")
@@ -210,6 +218,8 @@ SECTIONS: dict[Location, type[BaseModel]] = {
     ("sink",): SinkSpec,
     ("image",): ImageSpec,
     ("run",): RunSpec,
+    ("outputs",): OutputSpec,
+    ("steps", "until"): UntilSpec,
 }
 
 

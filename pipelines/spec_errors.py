@@ -44,7 +44,7 @@ def explain(error: ValidationError, text: YamlText, sections: Sections) -> Itera
     text : YamlText
         What was validated.
     sections : dict
-        The model at each place, for the keys that it allows.
+        The model at each place, for the keys that it allows; items of a list are of one kind.
     """
     said: dict[tuple[Location, Location], list[str]] = {}
     for one in error.errors(include_url=False):
@@ -68,7 +68,8 @@ def _words(one: Mapping[str, Any], value: Any, sections: Sections) -> tuple[Loca
         return marked, marked, f"the key {location[-1]!r} is missing."
     if kind in ("extra_forbidden", "invalid_key"):
         above = tuple(location[:-1])
-        return marked, above, unknown_key(location[-1], list(sections[above].model_fields))
+        section = sections[tuple(part for part in above if isinstance(part, str))]
+        return marked, above, unknown_key(location[-1], list(section.model_fields))
     if kind == "value_error":
         return marked, marked, str(context["error"])
     return marked, marked, _PLAIN.get(kind, one["msg"].replace("Input should", "should"))

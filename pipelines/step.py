@@ -155,6 +155,13 @@ class StepSpec(BaseModel):
         if (self.energy or self.until) and self.make_operator().energy() is None:
             key = "until" if self.until else "energy"
             raise refusal(f"{self.operator} has no energy to look at. Remove {key!r}.", key)
+        if (self.energy or self.until) and adaptive_from(self.schedule) is not None:
+            key = "until" if self.until else "energy"
+            raise refusal(
+                "the energy is looked at after steps that are known before, which adaptive ones are not. "
+                f"Remove {key!r}, or give schedule: explicit.",
+                key,
+            )
         return self
 
     @model_serializer(mode="wrap")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -40,8 +41,9 @@ def apply(
     try:
         spec = make_spec(_apply_spec(step, parameters, sections))
     except SpecError as error:
-        # There is one step and no file: its name says more than its place.
-        raise SpecError(str(error).replace("steps[0]", str(step["operator"]))) from None
+        # There is one step and no file: its name says more than its place, and once is enough.
+        name = str(step["operator"])
+        raise SpecError(re.sub(rf"steps\[0\](: {re.escape(name)}\b)?", name, str(error))) from None
     return _carry_out(spec, overwrite, json_output)
 
 

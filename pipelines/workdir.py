@@ -25,6 +25,10 @@ class BusyError(ValueError):
     """Another process works on the same target."""
 
 
+class OccupiedError(ValueError):
+    """The folder meant for a run holds something else."""
+
+
 class Workdir:
     """Files of one run, beside its target or where `run.workdir` says."""
 
@@ -58,8 +62,11 @@ class Workdir:
         ------
         BusyError
             Where another process holds it.
+        OccupiedError
+            Where it holds files of something else, which a run would remove.
         """
         existed = self.path.exists()
+        self._refuse_other_files()
         self.path.mkdir(parents=True, exist_ok=True)
         holder = filelock.FileLock(self.path / "lock")
         try:
@@ -76,6 +83,14 @@ class Workdir:
             holder.release()
             if not existed and not (self.path / "run.json").exists():
                 shutil.rmtree(self.path, ignore_errors=True)
+
+    def _refuse_other_files(self) -> None:
+        found = sorted(child.name for child in self.path.iterdir()) if self.path.is_dir() else []
+        if found and not {"lock", "holder"} & set(found):
+            raise OccupiedError(
+                f"{self.path} is no folder of a run: it holds {', '.join(found[:3])}{' ...' if found[3:] else ''}, "
+                "which a run would remove. Give run.workdir a folder that is empty, or is not there yet."
+            )
 
     def is_locked(self) -> bool:
         """Return whether a process works here now."""

@@ -271,6 +271,22 @@ def test_stopping_does_not_depend_on_tiles_or_interruption(tmp_path, image):
         ([{"operator": "random-noise", "level": 1.0, "time": 1}], {}, "is applied once"),
         ([{"operator": "total-variation", "weight": 1.0, "time": 1}], {}, "goes by iterations"),
         ([{"operator": "random-noise", "level": 1.0, "until": {"energy": 0.1}}], {}, "has no energy"),
+        (
+            [{**HEAT, "time": 1, "until": {"energy": 0.1}, "schedule": {"adaptive": 0.5}}],
+            {},
+            "Remove 'until', or give schedule: explicit",
+        ),
+        ([{**HEAT, "time": 1, "until": {"energy": 0.1, "evry": 3}}], {}, "Did you mean 'every'?"),
+        (
+            [{**HEAT, "time": 1}],
+            {"outputs": [{"name": "source", "uri": "x.zarr", "colour": 3}]},
+            "unknown key 'colour'",
+        ),
+        (
+            [{**HEAT, "time": 1}],
+            {"outputs": [{"name": "heat", "residual": True, "uri": "x.zarr"}]},
+            "its residual is 0. Allowed: source.",
+        ),
     ],
 )
 def test_what_makes_no_sense_is_refused(tmp_path, image, steps, sections, message):
@@ -283,6 +299,16 @@ def test_two_results_at_one_place_are_refused(tmp_path, image):
     outputs = [{"name": "heat", "uri": str(tmp_path / "out.zarr")}]
     with pytest.raises(SpecError, match="is written twice"):
         graph(tmp_path, image, [{**HEAT, "time": 1}], outputs=outputs)
+
+
+def test_a_residual_of_another_number_of_channels_is_refused(tmp_path):
+    image = ragged_image((3, 70, 80), holes=False)
+    outputs = [{"name": "source", "residual": True, "uri": str(tmp_path / "removed.zarr")}]
+    steps = [{"operator": "gradient-magnitude"}]
+    spec = graph(tmp_path, image, steps, outputs=outputs, source={"axes": "cyx"})
+    with pytest.raises(ValueError, match="source is not possible: it has 3 channels, and the result"):
+        run(spec)
+    assert not Path(spec.workdir).exists()
 
 
 def test_the_plan_names_all_results(tmp_path, image):

@@ -20,7 +20,7 @@ from pipelines.preview import parse_roi, preview
 from pipelines.run import RefusedError, run
 from pipelines.status import NoRunError, status
 from pipelines.verify import verify
-from pipelines.workdir import BusyError, Workdir
+from pipelines.workdir import BusyError, OccupiedError, Workdir
 from tests.pipelines.runs import ragged_image, read_result, save_source, small_spec
 
 OPERATOR = do.PeronaMalik(contrast=5000, conductance="rational")
@@ -376,6 +376,35 @@ def test_an_image_of_nothing_but_nodata_is_refused(tmp_path):
     with pytest.raises(ValueError, match="Every pixel"):
         run(small_spec(source, tmp_path / "out.zarr"))
     assert everything_below(tmp_path) == ["source.npy"]
+
+
+def test_a_folder_with_files_of_something_else_is_no_place_for_a_run(tmp_path, image):
+    source = save_source(tmp_path, image)
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    (folder / "letter.txt").write_text("dear")
+    spec = small_spec(source, tmp_path / "out.zarr", run={"workdir": str(folder)})
+    for overwrite in (False, True):
+        with pytest.raises(OccupiedError, match=r"it holds letter\.txt, which a run would remove"):
+            run(spec, overwrite=overwrite)
+    assert [child.name for child in folder.iterdir()] == ["letter.txt"]
+
+
+def test_places_that_a_run_would_remove_are_refused(tmp_path, image):
+    (tmp_path / "work").mkdir()
+    (tmp_path / "out.zarr").mkdir()
+    source = save_source(tmp_path / "work", image)
+    workdir = {"workdir": str(tmp_path / "work")}
+    with pytest.raises(RefusedError, match="lie inside each other"):
+        run(small_spec(source, tmp_path / "out.zarr", run=workdir))
+    source = save_source(tmp_path, image)
+    with pytest.raises(RefusedError, match="which the run writes too"):
+        run(small_spec(source, tmp_path / "work" / "out.zarr", run=workdir))
+    inner = [{"name": "source", "uri": str(tmp_path / "out.zarr" / "inner.zarr")}]
+    with pytest.raises(RefusedError, match="which the run writes too"):
+        run(small_spec(source, tmp_path / "out.zarr", outputs=inner), overwrite=True)
+    with pytest.raises(RefusedError, match="lie inside each other"):
+        preview(small_spec(source, tmp_path / "out.zarr"), "0:9,0:9", f"{source}/part.zarr")
 
 
 def test_a_target_inside_the_source_is_refused(tmp_path):
