@@ -29,6 +29,30 @@ def gaussian_taps(sigma: float, radius: int) -> Floats:
 
 
 @njit(inline="always")
+def _along(masked, ones, u, valid, i, stride, before, after, taps, radius, one):  # type: ignore[no-untyped-def]
+    """Return the sum over the taps at the group u[i], with `before` and `after` cells of stride on its sides.
+
+    Cells at the same distance are added first: half the products, and a turned image gives the turned bits.
+    """
+    x = one if ones else load(u, i)
+    x = where(load(valid, i), x) if masked else x
+    total = x * taps[radius]
+    for k in range(1, radius + 1):
+        tap = taps[radius + k]
+        if k <= before and k <= after:
+            x, y = (one, one) if ones else (load(u, i - k * stride), load(u, i + k * stride))
+            x = where(load(valid, i - k * stride), x) if masked else x
+            y = where(load(valid, i + k * stride), y) if masked else y
+            total = total + (x + y) * tap
+        elif k <= before or k <= after:
+            other = i - k * stride if k <= before else i + k * stride
+            x = one if ones else load(u, other)
+            x = where(load(valid, other), x) if masked else x
+            total = total + x * tap
+    return total
+
+
+@njit(inline="always")
 def _smooth_plane(masked, ones, out, at, u, valid, p, size, taps, radii, plane, line, pad):  # type: ignore[no-untyped-def]
     """Fill one plane of out with the sums over the taps of all axes; cells beyond a wall count as 0.
 
@@ -37,27 +61,23 @@ def _smooth_plane(masked, ones, out, at, u, valid, p, size, taps, radii, plane, 
     itself.
     """
     outer, middle, columns, pitch = size
-    zero = fill(taps[0][0] - taps[0][0])
-    one = zero + (taps[2][radii[2]] / taps[2][radii[2]])
+    one = fill(taps[2][radii[2]] / taps[2][radii[2]])
     for m in range(middle):
         for j in range(0, pitch, LANES):
-            total = zero
-            for k in range(max(-radii[0], -p), min(radii[0], outer - 1 - p) + 1):
-                i = ((p + k) * middle + m) * pitch + j
-                x = one if ones else load(u, i)
-                x = where(load(valid, i), x) if masked else x
-                total = total + x * taps[0][radii[0] + k]
+            i = (p * middle + m) * pitch + j
+            stride, after = middle * pitch, outer - 1 - p
+            total = _along(masked, ones, u, valid, i, stride, p, after, taps[0], radii[0], one)
             store(plane, m * pitch + j, where(between(0, columns - j), total))
     for m in range(middle):
         for j in range(0, pitch, LANES):
-            total = zero
-            for k in range(max(-radii[1], -m), min(radii[1], middle - 1 - m) + 1):
-                total = total + load(plane, (m + k) * pitch + j) * taps[1][radii[1] + k]
-            store(line, pad + j, total)
+            i, after = m * pitch + j, middle - 1 - m
+            store(
+                line,
+                pad + j,
+                _along(False, False, plane, valid, i, pitch, m, after, taps[1], radii[1], one),
+            )
         for j in range(0, pitch, LANES):
-            total = zero
-            for k in range(-radii[2], radii[2] + 1):
-                total = total + load(line, pad + j + k) * taps[2][radii[2] + k]
+            total = _along(False, False, line, valid, pad + j, 1, pad, pad, taps[2], radii[2], one)
             store(out, at + m * pitch + j, total)
 
 
@@ -66,29 +86,47 @@ def build_smooth(masked: bool) -> Callable[..., None]:
     """Compile the normalised convolution for blocks with or without a mask."""
 
     @njit(nogil=True, cache=True, error_model="numpy")
-    def smooth(out, u, valid, grid, taps, plane, line, weight):  # type: ignore[no-untyped-def]
-        """Fill out, flat (channels, cells), with K(u m) / K(m); the last three arrays are scratch."""
+    def smooth(out, u, valid, grid, taps, weights, plane, line, weight):  # type: ignore[no-untyped-def]
+        """Fill out, flat (channels, cells), with K(u m) / K(m); the last three arrays are scratch.
+
+        Without a mask K(m) is the product of `weights`, one number per place along each axis.
+        """
         channels, outer, middle, columns, pitch = grid
         cells, pad = outer * middle * pitch, (line.shape[0] - pitch) // 2
         radii = (taps[0].shape[0] // 2, taps[1].shape[0] // 2, taps[2].shape[0] // 2)
         taps = (begin(taps[0]), begin(taps[1]), begin(taps[2]))
-        out, u, valid = begin(out), begin(u), begin(valid)
+        out, u, valid, along = begin(out), begin(u), begin(valid), begin(weights[2])
         plane, line, weight = begin(plane), begin(line), begin(weight)
         for p in range(outer):
             size = (outer, middle, columns, pitch)
-            _smooth_plane(masked, True, weight, 0, u, valid, p, size, taps, radii, plane, line, pad)
+            if masked:
+                _smooth_plane(True, True, weight, 0, u, valid, p, size, taps, radii, plane, line, pad)
             for c in range(channels):
                 at = c * cells + p * middle * pitch
                 source = shift(u, c * cells)
                 _smooth_plane(masked, False, out, at, source, valid, p, size, taps, radii, plane, line, pad)
                 for m in range(middle):
+                    across = weights[0][p] * weights[1][m]
                     for j in range(0, pitch, LANES):
                         i = m * pitch + j
-                        x = where(between(0, columns - j), load(out, at + i) / load(weight, i))
+                        total = load(weight, i) if masked else load(along, j) * across
+                        x = where(between(0, columns - j), load(out, at + i) / total)
                         x = where(load(valid, p * middle * pitch + i), x) if masked else x
                         store(out, at + i, x)
 
     return smooth
+
+
+def _weights(taps: Floats, length: int) -> Floats:
+    """Return the sum of the taps that lie inside an axis, for each place; 1 in the room of a last group of lanes."""
+    radius = len(taps) // 2
+    found = np.ones(row_pitch(length), taps.dtype)
+    found[:length] = taps.sum(dtype=np.float64)
+    for i in range(min(radius, length)):
+        for place in (i, length - 1 - i):
+            inside = taps[max(0, radius - place) : radius + length - place]
+            found[place] = inside.sum(dtype=np.float64)
+    return found
 
 
 def smoothed(block: Block, sigma: float) -> Floats:
@@ -111,9 +149,12 @@ def smoothed(block: Block, sigma: float) -> Floats:
     taps = [gaussian_taps(sigma / h, r).astype(u.dtype) for h, r in zip(block.spacing, radii, strict=True)]
     if len(taps) == 2:
         taps.insert(1, np.ones(1, u.dtype))
+    weights = tuple([_weights(t, n) for t, n in zip(taps, grid[1:4], strict=True)])
     plane, weight = (aligned_zeros(grid[2] * grid[4], u.dtype) for _ in range(2))
     line = aligned_zeros(grid[4] + 2 * row_pitch(radii[-1]), u.dtype)
     out = allocate(len(u), block.spatial, u.dtype)
     smooth = build_smooth(block.valid_storage is not None)
-    smooth(out.reshape(-1), u.reshape(-1), kernel_walls(block), grid, tuple(taps), plane, line, weight)
+    smooth(
+        out.reshape(-1), u.reshape(-1), kernel_walls(block), grid, tuple(taps), weights, plane, line, weight
+    )
     return out
