@@ -4,13 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
+from xdist.scheduler import LoadScopeScheduling
+
+from diffusion_ops.operator import OPERATORS
 
 # Kernels compile during the first example, and machines are shared: no property has a deadline.
 settings.register_profile("shared", deadline=None, max_examples=50)
 settings.load_profile("shared")
+
+
+class ByKernel(LoadScopeScheduling):  # type: ignore[misc]
+    """Give a process all contracts of an operator, and whole files else: no two compile the same kernels."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file, _, parameters = nodeid.partition("[")
+        meant = [name for name in OPERATORS if name in parameters]
+        contract = "test_contracts" in file or "test_properties" in file
+        return max(meant, key=len) if contract and meant else file.partition("::")[0]
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByKernel:
+    """Hand out tests by the kernels that they need."""
+    return ByKernel(config, log)
+
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 
