@@ -32,6 +32,22 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByKernel:
     return ByKernel(config, log)
 
 
+PLANES = ("plane", "walls")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leave volumes, colours and doubles of an operator's further samples to the slow tests: they compile for minutes."""
+    for item in items:
+        chosen = getattr(item, "callspec", None)
+        if (
+            chosen is not None
+            and chosen.params.get("sample", 0)
+            and chosen.params.get("case", "plane") not in PLANES
+        ):
+            item.add_marker("slow")
+
+
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 
