@@ -45,8 +45,9 @@ class SourcePixels(Pixels):
     axes: str
 
     def read(self, region: Region) -> NDArray[Any]:
-        """Return a region of the source."""
-        return read_canonical(cached_source(self.spec), dict(zip(self.axes, region, strict=True)))
+        """Return a region of the source; an axis of length 1 that its file left out is there."""
+        pixels = read_canonical(cached_source(self.spec), dict(zip(self.axes, region, strict=True)))
+        return pixels.reshape(extent(region))
 
 
 def _open_array(root: str, path: str) -> Any:

@@ -103,7 +103,8 @@ def _written(plan: Plan, output: Output, level: int) -> Pixels | None:
         return None
     spec = SourceSpec(uri=target)
     stored = open_source(spec).info
-    if stored.canonical_axes != axes:
+    # Other axes of as many are named by the run; a file of one channel or plane may leave that axis out.
+    if len(stored.axes) == len(axes) and stored.canonical_axes != axes:
         spec = SourceSpec(uri=target, axes=output.levels[0].info.axes)
     return SourcePixels(spec, axes)
 

@@ -1,4 +1,4 @@
-"""Tiles without a single valid pixel, as rotated scenes have: every operator leaves them as they were."""
+"""Tiles without a single valid pixel, and tiles without a hole, as rotated scenes have: the bits of the whole image."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from tests.pipelines.runs import read_result, save_source, small_spec
 
 
 def scene() -> np.ndarray:
-    """Return two channels of which only a corner has values: of the nine tiles of 64, four hold none."""
-    image = (np.random.default_rng(0).random((2, 140, 150)) * 200).astype(np.float32)
-    image[:, 60:] = image[:, :, 60:] = np.nan
+    """Return two channels of which a corner has values: of the tiles of 64, some are whole and some hold none."""
+    image = (np.random.default_rng(0).random((2, 200, 210)) * 200).astype(np.float32)
+    image[:, 125:] = image[:, :, 125:] = np.nan
     return image
 
 
 @pytest.mark.parametrize("name", OPERATORS.names())
-def test_tiles_without_a_value_stay_as_they_are(tmp_path, name):
+def test_tiles_with_and_without_holes_have_the_bits_of_the_whole_scene(tmp_path, name):
     operator, image = next(o for o in samples(name) if 2 in o.dimensions), scene()
     parameters = {f.name: getattr(operator, f.name) for f in dataclasses.fields(operator)}  # type: ignore[arg-type]
     far = ways(operator)[0]

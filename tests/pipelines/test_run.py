@@ -16,8 +16,10 @@ from hypothesis import strategies as st
 import diffusion_ops as do
 from pipelines.journal import Entry
 from pipelines.listener import StageDone, StageStarted, TileDone, TileFailed
+from pipelines.open_source import open_source
 from pipelines.preview import parse_roi, preview
 from pipelines.run import RefusedError, run
+from pipelines.source import SourceSpec, read_canonical
 from pipelines.status import NoRunError, status
 from pipelines.verify import verify
 from pipelines.workdir import BusyError, OccupiedError, Workdir
@@ -204,6 +206,19 @@ def test_overwrite_replaces_the_target_only_when_the_new_one_stands(tmp_path, im
     assert same(read_result(tmp_path / "out.zarr"), before)
     run(spec, overwrite=True)
     assert same(read_result(tmp_path / "out.zarr"), expected)
+
+
+@pytest.mark.parametrize("name", ["out.png", "out.tif", "out.ome.tif", "out.ome.zarr", "out.zarr"])
+def test_a_map_of_colours_is_one_channel_in_every_format(tmp_path, name):
+    colours = np.random.default_rng(0).integers(0, 255, (3, 90, 110), np.uint8)
+    source = {"uri": save_source(tmp_path, colours), "axes": "cyx"}
+    steps = [{"operator": "gradient-magnitude"}]
+    spec = small_spec(source["uri"], tmp_path / name, source=source, steps=steps, sink={"dtype": "uint8"})
+    assert run(spec).exit_code == 0
+    checked = verify(spec.sink.uri, samples=2)
+    assert checked["ok"], checked["problems"]
+    found = read_canonical(open_source(SourceSpec(uri=spec.sink.uri)), {}).reshape(90, 110)
+    assert same(found, do.evolve(colours, do.GradientMagnitude(), channel_axis=0, dtype="uint8")[0])
 
 
 def test_another_layout_in_the_same_place_and_process_is_seen(tmp_path, image):
