@@ -177,8 +177,9 @@ class Chain:
         return self.list.array("state", f"{self.segment.name}@{self.number}")
 
     def _carried(self, target: ZarrPixels, count: int) -> Carried:
-        axes = self.frames.carried_axes()
-        return Carried(ZarrPixels(target.root, f"{target.path}-beside", axes, axes), count)
+        along = self.frames.carried_along
+        axes = "k" + "".join(self.frames.axes[axis] for axis in along)
+        return Carried(ZarrPixels(target.root, f"{target.path}-beside", axes, axes), count, along)
 
     def _positions(self, legs: tuple[Leg, ...]) -> tuple[int, ...]:
         """Return which steps the operators of a batch are; steps of a spec never share an operator object."""

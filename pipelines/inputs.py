@@ -100,7 +100,7 @@ class Inputs:
         image = self.image.fields(frames, window.read)
         read_bytes, count = image.nbytes, 0
         if self.carried is not None:
-            region = self.carried.region(frames.carried_part(window.read))
+            region = self.carried.region(window.read)
             beside = self.carried.pixels.read(region).reshape(self.carried.count, *image.shape[1:])
             read_bytes, count = read_bytes + beside.nbytes, len(beside)
             image = np.concatenate([image, beside])

@@ -36,7 +36,7 @@ from pipelines.places import target_exists
 from pipelines.plan import Output, Plan, Stage
 from pipelines.report import Place, Record, make_report
 from pipelines.spec import Spec
-from pipelines.window import Grid, extent, format_region
+from pipelines.window import Grid, format_region
 from pipelines.work import Outcome, Work, merge_tallies
 from pipelines.workdir import Workdir
 from pipelines.zarr_arrays import Layout, create_array
@@ -162,12 +162,10 @@ class Runner(Record):
             if target.exists:
                 continue
             shutil.rmtree(Path(target.root, target.path), ignore_errors=True)
-            beside = stage.work.carries is not None and target == stage.work.carries.pixels
-            carried = stage.work.carried_region if beside else tuple
-            shape, tile = (
-                extent(carried(tuple(slice(0, n) for n in sizes)))
-                for sizes in (stage.grid.shape, stage.grid.tile)
-            )
+            shape, tile = stage.grid.shape, stage.grid.tile
+            carried = stage.work.carries
+            if carried is not None and target == carried.pixels:
+                shape, tile = carried.shape(shape), carried.shape(tile)
             chunks = tuple(_state_chunk(t, n) for t, n in zip(tile, shape, strict=True))
             create_array(
                 target.root,

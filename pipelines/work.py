@@ -85,14 +85,21 @@ class Carried:
     pixels : ZarrPixels
         Its first axis counts the arrays; the others are the image's, without channels that are joint.
     count : int
+    along : tuple of int
+        Which axes of the image the arrays have.
     """
 
     pixels: ZarrPixels
     count: int
+    along: tuple[int, ...]
 
     def region(self, region: Region) -> Region:
         """Return the part of the arrays that belongs to a region of the image."""
-        return (slice(0, self.count), *region)
+        return (slice(0, self.count), *(region[axis] for axis in self.along))
+
+    def shape(self, image: tuple[int, ...]) -> tuple[int, ...]:
+        """Return the shape of the arrays for an image, or a tile of it."""
+        return (self.count, *(image[axis] for axis in self.along))
 
 
 @dataclass(frozen=True)
@@ -184,13 +191,11 @@ class Frames:
             number = number if a in self.together else number * n + s.start
         return number
 
-    def carried_axes(self) -> str:
-        """Return the axes of arrays that are carried beside the state; "k" counts them."""
-        return "k" + "".join(a for a in self.axes if a in self.spatial or a not in self.together)
-
-    def carried_part(self, region: Region) -> Region:
-        """Return the entries of a region along the axes of what is carried."""
-        return tuple(region[self.axes.index(a)] for a in self.carried_axes()[1:])
+    @property
+    def carried_along(self) -> tuple[int, ...]:
+        """The axes that arrays carried beside the state have: all but that of joint channels."""
+        own = (a for a in self.axes if a in self.spatial or a not in self.together)
+        return tuple(self.axes.index(a) for a in own)
 
 
 class Work(ABC):
@@ -247,23 +252,19 @@ class Work(ABC):
             self.writes.write(window.write, done.values)
             crc, written = checksum(done.values), done.values.nbytes
         if done.carried is not None and self.carries is not None:
-            self.carries.pixels.write(self.carried_region(window.write), done.carried)
+            self.carries.pixels.write(self.carries.region(window.write), done.carried)
             crc, written = checksum(done.carried, crc), written + done.carried.nbytes
         memory, process = peak_memory()
         return Outcome(
             crc, done.tallies, done.read_bytes, written, time.perf_counter() - start, memory, process
         )
 
-    def carried_region(self, region: Region) -> Region:
-        """Return where what goes on beside a region of the target lies."""
-        raise NotImplementedError
-
     def stored_checksum(self, region: Region) -> int:
         """Return the checksum of a tile as it lies in the stores, 0 for work that writes nothing."""
         if self.writes is None:
             return 0
         crc = checksum(self.writes.read(region))
-        return checksum(self.carries.pixels.read(self.carried_region(region)), crc) if self.carries else crc
+        return checksum(self.carries.pixels.read(self.carries.region(region)), crc) if self.carries else crc
 
 
 def merge_tallies(

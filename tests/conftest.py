@@ -37,7 +37,7 @@ PLANES = ("plane", "walls")
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Leave volumes, colours and doubles of an operator's further samples to the slow tests: they compile for minutes."""
+    """Leave volumes, colours and doubles of an operator's further samples to the slow tests."""
     for item in items:
         chosen = getattr(item, "callspec", None)
         if (

@@ -86,47 +86,33 @@ def build_smooth(masked: bool) -> Callable[..., None]:
     """Compile the normalised convolution for blocks with or without a mask."""
 
     @njit(nogil=True, cache=True, error_model="numpy")
-    def smooth(out, u, valid, grid, taps, weights, plane, line, weight):  # type: ignore[no-untyped-def]
+    def smooth(out, u, valid, grid, taps, plane, line, weight):  # type: ignore[no-untyped-def]
         """Fill out, flat (channels, cells), with K(u m) / K(m); the last three arrays are scratch.
 
-        Without a mask K(m) is the product of `weights`, one number per place along each axis.
+        Without a mask K(m) is the same for all planes that the taps do not reach beyond, and found once for them.
         """
         channels, outer, middle, columns, pitch = grid
         cells, pad = outer * middle * pitch, (line.shape[0] - pitch) // 2
         radii = (taps[0].shape[0] // 2, taps[1].shape[0] // 2, taps[2].shape[0] // 2)
         taps = (begin(taps[0]), begin(taps[1]), begin(taps[2]))
-        out, u, valid, along = begin(out), begin(u), begin(valid), begin(weights[2])
+        out, u, valid = begin(out), begin(u), begin(valid)
         plane, line, weight = begin(plane), begin(line), begin(weight)
         for p in range(outer):
             size = (outer, middle, columns, pitch)
-            if masked:
-                _smooth_plane(True, True, weight, 0, u, valid, p, size, taps, radii, plane, line, pad)
+            if masked or p <= radii[0] or p + radii[0] >= outer:
+                _smooth_plane(masked, True, weight, 0, u, valid, p, size, taps, radii, plane, line, pad)
             for c in range(channels):
                 at = c * cells + p * middle * pitch
                 source = shift(u, c * cells)
                 _smooth_plane(masked, False, out, at, source, valid, p, size, taps, radii, plane, line, pad)
                 for m in range(middle):
-                    across = weights[0][p] * weights[1][m]
                     for j in range(0, pitch, LANES):
                         i = m * pitch + j
-                        total = load(weight, i) if masked else load(along, j) * across
-                        x = where(between(0, columns - j), load(out, at + i) / total)
+                        x = where(between(0, columns - j), load(out, at + i) / load(weight, i))
                         x = where(load(valid, p * middle * pitch + i), x) if masked else x
                         store(out, at + i, x)
 
     return smooth
-
-
-def _weights(taps: Floats, length: int) -> Floats:
-    """Return the sum of the taps that lie inside an axis, for each place; 1 in the room of a last group of lanes."""
-    radius = len(taps) // 2
-    found = np.ones(row_pitch(length), taps.dtype)
-    found[:length] = taps.sum(dtype=np.float64)
-    for i in range(min(radius, length)):
-        for place in (i, length - 1 - i):
-            inside = taps[max(0, radius - place) : radius + length - place]
-            found[place] = inside.sum(dtype=np.float64)
-    return found
 
 
 def smoothed(block: Block, sigma: float) -> Floats:
@@ -149,12 +135,9 @@ def smoothed(block: Block, sigma: float) -> Floats:
     taps = [gaussian_taps(sigma / h, r).astype(u.dtype) for h, r in zip(block.spacing, radii, strict=True)]
     if len(taps) == 2:
         taps.insert(1, np.ones(1, u.dtype))
-    weights = tuple([_weights(t, n) for t, n in zip(taps, grid[1:4], strict=True)])
     plane, weight = (aligned_zeros(grid[2] * grid[4], u.dtype) for _ in range(2))
     line = aligned_zeros(grid[4] + 2 * row_pitch(radii[-1]), u.dtype)
     out = allocate(len(u), block.spatial, u.dtype)
     smooth = build_smooth(block.valid_storage is not None)
-    smooth(
-        out.reshape(-1), u.reshape(-1), kernel_walls(block), grid, tuple(taps), weights, plane, line, weight
-    )
+    smooth(out.reshape(-1), u.reshape(-1), kernel_walls(block), grid, tuple(taps), plane, line, weight)
     return out

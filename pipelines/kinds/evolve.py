@@ -125,11 +125,6 @@ class Evolve(Work):
         inside = region if self.roi is None else shifted(region, self.roi)
         return replace(window_of(inside, self.image_shape, self.halo), write=region)
 
-    def carried_region(self, region: Region) -> Region:
-        """Return where what is carried on beside a region lies."""
-        assert self.keeps is not None
-        return self.keeps.region(self.frames.carried_part(region))
-
     def cost(self, grid: Grid) -> Cost:
         """Return the largest of the moments of a task: reading, stepping, finishing, writing."""
         cells = grown_cells(grid, self.halo)
@@ -163,8 +158,7 @@ class Evolve(Work):
         """Return the size of what a tile carries on."""
         if self.keeps is None:
             return 0
-        beside = tuple(slice(0, n) for n in grid.largest)
-        return self.keeps.count * math.prod(extent(self.frames.carried_part(beside))) * working
+        return math.prod(self.keeps.shape(grid.largest)) * working
 
     def rehearse(self) -> None:
         """Let every operator take one cycle on a few cells, which compiles its kernels or loads them."""
@@ -193,9 +187,10 @@ class Evolve(Work):
             merge_tallies(self.statistics, tallies, done.tallies)
             read_bytes += done.read_bytes
             if done.carried is not None:
+                assert self.keeps is not None
                 if carried is None:
-                    carried = np.empty(extent(self.carried_region(window.write)), done.carried.dtype)
-                place = (slice(None), *self.frames.carried_part(index))
+                    carried = np.empty(self.keeps.shape(extent(window.write)), done.carried.dtype)
+                place = (slice(None), *(index[axis] for axis in self.keeps.along))
                 carried[place] = done.carried.reshape(carried[place].shape)
         return Done(values, tallies, read_bytes, carried)
 
@@ -217,7 +212,9 @@ class Evolve(Work):
         return Done(values.reshape(shape), tallies, read_bytes, self._shaped(carried, window))
 
     def _shaped(self, carried: NDArray[Any] | None, window: Window) -> NDArray[Any] | None:
-        return None if carried is None else carried.reshape(extent(self.carried_region(window.write)))
+        if carried is None or self.keeps is None:
+            return None
+        return carried.reshape(self.keeps.shape(extent(window.write)))
 
     def _given_back(self, block: Block, window: Window, keep: tuple[slice, ...]) -> NDArray[Any]:
         """Return the kept state, with what the step began with beyond its mask."""

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from diffusion_ops.advance import Leg, advance
 from diffusion_ops.block import LANES, Block, as_image
+from diffusion_ops.fields import make_block
 from diffusion_ops.kernels import flux
 from diffusion_ops.kernels.conductance import CONDUCTANCES, conductance, exp_negative
 from diffusion_ops.kernels.gaussian import gaussian_radius, gaussian_taps, smoothed
@@ -314,3 +315,15 @@ def test_regularised_cycle_agrees_with_plain_numpy(shape: tuple[int, ...], maske
             rate[(slice(None), *b)] -= flow
         u, before = alpha * (u + cycle.tau * rate) + (1 - alpha) * before, u
     assert np.abs(advanced(case) - u)[:, valid].max() < 1e-10
+
+
+@pytest.mark.parametrize("shape", [(61, 53), (17, 23, 19)])
+@pytest.mark.parametrize("sigma", [0.6, 2.3])
+def test_smoothing_far_from_walls_does_not_know_of_them(shape, sigma):
+    """A window without walls and the whole image with some have the same bits beyond the reach of the taps."""
+    spacing, image = (1.0,) * len(shape), np.random.default_rng(0).random((1, *shape)).astype(np.float32)
+    valid = np.ones(shape, bool)
+    valid[(0,) * len(shape)] = False
+    free, walled = (smoothed(make_block(image, spacing, None, mask), sigma) for mask in (None, valid))
+    far = (0, *(slice(gaussian_radius(sigma, spacing)[0] + 1, None),) * len(shape))
+    assert np.array_equal(as_image(free, shape)[far], as_image(walled, shape)[far])

@@ -241,11 +241,20 @@ def test_a_missing_file_is_refused(tmp_path):
         ({"operator": 3, "time": 1}, "steps[0].operator: should be a word, got 3."),
         ({"operator": "heat"}, "give 'time' (in squared units of the spacing), or 'steps'"),
         ({"operator": "heat", "dt": 0.1}, "dt=0.1 alone does not say when to stop"),
-        ({"operator": "heat", "time": -1}, "steps[0].time: should be greater than or equal to 0 or should be 'auto', got -1."),
-        ({"operator": "heat", "time": "4"}, "steps[0].time: should be a number or should be 'auto', got '4'."),
+        (
+            {"operator": "heat", "time": -1},
+            "steps[0].time: should be greater than or equal to 0 or should be 'auto', got -1.",
+        ),
+        (
+            {"operator": "heat", "time": "4"},
+            "steps[0].time: should be a number or should be 'auto', got '4'.",
+        ),
         ({"operator": "heat", "steps": 2.5}, "steps[0].steps: "),
         ({"operator": "heat", "steps": True}, "steps[0].steps: should be a whole number, got True."),
-        ({"operator": "heat", "time": float("nan")}, "steps[0].time: should be a finite number or should be 'auto', got nan."),
+        (
+            {"operator": "heat", "time": float("nan")},
+            "steps[0].time: should be a finite number or should be 'auto', got nan.",
+        ),
         ({"operator": "heat", "time": 1, "steps": 3, "dt": 0.1}, "contradict each other"),
         (
             {"operator": "heat", "time": 1, "time_step": 0.1, "dt": 0.1},
