@@ -72,11 +72,10 @@ def exact_means(samples: Sequence[Block], fields: Sequence[Sequence[Floats]]) ->
 def _tally(field: Floats, valid: Bools | None) -> Tally:
     """Return the exact sum of a field over valid cells."""
     values = np.ravel(field if valid is None else field[:, valid])
-    add, drain = exact_sum.build_add(values.dtype)
     sums, table = exact_sum.empty_sums(values.dtype)
-    bits = values.view(np.int64)
+    bits = values.view(np.uint64)
     for start in range(0, len(bits), exact_sum.SEGMENT):
         part = bits[start : start + exact_sum.SEGMENT]
-        add(sums, table, part, len(part))
-    drain(sums, table)
+        exact_sum.add_doubles(sums, table, part, len(part))
+    exact_sum.drain(sums, table)
     return exact_sum.tally_of(sums, values.dtype, len(values))

@@ -7,8 +7,6 @@ values.
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable
 from fractions import Fraction
 from typing import Any
 
@@ -29,7 +27,7 @@ SEGMENT = 4096
 """Values added in one call at most; they stay in the first-level cache."""
 
 # Two slices share one 64-bit addition, 32 bits apart; so many of them cannot reach across.
-_UNDRAINED = 1 << 18
+_UNDRAINED, _WORD = 1 << 18, 1 << 32
 
 
 def _layout(dtype: np.dtype[Any]) -> tuple[int, int, int]:
@@ -39,56 +37,63 @@ def _layout(dtype: np.dtype[Any]) -> tuple[int, int, int]:
 
 
 def empty_sums(dtype: np.dtype[Any]) -> tuple[Integers, Integers]:
-    """Return zeros for what `build_add` compiles: sums per power of two, and the tables not drained yet."""
+    """Return zeros to add to and to `drain`: sums per power of two, and the tables not drained yet."""
     _, top, slices = _layout(dtype)
     sums = np.zeros(top + 1 + (slices - 1) * _SLICE, np.int64)
     # The first row counts the values that are not drained yet.
     return sums, np.zeros((top + 2, (slices + 1) // 2 * _TABLES), np.int64)
 
 
-@functools.cache
-def build_add(dtype: np.dtype[Any]) -> tuple[Callable[..., None], Callable[..., None]]:
-    """Compile the exact addition of floats of one type: (add a row, drain the tables into the sums)."""
-    mantissa, top, slices = _layout(dtype)
-    pairs, hidden, width, tables, undrained = (slices + 1) // 2, 1 << mantissa, _SLICE, _TABLES, _UNDRAINED
-    sign, low, word = 8 * dtype.itemsize - 1, (1 << _SLICE) - 1, 1 << 32
+@njit(nogil=True, cache=True, error_model="numpy")
+def drain(sums, table):  # type: ignore[no-untyped-def]
+    """Move what the tables hold into the sums; sums[0] notes values that are not finite."""
+    top, pairs = table.shape[0] - 2, table.shape[1] // _TABLES
+    slices = (sums.shape[0] - top - 1) // _SLICE + 1
+    for e in range(top + 1):
+        # Numbers without the hidden bit have the exponent of the smallest ones with it.
+        power = max(e, 1)
+        for i in range(pairs * _TABLES):
+            total, pair = table[e + 1, i], i % pairs
+            if total == 0:
+                continue
+            first = ((total + _WORD // 2) & (_WORD - 1)) - _WORD // 2
+            sums[power + 2 * _SLICE * pair] += first
+            if 2 * pair + 1 < slices:
+                sums[power + _SLICE * (2 * pair + 1)] += (total - first) >> 32
+            sums[0] += e == top
+            table[e + 1, i] = 0
+    table[0, 0] = 0
 
-    @njit(nogil=True, cache=True, error_model="numpy")
-    def drain(sums, table):  # type: ignore[no-untyped-def]
-        """Move what the tables hold into the sums; sums[0] notes values that are not finite."""
-        for e in range(top + 1):
-            # Numbers without the hidden bit have the exponent of the smallest ones with it.
-            power = max(e, 1)
-            for i in range(pairs * tables):
-                total, pair = table[e + 1, i], i % pairs
-                if total == 0:
-                    continue
-                first = ((total + word // 2) & (word - 1)) - word // 2
-                sums[power + 2 * width * pair] += first
-                if 2 * pair + 1 < slices:
-                    sums[power + width * (2 * pair + 1)] += (total - first) >> 32
-                sums[0] += e == top
-                table[e + 1, i] = 0
-        table[0, 0] = 0
 
-    @njit(nogil=True, cache=True, error_model="numpy")
-    def add(sums, table, bits, n):  # type: ignore[no-untyped-def]
-        """Add the n <= SEGMENT floats whose bit patterns are in `bits`."""
-        if table[0, 0] + n > undrained:
-            drain(sums, table)
-        table[0, 0] += n
-        for j in range(n):
-            b = np.int64(bits[j])
-            e = (b >> mantissa) & top
-            m = b & (hidden - 1)
-            m = m + hidden if e > 0 else m
-            s = -((b >> sign) & 1) if e < top else 0
-            for pair in range(pairs):
-                x = m >> (2 * width * pair)
-                packed = (x & low) + (((x >> width) & low) << 32)
-                table[e + 1, j % tables * pairs + pair] += (packed ^ s) - s
+@njit(inline="always")
+def _add_row(mantissa, top, pairs, sign, sums, table, bits, n):  # type: ignore[no-untyped-def]
+    """Add floats of one layout: the mantissa's bits, the largest exponent, pairs of slices, the sign's place."""
+    hidden, low = 1 << mantissa, (1 << _SLICE) - 1
+    if table[0, 0] + n > _UNDRAINED:
+        drain(sums, table)
+    table[0, 0] += n
+    for j in range(n):
+        b = np.int64(bits[j])
+        e = (b >> mantissa) & top
+        m = b & (hidden - 1)
+        m = m + hidden if e > 0 else m
+        s = -((b >> sign) & 1) if e < top else 0
+        for pair in range(pairs):
+            x = m >> (2 * _SLICE * pair)
+            packed = (x & low) + (((x >> _SLICE) & low) << 32)
+            table[e + 1, j % _TABLES * pairs + pair] += (packed ^ s) - s
 
-    return add, drain
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def add_singles(sums, table, bits, n):  # type: ignore[no-untyped-def]
+    """Add the n <= SEGMENT float32 whose bit patterns, uint32, are in `bits`."""
+    _add_row(23, 255, 1, 31, sums, table, bits, n)
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def add_doubles(sums, table, bits, n):  # type: ignore[no-untyped-def]
+    """Add the n <= SEGMENT float64 whose bit patterns, uint64, are in `bits`."""
+    _add_row(52, 2047, 3, 63, sums, table, bits, n)
 
 
 def tally_of(sums: Integers, dtype: np.dtype[Any], number: int) -> Tally:

@@ -25,6 +25,8 @@ ENHANCEMENTS: tuple[str, ...] = ("eed", "ceed", "isotropic", "ced", "cced")
 The flow falls with s in the first three, which keep edges, and grows in the last two, which close lines.
 """
 
+_THRESHOLD, _CLOSING = LAWS.index("threshold"), ENHANCEMENTS.index("ced")
+
 _MANY = 1e30
 """Stands for an infinite ratio, whose powers would not be numbers."""
 
@@ -52,23 +54,22 @@ def _contrast_of(enhancement, q, least, most):  # type: ignore[no-untyped-def]
     return max(most - q, 0.0) / (q + 1.0)
 
 
+@njit(inline="always")
+def _flow(law, enhancement, exponent, q, least, most, floor):  # type: ignore[no-untyped-def]
+    """Return the eigenvalue of D along an axis with eigenvalue q, in units of contrast²."""
+    s = _contrast_of(enhancement, q, least, most)
+    if enhancement >= _CLOSING:
+        g = exp_negative(_power(min(1.0 / s, _MANY), exponent))
+    elif law == _THRESHOLD:
+        g = 1.0 - exp_negative(_power(min(1.0 / s, _MANY), exponent))
+    else:
+        g = conductance(law, s)
+    return g * (1.0 - floor) + floor
+
+
 @functools.cache
 def build_diffusivity(law: int, enhancement: int, exponent: int, volume: bool) -> Callable[..., None]:
     """Compile the change of eigenvalues for one choice of flow."""
-    grows, threshold = enhancement >= ENHANCEMENTS.index("ced"), law >= len(CONDUCTANCES)
-    kind = 0 if threshold else law
-
-    @njit(inline="always")
-    def flow(q, least, most, floor):  # type: ignore[no-untyped-def]
-        """Return the eigenvalue of D along an axis with eigenvalue q, in units of contrast²."""
-        s = _contrast_of(enhancement, q, least, most)
-        if grows:
-            g = exp_negative(_power(min(1.0 / s, _MANY), exponent))
-        elif threshold:
-            g = 1.0 - exp_negative(_power(min(1.0 / s, _MANY), exponent))
-        else:
-            g = conductance(kind, s)
-        return g * (1.0 - floor) + floor
 
     @njit(nogil=True, cache=True, error_model="numpy")
     def fill_diffusivity(tensor, scale, floor, ratio):  # type: ignore[no-untyped-def]
@@ -82,8 +83,9 @@ def build_diffusivity(law: int, enhancement: int, exponent: int, volume: bool) -
                 mu, axes = volume_eigen(a, b, c, d * scale, e * scale, f * scale)
                 x, y, z = max(mu[0], 0.0), max(mu[1], 0.0), max(mu[2], 0.0)
                 least, most = min(min(x, y), z), max(max(x, y), z)
-                x, y = flow(x, least, most, floor), flow(y, least, most, floor)
-                z = flow(z, least, most, floor)
+                x = _flow(law, enhancement, exponent, x, least, most, floor)
+                y = _flow(law, enhancement, exponent, y, least, most, floor)
+                z = _flow(law, enhancement, exponent, z, least, most, floor)
                 bound = max(max(x, y), z) * ratio
                 x, y, z = max(x, bound), max(y, bound), max(z, bound)
                 u, v, w = axes
@@ -96,7 +98,8 @@ def build_diffusivity(law: int, enhancement: int, exponent: int, volume: bool) -
             else:
                 mean, radius, cos2, sin2 = plane_spread(a, b, c)
                 least, most = max(mean - radius, 0.0), mean + radius
-                x, y = flow(most, least, most, floor), flow(least, least, most, floor)
+                x = _flow(law, enhancement, exponent, most, least, most, floor)
+                y = _flow(law, enhancement, exponent, least, least, most, floor)
                 bound = max(x, y) * ratio
                 x, y = max(x, bound), max(y, bound)
                 middle, half = (x + y) * 0.5, (x - y) * 0.5

@@ -25,13 +25,17 @@ from diffusion_ops.kernels.lanes import begin, fill, load, previous, shift, stor
 
 
 @njit(inline="always")
-def _weigh(kind, density, masked, out, u, size, valid, rows, n, columns, scales, form):  # type: ignore[no-untyped-def]
+def _weigh(kind, volume, masked, out, u, size, valid, rows, n, columns, scales, form):  # type: ignore[no-untyped-def]
     """Fill out with the conductances of a row of elements, element j at LANES + j; channels share one."""
     channels, cells = size
     for j in range(-LANES, n, LANES):
         q = fill(scales[0] - scales[0])
         for c in range(channels):
-            q = q + density(shift(u, c * cells), masked, valid, rows, j, n, columns, scales, form)
+            at = shift(u, c * cells)
+            if volume:
+                q = q + cube_density(at, masked, valid, rows, j, n, columns, scales, form)
+            else:
+                q = q + square_density(at, masked, valid, rows, j, n, columns, scales, form)
         store(out, LANES + j, conductance(kind, q))
 
 
@@ -47,9 +51,10 @@ def _finish(new, i, centre, change, third, w, sort):  # type: ignore[no-untyped-
 
 
 @njit(forceinline=True)
-def _step_squares(form, u, new, third, g, valid, rows, write, n, columns, kept, rates, shape, w):  # type: ignore[no-untyped-def]
+def _step_squares(form, u, new, third, g, valid, places, kept, rates, shape, w):  # type: ignore[no-untyped-def]
     """Finish the upper row of cells of a row of squares, and keep what enters the lower one at kept[0]."""
     masked, weighted, sort = form
+    rows, write, n, columns = places
     zero = rates[0] - rates[0]
     top0 = bottom0 = right0 = fill(zero)
     for j in range(-LANES, n, LANES):
@@ -71,13 +76,14 @@ def _step_squares(form, u, new, third, g, valid, rows, write, n, columns, kept, 
 
 
 @njit(forceinline=True)
-def _step_cubes(form, u, new, third, g, valid, rows, write, n, columns, kept, rates, shape, w):  # type: ignore[no-untyped-def]
+def _step_cubes(form, u, new, third, g, valid, places, kept, rates, shape, w):  # type: ignore[no-untyped-def]
     """Finish the first row of cells of a row of cubes, and keep what enters the three others.
 
     kept : addresses of what enters the row of cells below, the row behind and below, and the row behind; the first two
     come from the last row of cubes, the third from the plane before.
     """
     masked, weighted, sort = form
+    rows, write, n, columns = places
     below, corner, behind = kept
     zero = fill(rates[0] - rates[0])
     x0 = (zero, zero, zero, zero)
@@ -120,8 +126,7 @@ def _rows_of(volume, p, m, outer, middle, pitch):  # type: ignore[no-untyped-def
 @functools.cache
 def build_sweep(kind: int, masked: bool, volume: bool, sort: int) -> Callable[..., None]:
     """Compile one sweep for one conductance; `sort` is how many more states than u make the new one."""
-    step, mean = (_step_cubes, cube_density) if volume else (_step_squares, square_density)
-    form = (masked, kind != CONSTANT, sort)
+    weighted = kind != CONSTANT
 
     @njit(nogil=True, cache=True, error_model="numpy")
     def sweep(u, new, third, g, valid, grid, rates, scales, shape, density, w, scratch):  # type: ignore[no-untyped-def]
@@ -150,7 +155,7 @@ def build_sweep(kind: int, masked: bool, volume: bool, sort: int) -> Callable[..
                 weights = shift(g, line * wide) if kind == FROZEN else room
                 if kind >= 0:
                     size = (channels, cells)
-                    _weigh(kind, mean, masked, room, u, size, valid, rows, pitch, columns, scales, density)
+                    _weigh(kind, volume, masked, room, u, size, valid, rows, pitch, columns, scales, density)
                 for c in range(channels):
                     read, write, more = shift(u, c * cells), shift(new, c * cells), shift(third, c * cells)
                     own = shift(kept, c * (middle + 2) * pitch)
@@ -160,10 +165,15 @@ def build_sweep(kind: int, masked: bool, volume: bool, sort: int) -> Callable[..
                     behind = shift(own, (2 + m) * pitch) if m >= 0 else nowhere
                     entering = (own, shift(own, pitch), behind)
                     inside = p >= 0 and m >= 0
-                    step(
-                        form, read, write, more, weights, valid, rows, inside, pitch, columns, entering, rates,
-                        shape, w,
-                    )  # fmt: skip
+                    form, places = (masked, weighted, sort), (rows, inside, pitch, columns)
+                    if volume:
+                        _step_cubes(
+                            form, read, write, more, weights, valid, places, entering, rates, shape, w
+                        )
+                    else:
+                        _step_squares(
+                            form, read, write, more, weights, valid, places, entering, rates, shape, w
+                        )
 
     return sweep
 
@@ -171,7 +181,6 @@ def build_sweep(kind: int, masked: bool, volume: bool, sort: int) -> Callable[..
 @functools.cache
 def build_conductances(kind: int, masked: bool, volume: bool) -> Callable[..., None]:
     """Compile the filling of frozen conductances."""
-    mean = cube_density if volume else square_density
 
     @njit(nogil=True, cache=True, error_model="numpy")
     def fill_conductances(g, u, valid, grid, scales, density):  # type: ignore[no-untyped-def]
@@ -183,7 +192,7 @@ def build_conductances(kind: int, masked: bool, volume: bool) -> Callable[..., N
             for m in range(-1 if volume else 0, middle):
                 rows = _rows_of(volume, p, m, outer, middle, pitch)
                 out, size = shift(g, line * (pitch + LANES)), (channels, cells)
-                _weigh(kind, mean, masked, out, u, size, valid, rows, pitch, columns, scales, density)
+                _weigh(kind, volume, masked, out, u, size, valid, rows, pitch, columns, scales, density)
                 line += 1
 
     return fill_conductances

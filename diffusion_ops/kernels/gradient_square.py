@@ -10,7 +10,7 @@ import numpy as np
 from numba import njit
 
 from diffusion_ops.block import Block
-from diffusion_ops.exact_sum import SEGMENT, build_add, empty_sums
+from diffusion_ops.exact_sum import SEGMENT, add_doubles, drain, empty_sums
 from diffusion_ops.kernels.measure import span_of, walls_of
 from diffusion_ops.statistic import Integers
 
@@ -18,7 +18,6 @@ from diffusion_ops.statistic import Integers
 @functools.cache
 def build_square(masked: bool) -> Callable[..., None]:
     """Compile the sum for blocks with or without a mask."""
-    add, drain = build_add(np.dtype(np.float64))
 
     @njit(nogil=True, cache=True, error_model="numpy")
     def fill(sums, table, u, valid, grid, span, scales):  # type: ignore[no-untyped-def]
@@ -45,7 +44,7 @@ def build_square(masked: bool) -> Callable[..., None]:
                             for c in range(u.shape[0]):
                                 d = np.float64(u[c, after]) - np.float64(u[c, before])
                                 row[j] += d * d * scales[axis]
-                    add(sums, table, bits, n)
+                    add_doubles(sums, table, bits, n)
         drain(sums, table)
 
     return fill

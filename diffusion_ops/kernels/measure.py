@@ -11,7 +11,7 @@ import numpy as np
 from numba import njit
 
 from diffusion_ops.block import Block, Bools
-from diffusion_ops.exact_sum import SEGMENT, build_add, empty_sums
+from diffusion_ops.exact_sum import SEGMENT, add_doubles, add_singles, drain, empty_sums
 from diffusion_ops.histogram import count_row, empty_counts
 from diffusion_ops.statistic import Integers
 
@@ -38,15 +38,12 @@ def walls_of(block: Block) -> Bools:
 
 
 @functools.cache
-def _build_sum(dtype: np.dtype[Any], masked: bool) -> Callable[..., None]:
-    add, drain = build_add(dtype)
-    bits_type = np.dtype(f"u{dtype.itemsize}")
-
+def _build_sum(double: bool, masked: bool) -> Callable[..., None]:
     @njit(nogil=True, cache=True, error_model="numpy")
     def fill(sums, table, u, valid, grid, span):  # type: ignore[no-untyped-def]
         """Add the valid cells of the span of every channel."""
         row = np.zeros(SEGMENT, u.dtype)
-        bits = row.view(bits_type)
+        bits = row.view(np.uint64) if double else row.view(np.uint32)
         for c in range(u.shape[0]):
             for p in range(span[0, 0], span[0, 1]):
                 for m in range(span[1, 0], span[1, 1]):
@@ -57,7 +54,10 @@ def _build_sum(dtype: np.dtype[Any], masked: bool) -> Callable[..., None]:
                         if masked:
                             for j in range(n):
                                 row[j] = row[j] if valid[0, a + j] else u.dtype.type(0)
-                        add(sums, table, bits, n)
+                        if double:
+                            add_doubles(sums, table, bits, n)
+                        else:
+                            add_singles(sums, table, bits, n)
         drain(sums, table)
 
     return fill
@@ -67,15 +67,13 @@ def sum_cells(block: Block, keep: tuple[slice, ...]) -> Integers:
     """Return the exact sums over the valid cells to keep of all channels, for `exact_sum.tally_of`."""
     dtype = block.storage.dtype
     sums, table = empty_sums(dtype)
-    fill = _build_sum(dtype, block.valid_storage is not None)
+    fill = _build_sum(dtype == np.float64, block.valid_storage is not None)
     fill(sums, table, block.storage, walls_of(block), block.grid, span_of(block, keep))
     return sums
 
 
 @functools.cache
-def _build_energy(dtype: np.dtype[Any], masked: bool) -> Callable[..., None]:
-    add, drain = build_add(np.dtype(np.float64))
-
+def _build_energy(masked: bool) -> Callable[..., None]:
     @njit(nogil=True, cache=True, error_model="numpy")
     def fill(sums, table, u, valid, grid, span, scales):  # type: ignore[no-untyped-def]
         """Add |∇u|² of every cell of the span, by float64 differences to the next cell of each axis."""
@@ -98,7 +96,7 @@ def _build_energy(dtype: np.dtype[Any], masked: bool) -> Callable[..., None]:
                                 if masked:
                                     d = d if valid[0, a + j] & valid[0, b + j] else np.float64(0)
                                 row[j] += d * d * scale
-                    add(sums, table, bits, length)
+                    add_doubles(sums, table, bits, length)
         drain(sums, table)
 
     return fill
@@ -108,7 +106,7 @@ def sum_energy(block: Block, keep: tuple[slice, ...]) -> Integers:
     """Return the exact sums of |∇u|² at the cells to keep; the differences themselves are in float64."""
     sums, table = empty_sums(np.dtype(np.float64))
     scales = np.array([0.0] * (3 - len(block.spatial)) + [1 / h**2 for h in block.spacing])
-    fill = _build_energy(block.storage.dtype, block.valid_storage is not None)
+    fill = _build_energy(block.valid_storage is not None)
     fill(sums, table, block.storage, walls_of(block), block.grid, span_of(block, keep), scales)
     return sums
 

@@ -10,7 +10,7 @@ import numpy as np
 from numba import njit
 
 from diffusion_ops.block import Block
-from diffusion_ops.exact_sum import SEGMENT, build_add, empty_sums
+from diffusion_ops.exact_sum import SEGMENT, add_doubles, drain, empty_sums
 from diffusion_ops.kernels.conductance import exp_negative
 from diffusion_ops.kernels.measure import span_of, walls_of
 from diffusion_ops.kernels.philox import log64
@@ -35,8 +35,6 @@ def _potential(kind, q):  # type: ignore[no-untyped-def]
 
 @functools.cache
 def _build_fill(kind: int, masked: bool) -> Callable[..., None]:
-    add, drain = build_add(np.dtype(np.float64))
-
     @njit(nogil=True, cache=True, error_model="numpy")
     def fill(sums, table, u, valid, grid, span, scales, weights):  # type: ignore[no-untyped-def]
         """Add Σ_axes weight Ψ(|d|² scale) of every cell of the span; d is the float64 difference to the next cell."""
@@ -62,7 +60,7 @@ def _build_fill(kind: int, masked: bool) -> Callable[..., None]:
                             open_face = (valid[0, a + j] & valid[0, b + j]) if masked else True
                             q = squares[j] * scales[axis] if open_face else 0.0
                             row[j] += _potential(kind, q) * weights[axis]
-                    add(sums, table, bits, length)
+                    add_doubles(sums, table, bits, length)
         drain(sums, table)
 
     return fill

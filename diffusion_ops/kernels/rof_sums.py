@@ -10,7 +10,7 @@ import numpy as np
 from numba import njit
 
 from diffusion_ops.block import Block
-from diffusion_ops.exact_sum import SEGMENT, build_add, empty_sums
+from diffusion_ops.exact_sum import SEGMENT, add_doubles, drain, empty_sums
 from diffusion_ops.kernels.measure import span_of, walls_of
 from diffusion_ops.statistic import Integers
 
@@ -19,8 +19,6 @@ _DOUBLE: np.dtype[Any] = np.dtype(np.float64)
 
 @functools.cache
 def _build_fill(masked: bool, gap: bool) -> Callable[..., None]:
-    add, drain = build_add(_DOUBLE)
-
     @njit(nogil=True, cache=True, error_model="numpy")
     def fill(sums, table, u, carried, valid, grid, span, scales, weight, half):  # type: ignore[no-untyped-def]
         """Add |∇u| + half (u - f)², or with a gap |∇u| - ∇u·p + half (u - f - weight div p)², of every cell.
@@ -63,7 +61,7 @@ def _build_fill(masked: bool, gap: bool) -> Callable[..., None]:
                         row[j] += np.sqrt(squares[j])
                         if masked:
                             row[j] = row[j] if valid[0, a + j] else np.float64(0)
-                    add(sums, table, bits, length)
+                    add_doubles(sums, table, bits, length)
         drain(sums, table)
 
     return fill

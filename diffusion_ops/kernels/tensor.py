@@ -73,7 +73,6 @@ def _clear(to, n, zero):  # type: ignore[no-untyped-def]
 @functools.cache
 def build_sweep(masked: bool, volume: bool, inertial: bool, pinned: bool) -> Callable[..., None]:
     """Compile the sweep for one sort of block."""
-    add_layer = cube_layer if volume else quad_layer
 
     @njit(nogil=True, cache=True, error_model="numpy")
     def sweep(even, odd, tensor, masks, grid, corner_pitch, numbers, weights, first, limits, forces):  # type: ignore[no-untyped-def]
@@ -120,7 +119,10 @@ def build_sweep(masked: bool, volume: bool, inertial: bool, pinned: bool) -> Cal
                         front, back = (here, ahead) if layer == p + 1 else (ahead, here)
                         d = shift(tensor, layer * corner_rows * corner_pitch)
                         place = (layer, outer, middle, columns, pitch, corner_pitch)
-                        add_layer(masked, state, valid, place, d, stride, numbers, (front, back))
+                        if volume:
+                            cube_layer(masked, state, valid, place, d, stride, numbers, (front, back))
+                        else:
+                            quad_layer(masked, state, valid, place, d, stride, numbers, (front, back))
                     for m in range(middle):
                         at = (p * middle + m) * pitch
                         form, w = (masked, inertial, pinned), (weights[s], one - weights[s])
