@@ -89,13 +89,19 @@ class Runner(Record):
     # ---- what is known from before
 
     def _recall(self) -> None:
-        """Take up the journal; tiles whose array is gone count only where nobody needs it any more."""
+        """Take up the journal, and what follows from it."""
         for entry in self.workdir.journal.entries():
             # What is decided after a stage says what the entries behind it mean.
             if self._note(entry):
                 self._decide(entry.stage)
-        if self.workdir.placed:
-            return
+        if not self.workdir.placed:
+            self._check_arrays()
+        for number, stage in enumerate(self.plan.stages):
+            if self.frontier.complete(number):
+                self._conclude(number, stage, {})
+
+    def _check_arrays(self) -> None:
+        """Forget tiles whose array is gone while somebody still needs it."""
         if self.workdir.machine_restarted():
             self._recheck()
         for number in reversed(range(len(self.plan.stages))):
@@ -103,9 +109,6 @@ class Runner(Record):
             needed = not readers or not all(self.frontier.complete(i) for i in readers)
             if needed and number not in self.frontier.skipped and not self._written(number):
                 self._forget(number)
-        for number, stage in enumerate(self.plan.stages):
-            if self.frontier.complete(number):
-                self._conclude(number, stage, {})
 
     def _recheck(self) -> None:
         """Read what the journal says is done, and forget what is not there: a machine that stopped may have lost it.

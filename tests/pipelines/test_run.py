@@ -246,6 +246,22 @@ def stop_after(count: int):
     return listener
 
 
+def test_a_run_that_died_before_its_report_still_knows_its_statistics(tmp_path, image, monkeypatch):
+    steps = [{"operator": "perona-malik", "contrast": {"quantile": 0.5}, "steps": 3}]
+    spec = small_spec(save_source(tmp_path, image), tmp_path / "out.zarr", steps=steps)
+
+    def die(*_: object) -> None:
+        raise Interrupt
+
+    with monkeypatch.context() as patch, pytest.raises(Interrupt):
+        patch.setattr("pipelines.runner.make_report", die)
+        run(spec)
+    report = run(spec).data
+    assert report["complete"]
+    assert report["statistics"][0]["values"]["contrast"] > 0
+    assert verify(spec.sink.uri, samples=2)["ok"]
+
+
 def test_an_interrupted_run_goes_on_and_redoes_only_unfinished_tiles(tmp_path, image, expected):
     spec = small_spec(save_source(tmp_path, image), tmp_path / "out.zarr")
     for _ in range(3):
