@@ -29,7 +29,7 @@ def corner_block(block: Block) -> Block:
     return dataclasses.replace(block, storage=empty, spatial=spatial, valid_storage=walls)
 
 
-@njit(inline="always")
+@njit(forceinline=True)
 def corner_side(masked, u, valid, row, there, j, columns):  # type: ignore[no-untyped-def]
     """Return the cells of a row left and right of a group of corners, and 1 for each that is valid, else 0."""
     right, left = load(u, row + j), left_of(u, row + j, row)
@@ -41,7 +41,7 @@ def corner_side(masked, u, valid, row, there, j, columns):  # type: ignore[no-un
     return left, right, vl, vr
 
 
-@njit(inline="always")
+@njit(forceinline=True)
 def mirror_pairs(low, high, vlow, vhigh, low_side, high_side):  # type: ignore[no-untyped-def]
     """Return two opposite cells and whether they are valid, one copied to the other where that one's side is not."""
     no_low, no_high = low_side < 0.5, high_side < 0.5
@@ -53,13 +53,13 @@ def mirror_pairs(low, high, vlow, vhigh, low_side, high_side):  # type: ignore[n
     )
 
 
-@njit(inline="always")
+@njit(forceinline=True)
 def fold_pairs(low, high, low_side, high_side):  # type: ignore[no-untyped-def]
     """Return the forces on two opposite cells, with what acts on a mirror image added to its cell."""
     return low + where(high_side < 0.5, high), high + where(low_side < 0.5, low)
 
 
-@njit(inline="always")
+@njit(forceinline=True)
 def add_to(to, j, lanes):  # type: ignore[no-untyped-def]
     """Add to a group of numbers."""
     store(to, j, load(to, j) + lanes)
