@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import itertools
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -108,9 +110,23 @@ class ZarrPixels(Pixels):
                 raise ValueError(
                     f"A write of {stored} does not cover whole chunks of {unit} in an array of {array.shape}."
                 )
-        array[stored] = np.transpose(
-            values.reshape(extent(region)), [self.canonical.index(a) for a in self.axes]
-        )
+        pixels = np.transpose(values.reshape(extent(region)), [self.canonical.index(a) for a in self.axes])
+        try:
+            array[stored] = pixels
+        except Exception:
+            # A chunk that the array's end cuts is read before it is written, and a task that was killed may have left
+            # half of one.
+            if not any(s.stop % u for s, u in zip(stored, unit, strict=True)):
+                raise
+            self._remove(array, stored, unit)
+            array[stored] = pixels
+
+    def _remove(self, array: Any, stored: Region, unit: tuple[int, ...]) -> None:
+        """Remove the files of all chunks (all shards) that a region covers."""
+        counts = (range(s.start // u, math.ceil(s.stop / u)) for s, u in zip(stored, unit, strict=True))
+        for place in itertools.product(*counts):
+            key = array.metadata.encode_chunk_key(place)
+            Path(self.root, self.path, key).unlink(missing_ok=True)
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ import pytest
 import zarr
 from zarr.storage import MemoryStore
 
+from pipelines.pixels import ZarrPixels
 from pipelines.zarr_arrays import (
     FILES_BEFORE_SHARDS,
     Layout,
@@ -195,3 +196,18 @@ def test_fill_values_and_numbers_for_json():
     assert holds(np.dtype("float16"), float("nan"))
     assert not holds(np.dtype("float16"), 1e30)
     assert [json_number(v) for v in (3.0, 2.5, float("nan"), 1e300)] == [3, 2.5, "nan", 1e300]
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("left", [0, 1, 100])
+def test_what_a_killed_task_left_of_a_chunk_at_the_end_is_written_again(tmp_path, layout, left):
+    root, values = str(tmp_path / "state.zarr"), np.random.default_rng(0).random(SHAPE).astype("f4")
+    array = create_array(root, "", SHAPE, np.dtype("f4"), layout, axes="yx", compression="none")
+    pixels = ZarrPixels(root, "", "yx", "yx")
+    region = (slice(64, 100), slice(64, 120))
+    pixels.write(region, values[region])
+    for chunk in (tmp_path / "state.zarr" / "c").rglob("*"):
+        if chunk.is_file():
+            chunk.write_bytes(chunk.read_bytes()[:-left] if left else b"")
+    pixels.write(region, values[region])
+    assert np.array_equal(array[region], values[region])
