@@ -36,6 +36,15 @@ CASES = {
 each_case = pytest.mark.parametrize("case", CASES)
 
 
+@pytest.fixture(autouse=True, scope="module")
+def few_objects_to_look_through() -> Iterator[None]:
+    """Let garbage be looked for among what the tests make only: all else took half a second each time."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
 def prepared(operator: Operator, ndim: int, channels: int, walls: bool) -> Block:
     """Return a block on which the operator has started."""
     shape = SPATIAL[ndim]

@@ -16,7 +16,7 @@ from diffusion_ops import dask_face
 from diffusion_ops.advance import total_halo
 from diffusion_ops.operator import Operator
 from diffusion_ops.problem import make_legs
-from tests.operator_samples import each_operator, picture, samples, short_ways
+from tests.operator_samples import PLACED, each_operator, picture, samples, short_ways
 
 # Kernels compile once per dtype, number of axes and sort of step; few cases that still take all paths.
 CASES = {
@@ -169,11 +169,20 @@ def test_a_halo_one_too_small_is_caught(name: str, monkeypatch: pytest.MonkeyPat
         halo = total_halo(make_legs(operator, (1.0,) * ndim, **far), (1.0,) * ndim)
         if not any(halo):
             continue
-        image = picture(*(2 * h + 14 for h in halo), dtype=np.float64)
-        lazy = da.from_array(image, tuple((h + 7,) * 2 for h in halo))
-        whole = do.evolve(image, operator, **far)
-        assert same_bytes(do.evolve(lazy, operator, batch=1000, **far).compute(), whole)
-        with monkeypatch.context() as patch:
-            patch.setattr(dask_face, "total_halo", lambda *a: tuple(max(h - 1, 0) for h in total_halo(*a)))
-            short = do.evolve(lazy, operator, batch=1000, **far).compute()
-        assert not np.array_equal(short, whole)
+        # A halo that reaches to the ends of a fixed grid is needed in full for some cuts only.
+        cuts = range(16) if name in PLACED else range(1)
+        assert any(_short_halo_shows(operator, far, halo, cut, monkeypatch) for cut in cuts)
+
+
+def _short_halo_shows(
+    operator: Operator, far: dict[str, Any], halo: tuple[int, ...], cut: int, monkeypatch: pytest.MonkeyPatch
+) -> bool:
+    """Return whether bits change where the halo is one too small, with two chunks per axis that meet at a cut."""
+    image = picture(*(2 * h + 14 + cut for h in halo), dtype=np.float64)
+    lazy = da.from_array(image, tuple((h + 7 + cut, h + 7) for h in halo))
+    whole = do.evolve(image, operator, **far)
+    assert same_bytes(do.evolve(lazy, operator, batch=1000, **far).compute(), whole)
+    with monkeypatch.context() as patch:
+        patch.setattr(dask_face, "total_halo", lambda *a: tuple(max(h - 1, 0) for h in total_halo(*a)))
+        short = do.evolve(lazy, operator, batch=1000, **far).compute()
+    return not np.array_equal(short, whole)
