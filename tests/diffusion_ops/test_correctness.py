@@ -234,7 +234,9 @@ def eight_neighbours(image: np.ndarray, contrast: float, rate: float, steps: int
             squared = row * row + column * column
             # Beyond a corner or an edge there is no neighbour: edge padding would repeat another cell there.
             inside = np.zeros_like(u, bool)
-            inside[max(0, -row) : u.shape[0] - max(0, row), max(0, -column) : u.shape[1] - max(0, column)] = True
+            inside[max(0, -row) : u.shape[0] - max(0, row), max(0, -column) : u.shape[1] - max(0, column)] = (
+                True
+            )
             difference = np.where(inside, there - u, 0)
             change += np.exp(-(difference**2) / squared / contrast**2) * difference / squared
         u += rate * change

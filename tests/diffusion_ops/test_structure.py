@@ -104,6 +104,8 @@ def test_channels_add_up_and_another_image_may_be_read() -> None:
     image = picture((2, 30, 31))
     block = Block.from_image(image, (1.0, 1.0))
     singles = [structure_tensor(Block.from_image(image[c : c + 1], (1.0, 1.0)), 1.0, 2.0) for c in (0, 1)]
-    np.testing.assert_allclose(structure_tensor(block, 1.0, 2.0), singles[0] + singles[1], rtol=1e-12, atol=1e-9)
+    np.testing.assert_allclose(
+        structure_tensor(block, 1.0, 2.0), singles[0] + singles[1], rtol=1e-12, atol=1e-9
+    )
     other = Block.from_image(image[:1], (1.0, 1.0)).storage
     assert np.array_equal(structure_tensor(block, 1.0, 2.0, of=other), singles[0])
