@@ -158,7 +158,10 @@ def _evolve_dataset(
         channel = channel_axis if channel_axis in variable.dims else None
         if _is_image(variable, channel, spacing):
             roles = _find_roles(variable.dims, channel, spacing)
-            done[name] = _evolve_image(evolve_array, variable, operator, roles, spacing, arguments)
+            image = _evolve_image(evolve_array, variable, operator, roles, spacing, arguments)
+            # A Dataset has one length per dimension: one map of several channels comes without theirs.
+            mapped = roles.channel is not None and image.sizes[roles.channel] != variable.sizes[roles.channel]
+            done[name] = image.isel({roles.channel: 0}, drop=True) if mapped else image
     if not done:
         raise ValueError(
             f"No numeric variable of the Dataset has 2 or 3 spatial dimensions among {tuple(dataset.dims)}. "
@@ -237,12 +240,7 @@ def _frame_masks(mask: Any, image: xr.DataArray, roles: _Roles) -> Iterator[Any]
             f"The mask has dimensions {mask.dims}. Allowed: the spatial ones {roles.spatial}, "
             f"with or without the frames {roles.frames}."
         )
-    try:
-        xr.align(image, mask, join="exact", copy=False)
-    except ValueError as error:
-        raise ValueError(
-            "The mask has other coordinates than the image. Use mask.reindex_like(image), or mask.data."
-        ) from error
+    _require_same_coordinates("mask", mask, image)
     missing = {d: image.sizes[d] for d in roles.frames if d not in dims}
     full = (
         mask.expand_dims(missing)
@@ -258,10 +256,22 @@ def _frame_guides(guide: Any, image: xr.DataArray, roles: _Roles) -> Iterator[An
         return itertools.repeat(guide)
     if not set(roles.spatial) <= set(guide.dims) <= set(image.dims):
         raise ValueError(f"The guide has dimensions {guide.dims}. Allowed: those of the image {image.dims}.")
+    # Channels of a guide are others than the image's, so that their names and number are free.
+    spared = [d for d in guide.dims if d == roles.channel]
+    _require_same_coordinates("guide", guide.isel(dict.fromkeys(spared, 0), drop=True), image)
     missing = {d: image.sizes[d] for d in roles.frames if d not in guide.dims}
     dims = [d for d in image.dims if d in guide.dims and d not in roles.frames]
     full = guide.expand_dims(missing).transpose(*roles.frames, *dims).data
     return (full[index] for index in np.ndindex(*full.shape[: len(roles.frames)]))
+
+
+def _require_same_coordinates(name: str, other: xr.DataArray, image: xr.DataArray) -> None:
+    try:
+        xr.align(image, other, join="exact", copy=False)
+    except ValueError as error:
+        raise ValueError(
+            f"The {name} has other coordinates than the image. Use {name}.reindex_like(image), or {name}.data."
+        ) from error
 
 
 def _find_nodata(image: xr.DataArray) -> float | None:

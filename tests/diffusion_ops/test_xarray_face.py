@@ -266,3 +266,44 @@ def test_the_accessor_takes_parameters_of_both_and_their_aliases() -> None:
 def test_what_cannot_be_told_is_refused(image: Any, arguments: dict[str, Any], words: str) -> None:
     with pytest.raises(ValueError, match=words):
         do.evolve(image, do.Heat(), time=1, **arguments)
+
+
+def test_a_map_of_channels_in_a_dataset_comes_without_them() -> None:
+    colours = scene("band", "y", "x")
+    dataset = xr.Dataset({"a": colours, "b": 2 * colours, "names": ("band", ["r", "g", "b"])})
+    for given in (dataset, dataset.chunk({"y": 7})):
+        found = given.diffuse.gradient_magnitude()
+        assert found.a.dims == found.b.dims == ("y", "x")
+        assert found.names.identical(given.names)
+        assert (found.a.chunks is None) == (given.a.chunks is None)
+        alone = do.evolve(colours.values, do.GradientMagnitude(), channel_axis=0)
+        assert np.array_equal(found.a.values, alone[0])
+
+
+def test_a_guide_of_other_coordinates_is_refused() -> None:
+    image = scene("time", "band", "y", "x")
+    guide = scene("band", "y", "x", band=1)
+    operator = do.CoherenceEnhancing(contrast=20)
+    done = do.evolve(image, operator, guide=guide, steps=1)
+    alone = do.evolve(image.values[2], operator, guide=guide.values, steps=1, channel_axis=0)
+    assert np.array_equal(done.values[2], alone)
+    with pytest.raises(ValueError, match=r"The guide has other coordinates.*guide\.reindex_like\(image\)"):
+        do.evolve(image, operator, guide=guide.assign_coords(y=guide.y + 1), steps=1)
+
+
+@pytest.mark.parametrize(
+    ("operator", "far"),
+    [(do.TotalVariation(10), {"steps": 6}), (do.GrayScott(white=200), {"steps": 4}), (do.Canny(), {})],
+)
+def test_what_is_carried_and_what_is_joined_stays_within_its_frame(
+    operator: Any, far: dict[str, Any]
+) -> None:
+    image = scene("time", "band", "y", "x")
+    image[1, :, 3:5, 4:9] = np.nan
+    lazy = do.evolve(image.chunk({"time": 1, "y": 7, "x": 11}), operator, batch=2, **far)
+    assert isinstance(lazy.data, da.Array)
+    whole = do.evolve(image, operator, **far)
+    assert lazy.compute().identical(whole)
+    for number, frame in enumerate(image.values):
+        alone = do.evolve(frame, operator, channel_axis=0, **far)
+        assert np.array_equal(whole.values[number], alone, equal_nan=True)
