@@ -1,16 +1,16 @@
 """Diffusion PDEs on images: operators, schedules, statistics, and `evolve` on NumPy, Dask and xarray."""
 
 from diffusion_ops import accessor as _accessor  # noqa: F401  (registers `image.diffuse`)
-from diffusion_ops.adaptive import Adaptive
-from diffusion_ops.advance import Leg, advance, total_halo
-from diffusion_ops.block import Block
-from diffusion_ops.criterion import CRITERIA, Criterion
+from diffusion_ops.blocks.block import Block
+from diffusion_ops.blocks.statistic import STATISTICS, Statistic
 from diffusion_ops.ensemble import Ensemble, combine, ensemble
+from diffusion_ops.evolution.adaptive import Adaptive
+from diffusion_ops.evolution.advance import Leg, advance, total_halo
+from diffusion_ops.evolution.operator import OPERATORS, Iteration, Map, Operator, RateOperator, register
+from diffusion_ops.evolution.schedule import Cycle, Cycles, Explicit, Schedule
 from diffusion_ops.evolve import evolve
-from diffusion_ops.operator import OPERATORS, Iteration, Map, Operator, RateOperator, register
-from diffusion_ops.schedule import Cycle, Cycles, Explicit, Schedule
-from diffusion_ops.statistic import STATISTICS, Statistic
-from diffusion_ops.tune import Tuning, tune
+from diffusion_ops.tuning.criterion import CRITERIA, Criterion
+from diffusion_ops.tuning.tune import Tuning, tune
 
 __all__ = [
     "CRITERIA",

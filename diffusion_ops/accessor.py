@@ -8,9 +8,9 @@ from typing import Any
 
 import xarray as xr
 
+from diffusion_ops.evolution.arguments import ALIASES
+from diffusion_ops.evolution.operator import OPERATORS, Operator
 from diffusion_ops.evolve import evolve
-from diffusion_ops.operator import OPERATORS, Operator
-from diffusion_ops.problem import ALIASES
 
 _EVOLVE = inspect.signature(evolve)
 _KEYWORDS = {name: p for name, p in _EVOLVE.parameters.items() if p.kind is p.KEYWORD_ONLY}

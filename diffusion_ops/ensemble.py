@@ -10,17 +10,17 @@ from typing import Any
 
 import numpy as np
 
-from diffusion_ops import xarray_face
-from diffusion_ops.advance import Leg
-from diffusion_ops.block import Block, Floats
-from diffusion_ops.criterion import CRITERIA, exact_means
+from diffusion_ops.blocks.block import Block, Floats
+from diffusion_ops.blocks.probe import divergence
+from diffusion_ops.containers import xarray_objects
+from diffusion_ops.evolution.advance import Leg
+from diffusion_ops.evolution.arguments import make_legs
+from diffusion_ops.evolution.operator import Operator
 from diffusion_ops.evolve import evolve
-from diffusion_ops.operator import Operator
-from diffusion_ops.probe import divergence
-from diffusion_ops.problem import make_legs
-from diffusion_ops.samples import Place, read_samples
-from diffusion_ops.trajectory import Results, Trial
-from diffusion_ops.tune import make_candidates, rank
+from diffusion_ops.tuning.criterion import CRITERIA, exact_means
+from diffusion_ops.tuning.samples import Place, read_samples
+from diffusion_ops.tuning.trajectory import Results, Trial
+from diffusion_ops.tuning.tune import make_candidates, rank
 
 _AROUND = (0.25, 1.0, 4.0)
 """Stopping times of each operator, as parts of its best one."""
@@ -275,7 +275,7 @@ def combine(
         "guide": guide,
     }
     if hasattr(image, "dims"):
-        return xarray_face.evolve(_combine_frame, image, chosen, **arguments)
+        return xarray_objects.evolve(_combine_frame, image, chosen, **arguments)
     return _combine_frame(image, chosen, **arguments)
 
 

@@ -8,11 +8,8 @@ import dask.array as da
 import numpy as np
 import xarray as xr
 
-from diffusion_ops import dask_face, xarray_face
-from diffusion_ops.adaptive import march_adaptively
-from diffusion_ops.advance import Leg, advance
-from diffusion_ops.block import Block
-from diffusion_ops.fields import (
+from diffusion_ops.blocks.block import Block
+from diffusion_ops.blocks.fields import (
     channels_first,
     check_image,
     check_mask,
@@ -21,8 +18,11 @@ from diffusion_ops.fields import (
     make_block,
     without_values,
 )
-from diffusion_ops.hysteresis import hysteresis
-from diffusion_ops.problem import (
+from diffusion_ops.containers import dask_arrays, xarray_objects
+from diffusion_ops.containers.hysteresis import hysteresis
+from diffusion_ops.evolution.adaptive import march_adaptively
+from diffusion_ops.evolution.advance import Leg, advance
+from diffusion_ops.evolution.arguments import (
     make_legs,
     makes_new_quantity,
     require_guide_readers,
@@ -30,7 +30,7 @@ from diffusion_ops.problem import (
     resolve_spacing,
     split_batches,
 )
-from diffusion_ops.tune import asks_for_time, resolve_automatic_time
+from diffusion_ops.tuning.tune import asks_for_time, resolve_automatic_time
 
 
 def evolve(
@@ -131,14 +131,14 @@ def evolve(
             **{key: value for key, value in arguments.items() if key not in ("dtype", "batch")},
         )
     if isinstance(image, xr.DataArray | xr.Dataset):
-        return xarray_face.evolve(_evolve_frame, image, operator, **arguments)
+        return xarray_objects.evolve(_evolve_frame, image, operator, **arguments)
     return _evolve_frame(image, operator, **arguments)
 
 
 def _evolve_frame(image: Any, operator: Any, **arguments: Any) -> Any:
     """Return the evolution of one frame, in NumPy or Dask."""
     if isinstance(image, da.Array):
-        return dask_face.evolve(image, operator, **arguments)
+        return dask_arrays.evolve(image, operator, **arguments)
     return _evolve_numpy(np.asanyarray(image), operator, **arguments)
 
 

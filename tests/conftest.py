@@ -10,7 +10,7 @@ import pytest
 from hypothesis import settings
 from xdist.scheduler import LoadScopeScheduling
 
-from diffusion_ops.operator import OPERATORS
+from diffusion_ops.evolution.operator import OPERATORS
 
 # Kernels compile during the first example, and machines are shared: no property has a deadline.
 settings.register_profile("shared", deadline=None, max_examples=50)

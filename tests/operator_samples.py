@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from diffusion_ops.operator import OPERATORS, Operator
+from diffusion_ops.evolution.operator import OPERATORS, Operator
 
 NEAR_LINEAR = 1e4
 """For required numbers: conductance near 1, so that errors travel far; near 0 a short halo hides."""

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from diffusion_ops.operator import OPERATORS
+from diffusion_ops.evolution.operator import OPERATORS
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("diffusion_ops", "pipelines")
@@ -35,19 +35,20 @@ FORMAT_LIBRARIES = {
 
 ONLY_IN = {
     "diffusion_ops": {
-        r"dask": r"(dask_face|dask_windows|xarray_face|evolve|hysteresis)\.py",
-        r"xarray": r"(xarray_face|accessor|evolve)\.py",
+        r"dask": r"(containers/\w+|evolve)\.py",
+        r"xarray": r"(containers/xarray_objects|accessor|evolve)\.py",
         r"llvmlite": r"kernels/lanes\.py",
-        r"numba": r"(kernels/\w+|histogram|exact_sum)\.py",
+        r"numba": r"(kernels/(\w+/)?\w+|blocks/(histogram|exact_sum))\.py",
     },
     "pipelines": {
-        "|".join(sorted(FORMAT_LIBRARIES)): r"formats/\w+\.py",
-        r"typer|lazy_loader": r"cli(_options)?\.py",
-        r"rich": r"(progress|show|show_tuning|verbs)\.py",
-        r"ruamel": r"yaml_lines\.py",
-        r"filelock": r"workdir\.py",
-        r"psutil": r"(memory|workdir)\.py",
-        r"distributed": r"(cluster|runner|clusters/\w+)\.py",
+        "|".join(sorted(FORMAT_LIBRARIES)): r"formats/(metadata/)?\w+\.py",
+        r"typer|lazy_loader": r"cli/(command|options)\.py",
+        r"rich": r"cli/\w+\.py",
+        r"ruamel": r"spec/yaml_lines\.py",
+        r"filelock": r"run/workdir\.py",
+        r"psutil": r"(tasks/memory|run/workdir)\.py",
+        r"distributed": r"(tasks/workers|run/driver|clusters/\w+)\.py",
+        r"fsspec": r"(store/\w+|image/identity|formats/metadata/zarr_hierarchy)\.py",
     },
 }
 """Libraries that only some modules of a package may import: the faces, a format's file, the terminal."""
@@ -58,8 +59,18 @@ PLUGINS = (
 )
 """Modules that only a registry imports."""
 
+SHARED_BY_PLUGINS = "pipelines.formats.metadata."
+
 OPTIONAL = {"rasterio", "affine", "netCDF4", "h5netcdf", "s3fs"}
 """Libraries of the extras: they may be imported inside functions, so that the base works without them."""
+
+MOST_FLOORS = {"diffusion_ops": 8, "pipelines": 12}
+"""Rooms above each other in a package: a room is a folder or a module, and stands above all that it imports."""
+
+MOST_MODULES = 14
+"""In one folder, but for those of plug-ins."""
+
+FOLDERS_OF_PLUGINS = {"operators", "statistics", "criteria", "kinds", "formats", "clusters"}
 
 TOP_LEVEL = {
     *("pyproject.toml", "README.md", "LICENSE", "CHANGELOG.md"),
@@ -157,7 +168,8 @@ def test_imports_stand_at_the_top_except_optional_libraries(module: Module) -> N
 @each_module
 def test_no_plugin_is_imported_by_name(module: Module) -> None:
     """Operators, statistics, formats and clusters are found by their registries."""
-    named = [i.module for i in module.imports() if i.module.startswith(PLUGINS)]
+    plugins = (i.module for i in module.imports() if i.module.startswith(PLUGINS))
+    named = [name for name in plugins if not name.startswith(SHARED_BY_PLUGINS)]
     assert not named
 
 
@@ -175,6 +187,56 @@ def test_no_import_cycles(with_types: bool) -> None:
         for module in MODULES
     }
     graphlib.TopologicalSorter(graph).prepare()
+
+
+def rooms_of(folder: str) -> dict[str, set[str]]:
+    """Return the rooms directly in a folder, and for each those that it imports."""
+    depth = folder.count(".") + 2
+
+    def room(name: str) -> str:
+        return ".".join(name.split(".")[:depth])
+
+    graph: dict[str, set[str]] = {}
+    for module in MODULES:
+        # The face of a package only hands names on.
+        if module.name.startswith(f"{folder}."):
+            inside = {i.module for i in module.imports() if i.module in NAMES - {folder}}
+            found = {room(name) for name in inside if name.startswith(f"{folder}.")}
+            graph.setdefault(room(module.name), set()).update(found - {room(module.name)})
+    return graph
+
+
+FOLDERS = sorted({module.name.rpartition(".")[0] for module in MODULES if "." in module.name})
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_rooms_stand_on_floors(folder: str) -> None:
+    """No room imports one that stands on it, and a package is not too tall to survey."""
+    graph = rooms_of(folder)
+    floors: dict[str, int] = {}
+    for name in graphlib.TopologicalSorter(graph).static_order():
+        floors[name] = 1 + max((floors[below] for below in graph[name]), default=0)
+    assert max(floors.values()) <= MOST_FLOORS[folder.split(".")[0]], floors
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_folders_are_small_enough_to_survey(folder: str) -> None:
+    name = folder.rpartition(".")[2]
+    if name in FOLDERS_OF_PLUGINS:
+        pytest.skip("plug-ins may be many")
+    modules = [m for m in MODULES if m.name.rpartition(".")[0] == folder and m.path.name != "__init__.py"]
+    assert len(modules) <= MOST_MODULES, f"{folder} has {len(modules)} modules, more than {MOST_MODULES}"
+
+
+@each_module
+def test_only_the_store_reads_addresses(module: Module) -> None:
+    """What "://" means is known in one place; help texts may name an address."""
+    parts = (
+        n.value for n in ast.walk(module.tree) if isinstance(n, ast.Constant) and isinstance(n.value, str)
+    )
+    assert module.name == "pipelines.store.addresses" or "://" not in {
+        part for part in parts if len(part) < 8
+    }
 
 
 @each_module
@@ -195,7 +257,7 @@ def test_arithmetic_is_strict(module: Module) -> None:
 def test_engine_is_silent(module: Module) -> None:
     """What a run has to say goes through listeners; only the command prints."""
     calls = [n for n in ast.walk(module.tree) if isinstance(n, ast.Call) and ast.unparse(n.func) == "print"]
-    assert not calls or module.name == "pipelines.verbs" or module.name == "pipelines.progress"
+    assert not calls or module.name == "pipelines.cli.verbs" or module.name == "pipelines.cli.progress"
 
 
 def test_top_level_names() -> None:

@@ -13,12 +13,12 @@ import pytest
 from numpy.typing import NDArray
 
 import diffusion_ops as do
-from diffusion_ops.advance import advance
+from diffusion_ops.blocks.fields import make_block
+from diffusion_ops.evolution.advance import advance
+from diffusion_ops.evolution.arguments import ALIASES, make_legs, split_batches
+from diffusion_ops.evolution.operator import OPERATORS, Iteration, Operator
 from diffusion_ops.evolve import evolve
-from diffusion_ops.fields import make_block
-from diffusion_ops.operator import OPERATORS, Iteration, Operator
-from diffusion_ops.problem import ALIASES, make_legs, split_batches
-from pipelines.describe import describe_operator, describe_parameters, operator_fields
+from pipelines.spec.describe import describe_operator, describe_parameters, operator_fields
 from tests.operator_samples import (
     FAINT,
     LOPSIDED,

@@ -12,10 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from diffusion_ops.advance import Leg, advance, total_halo
-from diffusion_ops.block import Block
-from diffusion_ops.fields import make_block
-from diffusion_ops.problem import make_legs
+from diffusion_ops.blocks.block import Block
+from diffusion_ops.blocks.fields import make_block
+from diffusion_ops.evolution.advance import Leg, advance, total_halo
+from diffusion_ops.evolution.arguments import make_legs
 from tests.operator_samples import each_operator, each_sample, picture, samples, short_ways, ways
 
 Image = NDArray[Any]

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from diffusion_ops.block import Block, row_pitch
-from diffusion_ops.fields import make_block
-from diffusion_ops.operator import Operator, RateOperator
-from diffusion_ops.schedule import Cycle
+from diffusion_ops.blocks.block import Block, row_pitch
+from diffusion_ops.blocks.fields import make_block
+from diffusion_ops.evolution.operator import Operator, RateOperator
+from diffusion_ops.evolution.schedule import Cycle
 from tests.operator_samples import each_sample, picture, samples
 
 SMALL_BYTES = 1 << 16

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipelines.open_source import open_source
-from pipelines.run import run
-from pipelines.source import SourceSpec, read_canonical
-from pipelines.spec import Spec, load_spec
+from pipelines.image.open_source import open_source
+from pipelines.image.source import SourceSpec, read_canonical
+from pipelines.run.run import run
+from pipelines.spec.spec import Spec, load_spec
 
 DEPLOY = Path(__file__).parents[1] / "deploy"
 SPECS = sorted(DEPLOY.glob("*.yaml"))

@@ -23,13 +23,14 @@ from pathlib import Path
 
 import numpy as np
 
-from pipelines.identity import file_identity
-from pipelines.image import ImageInfo
-from pipelines.levels import reordered
-from pipelines.publish import published_file, scratch_folder
-from pipelines.sink import SINKS, Level, Sink
-from pipelines.source import SOURCES, Source
-from pipelines.zarr_arrays import choose_layout, create_level, open_array
+from pipelines.image.identity import file_identity
+from pipelines.image.info import ImageInfo
+from pipelines.image.levels import reordered
+from pipelines.store.publish import published_file, scratch_folder
+from pipelines.image.sink import SINKS, Level, Sink
+from pipelines.image.source import SOURCES, Source
+from pipelines.image.levels import create_level
+from pipelines.store.arrays import choose_layout, open_array
 
 
 @SOURCES.register("graymap")
@@ -109,7 +110,7 @@ def python(folder: Path, *arguments: str, code: int = 0) -> str:
 
 def diffuse(folder: Path, *arguments: str, code: int = 0) -> str:
     """Return what the command prints with the packages of a folder."""
-    return python(folder, "-m", "pipelines.cli", *arguments, code=code)
+    return python(folder, "-m", "pipelines.cli.command", *arguments, code=code)
 
 
 def test_lists_and_schema_find_them(extended: Path) -> None:

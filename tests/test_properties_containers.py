@@ -12,10 +12,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import diffusion_ops as do
-from diffusion_ops import dask_face
-from diffusion_ops.advance import total_halo
-from diffusion_ops.operator import Operator
-from diffusion_ops.problem import make_legs
+from diffusion_ops.containers import dask_arrays
+from diffusion_ops.evolution.advance import total_halo
+from diffusion_ops.evolution.arguments import make_legs
+from diffusion_ops.evolution.operator import Operator
 from tests.operator_samples import PLACED, each_operator, picture, samples, short_ways
 
 # Kernels compile once per dtype, number of axes and sort of step; few cases that still take all paths.
@@ -183,6 +183,6 @@ def _short_halo_shows(
     whole = do.evolve(image, operator, **far)
     assert same_bytes(do.evolve(lazy, operator, batch=1000, **far).compute(), whole)
     with monkeypatch.context() as patch:
-        patch.setattr(dask_face, "total_halo", lambda *a: tuple(max(h - 1, 0) for h in total_halo(*a)))
+        patch.setattr(dask_arrays, "total_halo", lambda *a: tuple(max(h - 1, 0) for h in total_halo(*a)))
         short = do.evolve(lazy, operator, batch=1000, **far).compute()
     return not np.array_equal(short, whole)

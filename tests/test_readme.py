@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from diffusion_ops.operator import OPERATORS
-from pipelines.describe import describe_operator
-from pipelines.operator_words import PICTURES, with_table
-from pipelines.sink import SINKS
-from pipelines.source import SOURCES
+from diffusion_ops.evolution.operator import OPERATORS
+from pipelines.cli.words import PICTURES, with_table
+from pipelines.image.sink import SINKS
+from pipelines.image.source import SOURCES
+from pipelines.spec.describe import describe_operator
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("diffusion_ops.", "pipelines.")

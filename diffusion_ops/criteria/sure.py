@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from diffusion_ops.block import Bools, Floats
-from diffusion_ops.criterion import CRITERIA, Criterion
-from diffusion_ops.probe import divergence, probed
+from diffusion_ops.blocks.block import Bools, Floats
+from diffusion_ops.blocks.probe import divergence, probed
+from diffusion_ops.tuning.criterion import CRITERIA, Criterion
 
 
 @CRITERIA.register("sure")

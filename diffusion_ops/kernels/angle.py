@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from numba import njit
 
-from diffusion_ops.block import LANES, Block, Floats, allocate
+from diffusion_ops.blocks.block import LANES, Block, Floats, allocate
 from diffusion_ops.kernels.eigen import plane_spread, size_of
 from diffusion_ops.kernels.lanes import begin, choose, load, store
 

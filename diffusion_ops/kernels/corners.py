@@ -11,7 +11,7 @@ import dataclasses
 import numpy as np
 from numba import njit
 
-from diffusion_ops.block import Block, allocate, as_image
+from diffusion_ops.blocks.block import Block, allocate, as_image
 from diffusion_ops.kernels.faces import left_of
 from diffusion_ops.kernels.lanes import between, choose, fill, load, store, where
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from numba import njit
 
-from diffusion_ops.block import LANES
+from diffusion_ops.blocks.block import LANES
 from diffusion_ops.kernels.faces import left_of, neighbour_rows, open_faces, right_of
 from diffusion_ops.kernels.lanes import between, load, where
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from diffusion_ops.block import LANES, Block, Floats, allocate
+from diffusion_ops.blocks.block import LANES, Block, Floats, allocate
 from diffusion_ops.kernels.conductance import conductance
 from diffusion_ops.kernels.lanes import begin, between, fill, following, load, previous, shift, store, where
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import numpy as np
 from numba import njit
 
-from diffusion_ops.block import LANES, Block, Floats, aligned_zeros, allocate, row_pitch
+from diffusion_ops.blocks.block import LANES, Block, Floats, aligned_zeros, allocate, row_pitch
 from diffusion_ops.kernels.faces import kernel_grid, kernel_walls
 from diffusion_ops.kernels.lanes import begin, between, fill, load, shift, store, where
 

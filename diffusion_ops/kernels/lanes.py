@@ -26,7 +26,7 @@ from numba.core.typing.templates import AbstractTemplate, infer_global, signatur
 from numba.extending import intrinsic as _intrinsic
 from numba.extending import lower_builtin, models, register_model
 
-from diffusion_ops.block import LANES
+from diffusion_ops.blocks.block import LANES
 
 # numba's annotations count the typing context, which no caller gives, among an intrinsic's arguments.
 intrinsic: Any = _intrinsic

@@ -8,10 +8,10 @@ from collections.abc import Callable, Sequence
 from numba import njit
 from numba.extending import register_jitable
 
-from diffusion_ops.block import LANES, Block, Floats, allocate
+from diffusion_ops.blocks.block import LANES, Block, Floats, allocate
 from diffusion_ops.kernels.lanes import element, load, shift, store
-from diffusion_ops.kernels.march import march_rows, seen
-from diffusion_ops.kernels.tensor import march
+from diffusion_ops.kernels.tensors.fluxes import march
+from diffusion_ops.kernels.wavefront import march_rows, seen
 
 # A step's numbers: tau D / h² along x, y, z of the visible field and of the other, then those of the reaction.
 _OTHER, _REACTION = 3, 6

@@ -18,10 +18,10 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numba import njit
 
-from diffusion_ops.block import LANES, Block, allocate
+from diffusion_ops.blocks.block import LANES, Block, allocate
 from diffusion_ops.kernels.faces import kernel_grid, kernel_walls, left_of, open_faces, right_of
-from diffusion_ops.kernels.flux import _margins as margins
 from diffusion_ops.kernels.lanes import begin, between, fill, load, shift, store, where
+from diffusion_ops.kernels.perona_malik import _margins as margins
 
 # A group of iterations should keep its rows in half of a 1 MiB second-level cache; measured flat from there to all of
 # it, and for bands of 2 to 16 rows of one channel. Three channels of a volume are 1.3 times as fast in bands of 4.

@@ -8,18 +8,18 @@ from numbers import Integral
 
 import numpy as np
 
-from diffusion_ops.block import Block, Floats
-from diffusion_ops.edge_stopping import ALIAS_VALUES, ALIASES, UNITS, check_edge_stopping
+from diffusion_ops.blocks.block import Block, Floats
+from diffusion_ops.blocks.partitions import whole_partitions
+from diffusion_ops.blocks.statistic import Statistic
+from diffusion_ops.evolution.operator import Operator, register
+from diffusion_ops.evolution.parameters import check_choice
+from diffusion_ops.evolution.schedule import Cycle
+from diffusion_ops.families.edge_stopping import ALIAS_VALUES, ALIASES, UNITS, check_edge_stopping
+from diffusion_ops.families.stencil import make_stencil
 from diffusion_ops.kernels.conductance import CONDUCTANCES, CONSTANT
 from diffusion_ops.kernels.faces import cell_faces, edge_faces
 from diffusion_ops.kernels.gaussian import gaussian_radius, smoothed
-from diffusion_ops.kernels.partition import split_axis
-from diffusion_ops.operator import Operator, register
-from diffusion_ops.parameters import check_choice
-from diffusion_ops.partitions import whole_partitions
-from diffusion_ops.schedule import Cycle
-from diffusion_ops.statistic import Statistic
-from diffusion_ops.stencil import make_stencil
+from diffusion_ops.kernels.splitting import split_axis
 
 TRUNCATION = 2.0**-24
 """What the truncated form may be off at most, as a part of the image's range: half a unit in float32's last place."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from diffusion_ops.kernels.curvature import affine_curvature_row
-from diffusion_ops.operator import register
-from diffusion_ops.row_operator import RowOperator
+from diffusion_ops.evolution.operator import register
+from diffusion_ops.families.row_operator import RowOperator
+from diffusion_ops.kernels.motions.curvature import affine_curvature_row
 
 
 @register("affine-curvature")

@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-from diffusion_ops.block import Block
-from diffusion_ops.kernels.edges import gradient_of, slope_of, thinned
+from diffusion_ops.blocks.block import Block
+from diffusion_ops.blocks.statistic import STATISTICS, Statistic
+from diffusion_ops.evolution.operator import AUTO, Map, register
+from diffusion_ops.evolution.parameters import check_number
 from diffusion_ops.kernels.gaussian import gaussian_radius, smoothed
-from diffusion_ops.kernels.structure import principal_axes, structure_tensor, tensor_arrays
-from diffusion_ops.operator import AUTO, Map, register
-from diffusion_ops.parameters import check_number
-from diffusion_ops.statistic import STATISTICS, Statistic
+from diffusion_ops.kernels.pixels.edges import gradient_of, slope_of, thinned
+from diffusion_ops.kernels.tensors.structure import principal_axes, structure_tensor, tensor_arrays
 
 _QUANTILES = {"low": 0.8, "high": 0.9}
 
@@ -26,7 +26,7 @@ class Canny(Map):
     the gradient leaves the cells around it; there it is interpolated linearly, and it is 0 beyond walls. So of two
     neighbours that are equally steep, up to rounding, both are kept. Channels share the magnitude sqrt(Σ_c |∇u_c|²)
     and the direction in which they vary most together (Di Zenzo). Weak edges stay where they are connected with a
-    strong one, over the whole image and however it is cut; see `diffusion_ops.hysteresis`.
+    strong one, over the whole image and however it is cut; see `diffusion_ops.containers.hysteresis`.
 
     Parameters
     ----------

@@ -8,15 +8,15 @@ from typing import ClassVar
 
 import numpy as np
 
-from diffusion_ops.block import Block
-from diffusion_ops.kernels.structure import (
+from diffusion_ops.blocks.block import Block
+from diffusion_ops.evolution.operator import Map, register
+from diffusion_ops.evolution.parameters import check_choice, check_number
+from diffusion_ops.kernels.tensors.structure import (
     principal_axes,
     structure_radius,
     structure_tensor,
     tensor_arrays,
 )
-from diffusion_ops.operator import Map, register
-from diffusion_ops.parameters import check_choice, check_number
 
 
 @register("coherence")

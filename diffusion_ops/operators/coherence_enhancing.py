@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from diffusion_ops.operator import register
-from diffusion_ops.parameters import check_choice
-from diffusion_ops.statistic import Statistic, statistic_from
-from diffusion_ops.tensor_field import DISCRETISATIONS, TensorDiffusion
+from diffusion_ops.blocks.statistic import Statistic, statistic_from
+from diffusion_ops.evolution.operator import register
+from diffusion_ops.evolution.parameters import check_choice
+from diffusion_ops.families.tensor_field import DISCRETISATIONS, TensorDiffusion
 
 
 @register("coherence-enhancing")

@@ -7,12 +7,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from diffusion_ops.edge_stopping import ALIAS_VALUES, ALIASES, UNITS, check_edge_stopping
+from diffusion_ops.blocks.statistic import Statistic, statistic_from
+from diffusion_ops.evolution.operator import register
+from diffusion_ops.families.edge_stopping import ALIAS_VALUES, ALIASES, UNITS, check_edge_stopping
+from diffusion_ops.families.row_operator import RowOperator
 from diffusion_ops.kernels.conductance import CONDUCTANCES
-from diffusion_ops.kernels.curvature import CURVATURE_DIFFUSION_ROWS
-from diffusion_ops.operator import register
-from diffusion_ops.row_operator import RowOperator
-from diffusion_ops.statistic import Statistic, statistic_from
+from diffusion_ops.kernels.motions.curvature import CURVATURE_DIFFUSION_ROWS
 
 
 @register("curvature-diffusion")

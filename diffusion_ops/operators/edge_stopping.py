@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from diffusion_ops.block import Block
-from diffusion_ops.edge_stopping import ALIAS_VALUES, ALIASES, UNITS, check_edge_stopping
+from diffusion_ops.blocks.block import Block
+from diffusion_ops.blocks.statistic import Statistic
+from diffusion_ops.evolution.operator import Map, register
+from diffusion_ops.families.edge_stopping import ALIAS_VALUES, ALIASES, UNITS, check_edge_stopping
 from diffusion_ops.kernels.conductance import CONDUCTANCES
-from diffusion_ops.kernels.edges import slope_of
 from diffusion_ops.kernels.gaussian import gaussian_radius, smoothed
-from diffusion_ops.operator import Map, register
-from diffusion_ops.statistic import Statistic
+from diffusion_ops.kernels.pixels.edges import slope_of
 
 
 @register("edge-stopping")

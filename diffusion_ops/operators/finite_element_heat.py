@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from diffusion_ops.block import Block
-from diffusion_ops.elements import MASSES, march_elements, mass_arrays, stable_step, step_reach
-from diffusion_ops.operator import Operator, register
-from diffusion_ops.parameters import check_choice
-from diffusion_ops.schedule import Cycle
+from diffusion_ops.blocks.block import Block
+from diffusion_ops.evolution.operator import Operator, register
+from diffusion_ops.evolution.parameters import check_choice
+from diffusion_ops.evolution.schedule import Cycle
+from diffusion_ops.families.elements import MASSES, march_elements, mass_arrays, stable_step, step_reach
 
 
 @register("finite-element-heat")

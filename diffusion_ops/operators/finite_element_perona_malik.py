@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from diffusion_ops.block import Block
-from diffusion_ops.edge_stopping import ALIAS_VALUES, ALIASES, UNITS, check_edge_stopping
-from diffusion_ops.elements import MASSES, march_elements, mass_arrays, stable_step, step_reach
+from diffusion_ops.blocks.block import Block
+from diffusion_ops.blocks.statistic import Statistic
+from diffusion_ops.evolution.operator import Operator, register
+from diffusion_ops.evolution.parameters import check_choice
+from diffusion_ops.evolution.schedule import Cycle
+from diffusion_ops.families.edge_stopping import ALIAS_VALUES, ALIASES, UNITS, check_edge_stopping
+from diffusion_ops.families.elements import MASSES, march_elements, mass_arrays, stable_step, step_reach
 from diffusion_ops.kernels.conductance import CONDUCTANCES
 from diffusion_ops.kernels.gaussian import gaussian_radius, smoothed
-from diffusion_ops.operator import Operator, register
-from diffusion_ops.parameters import check_choice
-from diffusion_ops.schedule import Cycle
-from diffusion_ops.statistic import Statistic
 
 
 @register("finite-element-perona-malik")

@@ -9,11 +9,11 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from diffusion_ops.block import Floats
+from diffusion_ops.blocks.block import Floats
+from diffusion_ops.evolution.operator import register
+from diffusion_ops.evolution.parameters import check_number
+from diffusion_ops.families.reaction_diffusion import ReactionDiffusion
 from diffusion_ops.kernels.reaction import fitzhugh_nagumo_row
-from diffusion_ops.operator import register
-from diffusion_ops.parameters import check_number
-from diffusion_ops.reaction_diffusion import ReactionDiffusion
 
 
 @register("fitzhugh-nagumo")

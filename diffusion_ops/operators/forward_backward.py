@@ -9,10 +9,10 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from diffusion_ops.kernels.enhancement import DIFFUSIVITY_ROWS, forward_backward_row
-from diffusion_ops.operator import register
-from diffusion_ops.parameters import check_choice, check_number
-from diffusion_ops.row_operator import RowOperator
+from diffusion_ops.evolution.operator import register
+from diffusion_ops.evolution.parameters import check_choice, check_number
+from diffusion_ops.families.row_operator import RowOperator
+from diffusion_ops.kernels.motions.enhancement import DIFFUSIVITY_ROWS, forward_backward_row
 
 
 @register("forward-backward")

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from diffusion_ops.block import Floats
+from diffusion_ops.blocks.block import Floats
+from diffusion_ops.evolution.operator import register
+from diffusion_ops.evolution.parameters import check_choice, check_number
+from diffusion_ops.families.reaction_diffusion import ReactionDiffusion
 from diffusion_ops.kernels.reaction import gray_scott_row
-from diffusion_ops.operator import register
-from diffusion_ops.parameters import check_choice, check_number
-from diffusion_ops.reaction_diffusion import ReactionDiffusion
 
 PATTERNS: Mapping[str, tuple[float, float]] = {
     "spots": (0.035, 0.065),

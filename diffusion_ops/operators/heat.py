@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from diffusion_ops.block import Block
+from diffusion_ops.blocks.block import Block
+from diffusion_ops.blocks.statistic import STATISTICS, Statistic
+from diffusion_ops.evolution.operator import Operator, register
+from diffusion_ops.evolution.schedule import Cycle
+from diffusion_ops.families.stencil import make_stencil, march_cycle
 from diffusion_ops.kernels.conductance import CONSTANT
-from diffusion_ops.operator import Operator, register
-from diffusion_ops.schedule import Cycle
-from diffusion_ops.statistic import STATISTICS, Statistic
-from diffusion_ops.stencil import make_stencil, march_cycle
 
 
 @register("heat")

@@ -6,12 +6,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-from diffusion_ops.kernels.curvature import flat_numbers
-from diffusion_ops.kernels.min_max import disk_cells, min_max_curvature_row
-from diffusion_ops.operator import register
-from diffusion_ops.parameters import check_choice, check_number
-from diffusion_ops.row_operator import RowOperator
-from diffusion_ops.stencil import make_stencil
+from diffusion_ops.evolution.operator import register
+from diffusion_ops.evolution.parameters import check_choice, check_number
+from diffusion_ops.families.row_operator import RowOperator
+from diffusion_ops.families.stencil import make_stencil
+from diffusion_ops.kernels.motions.curvature import flat_numbers
+from diffusion_ops.kernels.motions.min_max import disk_cells, min_max_curvature_row
 
 
 @register("min-max-curvature")

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-from diffusion_ops.block import Block
+from diffusion_ops.blocks.block import Block
+from diffusion_ops.evolution.operator import Map, register
+from diffusion_ops.evolution.parameters import check_number
 from diffusion_ops.kernels.angle import orientation_of
-from diffusion_ops.kernels.structure import structure_radius, structure_tensor
-from diffusion_ops.operator import Map, register
-from diffusion_ops.parameters import check_number
+from diffusion_ops.kernels.tensors.structure import structure_radius, structure_tensor
 
 
 @register("orientation")

@@ -6,16 +6,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from diffusion_ops.block import Block
+from diffusion_ops.blocks.block import Block
+from diffusion_ops.blocks.statistic import STATISTICS, Statistic, statistic_from
+from diffusion_ops.evolution.operator import Operator, register
+from diffusion_ops.evolution.parameters import check_choice, check_number
+from diffusion_ops.evolution.schedule import Cycle
+from diffusion_ops.families.stencil import make_stencil, march_cycle
 from diffusion_ops.kernels.conductance import CONDUCTANCES, FROZEN
 from diffusion_ops.kernels.faces import cell_faces, edge_faces
 from diffusion_ops.kernels.gaussian import gaussian_radius, smoothed
-from diffusion_ops.kernels.potential import POTENTIALS
-from diffusion_ops.operator import Operator, register
-from diffusion_ops.parameters import check_choice, check_number
-from diffusion_ops.schedule import Cycle
-from diffusion_ops.statistic import STATISTICS, Statistic, statistic_from
-from diffusion_ops.stencil import make_stencil, march_cycle
+from diffusion_ops.kernels.sums.potential import POTENTIALS
 
 
 @register("perona-malik")

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from numbers import Real
 from typing import ClassVar
 
-from diffusion_ops.block import Block
-from diffusion_ops.kernels.noise import LAWS, put_noise
+from diffusion_ops.blocks.block import Block
+from diffusion_ops.blocks.statistic import STATISTICS, Statistic
+from diffusion_ops.evolution.operator import Map, register
+from diffusion_ops.evolution.parameters import check_choice, check_number
 from diffusion_ops.kernels.philox import check_seed
-from diffusion_ops.operator import Map, register
-from diffusion_ops.parameters import check_choice, check_number
-from diffusion_ops.statistic import STATISTICS, Statistic
+from diffusion_ops.kernels.pixels.noise import LAWS, put_noise
 
 
 @register("random-noise")

@@ -10,14 +10,14 @@ from typing import ClassVar
 
 import numpy as np
 
-from diffusion_ops.block import Block, allocate
+from diffusion_ops.blocks.block import Block, allocate
+from diffusion_ops.blocks.statistic import STATISTICS, Statistic
+from diffusion_ops.evolution.operator import AUTO, Iteration, register
+from diffusion_ops.evolution.parameters import check_choice, check_number
+from diffusion_ops.evolution.schedule import Cycle
+from diffusion_ops.families.tensor_field import TensorField
 from diffusion_ops.kernels.conductance import CONDUCTANCES
-from diffusion_ops.kernels.impulses import find_extremes, find_impulses, mend_impulses
-from diffusion_ops.operator import AUTO, Iteration, register
-from diffusion_ops.parameters import check_choice, check_number
-from diffusion_ops.schedule import Cycle
-from diffusion_ops.statistic import STATISTICS, Statistic
-from diffusion_ops.tensor_field import TensorField
+from diffusion_ops.kernels.pixels.impulses import find_extremes, find_impulses, mend_impulses
 
 _STEPS = 10
 """FSI steps of an iteration: as far as impulses are from what is known, at 90 % of noise."""

@@ -8,26 +8,26 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-from diffusion_ops.block import Block, Floats, allocate
-from diffusion_ops.kernels.curvature import flat_numbers
-from diffusion_ops.kernels.enhancement import (
+from diffusion_ops.blocks.block import Block, Floats, allocate
+from diffusion_ops.evolution.operator import Operator, register
+from diffusion_ops.evolution.parameters import check_choice, check_number
+from diffusion_ops.evolution.schedule import Cycle
+from diffusion_ops.kernels.gaussian import gaussian_radius, smoothed
+from diffusion_ops.kernels.motions.curvature import flat_numbers
+from diffusion_ops.kernels.motions.enhancement import (
     bend_across_row,
     bend_along_row,
     diffused_shock_row,
     guided_shock_row,
     shock_row,
 )
-from diffusion_ops.kernels.gaussian import gaussian_radius, smoothed
-from diffusion_ops.kernels.march import half_inverse, march_rows, ring_arrays
-from diffusion_ops.kernels.structure import (
+from diffusion_ops.kernels.tensors.structure import (
     principal_axes,
     structure_radius,
     structure_tensor,
     tensor_arrays,
 )
-from diffusion_ops.operator import Operator, register
-from diffusion_ops.parameters import check_choice, check_number
-from diffusion_ops.schedule import Cycle
+from diffusion_ops.kernels.wavefront import half_inverse, march_rows, ring_arrays
 
 KINDS = ("osher-rudin", "alvarez-mazorra", "weickert")
 

@@ -7,13 +7,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-from diffusion_ops.block import Block
-from diffusion_ops.kernels.speckle import EXPONENTIAL, RATIONAL, reduce_speckle
-from diffusion_ops.operator import AUTO, Operator, register
-from diffusion_ops.parameters import check_choice, check_number
-from diffusion_ops.schedule import Cycle
-from diffusion_ops.statistic import STATISTICS, Statistic
-from diffusion_ops.stencil import make_stencil
+from diffusion_ops.blocks.block import Block
+from diffusion_ops.blocks.statistic import STATISTICS, Statistic
+from diffusion_ops.evolution.operator import AUTO, Operator, register
+from diffusion_ops.evolution.parameters import check_choice, check_number
+from diffusion_ops.evolution.schedule import Cycle
+from diffusion_ops.families.stencil import make_stencil
+from diffusion_ops.kernels.pixels.speckle import EXPONENTIAL, RATIONAL, reduce_speckle
 
 _FORMS = {"rational": RATIONAL, "exponential": EXPONENTIAL}
 

@@ -7,14 +7,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-from diffusion_ops.block import Block
+from diffusion_ops.blocks.block import Block
+from diffusion_ops.evolution.operator import Operator, register
+from diffusion_ops.evolution.parameters import check_number
+from diffusion_ops.evolution.schedule import Cycle
+from diffusion_ops.families.stencil import make_stencil, march_cycle
 from diffusion_ops.kernels.conductance import CONSTANT
-from diffusion_ops.kernels.noise import put_noise
 from diffusion_ops.kernels.philox import check_seed
-from diffusion_ops.operator import Operator, register
-from diffusion_ops.parameters import check_number
-from diffusion_ops.schedule import Cycle
-from diffusion_ops.stencil import make_stencil, march_cycle
+from diffusion_ops.kernels.pixels.noise import put_noise
 
 
 @register("stochastic-heat")

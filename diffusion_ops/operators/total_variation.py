@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-from diffusion_ops.block import Block
+from diffusion_ops.blocks.block import Block
+from diffusion_ops.blocks.statistic import STATISTICS, Statistic
+from diffusion_ops.evolution.operator import Iteration, register
+from diffusion_ops.evolution.parameters import check_number
+from diffusion_ops.evolution.schedule import Cycle
 from diffusion_ops.kernels import total_variation
-from diffusion_ops.operator import Iteration, register
-from diffusion_ops.parameters import check_number
-from diffusion_ops.schedule import Cycle
-from diffusion_ops.statistic import STATISTICS, Statistic
 
 
 @register("total-variation")

@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-from diffusion_ops.block import Block
-from diffusion_ops.kernels.edges import crossed, laplacian_of, slope_of
+from diffusion_ops.blocks.block import Block
+from diffusion_ops.blocks.statistic import Statistic
+from diffusion_ops.evolution.operator import Map, register
+from diffusion_ops.evolution.parameters import check_number
 from diffusion_ops.kernels.gaussian import gaussian_radius, smoothed
-from diffusion_ops.operator import Map, register
-from diffusion_ops.parameters import check_number
-from diffusion_ops.statistic import Statistic
+from diffusion_ops.kernels.pixels.edges import crossed, laplacian_of, slope_of
 
 
 @register("zero-crossings")

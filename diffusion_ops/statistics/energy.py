@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from diffusion_ops import exact_sum
-from diffusion_ops.block import Block
-from diffusion_ops.kernels.measure import sum_energy, valid_cells
-from diffusion_ops.statistic import STATISTICS, Statistic, Tally
+from diffusion_ops.blocks import exact_sum
+from diffusion_ops.blocks.block import Block
+from diffusion_ops.blocks.statistic import STATISTICS, Statistic, Tally
+from diffusion_ops.kernels.sums.measure import sum_energy, valid_cells
 
 
 @STATISTICS.register("energy")

@@ -8,8 +8,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from diffusion_ops.block import Block
-from diffusion_ops.statistic import STATISTICS, Integers, Statistic, Tally, no_valid_cell
+from diffusion_ops.blocks.block import Block
+from diffusion_ops.blocks.statistic import STATISTICS, Integers, Statistic, Tally, no_valid_cell
 
 
 def ordered_key(value: float) -> int:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from diffusion_ops import histogram
-from diffusion_ops.bands import PARTS, bands
-from diffusion_ops.block import Block
+from diffusion_ops.blocks import histogram
+from diffusion_ops.blocks.bands import PARTS, bands
+from diffusion_ops.blocks.block import Block
+from diffusion_ops.blocks.statistic import STATISTICS, Statistic, Tally, check_argument, no_valid_cell
 from diffusion_ops.kernels.gaussian import gaussian_radius, smoothed
-from diffusion_ops.kernels.measure import count_gradient
-from diffusion_ops.statistic import STATISTICS, Statistic, Tally, check_argument, no_valid_cell
+from diffusion_ops.kernels.sums.measure import count_gradient
 
 
 @dataclass(frozen=True)

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from diffusion_ops import exact_sum
-from diffusion_ops.block import Block
-from diffusion_ops.kernels.gradient_square import sum_gradient_square
-from diffusion_ops.kernels.measure import valid_cells
-from diffusion_ops.statistic import STATISTICS, Statistic, Tally, check_argument
+from diffusion_ops.blocks import exact_sum
+from diffusion_ops.blocks.block import Block
+from diffusion_ops.blocks.statistic import STATISTICS, Statistic, Tally, check_argument
+from diffusion_ops.kernels.sums.gradient_square import sum_gradient_square
+from diffusion_ops.kernels.sums.measure import valid_cells
 
 
 @STATISTICS.register("rms")

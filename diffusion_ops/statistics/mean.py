@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from diffusion_ops import exact_sum
-from diffusion_ops.block import Block
-from diffusion_ops.kernels.measure import sum_cells, valid_cells
-from diffusion_ops.statistic import STATISTICS, Statistic, Tally
+from diffusion_ops.blocks import exact_sum
+from diffusion_ops.blocks.block import Block
+from diffusion_ops.blocks.statistic import STATISTICS, Statistic, Tally
+from diffusion_ops.kernels.sums.measure import sum_cells, valid_cells
 
 
 @STATISTICS.register("mean")

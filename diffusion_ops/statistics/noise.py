@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from diffusion_ops import histogram
-from diffusion_ops.block import Block
-from diffusion_ops.kernels.measure import count_noise
-from diffusion_ops.statistic import STATISTICS, Statistic, Tally, check_argument
+from diffusion_ops.blocks import histogram
+from diffusion_ops.blocks.block import Block
+from diffusion_ops.blocks.statistic import STATISTICS, Statistic, Tally, check_argument
+from diffusion_ops.kernels.sums.measure import count_noise
 
 
 @STATISTICS.register("noise")

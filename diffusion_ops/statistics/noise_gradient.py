@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from diffusion_ops.block import Block
-from diffusion_ops.statistic import STATISTICS, Statistic, Tally, check_argument, statistic_from
+from diffusion_ops.blocks.block import Block
+from diffusion_ops.blocks.statistic import STATISTICS, Statistic, Tally, check_argument, statistic_from
 
 
 @STATISTICS.register("noise-gradient")

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from diffusion_ops import exact_sum
-from diffusion_ops.block import Block
-from diffusion_ops.kernels.measure import valid_cells
-from diffusion_ops.kernels.potential import POTENTIALS, sum_potential
-from diffusion_ops.parameters import check_choice
-from diffusion_ops.statistic import STATISTICS, Statistic, Tally, check_argument
+from diffusion_ops.blocks import exact_sum
+from diffusion_ops.blocks.block import Block
+from diffusion_ops.blocks.statistic import STATISTICS, Statistic, Tally, check_argument
+from diffusion_ops.evolution.parameters import check_choice
+from diffusion_ops.kernels.sums.measure import valid_cells
+from diffusion_ops.kernels.sums.potential import POTENTIALS, sum_potential
 
 
 @STATISTICS.register("potential")

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from diffusion_ops import exact_sum
-from diffusion_ops.block import Block
-from diffusion_ops.kernels.measure import valid_cells
-from diffusion_ops.kernels.rof_sums import sum_rof
-from diffusion_ops.statistic import STATISTICS, Statistic, Tally, check_argument
+from diffusion_ops.blocks import exact_sum
+from diffusion_ops.blocks.block import Block
+from diffusion_ops.blocks.statistic import STATISTICS, Statistic, Tally, check_argument
+from diffusion_ops.kernels.sums.measure import valid_cells
+from diffusion_ops.kernels.sums.rof_sums import sum_rof
 
 
 @STATISTICS.register("rof-energy")

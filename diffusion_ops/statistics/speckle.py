@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from diffusion_ops import histogram
-from diffusion_ops.block import Block
-from diffusion_ops.kernels.variation import count_variation
-from diffusion_ops.statistic import STATISTICS, Statistic, Tally, check_argument
+from diffusion_ops.blocks import histogram
+from diffusion_ops.blocks.block import Block
+from diffusion_ops.blocks.statistic import STATISTICS, Statistic, Tally, check_argument
+from diffusion_ops.kernels.sums.variation import count_variation
 
 _PEAK = 1.1
 """Ratio of the ends of the interval that is laid over the histogram to find its peak."""

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import distributed
 
-from pipelines.cluster import CLUSTERS, Cluster
+from pipelines.tasks.workers import CLUSTERS, Cluster
 
 
 @CLUSTERS.register("address")

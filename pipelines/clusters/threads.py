@@ -6,7 +6,7 @@ import contextlib
 
 import distributed
 
-from pipelines.cluster import CLUSTERS, Cluster, own_workers
+from pipelines.tasks.workers import CLUSTERS, Cluster, own_workers
 
 
 @CLUSTERS.register("threads")

@@ -11,12 +11,12 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from pipelines.image import Georeference, ImageInfo
-from pipelines.levels import level_factors, reordered
-from pipelines.publish import published_file, scratch_folder
-from pipelines.sink import SINKS, Level, Sink
-from pipelines.window import Grid, Region
-from pipelines.zarr_arrays import choose_layout, create_level, holds, open_array
+from pipelines.image.info import Georeference, ImageInfo
+from pipelines.image.levels import create_level, level_factors, reordered
+from pipelines.image.sink import SINKS, Level, Sink
+from pipelines.image.window import Grid, Region
+from pipelines.store.arrays import choose_layout, holds, open_array
+from pipelines.store.publish import published_file, scratch_folder
 
 WORKING = "pixels"
 BLOCK = 512

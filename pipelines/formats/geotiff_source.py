@@ -11,11 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.identity import file_identity, local_path
-from pipelines.image import Georeference, ImageInfo
-from pipelines.nodata import stored_nodata
-from pipelines.source import SOURCES, Source, SourceSpec, UnreadableSourceError
-from pipelines.source_errors import (
+from pipelines.formats.metadata.tiff import GEO_TAGS, first_page_tags, is_tiff, missing_bytes
+from pipelines.image.errors import (
     damaged,
     local_file,
     missing_extra,
@@ -23,7 +20,11 @@ from pipelines.source_errors import (
     pick_series,
     refuse_options,
 )
-from pipelines.tiff_metadata import GEO_TAGS, first_page_tags, is_tiff, missing_bytes
+from pipelines.image.identity import file_identity
+from pipelines.image.info import Georeference, ImageInfo
+from pipelines.image.nodata import stored_nodata
+from pipelines.image.source import SOURCES, Source, SourceSpec, UnreadableSourceError
+from pipelines.store.addresses import local_path
 
 LARGEST_BLOCK = 64 * 2**20
 """Bytes of a decoded strip or tile above which a file is copied into Zarr first."""

@@ -12,12 +12,9 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from pipelines.axes import axis_letter, resolve_axes
-from pipelines.cf_metadata import cf_georeference, cf_nodata, cf_packing, coordinate_name, plain
-from pipelines.identity import file_identity, local_path
-from pipelines.image import ImageInfo
-from pipelines.source import SOURCES, Source, SourceSpec
-from pipelines.source_errors import (
+from pipelines.formats.metadata.cf import cf_georeference, cf_nodata, cf_packing, coordinate_name, plain
+from pipelines.image.axes import axis_letter, resolve_axes
+from pipelines.image.errors import (
     damaged,
     local_file,
     missing_extra,
@@ -25,6 +22,10 @@ from pipelines.source_errors import (
     pick_path,
     refuse_options,
 )
+from pipelines.image.identity import file_identity
+from pipelines.image.info import ImageInfo
+from pipelines.image.source import SOURCES, Source, SourceSpec
+from pipelines.store.addresses import local_path
 
 CLASSIC, HDF5 = b"CDF", b"\x89HDF\r\n\x1a\n"
 

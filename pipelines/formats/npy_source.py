@@ -7,11 +7,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.axes import resolve_axes
-from pipelines.identity import file_identity, local_path
-from pipelines.image import ImageInfo
-from pipelines.source import SOURCES, Source, SourceSpec
-from pipelines.source_errors import damaged, local_file, pick_level, refuse_options
+from pipelines.image.axes import resolve_axes
+from pipelines.image.errors import damaged, local_file, pick_level, refuse_options
+from pipelines.image.identity import file_identity
+from pipelines.image.info import ImageInfo
+from pipelines.image.source import SOURCES, Source, SourceSpec
+from pipelines.store.addresses import local_path
 
 MAGIC = b"\x93NUMPY"
 PAGE_BYTES = 4096

@@ -10,13 +10,14 @@ from typing import Any, ClassVar
 import numpy as np
 import zarr
 
-from pipelines.georeference import to_attributes
-from pipelines.image import ImageInfo
-from pipelines.levels import pyramid_infos, reordered
-from pipelines.ome_metadata import build_multiscales, build_omero
-from pipelines.publish import is_remote, publish_folder
-from pipelines.sink import SINKS, Level, Sink
-from pipelines.zarr_arrays import choose_layout, create_level, holds, json_number, open_array
+from pipelines.formats.metadata.ome import build_multiscales, build_omero
+from pipelines.image.georeference import to_attributes
+from pipelines.image.info import ImageInfo
+from pipelines.image.levels import create_level, pyramid_infos, reordered
+from pipelines.image.sink import SINKS, Level, Sink
+from pipelines.store.addresses import is_remote
+from pipelines.store.arrays import choose_layout, holds, json_number, open_array
+from pipelines.store.publish import publish_folder
 
 SAMPLE_SIDE = 1024
 """Pixels per side of the middle of the coarsest level, from which the display range is taken."""

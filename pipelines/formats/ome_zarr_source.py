@@ -9,14 +9,20 @@ import numpy as np
 import zarr
 from numpy.typing import NDArray
 
-from pipelines.cf_metadata import cf_nodata, plain
-from pipelines.georeference import from_attributes
-from pipelines.identity import tree_identity
-from pipelines.image import Georeference, ImageInfo
-from pipelines.ome_metadata import COLOURS, Multiscales, ome_attributes, one_unit, parse_multiscales
-from pipelines.source import SOURCES, Source, SourceSpec, UnreadableSourceError
-from pipelines.source_errors import damaged, pick_level, pick_series
-from pipelines.zarr_hierarchy import array_metadata, attributes_of, groups_in, is_zarr, open_node
+from pipelines.formats.metadata.cf import cf_nodata, plain
+from pipelines.formats.metadata.ome import COLOURS, Multiscales, ome_attributes, one_unit, parse_multiscales
+from pipelines.formats.metadata.zarr_hierarchy import (
+    array_metadata,
+    attributes_of,
+    groups_in,
+    is_zarr,
+    open_node,
+)
+from pipelines.image.errors import damaged, pick_level, pick_series
+from pipelines.image.georeference import from_attributes
+from pipelines.image.identity import tree_identity
+from pipelines.image.info import Georeference, ImageInfo
+from pipelines.image.source import SOURCES, Source, SourceSpec, UnreadableSourceError
 
 SHOWN_WELLS = 12
 """Wells of a plate whose fields a refusal lists; a plate can have 1536."""

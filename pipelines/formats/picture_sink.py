@@ -10,11 +10,11 @@ from typing import Any, BinaryIO, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.image import ImageInfo
-from pipelines.levels import reordered
-from pipelines.publish import published_file, scratch_folder
-from pipelines.sink import SINKS, Level, Sink
-from pipelines.zarr_arrays import choose_layout, create_level, open_array
+from pipelines.image.info import ImageInfo
+from pipelines.image.levels import create_level, reordered
+from pipelines.image.sink import SINKS, Level, Sink
+from pipelines.store.arrays import choose_layout, open_array
+from pipelines.store.publish import published_file, scratch_folder
 
 WORKING = "pixels"
 LARGEST = 100_000_000

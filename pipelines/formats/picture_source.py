@@ -16,10 +16,11 @@ import imageio.v3 as iio
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.identity import file_identity, local_path
-from pipelines.image import ImageInfo
-from pipelines.source import SOURCES, Source, SourceSpec
-from pipelines.source_errors import damaged, local_file, pick_level, refuse_options
+from pipelines.image.errors import damaged, local_file, pick_level, refuse_options
+from pipelines.image.identity import file_identity
+from pipelines.image.info import ImageInfo
+from pipelines.image.source import SOURCES, Source, SourceSpec
+from pipelines.store.addresses import local_path
 
 PNG, JPEG = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff"
 JPEG_END = b"\xff\xd9"

@@ -14,13 +14,13 @@ import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
-from pipelines.georeference import to_attributes
-from pipelines.image import ImageInfo, digest
-from pipelines.levels import Pyramid, pyramid_infos, reordered
-from pipelines.ome_metadata import COLOURS
-from pipelines.publish import published_file, scratch_folder
-from pipelines.sink import SINKS, Level, Sink
-from pipelines.zarr_arrays import choose_layout, create_level, holds, json_number, open_array
+from pipelines.formats.metadata.ome import COLOURS
+from pipelines.image.georeference import to_attributes
+from pipelines.image.info import ImageInfo, digest
+from pipelines.image.levels import Pyramid, create_level, pyramid_infos, reordered
+from pipelines.image.sink import SINKS, Level, Sink
+from pipelines.store.arrays import choose_layout, holds, json_number, open_array
+from pipelines.store.publish import published_file, scratch_folder
 
 TILE = 512
 OME_ENDINGS = (".ome.tif", ".ome.tiff")

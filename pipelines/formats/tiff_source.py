@@ -15,15 +15,16 @@ import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
-from pipelines.axes import check_axes
-from pipelines.identity import file_identity, local_path
-from pipelines.image import CANONICAL, ImageInfo
-from pipelines.nodata import stored_nodata
-from pipelines.ome_metadata import unit_name
-from pipelines.ome_xml import OmeXml, parse_ome_xml
-from pipelines.source import SOURCES, Source, SourceSpec, UnreadableSourceError
-from pipelines.source_errors import damaged, local_file, pick_level, pick_series, refuse_options
-from pipelines.tiff_layout import (
+from pipelines.formats.metadata.ome import unit_name
+from pipelines.formats.metadata.ome_xml import OmeXml, parse_ome_xml
+from pipelines.formats.metadata.tiff import (
+    aperio_properties,
+    aperio_spacing,
+    is_tiff,
+    level_factor,
+    resolution_spacing,
+)
+from pipelines.formats.metadata.tiff_layout import (
     Contiguous,
     Pages,
     Window,
@@ -33,13 +34,13 @@ from pipelines.tiff_layout import (
     segment_shape,
     slices,
 )
-from pipelines.tiff_metadata import (
-    aperio_properties,
-    aperio_spacing,
-    is_tiff,
-    level_factor,
-    resolution_spacing,
-)
+from pipelines.image.axes import check_axes
+from pipelines.image.errors import damaged, local_file, pick_level, pick_series, refuse_options
+from pipelines.image.identity import file_identity
+from pipelines.image.info import CANONICAL, ImageInfo
+from pipelines.image.nodata import stored_nodata
+from pipelines.image.source import SOURCES, Source, SourceSpec, UnreadableSourceError
+from pipelines.store.addresses import local_path
 
 LARGEST_SEGMENT = 64 * 2**20
 """Bytes of a decoded strip or tile from which on a file is copied into Zarr first: windows decode it anew."""

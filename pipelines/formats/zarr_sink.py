@@ -10,11 +10,12 @@ from typing import Any, ClassVar
 import numpy as np
 import zarr
 
-from pipelines.georeference import grid_mapping, pixel_centres, to_attributes
-from pipelines.image import Georeference, ImageInfo
-from pipelines.publish import publish_folder
-from pipelines.sink import SINKS, Level, Sink
-from pipelines.zarr_arrays import choose_layout, create_level, holds, json_number
+from pipelines.image.georeference import grid_mapping, pixel_centres, to_attributes
+from pipelines.image.info import Georeference, ImageInfo
+from pipelines.image.levels import create_level
+from pipelines.image.sink import SINKS, Level, Sink
+from pipelines.store.arrays import choose_layout, holds, json_number
+from pipelines.store.publish import publish_folder
 
 GRID_MAPPING = "spatial_ref"
 COORDINATE_CHUNK = 1 << 20

@@ -9,14 +9,8 @@ import numpy as np
 import zarr
 from numpy.typing import NDArray
 
-from pipelines.axes import axis_letter, resolve_axes
-from pipelines.cf_metadata import cf_georeference, cf_nodata, cf_packing, coordinate_name, plain
-from pipelines.georeference import from_attributes
-from pipelines.identity import tree_identity
-from pipelines.image import CANONICAL, Georeference, ImageInfo
-from pipelines.source import SOURCES, Source, SourceSpec
-from pipelines.source_errors import pick_level, pick_path, refuse_options
-from pipelines.zarr_hierarchy import (
+from pipelines.formats.metadata.cf import cf_georeference, cf_nodata, cf_packing, coordinate_name, plain
+from pipelines.formats.metadata.zarr_hierarchy import (
     array_metadata,
     arrays_in,
     attributes_of,
@@ -24,6 +18,12 @@ from pipelines.zarr_hierarchy import (
     is_zarr,
     open_node,
 )
+from pipelines.image.axes import axis_letter, resolve_axes
+from pipelines.image.errors import pick_level, pick_path, refuse_options
+from pipelines.image.georeference import from_attributes
+from pipelines.image.identity import tree_identity
+from pipelines.image.info import CANONICAL, Georeference, ImageInfo
+from pipelines.image.source import SOURCES, Source, SourceSpec
 
 KNOWN = (
     "spacing",

@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from diffusion_ops.adaptive import Control, take_batch
-from diffusion_ops.advance import Leg
-from diffusion_ops.statistic import Statistic, Tally
-from pipelines.inputs import Inputs
-from pipelines.pixels import Pixels, ZarrPixels
-from pipelines.window import Grid, Region, Window, extent, grown_cells, one_frame, window_of
-from pipelines.work import Cost, Done, Frames, Work, merge_tallies
+from diffusion_ops.blocks.statistic import Statistic, Tally
+from diffusion_ops.evolution.adaptive import Control, take_batch
+from diffusion_ops.evolution.advance import Leg
+from pipelines.image.window import Grid, Region, Window, extent, grown_cells, one_frame, window_of
+from pipelines.tasks.inputs import Inputs
+from pipelines.tasks.pixels import Pixels, ZarrPixels
+from pipelines.tasks.work import Cost, Done, Frames, Work, merge_tallies
 
 ERROR = "error"
 """What tiles tally after a batch."""

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from pipelines.pixels import Pixels, ZarrPixels
-from pipelines.window import Grid, Region, Window, window_of
-from pipelines.work import Cost, Done, Work
+from pipelines.image.window import Grid, Region, Window, window_of
+from pipelines.tasks.pixels import Pixels, ZarrPixels
+from pipelines.tasks.work import Cost, Done, Work
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.inputs import Reading
-from pipelines.pixels import Pixels, ZarrPixels
-from pipelines.window import Grid, Region, Window, extent, window_of
-from pipelines.work import Cost, Done, Frames, Work
+from pipelines.image.window import Grid, Region, Window, extent, window_of
+from pipelines.tasks.inputs import Reading
+from pipelines.tasks.pixels import Pixels, ZarrPixels
+from pipelines.tasks.work import Cost, Done, Frames, Work
 
 ENLARGE_RATE = 5.0e7
 """Values per second of one core that are interpolated."""

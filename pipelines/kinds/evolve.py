@@ -10,13 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from diffusion_ops.advance import Leg, advance, result_channels, total_halo
-from diffusion_ops.block import Block
-from diffusion_ops.fields import finish_image, make_block, working_dtype
-from diffusion_ops.statistic import Statistic, Tally
-from pipelines.inputs import Inputs, Reading
-from pipelines.pixels import Pixels, ZarrPixels
-from pipelines.window import (
+from diffusion_ops.blocks.block import Block
+from diffusion_ops.blocks.fields import finish_image, make_block, working_dtype
+from diffusion_ops.blocks.statistic import Statistic, Tally
+from diffusion_ops.evolution.advance import Leg, advance, result_channels, total_halo
+from pipelines.image.window import (
     Grid,
     Region,
     Window,
@@ -27,7 +25,9 @@ from pipelines.window import (
     shrinking_cells,
     window_of,
 )
-from pipelines.work import Carried, Cost, Done, Frames, Work, merge_tallies
+from pipelines.tasks.inputs import Inputs, Reading
+from pipelines.tasks.pixels import Pixels, ZarrPixels
+from pipelines.tasks.work import Carried, Cost, Done, Frames, Work, merge_tallies
 
 ENERGY = "energy"
 """What tiles tally after a batch where the energy is asked for."""

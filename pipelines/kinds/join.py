@@ -12,14 +12,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from diffusion_ops.block import Block
-from diffusion_ops.fields import finish_image
-from diffusion_ops.hysteresis import Sides, components, edges, kept_components, sides
-from diffusion_ops.statistic import Tally
-from pipelines.inputs import Reading
-from pipelines.pixels import Pixels, ZarrPixels
-from pipelines.window import Grid, Region, Window, extent, one_frame, window_of
-from pipelines.work import Cost, Done, Frames, Work
+from diffusion_ops.blocks.block import Block
+from diffusion_ops.blocks.fields import finish_image
+from diffusion_ops.blocks.statistic import Tally
+from diffusion_ops.containers.hysteresis import Sides, components, edges, kept_components, sides
+from pipelines.image.window import Grid, Region, Window, extent, one_frame, window_of
+from pipelines.tasks.inputs import Reading
+from pipelines.tasks.pixels import Pixels, ZarrPixels
+from pipelines.tasks.work import Cost, Done, Frames, Work
 
 JOIN_RATE = 3.0e7
 """Values per second of one core that are labelled."""

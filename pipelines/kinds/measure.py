@@ -6,12 +6,12 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from diffusion_ops.fields import working_dtype
-from diffusion_ops.statistic import Statistic, Tally
-from pipelines.inputs import Inputs
-from pipelines.pixels import Pixels
-from pipelines.window import Grid, Region, Window, extent, grown_cells, one_frame, window_of
-from pipelines.work import Cost, Done, Frames, Work, merge_tallies
+from diffusion_ops.blocks.fields import working_dtype
+from diffusion_ops.blocks.statistic import Statistic, Tally
+from pipelines.image.window import Grid, Region, Window, extent, grown_cells, one_frame, window_of
+from pipelines.tasks.inputs import Inputs
+from pipelines.tasks.pixels import Pixels
+from pipelines.tasks.work import Cost, Done, Frames, Work, merge_tallies
 
 MEASURE_RATE = 1.0e8
 """Values per second of one core that a statistic tallies."""

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from pipelines.pixels import Pixels, ZarrPixels
-from pipelines.pyramid import reduce_block
-from pipelines.window import Grid, Region, Window, window_of
-from pipelines.work import Cost, Done, Work
+from pipelines.image.pyramid import reduce_block
+from pipelines.image.window import Grid, Region, Window, window_of
+from pipelines.tasks.pixels import Pixels, ZarrPixels
+from pipelines.tasks.work import Cost, Done, Work
 
 REDUCE_RATE = 2.0e8
 """Values per second of one core that are averaged."""

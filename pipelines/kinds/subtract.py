@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from diffusion_ops.block import Block
-from diffusion_ops.fields import finish_image
-from pipelines.inputs import Reading
-from pipelines.pixels import Pixels, ZarrPixels
-from pipelines.window import Grid, Region, Window, extent, one_frame, window_of
-from pipelines.work import Cost, Done, Frames, Work
+from diffusion_ops.blocks.block import Block
+from diffusion_ops.blocks.fields import finish_image
+from pipelines.image.window import Grid, Region, Window, extent, one_frame, window_of
+from pipelines.tasks.inputs import Reading
+from pipelines.tasks.pixels import Pixels, ZarrPixels
+from pipelines.tasks.work import Cost, Done, Frames, Work
 
 SUBTRACT_RATE = 2.0e8
 """Values per second of one core that are subtracted."""

@@ -18,7 +18,7 @@ import numpy as np
 from scipy.ndimage import gaussian_filter
 
 import diffusion_ops as do
-from diffusion_ops.schedule import Explicit
+from diffusion_ops.evolution.schedule import Explicit
 from tests import plain_motions as plain
 
 Run = tuple[Callable[[], Any], int]

@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 
 from diffusion_ops import Block, Cycle
-from diffusion_ops.kernels.noise import LAWS, put_noise
-from diffusion_ops.operator import OPERATORS
+from diffusion_ops.evolution.operator import OPERATORS
+from diffusion_ops.kernels.pixels.noise import LAWS, put_noise
 
 NUMPY_STEPS = 2
 

@@ -23,9 +23,9 @@ import numpy as np
 import psutil
 
 from diffusion_ops import Block, Explicit, Leg, PeronaMalik, advance
-from pipelines.pixels import ZarrPixels
-from pipelines.window import Grid
-from pipelines.zarr_arrays import Layout, create_array, use_fast_codecs
+from pipelines.image.window import Grid
+from pipelines.store.arrays import Layout, create_array, use_fast_codecs
+from pipelines.tasks.pixels import ZarrPixels
 
 TILE = 4096
 
@@ -95,7 +95,7 @@ def run_seconds(folder: Path, source: Path, steps: int, memory: str, threads: in
         f"run: {{memory: {memory}, threads: {threads}}}\n"
     )
     process = subprocess.Popen(
-        [sys.executable, "-m", "pipelines.cli", "run", str(spec), "--json"], stdout=subprocess.DEVNULL
+        [sys.executable, "-m", "pipelines.cli.command", "run", str(spec), "--json"], stdout=subprocess.DEVNULL
     )
     peak, ended = [0], threading.Event()
 

@@ -16,8 +16,8 @@ import numpy as np
 from skimage import feature
 
 import diffusion_ops as do
-from diffusion_ops.block import Block
-from diffusion_ops.kernels.speckle import EXPONENTIAL, RATIONAL, reduce_speckle
+from diffusion_ops.blocks.block import Block
+from diffusion_ops.kernels.pixels.speckle import EXPONENTIAL, RATIONAL, reduce_speckle
 
 STEPS, TAU, LEVEL = 8, np.float32(0.2), np.float32(0.5)
 LEVELS = [float(LEVEL)] * STEPS

@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 
 import diffusion_ops as do
-from diffusion_ops.advance import Leg, advance
-from diffusion_ops.block import Block
-from diffusion_ops.schedule import Cycle
+from diffusion_ops.blocks.block import Block
+from diffusion_ops.evolution.advance import Leg, advance
+from diffusion_ops.evolution.schedule import Cycle
 
 PEER_STEPS = 2
 

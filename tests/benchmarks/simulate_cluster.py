@@ -15,11 +15,11 @@ import time
 import numpy as np
 import psutil
 
-from pipelines.frontier import Frontier
-from pipelines.image import ImageInfo
-from pipelines.plan import DRIVER_SECONDS, Plan
-from pipelines.planner import make_plan
-from pipelines.spec import make_spec
+from pipelines.image.info import ImageInfo
+from pipelines.plan.plan import DRIVER_SECONDS, Plan
+from pipelines.plan.search import make_plan
+from pipelines.run.ready_tiles import Frontier
+from pipelines.spec.spec import make_spec
 
 
 def plan_for(side: int, steps: int, batch: int | None, gigabytes: int, workers: int) -> Plan:

@@ -17,9 +17,9 @@ from scipy import ndimage
 from skimage import color, data
 
 import diffusion_ops as do
-from diffusion_ops.operator import OPERATORS
-from pipelines.describe import describe_operator
-from pipelines.operator_words import PICTURES, with_table
+from diffusion_ops.evolution.operator import OPERATORS
+from pipelines.cli.words import PICTURES, with_table
+from pipelines.spec.describe import describe_operator
 
 ROOT = Path(__file__).parents[2]
 SIZE, GAP = 160, 4

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipelines.image import ImageInfo
-from pipelines.source import SOURCES, Source
+from pipelines.image.info import ImageInfo
+from pipelines.image.source import SOURCES, Source
 
 
 class WornSource(Source):

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import zarr
 
-from pipelines.spec import Spec, make_spec
+from pipelines.spec.spec import Spec, make_spec
 
 
 def ragged_image(shape: tuple[int, ...] = (331, 457), seed: int = 0, holes: bool = True) -> np.ndarray:

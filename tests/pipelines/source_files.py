@@ -13,8 +13,8 @@ import xarray as xr
 import zarr
 from numpy.typing import NDArray
 
-from pipelines.ome_metadata import build_multiscales
-from pipelines.source import SourceSpec
+from pipelines.formats.metadata.ome import build_multiscales
+from pipelines.image.source import SourceSpec
 
 Pixels = NDArray[Any]
 

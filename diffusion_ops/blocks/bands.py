@@ -1,0 +1,36 @@
+"""Cut a block into bands, so that what a statistic needs for a moment is a small part of the block."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from diffusion_ops.blocks.block import Block
+
+PARTS = 8
+"""A band is about this part of the block."""
+
+
+def bands(
+    block: Block, keep: tuple[slice, ...], radius: tuple[int, ...]
+) -> Iterator[tuple[Block, tuple[slice, ...]]]:
+    """Yield copies of bands of a block with `radius` cells around, and what of each is to keep.
+
+    Together the kept parts are `keep`, each cell once.
+    """
+    ends = [slice_.indices(size)[:2] for slice_, size in zip(keep, block.spatial, strict=True)]
+    if any(low >= high for low, high in ends):
+        return
+    # Rows stay whole: kernels run along them.
+    axis = max(range(len(ends) - 1), key=lambda i: ends[i][1] - ends[i][0])
+    low, high = ends[axis]
+    length = max(-(-(high - low) // PARTS), 4 * radius[axis], 16)
+    for start in range(low, high, length):
+        ends[axis] = (start, min(start + length, high))
+        read = [
+            (max(a - r, 0), min(b + r, size))
+            for (a, b), r, size in zip(ends, radius, block.spatial, strict=True)
+        ]
+        window = tuple(slice(a, b) for a, b in read)
+        valid = None if block.valid is None else block.valid[window]
+        band = Block.from_image(block.u[(slice(None), *window)], block.spacing, valid)
+        yield band, tuple(slice(a - c, b - c) for (a, b), (c, _) in zip(ends, read, strict=True))

@@ -1,0 +1,140 @@
+"""Add floats without rounding: integers per power of two, so that order and tiling cannot matter.
+
+A float is an integer mantissa times a power of two. The mantissa is cut into slices of 12 bits, and the
+slices are added as integers, one sum per power of two. Sums of 12-bit slices stay inside 64 bits up to 2^51
+values.
+"""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+from numba import njit
+
+from diffusion_ops.blocks.statistic import Integers, Tally, no_valid_cell
+
+NUMBER = -(1 << 20)
+"""The key that counts the values; other keys k stand for the power 2**k."""
+
+_NOT_FINITE = NUMBER - 1
+_SLICE = 12
+# Neighbours often share an exponent: four tables in turn hide the latency from one addition to the next.
+_TABLES = 4
+
+SEGMENT = 4096
+"""Values added in one call at most; they stay in the first-level cache."""
+
+# Two slices share one 64-bit addition, 32 bits apart; so many of them cannot reach across.
+_UNDRAINED, _WORD = 1 << 18, 1 << 32
+
+
+def _layout(dtype: np.dtype[Any]) -> tuple[int, int, int]:
+    """Return the mantissa's bits, the largest exponent and the number of slices of a float type."""
+    info = np.finfo(dtype)
+    return info.nmant, (1 << info.iexp) - 1, -(-(info.nmant + 1) // _SLICE)
+
+
+def empty_sums(dtype: np.dtype[Any]) -> tuple[Integers, Integers]:
+    """Return zeros to add to and to `drain`: sums per power of two, and the tables not drained yet."""
+    _, top, slices = _layout(dtype)
+    sums = np.zeros(top + 1 + (slices - 1) * _SLICE, np.int64)
+    # The first row counts the values that are not drained yet.
+    return sums, np.zeros((top + 2, (slices + 1) // 2 * _TABLES), np.int64)
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def drain(sums, table):  # type: ignore[no-untyped-def]
+    """Move what the tables hold into the sums; sums[0] notes values that are not finite."""
+    top, pairs = table.shape[0] - 2, table.shape[1] // _TABLES
+    slices = (sums.shape[0] - top - 1) // _SLICE + 1
+    for e in range(top + 1):
+        # Numbers without the hidden bit have the exponent of the smallest ones with it.
+        power = max(e, 1)
+        for i in range(pairs * _TABLES):
+            total, pair = table[e + 1, i], i % pairs
+            if total == 0:
+                continue
+            first = ((total + _WORD // 2) & (_WORD - 1)) - _WORD // 2
+            sums[power + 2 * _SLICE * pair] += first
+            if 2 * pair + 1 < slices:
+                sums[power + _SLICE * (2 * pair + 1)] += (total - first) >> 32
+            sums[0] += e == top
+            table[e + 1, i] = 0
+    table[0, 0] = 0
+
+
+@njit(inline="always")
+def _add_row(mantissa, top, pairs, sign, sums, table, bits, n):  # type: ignore[no-untyped-def]
+    """Add floats of one layout: the mantissa's bits, the largest exponent, pairs of slices, the sign's place."""
+    hidden, low = 1 << mantissa, (1 << _SLICE) - 1
+    if table[0, 0] + n > _UNDRAINED:
+        drain(sums, table)
+    table[0, 0] += n
+    for j in range(n):
+        b = np.int64(bits[j])
+        e = (b >> mantissa) & top
+        m = b & (hidden - 1)
+        m = m + hidden if e > 0 else m
+        s = -((b >> sign) & 1) if e < top else 0
+        for pair in range(pairs):
+            x = m >> (2 * _SLICE * pair)
+            packed = (x & low) + (((x >> _SLICE) & low) << 32)
+            table[e + 1, j % _TABLES * pairs + pair] += (packed ^ s) - s
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def add_singles(sums, table, bits, n):  # type: ignore[no-untyped-def]
+    """Add the n <= SEGMENT float32 whose bit patterns, uint32, are in `bits`."""
+    _add_row(23, 255, 1, 31, sums, table, bits, n)
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def add_doubles(sums, table, bits, n):  # type: ignore[no-untyped-def]
+    """Add the n <= SEGMENT float64 whose bit patterns, uint64, are in `bits`."""
+    _add_row(52, 2047, 3, 63, sums, table, bits, n)
+
+
+def tally_of(sums: Integers, dtype: np.dtype[Any], number: int) -> Tally:
+    """Return the tally of drained sums of `number` values."""
+    mantissa, top, _ = _layout(dtype)
+    places = np.flatnonzero(sums)
+    keys = np.where(places > 0, places - (top >> 1) - mantissa, _NOT_FINITE)
+    return Tally(np.array([NUMBER]), np.array([number])) + Tally(keys, sums[places])
+
+
+def number_of(tally: Tally) -> int:
+    """Return how many values were added."""
+    return int(tally.counts[tally.keys == NUMBER].sum())
+
+
+def total(tally: Tally) -> Fraction:
+    """Return the sum, with nothing rounded.
+
+    Raises
+    ------
+    ValueError
+        Where one of the values was infinite.
+    """
+    if (tally.keys == _NOT_FINITE).any():
+        raise ValueError(
+            "The image holds infinite values, which have no sum. Mask them, or name them in `nodata`."
+        )
+    powers = tally.keys > NUMBER
+    pairs = zip(tally.keys[powers].tolist(), tally.counts[powers].tolist(), strict=True)
+    return sum((count * Fraction(2) ** key for key, count in pairs), Fraction(0))
+
+
+def mean(tally: Tally, what: str) -> float:
+    """Return the mean of what was added, rounded once.
+
+    Raises
+    ------
+    ValueError
+        Where nothing was added: no valid cell to take `what` of.
+    """
+    number = number_of(tally)
+    if not number:
+        raise no_valid_cell(what)
+    return float(total(tally) / number)

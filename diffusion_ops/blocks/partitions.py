@@ -1,0 +1,54 @@
+"""Cut lines on a grid that the whole image shares, and follow which partitions of a window are not spoilt."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from diffusion_ops.blocks.block import Block
+
+
+@dataclass(frozen=True)
+class Partitions:
+    """Partitions of the lines along one axis that a window has from end to end, all cells of them right.
+
+    Attributes
+    ----------
+    edges : int ndarray of shape (partitions + 1,)
+        First cell of each, in the window, and the cell after the last.
+    ends : (bool, bool)
+        Whether the first begins and the last ends with the image; else they only serve their neighbours.
+    """
+
+    edges: Any
+    ends: tuple[bool, bool]
+
+    def after_step(self) -> Partitions:
+        """Return those that are right after a step: all that had their neighbours."""
+        last = len(self.edges) - (0 if self.ends[1] else 1)
+        return Partitions(self.edges[0 if self.ends[0] else 1 : max(last, 1)], self.ends)
+
+
+def whole_partitions(block: Block, axis: int, frozen: int, size: int) -> Partitions:
+    """Return the partitions of `size` cells that are whole in a block.
+
+    Parameters
+    ----------
+    block : Block
+        Its origin says where the image's first cell is, its open sides and spoilt cells what is known.
+    axis : int
+    frozen : int
+        Cells that are lost at the open sides to what coefficients read.
+    size : int
+        Cells of a partition.
+    """
+    start, n, sides = block.origin[axis], block.spatial[axis], block.open_sides[axis]
+    lost = block.spoilt[axis] + frozen
+    first = -(-(start + lost) // size) * size - start if sides[0] else 0
+    last = (start + n - lost) // size * size - start if sides[1] else n
+    grid = np.arange(-(start % size), n, size)
+    inner = grid[(grid > first) & (grid < last)]
+    edges = [first, *inner, last] if last > first else [0]
+    return Partitions(np.array(edges, np.int64), (not sides[0], not sides[1]))

@@ -1,0 +1,140 @@
+"""Whole-image numbers as block -> merge -> number, in integers, so that no tiling can change them."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field, fields
+from numbers import Real
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from diffusion_ops.blocks.block import Block
+from diffusion_ops.registry import Registry
+
+STATISTICS: Registry[type[Statistic]] = Registry("statistic", "diffusion_ops.statistics")
+
+Integers = NDArray[np.int64]
+
+
+def _no_integers() -> Integers:
+    return np.zeros(0, np.int64)
+
+
+@dataclass(frozen=True)
+class Tally:
+    """Counts per integer key, sorted by key: what a block contributes to a statistic.
+
+    Adding tallies is integer addition, so the sum over an image is the same in any order and for any tiling.
+    """
+
+    keys: Integers = field(default_factory=_no_integers)
+    counts: Integers = field(default_factory=_no_integers)
+
+    def __add__(self, other: Tally) -> Tally:
+        keys, place = np.unique(np.concatenate([self.keys, other.keys]), return_inverse=True)
+        counts = np.zeros(len(keys), np.int64)
+        np.add.at(counts, place, np.concatenate([self.counts, other.counts]))
+        return Tally(keys, counts)
+
+    def to_lists(self) -> list[list[int]]:
+        """Return [keys, counts] for JSON."""
+        return [self.keys.tolist(), self.counts.tolist()]
+
+    @classmethod
+    def from_lists(cls, lists: list[list[int]]) -> Tally:
+        """Return the tally that `to_lists` wrote."""
+        return cls(np.array(lists[0], np.int64), np.array(lists[1], np.int64))
+
+
+@dataclass(frozen=True)
+class Statistic(ABC):
+    """A whole-image quantity; frozen, so that it can stand where its number will be.
+
+    A statistic takes the place of an operator's parameter (`PeronaMalik(contrast=GradientQuantile(0.9))`). It
+    is reduced over the whole image first and the number is bound into a new operator; no kernel decides
+    anything global.
+    """
+
+    @abstractmethod
+    def radius(self, spacing: tuple[float, ...]) -> tuple[int, ...]:
+        """Return how many cells around a cell its contribution reads, per axis."""
+
+    @abstractmethod
+    def measure(self, block: Block, keep: tuple[slice, ...]) -> Tally:
+        """Return what the valid cells in `keep` (spatial slices of the block) contribute."""
+
+    def extra_arrays(self, ndim: int, channels: int) -> float:
+        """Return how many float arrays of one channel's size `measure` holds at its peak beside the block."""
+        return 0.0
+
+    def merge(self, first: Tally, second: Tally) -> Tally:
+        """Return both contributions together."""
+        return first + second
+
+    @abstractmethod
+    def value(self, tally: Tally) -> float:
+        """Return the number for the whole image.
+
+        Raises
+        ------
+        ValueError
+            Where no valid cell contributed.
+        """
+
+
+def statistic_from(parameter: str, value: Any) -> Any:
+    """Return `value` with a mapping of one known name, such as {"quantile": 0.9}, turned into its statistic.
+
+    Raises
+    ------
+    ValueError
+        For a mapping that is not one known name, with those that are; for an argument out of range.
+    """
+    if not isinstance(value, dict):
+        return value
+    if len(value) != 1:
+        raise ValueError(
+            f"{parameter}: a statistic is one name and its number, such as {{quantile: 0.9}}, got {value!r}."
+        )
+    ((name, argument),) = value.items()
+    statistic = STATISTICS[name]
+    given = argument if isinstance(argument, dict) else {} if argument is None else None
+    try:
+        return statistic(argument) if given is None else statistic(**given)  # type: ignore[call-arg]
+    except TypeError as error:
+        allowed = ", ".join(f.name for f in fields(statistic)) or "none"
+        raise ValueError(
+            f"{parameter}: {value!r} does not fit the statistic {name}. Its parameters: {allowed}."
+        ) from error
+
+
+def no_valid_cell(what: str) -> ValueError:
+    """Return the error for an image without a valid cell."""
+    return ValueError(
+        f"The image has no valid cell to take {what} of: every one is nodata, NaN, infinite or masked. "
+        "Check `mask` and `nodata`."
+    )
+
+
+def check_argument(
+    statistic: str,
+    name: str,
+    value: object,
+    *,
+    above: float | None = None,
+    least: float | None = None,
+    below: float = math.inf,
+) -> None:
+    """Refuse a parameter of a statistic that is not a number in its range."""
+    low = above if above is not None else least
+    assert low is not None
+    ok = isinstance(value, Real) and not isinstance(value, bool) and low <= float(value) < below
+    if not ok or (above is not None and value == above):
+        end = "" if below == math.inf else f" and < {below:g}"
+        raise ValueError(
+            f"{statistic}: {name}={value!r} is not possible. "
+            f"Allowed: a number {'>' if above is not None else '>='} {low:g}{end}."
+        )

@@ -1,0 +1,363 @@
+"""Choose the step by the error it makes: an embedded pair, the error as a statistic, and a controller as a pure value.
+
+A batch is a fixed number of steps of one size. Each is Heun's, (u + E(E(u))) / 2 with E the operator's explicit step, a
+mean of states that E keeps within the extremes, so it does too (Shu and Osher 1988). It is of second order, and differs
+from E(u) by what the first-order step misses. `take_batch` keeps the largest such difference of every cell beside the
+state, `StepError` reduces it over the image to one number in integers, and `Control.after` answers with the next step
+or a repetition. Nothing depends on the tiling: the number is the same for any, and so is every step that follows.
+
+A runner of tiles does per batch, for each tile with its halo `batch_halo(...)`:
+
+    take_batch(block, operator, control.tau, adaptive.batch)     # the error is in block.carried
+    tally = statistic.measure(block, keep)                       # merged over the tiles
+
+and then, once for the image:
+
+    control = control.after(statistic.value(tally))
+
+Where `control.accepted` is False, the batch is taken again from the state before it, which a double-buffered store
+still holds. `control.finished` says when the time is reached, exactly. The tallies are all that must be kept to resume.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, fields, replace
+from fractions import Fraction
+
+import numpy as np
+
+from diffusion_ops.blocks import exact_sum
+from diffusion_ops.blocks.block import Block, allocate, as_image
+from diffusion_ops.blocks.statistic import Statistic, Tally, no_valid_cell
+from diffusion_ops.evolution.operator import Operator
+from diffusion_ops.evolution.parameters import check_choice, check_number
+from diffusion_ops.evolution.schedule import SAFE, Cycle
+from diffusion_ops.kernels.sums.measure import sum_cells, valid_cells
+
+NORMS = ("maximum", "rms")
+
+_ORDER = 2
+"""The error of a step falls with this power of its size."""
+
+_LEAST = 1e-12
+"""Steps below this part of the largest one add up to nothing."""
+
+
+@dataclass(frozen=True)
+class Adaptive:
+    """Steps as large as an error allows.
+
+    Parameters
+    ----------
+    tolerance : float
+        Error of one step that is aimed at, in image units.
+    norm : str
+        "maximum" over cells and channels, or "rms", the root of their mean square.
+    batch : int
+        Steps of one size between two decisions.
+    safety : float
+        Part of the step that the error would allow.
+    shrink, grow : float
+        Smallest and largest factor from one step size to the next.
+
+    Raises
+    ------
+    ValueError
+        For parameters out of range.
+
+    References
+    ----------
+    Gustafsson: Control theoretic techniques for stepsize selection in explicit Runge-Kutta methods. ACM TOMS 1991.
+    """
+
+    tolerance: float
+    norm: str = "maximum"
+    batch: int = 1
+    safety: float = 0.9
+    shrink: float = 0.2
+    grow: float = 5.0
+
+    def __post_init__(self) -> None:
+        check_number("tolerance", self.tolerance, positive=True, unit="image units")
+        check_choice("norm", self.norm, NORMS)
+        for name, low, high in (("safety", 0, 1), ("shrink", 0, 1), ("grow", 1, math.inf)):
+            check_number(name, value := getattr(self, name), positive=True, unit="units of one")
+            if not low < value < high:
+                raise ValueError(
+                    f"{name}={value!r} is not possible. Allowed: a number between {low} and {high:g}."
+                )
+        if isinstance(self.batch, bool) or not isinstance(self.batch, int) or self.batch < 1:
+            raise ValueError(f"batch={self.batch!r} is not possible. Allowed: a whole number of steps >= 1.")
+
+    def start(self, time: float, stable_dt: float, first: float | None = None) -> Control:
+        """Return the control before the first step; without `first`, that is a hundredth of the largest step.
+
+        Raises
+        ------
+        ValueError
+            For a negative time, or a first step out of range.
+        """
+        check_number("time", time, positive=False, unit="squared units of the spacing")
+        largest = SAFE * stable_dt
+        first = largest / 100 if first is None else first
+        check_number("first", first, positive=True, unit="squared units of the spacing")
+        if first > stable_dt:
+            raise ValueError(f"first={first:g} is an unstable step. Allowed: 0 < first <= {stable_dt:g}.")
+        return Control(self, time, largest, wanted=first)
+
+    @property
+    def statistic(self) -> StepError:
+        """The statistic that reduces the error of a batch."""
+        return StepError(self.norm)
+
+
+@dataclass(frozen=True)
+class Control:
+    """Where an adaptive evolution stands, and the step it takes next: a value that each batch replaces.
+
+    Attributes
+    ----------
+    adaptive : Adaptive
+    time : float
+        The end, in squared units of the spacing.
+    largest : float
+        No step is larger.
+    wanted : float
+        Step that the errors so far ask for.
+    done : Fraction
+        Time that accepted steps have covered, nothing rounded.
+    error : float or None
+        Of the last accepted batch, in tolerances.
+    accepted : bool
+        Whether the last batch counts.
+    batches, refused : int
+        How many counted, and how many did not.
+    given : float or None
+        Step of the next batch where it is known already, because it was taken before.
+    """
+
+    adaptive: Adaptive
+    time: float
+    largest: float
+    wanted: float
+    done: Fraction = Fraction(0)
+    error: float | None = None
+    accepted: bool = True
+    batches: int = 0
+    refused: int = 0
+    given: float | None = None
+
+    @property
+    def finished(self) -> bool:
+        """Whether the time is reached."""
+        return self.done >= Fraction(self.time)
+
+    @property
+    def evaluations(self) -> int:
+        """Explicit steps of the operator in a batch: two for each of its own."""
+        return 2 * self.adaptive.batch
+
+    @property
+    def left(self) -> Fraction:
+        """Time that is left."""
+        return max(Fraction(self.time) - self.done, Fraction(0))
+
+    @property
+    def _last(self) -> bool:
+        return self.left <= Fraction(min(self.wanted, self.largest)) * self.adaptive.batch
+
+    @property
+    def tau(self) -> float:
+        """Size of the steps of the next batch; the last two batches share what is left, so that none is tiny."""
+        if self.given is not None:
+            return self.given
+        step, left = min(self.wanted, self.largest), float(self.left) / self.adaptive.batch
+        return left if self._last else min(step, left / 2) if left < 2 * step else step
+
+    def after(self, error: float) -> Control:
+        """Return the control after a batch of steps `tau` whose largest error was this, in image units.
+
+        The next step is safety (1/e)^(0.7/2) (e_before)^(0.4/2) times as large for an error of e tolerances: a
+        proportional-integral controller, which swings less than one that looks at the last error alone. After a batch
+        of more than one tolerance, which is refused, it is safety (1/e)^(1/2) times as large.
+
+        Raises
+        ------
+        ValueError
+            Where the tolerance asks for steps too small to add up.
+        """
+        a, e = self.adaptive, max(error / self.adaptive.tolerance, 1e-10)
+        fits = e <= 1
+        # An error that falls from too large to none at all was nothing but rounding.
+        if (not fits and self.tau < _LEAST * self.largest) or (error == 0 and not self.accepted):
+            raise ValueError(
+                f"tolerance={a.tolerance:g} asks for steps of {self.tau:g} at time {float(self.done):g}, which "
+                "rounding loses. Allowed: a tolerance above the rounding of the values. Use a larger one."
+            )
+        if not fits:
+            factor = max(a.shrink, a.safety * e ** (-1 / _ORDER)) if math.isfinite(e) else a.shrink
+            return replace(self, wanted=self.tau * factor, accepted=False, refused=self.refused + 1)
+        before = e if self.error is None else self.error
+        factor = a.safety * e ** (-0.7 / _ORDER) * before ** (0.4 / _ORDER)
+        # A batch that was cut short by the end says nothing against larger steps.
+        return replace(
+            self,
+            wanted=min(self.largest, self.tau * min(a.grow, max(a.shrink, factor))),
+            done=Fraction(self.time) if self._last else self.done + Fraction(self.tau) * a.batch,
+            error=e,
+            accepted=True,
+            batches=self.batches + 1,
+        )
+
+
+@dataclass(frozen=True)
+class StepError(Statistic):
+    """Largest, or root of the mean square, of what a batch carries as the errors of its cells.
+
+    Parameters
+    ----------
+    norm : str
+        "maximum" or "rms".
+    """
+
+    norm: str = "maximum"
+
+    def radius(self, spacing: tuple[float, ...]) -> tuple[int, ...]:
+        """Return 0: a cell contributes its own error."""
+        return (0,) * len(spacing)
+
+    def extra_arrays(self, ndim: int, channels: int) -> float:
+        """Return the squares."""
+        return 2.0 * channels if self.norm == "rms" else channels
+
+    def measure(self, block: Block, keep: tuple[slice, ...]) -> Tally:
+        """Return the bits of the largest error, which sort as it does, or the exact sum of the squares."""
+        assert block.carried is not None
+        number = valid_cells(block, keep) * len(block.carried)
+        if not number:
+            return Tally()
+        if self.norm == "rms":
+            squares = replace(block, storage=np.square(block.carried, dtype=np.float64), carried=None)
+            return exact_sum.tally_of(sum_cells(squares, keep), np.dtype(np.float64), number)
+        errors = as_image(block.carried, block.spatial)[(slice(None), *keep)]
+        valid = True if block.valid is None else block.valid[keep]
+        largest = float(np.max(errors, where=valid, initial=0))
+        return Tally(np.array([np.float64(largest).view(np.int64)]), np.ones(1, np.int64))
+
+    def merge(self, first: Tally, second: Tally) -> Tally:
+        """Return the larger error, or both sums together."""
+        if self.norm == "rms":
+            return first + second
+        return first if not len(second.keys) or list(first.keys) > list(second.keys) else second
+
+    def value(self, tally: Tally) -> float:
+        """Return the error in image units."""
+        if not len(tally.keys):
+            raise no_valid_cell("an error")
+        if self.norm == "rms":
+            return math.sqrt(exact_sum.total(tally) / exact_sum.number_of(tally))
+        return float(tally.keys[-1:].view(np.float64)[0])
+
+
+def adaptive_from(schedule: object) -> Adaptive | None:
+    """Return what a user's object or {"adaptive": tolerance} means, None for another schedule.
+
+    Raises
+    ------
+    ValueError
+        For parameters out of range, or that there are not.
+    """
+    if isinstance(schedule, Adaptive):
+        return schedule
+    if not isinstance(schedule, dict) or set(schedule) != {"adaptive"}:
+        return None
+    given = schedule["adaptive"]
+    try:
+        return Adaptive(**given) if isinstance(given, dict) else Adaptive(given)
+    except TypeError:
+        allowed = ", ".join(f.name for f in fields(Adaptive))
+        raise ValueError(
+            f"adaptive={given!r} is not possible. Allowed: a tolerance, or some of {allowed}."
+        ) from None
+
+
+def batch_halo(operator: Operator, steps: int, spacing: tuple[float, ...]) -> tuple[int, ...]:
+    """Return how many cells per axis a batch of adaptive steps reads beyond what it writes: two explicit steps each."""
+    return tuple(2 * steps * n for n in operator.halo((Cycle(1.0),), spacing))
+
+
+def take_batch(block: Block, operator: Operator, tau: float, steps: int) -> None:
+    """Take Heun steps of an operator in place, and put the largest error of each cell into what the block carries.
+
+    Parameters
+    ----------
+    block : Block
+        It carries nothing of the operator's own; afterwards one array of errors per channel.
+    operator : Operator
+        A time evolution without statistics left in it, that carries nothing.
+    tau : float
+        Step size, at most the operator's stable one.
+    steps : int
+    """
+    cycle, half = Cycle(tau), block.storage.dtype.type(0.5)
+    error = allocate(len(block.storage), block.spatial, block.storage.dtype)
+    before, once = np.empty_like(block.storage), np.empty_like(block.storage)
+    for _ in range(steps):
+        before[...] = block.storage
+        operator.run(block, cycle, 1)
+        once[...] = block.storage
+        operator.run(block, cycle, 1)
+        block.storage += before
+        block.storage *= half
+        once -= block.storage
+        np.maximum(error, np.abs(once, out=once), out=error)
+    block.carried = error
+
+
+def advance_adaptively(
+    block: Block, operator: Operator, adaptive: Adaptive, time: float, first: float | None = None
+) -> tuple[Control, ...]:
+    """Carry a block that is the whole image to a time, in place, by steps as large as the tolerance allows.
+
+    Parameters
+    ----------
+    block : Block
+    operator : Operator
+        A time evolution with explicit steps, that carries nothing.
+    adaptive : Adaptive
+    time : float
+        Reached exactly, in squared units of the spacing.
+    first : float, optional
+        First step to try.
+
+    Returns
+    -------
+    tuple of Control
+        One per batch, refused ones too, and the start before them.
+
+    Raises
+    ------
+    ValueError
+        For an operator that has no time or carries arrays; where the tolerance asks for steps too small to add up.
+    """
+    if operator.marches != "time" or operator.carried_arrays(len(block.spatial), len(block.storage)):
+        raise ValueError(
+            f"{operator.name} does not take adaptive steps: it has no time, or carries arrays. Give time or steps."
+        )
+    return march_adaptively(block, operator, adaptive.start(time, operator.stable_dt(block.spacing), first))
+
+
+def march_adaptively(block: Block, operator: Operator, control: Control) -> tuple[Control, ...]:
+    """Carry a block that is the whole image on to the end of a control, in place; see `advance_adaptively`."""
+    history, everything = [control], (slice(None),) * len(block.spatial)
+    statistic = control.adaptive.statistic
+    while not control.finished:
+        before = block.storage.copy()
+        take_batch(block, operator, control.tau, control.adaptive.batch)
+        control = control.after(statistic.value(statistic.measure(block, everything)))
+        if not control.accepted:
+            block.storage[...] = before
+        block.carried = None
+        history.append(control)
+    return tuple(history)

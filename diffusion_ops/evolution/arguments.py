@@ -1,0 +1,265 @@
+"""Settle what an evolution takes before any pixel is touched: operators, times, spacing, batches."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from numbers import Integral, Real
+from typing import Any
+
+from diffusion_ops.evolution.adaptive import Adaptive, adaptive_from
+from diffusion_ops.evolution.advance import Leg
+from diffusion_ops.evolution.operator import OPERATORS, Iteration, Operator
+from diffusion_ops.evolution.schedule import Cycle, resolve_schedule
+
+ALIASES: Mapping[str, str] = {
+    "niter": "steps",
+    "n_iter": "steps",
+    "iterations": "steps",
+    "nbiter": "steps",
+    "NumberOfIterations": "steps",
+    "gamma": "dt",
+    "timestep": "dt",
+    "time_step": "dt",
+    "TimeStep": "dt",
+    "voxelspacing": "spacing",
+    "DiffusionTime": "time",
+}
+"""Words that other systems use for the arguments of `evolve`, where they mean the same."""
+
+
+def resolve_aliases(function: str, given: Mapping[str, Any], fixed: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arguments in `fixed` with those of `given` filed under their own names.
+
+    Raises
+    ------
+    TypeError
+        For an unknown word, or one that says again what is already said.
+    """
+    arguments = dict(fixed)
+    for word, value in given.items():
+        name = ALIASES.get(word)
+        if name is None:
+            raise TypeError(
+                f"{function} has no argument {word!r}. Allowed: {', '.join(fixed)}; also {', '.join(ALIASES)}."
+            )
+        if arguments[name] is not None:
+            raise TypeError(
+                f"{function}: {name!r} is given twice, the second time as {word!r}. Give it once."
+            )
+        arguments[name] = value
+    return arguments
+
+
+def make_legs(
+    operator: Any,
+    spacing: tuple[float, ...],
+    *,
+    time: Any = None,
+    steps: Any = None,
+    dt: Any = None,
+    schedule: Any = None,
+) -> tuple[Leg, ...]:
+    """Return the legs of an operator or a chain of them.
+
+    Parameters
+    ----------
+    operator : Operator, str, or a sequence of them
+        A name stands for the operator with its default parameters.
+    spacing : tuple of float
+        Grid spacing per spatial axis.
+    time, steps, dt, schedule : value or sequence of values, one per operator
+        See `evolve`.
+
+    Raises
+    ------
+    ValueError
+        Where time, steps and dt are missing, contradict each other or leave the stable range.
+    """
+    operators = [operator] if isinstance(operator, str | Operator) else list(operator)
+    if not operators:
+        raise ValueError("The chain of operators is empty. Give at least one operator.")
+    columns = [
+        _one_each(name, value, len(operators))
+        for name, value in zip(_NAMES, (time, steps, dt, schedule), strict=True)
+    ]
+    return tuple(
+        _make_leg(OPERATORS[op]() if isinstance(op, str) else op, spacing, *row)
+        for op, *row in zip(operators, *columns, strict=True)
+    )
+
+
+_NAMES = ("time", "steps", "dt", "schedule")
+
+
+def _one_each(name: str, value: Any, count: int) -> list[Any]:
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        if len(value) != count:
+            raise ValueError(
+                f"{name} has {len(value)} values for {count} operators. Give one for each, or one for all."
+            )
+        return list(value)
+    return [value] * count
+
+
+def _make_leg(
+    operator: Any, spacing: tuple[float, ...], time: Any, steps: Any, dt: Any, schedule: Any
+) -> Leg:
+    if not isinstance(operator, Operator):
+        raise TypeError(
+            f"{operator!r} is not an operator. Give one such as Heat() or a name: {', '.join(OPERATORS)}."
+        )
+    if len(spacing) not in operator.dimensions:
+        allowed = " or ".join(f"{n}-D" for n in operator.dimensions)
+        raise ValueError(
+            f"{operator.name} does not work on {len(spacing)} spatial axes. Allowed: {allowed}. "
+            "Take one plane at a time (image.ndim: 2 in a spec), or say channel_axis if one of the axes holds channels."
+        )
+    if operator.marches != "time":
+        return _make_timeless_leg(operator, time, steps, dt, schedule)
+    if time is None and steps is None and dt is None:
+        raise ValueError(
+            f"{operator.name} needs to know how far to diffuse. Give time (in squared units of the spacing), or steps."
+        )
+    _check_number("time", time, "in squared units of the spacing")
+    _check_number("dt", dt, "in squared units of the spacing")
+    if dt == 0:
+        raise ValueError(f"dt=0 never arrives. Allowed: 0 < dt <= {operator.stable_dt(spacing):g}.")
+    count = _count(steps)
+    if (adaptive := adaptive_from(schedule)) is not None:
+        return _make_adaptive_leg(operator, adaptive, spacing, time, count, dt)
+    rule = resolve_schedule(schedule, count, dt, operator.inertial_cycles)
+    if rule.inertial and not operator.inertial_cycles:
+        raise ValueError(
+            f"{operator.name} does not go in cycles, which are for ∂u/∂t = div(D ∇u) alone. "
+            "Allowed: schedule='explicit'."
+        )
+    return Leg(operator, rule.cycles(operator.stable_dt(spacing), time, count, dt))
+
+
+def _make_adaptive_leg(
+    operator: Operator, adaptive: Adaptive, spacing: tuple[float, ...], time: Any, steps: Any, dt: Any
+) -> Leg:
+    if time is None or steps is not None or dt is not None:
+        raise ValueError("Adaptive steps choose themselves: give time alone, without steps and dt.")
+    if operator.carried_arrays(len(spacing), 1):
+        raise ValueError(
+            f"{operator.name} does not take adaptive steps, as it carries further fields. Allowed: schedule='explicit'."
+        )
+    return Leg(operator, (), adaptive=adaptive.start(time, operator.stable_dt(spacing)))
+
+
+def _make_timeless_leg(operator: Operator, time: Any, steps: Any, dt: Any, schedule: Any) -> Leg:
+    """Return the leg of an operator that goes by iterations, or is applied once."""
+    given = {"time": time, "dt": dt, "schedule": schedule}
+    if operator.marches == "once":
+        given["steps"] = steps
+    wrong = [word for word, value in given.items() if value is not None]
+    if wrong:
+        how = (
+            f"is applied once. Remove {wrong[0]}"
+            if operator.marches == "once"
+            else "goes by iterations. Give steps, or nothing"
+        )
+        raise ValueError(f"{wrong[0]}={given[wrong[0]]!r} is not possible: {operator.name} {how}.")
+    if isinstance(operator, Iteration):
+        count = _count(steps)
+        return Leg(operator, (Cycle(0.0),) * (operator.usual_steps if count is None else count))
+    return Leg(operator, (Cycle(0.0),))
+
+
+def _count(steps: Any) -> int | None:
+    if steps is not None and (not isinstance(steps, Integral) or isinstance(steps, bool) or steps < 0):
+        raise ValueError(f"steps={steps!r} is not possible. Allowed: a whole number >= 0.")
+    return None if steps is None else int(steps)
+
+
+def _check_number(name: str, value: Any, unit: str) -> None:
+    if value is None:
+        return
+    if not isinstance(value, Real) or isinstance(value, bool) or not math.isfinite(value) or value < 0:
+        raise ValueError(f"{name}={value!r} is not possible. Allowed: a number >= 0, {unit}.")
+
+
+def makes_new_quantity(legs: Sequence[Leg]) -> bool:
+    """Return whether what comes out of a chain is no image any more."""
+    return any(leg.operator.new_quantity for leg in legs)
+
+
+def require_guide_readers(legs: Sequence[Leg], guide: Any) -> None:
+    """Refuse a guide that no operator would look at."""
+    if guide is not None and not any(leg.operator.reads_guide for leg in legs):
+        names = ", ".join(leg.operator.name for leg in legs)
+        able = ", ".join(name for name, operator in OPERATORS.items() if operator.reads_guide)
+        raise ValueError(f"guide is given, but {names} does not read one. Allowed with a guide: {able}.")
+
+
+def resolve_spacing(spacing: Any, ndim: int) -> tuple[float, ...]:
+    """Return the spacing per spatial axis; one number stands for all, None for 1.
+
+    Raises
+    ------
+    ValueError
+        For another number of axes than the image's, or a spacing that is not positive.
+    """
+    values = (
+        (1.0,) * ndim
+        if spacing is None
+        else (spacing,) * ndim
+        if isinstance(spacing, Real)
+        else tuple(spacing)
+    )
+    if len(values) != ndim:
+        raise ValueError(
+            f"spacing has {len(values)} values for {ndim} spatial axes. Give one per spatial axis (not "
+            f"for channels), or one number."
+        )
+    for h in values:
+        if not isinstance(h, Real) or not math.isfinite(h) or h <= 0:
+            raise ValueError(f"spacing={tuple(values)!r} is not possible. Allowed: finite numbers > 0.")
+    return tuple(float(h) for h in values)
+
+
+def split_batches(legs: Sequence[Leg], batch: int | None) -> list[tuple[Leg, ...]]:
+    """Return the legs cut into batches of at most `batch` steps; a cycle is never cut, and statistics begin a batch.
+
+    A leg that is cut keeps its operator object in every part, so that its statistics are measured once, at its start.
+
+    Raises
+    ------
+    ValueError
+        For a batch that is not a whole number of at least 1.
+    """
+    if batch is not None and (not isinstance(batch, Integral) or isinstance(batch, bool) or batch < 1):
+        raise ValueError(f"batch={batch!r} is not possible. Allowed: a whole number of steps >= 1.")
+    batches: list[list[Leg]] = [[]]
+    taken = 0
+    for leg in legs:
+        if leg.operator.statistics() and batches[-1]:
+            batches.append([])
+            taken = 0
+        for part in _cut(leg, batch, taken):
+            if part is None:
+                batches.append([])
+                taken = 0
+            else:
+                batches[-1].append(part)
+                taken += part.steps
+    return [tuple(legs) for legs in batches if legs]
+
+
+def _cut(leg: Leg, batch: int | None, taken: int) -> Iterator[Leg | None]:
+    """Yield the parts of a leg that fit into batches, and None where a new batch begins."""
+    cycles, start, first = leg.cycles, 0, leg.first
+    for i, cycle in enumerate(cycles):
+        if batch is not None and taken and taken + cycle.steps > batch:
+            if i > start:
+                part = replace(leg, cycles=cycles[start:i], first=first, last=False)
+                yield part
+                first += part.steps
+            yield None
+            start, taken = i, 0
+        taken += cycle.steps
+    if cycles[start:] or (leg.goes and not cycles):
+        yield replace(leg, cycles=cycles[start:], first=first)

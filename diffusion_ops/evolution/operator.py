@@ -1,0 +1,296 @@
+"""What one PDE says of itself: its parameters, reach, stability and promises, and how a block takes its steps."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, Literal, TypeVar
+
+import numpy as np
+
+from diffusion_ops.blocks.block import Block, Floats
+from diffusion_ops.blocks.statistic import Statistic, statistic_from
+from diffusion_ops.evolution.schedule import Cycle
+from diffusion_ops.registry import Registry
+
+Marches = Literal["time", "iterations", "once"]
+
+
+class Operator(ABC):
+    """One PDE; a final subclass is a frozen dataclass whose fields are its parameters, in the image's own units.
+
+    A subclass is one file in `diffusion_ops/operators`, registered under its name; specs, the command
+    line, plans and the contract tests pick it up by themselves.
+    """
+
+    name: ClassVar[str]
+    equation: ClassVar[str]
+    """The PDE in one line."""
+    reference: ClassVar[str]
+    """The paper that it is from."""
+    units: ClassVar[Mapping[str, str]] = {}
+    """Unit of each parameter, such as "grey levels per unit length"."""
+    aliases: ClassVar[Mapping[str, str]] = {}
+    """Other words for a parameter, where they mean the same: {"kappa": "contrast"}."""
+    alias_values: ClassVar[Mapping[str, Mapping[Any, Any]]] = {}
+    """Values that an alias is written with elsewhere: {"option": {1: "exponential"}}."""
+    dimensions: ClassVar[tuple[int, ...]] = (2, 3)
+    """Numbers of spatial axes that it is defined for."""
+    marches: ClassVar[Marches] = "time"
+    """How far it goes is said by a time, by a number of iterations, or it is applied once."""
+    inertial_cycles: ClassVar[bool] = True
+    """Whether FSI cycles make sense: for ∂u/∂t = div(D ∇u) with D frozen in a cycle."""
+    radius: ClassVar[int] = 1
+    """Cells that one step reads on each side."""
+    reads_guide: ClassVar[bool] = False
+    """Whether gradients and tensors may be read from another image, the block's guide."""
+    new_quantity: ClassVar[bool] = False
+    """Whether the result is no image but a slope, an angle, a class: invalid pixels have no value to get back then."""
+
+    @property
+    def joins(self) -> bool:
+        """Whether its result is 1 and 2 for weak and strong cells, of which connected ones are still to be joined."""
+        return False
+
+    couples_channels: ClassVar[bool] = False
+    """Whether a channel's result depends on the others."""
+    keeps_maximum: ClassVar[bool] = False
+    """Whether explicit steps keep every value between the extremes of the image."""
+    keeps_mean: ClassVar[bool] = False
+    """Whether the sum over the image stays, up to rounding."""
+
+    @abstractmethod
+    def stable_dt(self, spacing: tuple[float, ...]) -> float:
+        """Return the largest stable explicit step for a grid spacing."""
+
+    def step_radius(self, spacing: tuple[float, ...]) -> tuple[int, ...]:
+        """Return how many cells one step reads on each side, per axis."""
+        return (self.radius,) * len(spacing)
+
+    def setup_radius(self, spacing: tuple[float, ...]) -> tuple[int, ...]:
+        """Return how many cells the coefficients that are frozen at the start of a cycle read, per axis."""
+        return (0,) * len(spacing)
+
+    def start_radius(self, spacing: tuple[float, ...]) -> tuple[int, ...]:
+        """Return how many cells `start` reads, per axis."""
+        return (0,) * len(spacing)
+
+    def finish_radius(self, spacing: tuple[float, ...]) -> tuple[int, ...]:
+        """Return how many cells `finish` reads, per axis."""
+        return (0,) * len(spacing)
+
+    def carried_arrays(self, ndim: int, channels: int) -> int:
+        """Return how many arrays of one channel's size are carried from batch to batch beside the state."""
+        return 0
+
+    def result_channels(self, channels: int) -> int:
+        """Return how many channels come out."""
+        return channels
+
+    def start(self, block: Block) -> None:  # noqa: B027 (most operators need nothing)
+        """Make what is carried, before the first step; the state may change too."""
+
+    def finish(self, block: Block) -> None:  # noqa: B027
+        """Make the result of the state and what is carried, after the last step."""
+
+    def energy(self) -> Statistic | None:
+        """Return the functional that the PDE descends, measured on a block, or None."""
+        return None
+
+    def automatic(self, parameter: str) -> Statistic:
+        """Return the statistic that the word "auto" stands for.
+
+        Raises
+        ------
+        ValueError
+            For a parameter that cannot choose itself.
+        """
+        raise ValueError(
+            f"{parameter}='auto' is not possible: {self.name} has no rule for it. "
+            "Give a number, or a statistic such as {'quantile': 0.9}."
+        )
+
+    def extra_arrays(self, ndim: int, inertial: bool, channels: int) -> float:
+        """Return how many arrays of one channel's size a cycle holds beside the state and what is carried."""
+        return channels if inertial else 0
+
+    def setup_arrays(self, ndim: int, channels: int) -> float:
+        """Return how many more such arrays exist only while coefficients are made."""
+        return 0
+
+    def pace(self, ndim: int, channels: int) -> float:
+        """Return values times steps per second of one core, about, for plans."""
+        return 1e9
+
+    @abstractmethod
+    def run(self, block: Block, cycle: Cycle, count: int) -> None:
+        """Take a cycle `count` times in place and note what it spoils.
+
+        `count` is more than 1 only where nothing is frozen at the start of a cycle.
+        """
+
+    def statistics(self) -> dict[str, Statistic]:
+        """Return the parameters that are still statistics, to be reduced over the whole image first."""
+        fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}  # type: ignore[arg-type]
+        return {name: value for name, value in fields.items() if isinstance(value, Statistic)}
+
+    def bind(self, values: Mapping[str, float]) -> Operator:
+        """Return the operator with numbers in the place of its statistics.
+
+        Raises
+        ------
+        ValueError
+            Where a number is out of the parameter's range, such as a contrast of 0 from a constant image.
+        """
+        try:
+            return dataclasses.replace(self, **values)  # type: ignore[type-var]
+        except ValueError as error:
+            found = ", ".join(
+                f"{name} = {self.statistics()[name]} is {value:g}" for name, value in values.items()
+            )
+            raise ValueError(
+                f"{type(self).__name__}: {found} over this image, which is out of range. {error} "
+                "Give a number, or another statistic."
+            ) from error
+
+    def halo(self, cycles: tuple[Cycle, ...], spacing: tuple[float, ...]) -> tuple[int, ...]:
+        """Return how many cells per axis a run of cycles reads beyond what it writes."""
+        steps = sum(cycle.steps for cycle in cycles)
+        setups, radii = self.setup_radius(spacing), self.step_radius(spacing)
+        return tuple(len(cycles) * s + steps * r for s, r in zip(setups, radii, strict=True))
+
+
+class Iteration(Operator):
+    """An operator that approaches a minimum by iterations: it has no time, their number says how far it goes."""
+
+    marches = "iterations"
+    inertial_cycles = False
+    usual_steps: ClassVar[int] = 200
+    """Iterations where the user says no number."""
+
+    def stable_dt(self, spacing: tuple[float, ...]) -> float:
+        """Return infinity: iterations choose their own steps."""
+        return math.inf
+
+
+class Map(Operator):
+    """An operator that is applied once, such as an edge map; it has neither time nor steps."""
+
+    marches = "once"
+    inertial_cycles = False
+
+    @abstractmethod
+    def reach(self, spacing: tuple[float, ...]) -> tuple[int, ...]:
+        """Return how many cells it reads on each side, per axis."""
+
+    @abstractmethod
+    def apply(self, block: Block) -> None:
+        """Put the result in the place of the state; the number of channels may change."""
+
+    def stable_dt(self, spacing: tuple[float, ...]) -> float:
+        """Return infinity: there is no step."""
+        return math.inf
+
+    def step_radius(self, spacing: tuple[float, ...]) -> tuple[int, ...]:
+        """Return the reach."""
+        return self.reach(spacing)
+
+    def run(self, block: Block, cycle: Cycle, count: int) -> None:
+        """Apply it."""
+        self.apply(block)
+        block.spoil(self.reach(block.spacing))
+
+
+class RateOperator(Operator):
+    """An operator written as its rate of change in NumPy; steps and cycles are taken here.
+
+    The shortest way to a new PDE: a subclass gives `rate` and `stable_dt`. Compiled operators override `run`.
+    """
+
+    @abstractmethod
+    def rate(self, u: Floats, spacing: tuple[float, ...], valid: Any) -> Floats:
+        """Return ∂u/∂t of a state of shape (channels, *spatial); sides of the array and invalid cells are walls."""
+
+    def extra_arrays(self, ndim: int, inertial: bool, channels: int) -> float:
+        """Return the state before, the rate and NumPy's temporaries."""
+        return 6.0 * channels
+
+    def run(self, block: Block, cycle: Cycle, count: int) -> None:
+        """Take the steps of `count` cycles on the view of the block."""
+        tau = block.storage.dtype.type(cycle.tau)
+        for _ in range(count):
+            before = block.u.copy()
+            for weight in cycle.weights:
+                a = block.storage.dtype.type(weight)
+                new = a * (block.u + tau * self.rate(block.u, block.spacing, block.valid)) + (1 - a) * before
+                before = block.u.copy()
+                block.u[...] = new if block.valid is None else np.where(block.valid, new, before)
+                block.spoil((self.radius,) * len(block.spatial))
+
+
+AUTO = "auto"
+"""The word for a parameter that chooses itself; see `Operator.automatic`."""
+
+OPERATORS: Registry[type[Operator]] = Registry("operator", "diffusion_ops.operators")
+
+O = TypeVar("O", bound=type[Operator])
+
+
+def register(name: str) -> Callable[[O], O]:
+    """File an operator under its name, and let its parameters be given by their aliases and as statistics."""
+
+    def add(cls: O) -> O:
+        cls.name = name
+        cls.__init__ = _accept_aliases(cls, cls.__init__)  # type: ignore[method-assign]
+        OPERATORS.register(name)(cls)
+        return cls
+
+    return add
+
+
+def _accept_aliases(cls: type[Operator], init: Callable[..., None]) -> Callable[..., None]:
+    @functools.wraps(init)
+    def wrapped(self: Operator, *args: Any, **kwargs: Any) -> None:
+        fields = [f.name for f in dataclasses.fields(cls)]  # type: ignore[arg-type]
+        given: dict[str, Any] = dict(zip(fields, args, strict=False))
+        for word, value in kwargs.items():
+            name = cls.aliases.get(word, word)
+            if name not in fields:
+                raise TypeError(
+                    f"{cls.__name__} has no parameter {word!r}. Allowed: {', '.join(fields)}; "
+                    f"also {', '.join(cls.aliases) or 'no other words'}."
+                )
+            if name in given:
+                raise TypeError(
+                    f"{cls.__name__}: {name!r} is given twice, the second time as {word!r}. Give it once."
+                )
+            given[name] = _alias_value(cls, word, value)
+        asked = [name for name, value in given.items() if isinstance(value, str) and value == AUTO]
+        given = {name: statistic_from(name, value) for name, value in given.items() if name not in asked}
+        for name in asked:
+            # A stand-in lets the other parameters be known, which the choice may depend on.
+            draft = object.__new__(cls)
+            object.__setattr__(draft, "__dict__", {**_defaults(cls), **given})
+            given[name] = draft.automatic(name)
+        init(self, **given)
+
+    return wrapped
+
+
+def _defaults(cls: type[Operator]) -> dict[str, Any]:
+    fields = dataclasses.fields(cls)  # type: ignore[arg-type]
+    return {f.name: f.default for f in fields if f.default is not dataclasses.MISSING}
+
+
+def _alias_value(cls: type[Operator], word: str, value: Any) -> Any:
+    known = cls.alias_values.get(word)
+    if known is None:
+        return value
+    if value not in known:
+        raise ValueError(
+            f"{cls.__name__}: {word}={value!r} is not known. Allowed: {', '.join(map(repr, known))}."
+        )
+    return known[value]

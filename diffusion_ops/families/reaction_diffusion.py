@@ -1,0 +1,167 @@
+"""What equations of two reacting fields share: the start from an image, seeds of a pattern, and the way back."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from diffusion_ops.blocks.block import Block, Floats, allocate
+from diffusion_ops.blocks.statistic import STATISTICS, Statistic
+from diffusion_ops.evolution.operator import Operator
+from diffusion_ops.evolution.parameters import check_choice, check_number
+from diffusion_ops.evolution.schedule import Cycle
+from diffusion_ops.families.alignment import align, at_corners
+from diffusion_ops.kernels.philox import check_seed
+from diffusion_ops.kernels.pixels.noise import put_noise
+from diffusion_ops.kernels.reaction import march_fields
+from diffusion_ops.kernels.tensors.structure import structure_radius, tensor_arrays
+
+GRAINS = (1, 2, 4, 8, 16, 32, 64)
+
+_PACE = {2: 2.5e9, 3: 1e9}
+_CORNERS = {2: 1.01, 3: 1.06}
+"""Corners per cell of a tile of about 50 cells along each axis."""
+
+
+@dataclass(frozen=True)
+class ReactionDiffusion(Operator):
+    """Two fields, ∂u/∂t = D Δu + f(u, v) and ∂v/∂t = E Δv + g(u, v); the visible one, u, starts as the image.
+
+    A subclass gives the reaction: a row of the kernel and its numbers, the range of the visible field, how the other
+    starts from it, and how fast a field can leave a cell. The other field is carried from batch to batch.
+
+    Attributes
+    ----------
+    diffusion, other_diffusion : float
+        Of the visible field and of the other.
+    white : float or Statistic
+        Image value that stands for the upper of `ends`; 0 stands for the lower.
+    perturbation, grain, seed : float, int, int
+        Standard deviation of the noise that the visible field starts with, the width in cells of its squares, its key.
+    anisotropy, sigma, rho : float
+        How much less both fields diffuse across the structures of the image or its guide than along them, and the
+        scales at which these are found. The image is read at the start.
+    """
+
+    diffusion: float
+    other_diffusion: float
+    white: float | Statistic = 1.0
+    perturbation: float = 0.0
+    grain: int = 1
+    seed: int = 0
+    anisotropy: float = 0.0
+    sigma: float = 1.0
+    rho: float = 3.0
+
+    units: ClassVar[Mapping[str, str]] = {
+        "diffusion": "squared unit length / time",
+        "other_diffusion": "squared unit length / time",
+        "white": "image units",
+        "perturbation": "concentration",
+        "anisotropy": "1",
+        "sigma": "unit length",
+        "rho": "unit length",
+    }
+    inertial_cycles = False
+    row: ClassVar[Callable[..., None]]
+    """The compiled update of a row of both fields."""
+    ends: ClassVar[tuple[float, float]] = (0.0, 1.0)
+    """Concentrations of the visible field that black and white stand for."""
+
+    def __post_init__(self) -> None:
+        for name in ("diffusion", "other_diffusion"):
+            check_number(name, getattr(self, name), positive=False, unit=self.units[name])
+        if not isinstance(self.white, Statistic):
+            check_number("white", self.white, positive=True, unit="image units")
+        check_number("perturbation", self.perturbation, positive=False, unit="concentration")
+        check_choice("grain", self.grain, GRAINS)
+        check_number("anisotropy", self.anisotropy, positive=False, unit="parts of the diffusion, up to 1")
+        if self.anisotropy > 1:
+            raise ValueError(
+                f"anisotropy={self.anisotropy!r} is not possible. Allowed: a number from 0 to 1."
+            )
+        for name in ("sigma", "rho"):
+            check_number(name, getattr(self, name), positive=False, unit="the units of the spacing")
+        # All channels follow one tensor, which a guide may lead; without it there is none.
+        for promise in ("reads_guide", "couples_channels"):
+            object.__setattr__(self, promise, self.anisotropy > 0)
+        check_seed(self.seed)
+
+    @property
+    @abstractmethod
+    def limits(self) -> tuple[float, float]:
+        """Concentrations that the visible field is clipped to at the start."""
+
+    @property
+    @abstractmethod
+    def rates(self) -> tuple[float, float]:
+        """How fast the reaction can take each field from a cell, per unit of time, where it is within the limits."""
+
+    @abstractmethod
+    def reaction(self, tau: float) -> tuple[float, ...]:
+        """Return the numbers of the reaction's row for a step."""
+
+    @abstractmethod
+    def partner(self, visible: Floats) -> Any:
+        """Return the other field that a visible one starts with."""
+
+    def automatic(self, parameter: str) -> Statistic:
+        """Return the maximum of the image for `white`."""
+        return STATISTICS["maximum"]() if parameter == "white" else super().automatic(parameter)
+
+    def stable_dt(self, spacing: tuple[float, ...]) -> float:
+        """Return 1 / (2 D Σ 1/h² + rate) of the field that asks for less: no step takes more than a cell holds."""
+        axes = 2 * sum(1 / h**2 for h in spacing)
+        fields = zip((self.diffusion, self.other_diffusion), self.rates, strict=True)
+        return 1 / max(d * axes + rate for d, rate in fields)
+
+    def carried_arrays(self, ndim: int, channels: int) -> int:
+        """Return one other field per channel, and the tensor."""
+        return channels + (tensor_arrays(ndim) if self.anisotropy else 0)
+
+    def extra_arrays(self, ndim: int, inertial: bool, channels: int) -> float:
+        """Return both fields of one channel, side by side, and the tensor at the corners."""
+        return 2 + (tensor_arrays(ndim) * _CORNERS[ndim] if self.anisotropy else 0)
+
+    def start_radius(self, spacing: tuple[float, ...]) -> tuple[int, ...]:
+        """Return the reach of the structure tensor."""
+        return structure_radius(self.sigma, self.rho, spacing) if self.anisotropy else (0,) * len(spacing)
+
+    def pace(self, ndim: int, channels: int) -> float:
+        """Return what was measured in float32; both fields take one step in that time."""
+        return _PACE[ndim] * (0.07 if self.anisotropy else 1.0)
+
+    def start(self, block: Block) -> None:
+        """Turn the image into the visible field, perturb it, and make the other field of it."""
+        assert isinstance(self.white, int | float)
+        low, high = self.ends
+        state = block.storage
+        channels, ndim = len(state), len(block.spatial)
+        block.carried = allocate(self.carried_arrays(ndim, channels), block.spatial, state.dtype)
+        if self.anisotropy:
+            align(block.carried[channels:], block, self.anisotropy, self.sigma, self.rho)
+        np.multiply(state, (high - low) / self.white, out=state)
+        np.add(state, low, out=state)
+        np.clip(state, *self.limits, out=state)
+        if self.perturbation:
+            put_noise(block, "gaussian", (self.perturbation,), self.seed, grain=self.grain)
+            np.clip(state, *self.limits, out=state)
+        block.carried[:channels] = self.partner(state)
+
+    def finish(self, block: Block) -> None:
+        """Turn the visible field into an image again."""
+        assert isinstance(self.white, int | float)
+        low, high = self.ends
+        np.subtract(block.storage, low, out=block.storage)
+        np.multiply(block.storage, self.white / (high - low), out=block.storage)
+
+    def run(self, block: Block, cycle: Cycle, count: int) -> None:
+        """Take steps of both fields in the compiled kernel."""
+        assert block.carried is not None
+        tensor = at_corners(block, block.carried[len(block.storage) :]) if self.anisotropy else None
+        diffusions = (self.diffusion, self.other_diffusion)
+        march_fields(block, type(self).row, count, cycle.tau, diffusions, self.reaction(cycle.tau), tensor)

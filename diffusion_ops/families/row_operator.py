@@ -1,0 +1,55 @@
+"""An operator whose explicit step is one compiled row, marched through the block by `kernels/wavefront.py`."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable
+from typing import ClassVar
+
+from diffusion_ops.blocks.block import Block
+from diffusion_ops.evolution.operator import Operator
+from diffusion_ops.evolution.schedule import Cycle
+from diffusion_ops.kernels.wavefront import half_inverse, march_rows, ring_arrays
+
+
+class RowOperator(Operator):
+    """An operator of explicit steps alone, that says which update makes a row, and with which numbers."""
+
+    inertial_cycles = False
+    pace_2d: ClassVar[float] = 1e9
+    """Values times steps per second of one core in 2-D and float32."""
+
+    @abstractmethod
+    def update(self) -> Callable[..., None]:
+        """Return the update, see `kernels/wavefront.py`."""
+
+    @abstractmethod
+    def numbers(self, spacing: tuple[float, ...], tau: float) -> list[float]:
+        """Return what the update is given after 1 / (2 h) along x, y, z and the step size."""
+
+    def prepare(self) -> Callable[..., None] | None:
+        """Return what makes one more field before each step, or None."""
+        return None
+
+    def extra_arrays(self, ndim: int, inertial: bool, channels: int) -> float:
+        """Return the rows between the steps of a visit to the cache."""
+        return ring_arrays(ndim, self.step_radius((1.0,) * ndim)[0], channels if self.couples_channels else 1)
+
+    def pace(self, ndim: int, channels: int) -> float:
+        """Return what was measured in 2-D; about 0.4 of it in 3-D."""
+        return self.pace_2d * (1.0 if ndim == 2 else 0.4)
+
+    def run(self, block: Block, cycle: Cycle, count: int) -> None:
+        """March all steps."""
+        prepare = self.prepare()
+        levels = 1 if prepare is None else 2
+        march_rows(
+            block,
+            self.update(),
+            cycle.steps * count,
+            [*half_inverse(block.spacing), cycle.tau, *self.numbers(block.spacing, cycle.tau)],
+            radius=self.step_radius(block.spacing)[0] // levels,
+            together=self.couples_channels,
+            prepare=prepare,
+            fields=levels - 1,
+        )

@@ -1,0 +1,293 @@
+"""Diffusion tensors of an image and the march along them: what every anisotropic operator shares."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from diffusion_ops.blocks.block import Block, Bools, Floats, allocate
+from diffusion_ops.blocks.statistic import Statistic
+from diffusion_ops.evolution.operator import Operator
+from diffusion_ops.evolution.parameters import check_choice, check_number
+from diffusion_ops.evolution.schedule import Cycle
+from diffusion_ops.kernels.gaussian import gaussian_radius
+from diffusion_ops.kernels.tensors import fluxes, lattice
+from diffusion_ops.kernels.tensors.diffusivity import to_diffusivity
+from diffusion_ops.kernels.tensors.structure import corner_structure, corners_to_cells, tensor_arrays
+
+_CORNERS = {2: 1.01, 3: 1.06}
+"""Corners per cell of a tile of about 50 cells or more along each axis."""
+
+
+class Scheme(ABC):
+    """A discretisation of div(D ∇u): what it freezes of D, and how it marches."""
+
+    condition: float = math.inf
+    """Greatest ratio of the eigenvalues of D that it takes."""
+    keeps_maximum: ClassVar[bool] = False
+
+    @abstractmethod
+    def stable_dt(self, spacing: tuple[float, ...]) -> float:
+        """Return the largest stable explicit step where no eigenvalue of D is above 1."""
+
+    @abstractmethod
+    def step_radius(self, spacing: tuple[float, ...]) -> tuple[int, ...]:
+        """Return how many cells a step reads."""
+
+    @abstractmethod
+    def setup_radius(self, spacing: tuple[float, ...]) -> tuple[int, ...]:
+        """Return how many cells its coefficients read beyond the Gaussians and the first step."""
+
+    @abstractmethod
+    def coefficients(self, block: Block, corners: Floats) -> Any:
+        """Return what a march needs, from D at the corners."""
+
+    @abstractmethod
+    def arrays(self, ndim: int) -> float:
+        """Return how many arrays of one channel's size the coefficients take."""
+
+    @abstractmethod
+    def march(
+        self, block: Block, states: list[Floats], coefficients: Any, cycle: Cycle, free: Bools | None
+    ) -> None:
+        """Take the steps of a cycle on one or two states."""
+
+
+@dataclass(frozen=True)
+class Nonstandard(Scheme):
+    """Differences at the corners of the cells: radius 1 at any ratio of eigenvalues; see `kernels.tensor`."""
+
+    alpha: float = 0.4
+
+    def stable_dt(self, spacing: tuple[float, ...]) -> float:
+        """Return h²/2 for equal spacing and alpha >= 1/4."""
+        return fluxes.stable_tensor_dt(self.alpha, spacing)
+
+    def step_radius(self, spacing: tuple[float, ...]) -> tuple[int, ...]:
+        """Return 1."""
+        return (1,) * len(spacing)
+
+    def setup_radius(self, spacing: tuple[float, ...]) -> tuple[int, ...]:
+        """Return 0: the differences of a corner reach no farther than the step."""
+        return (0,) * len(spacing)
+
+    def coefficients(self, block: Block, corners: Floats) -> Any:
+        """Return D as it is."""
+        return corners
+
+    def arrays(self, ndim: int) -> float:
+        """Return the components of D at one more corner along each axis than there are cells."""
+        return tensor_arrays(ndim) * _CORNERS[ndim]
+
+    def march(
+        self, block: Block, states: list[Floats], coefficients: Any, cycle: Cycle, free: Bools | None
+    ) -> None:
+        """March in the wavefront kernel."""
+        fluxes.march(block, states, coefficients, cycle.tau, cycle.weights, self.alpha, free)
+
+
+@dataclass(frozen=True)
+class Lattice(Scheme):
+    """Weights that are never negative, on far neighbours; see `kernels.lattice`."""
+
+    condition: float = 10.0
+    keeps_maximum = True
+
+    def stable_dt(self, spacing: tuple[float, ...]) -> float:
+        """Return the step that keeps the extremes."""
+        return lattice.stable_lattice_dt(self.condition, spacing)
+
+    def step_radius(self, spacing: tuple[float, ...]) -> tuple[int, ...]:
+        """Return the reach of the longest link that tensors of this condition need."""
+        return lattice.lattice_radius(self.condition, spacing)
+
+    def setup_radius(self, spacing: tuple[float, ...]) -> tuple[int, ...]:
+        """Return 1: a cell's D is the mean of its corners'."""
+        return (1,) * len(spacing)
+
+    def coefficients(self, block: Block, corners: Floats) -> Any:
+        """Return the weights of the links."""
+        return lattice.lattice_links(block, corners_to_cells(block, corners), self.condition)
+
+    def arrays(self, ndim: int) -> float:
+        """Return a cell's weights, the numbers of their offsets in two bytes each, and the sum of a step."""
+        return 1.5 * tensor_arrays(ndim) + 1
+
+    def march(
+        self, block: Block, states: list[Floats], coefficients: Any, cycle: Cycle, free: Bools | None
+    ) -> None:
+        """March link by link."""
+        lattice.march_links(block, states, coefficients, self.condition, cycle.tau, cycle.weights, free)
+
+
+DISCRETISATIONS = ("www", "lattice")
+"""Nonstandard differences (Weickert, Welk and Wickert 2013), and `Lattice`."""
+
+
+@dataclass(frozen=True)
+class TensorField:
+    """How D is made of the structure of an image, and how ∂u/∂t = div(D ∇u) is discretised.
+
+    An operator that follows structures makes one of its parameters:
+
+        field = TensorField(contrast=4.0, law="rational", enhancement="eed", sigma=0.8)
+        frozen = field.freeze(block)
+        field.march(block, cycle, frozen, free=flagged)
+
+    Parameters
+    ----------
+    contrast, law, enhancement, exponent, floor : see `kernels.diffusivity.to_diffusivity`
+    sigma, rho : float
+        Noise scale and feature scale, in units of the spacing.
+    scheme : Scheme
+        The discretisation.
+    """
+
+    contrast: float
+    law: str = "rational"
+    enhancement: str = "eed"
+    exponent: int = 2
+    floor: float = 0.0
+    sigma: float = 0.0
+    rho: float = 0.0
+    scheme: Scheme = Nonstandard()
+
+    def setup_radius(self, spacing: tuple[float, ...]) -> tuple[int, ...]:
+        """Return how many cells are read beyond those that the first step reads."""
+        reach = (gaussian_radius(self.sigma, spacing), gaussian_radius(self.rho, spacing))
+        return tuple([a + b + c for a, b, c in zip(*reach, self.scheme.setup_radius(spacing), strict=True)])
+
+    def freeze(self, block: Block, of: Floats | None = None) -> Any:
+        """Return what a march needs, and note what it spoils.
+
+        `of` is the image to read, (channels, cells): by default `block.structure`, the guide or the state.
+        """
+        corners = to_diffusivity(
+            corner_structure(block, self.sigma, self.rho, of),
+            self.contrast,
+            self.law,
+            self.enhancement,
+            self.exponent,
+            self.floor,
+            self.scheme.condition,
+        )
+        block.spoil(self.setup_radius(block.spacing))
+        return self.scheme.coefficients(block, corners)
+
+    def march(self, block: Block, cycle: Cycle, frozen: Any, free: Bools | None = None) -> None:
+        """Take the steps of a cycle in place, and note what they spoil.
+
+        Only cells where `free`, (cells,), is true change; the others are held.
+        """
+        states = [block.storage]
+        if cycle.inertial:
+            states.append(allocate(len(block.storage), block.spatial, block.storage.dtype))
+            states[1][...] = block.storage
+        self.scheme.march(block, states, frozen, cycle, free)
+        block.storage = states[cycle.steps % len(states)]
+        block.spoil(tuple([cycle.steps * r for r in self.scheme.step_radius(block.spacing)]))
+
+
+class TensorDiffusion(Operator):
+    """∂u/∂t = div(D ∇u), D from the structure of the image or of a guide; a subclass says how the flow depends on it.
+
+    A subclass is a frozen dataclass with the fields below and its own `law` and `enhancement`.
+    """
+
+    contrast: float | Statistic
+    sigma: float
+    rho: float
+    enhancement: str
+    alpha: float
+    exponent: int
+    discretisation: str
+    stencil: float
+    condition: float
+
+    units: ClassVar[Mapping[str, str]] = {
+        "contrast": "image units per unit length",
+        "sigma": "unit length",
+        "rho": "unit length",
+        "alpha": "1",
+        "stencil": "1",
+        "condition": "1",
+    }
+    aliases: ClassVar[Mapping[str, str]] = {
+        "Enhancement": "enhancement",
+        "NoiseScale": "sigma",
+        "FeatureScale": "rho",
+        "Alpha": "alpha",
+        "Exponent": "exponent",
+        "derivativeSigma": "sigma",
+        "regularizationSigma": "rho",
+    }
+    reads_guide = True
+    couples_channels = True
+    keeps_mean = True
+    law: str
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.contrast, Statistic):
+            check_number("contrast", self.contrast, positive=True, unit="image units per unit length")
+        for name in ("sigma", "rho"):
+            check_number(name, getattr(self, name), positive=False, unit="the units of the spacing")
+        check_choice("discretisation", self.discretisation, DISCRETISATIONS)
+        for name, low, high in (("alpha", 0.0, 1.0), ("stencil", 0.0, 0.5), ("condition", 1.0, 100.0)):
+            _check_between(name, getattr(self, name), low, high)
+        check_choice("exponent", self.exponent, range(1, 9))
+        object.__setattr__(self, "keeps_maximum", self.scheme.keeps_maximum)
+
+    @property
+    def scheme(self) -> Scheme:
+        """The discretisation."""
+        return Nonstandard(self.stencil) if self.discretisation == "www" else Lattice(self.condition)
+
+    @property
+    def field(self) -> TensorField:
+        """How the tensor is made; the contrast is a number by now, or does not matter."""
+        contrast = math.nan if isinstance(self.contrast, Statistic) else self.contrast
+        shape = (self.law, self.enhancement, self.exponent, self.alpha)
+        return TensorField(contrast, *shape, self.sigma, self.rho, self.scheme)
+
+    def stable_dt(self, spacing: tuple[float, ...]) -> float:
+        """Return the stable step of the discretisation."""
+        return self.scheme.stable_dt(spacing)
+
+    def step_radius(self, spacing: tuple[float, ...]) -> tuple[int, ...]:
+        """Return 1, or the reach of the lattice."""
+        return self.scheme.step_radius(spacing)
+
+    def setup_radius(self, spacing: tuple[float, ...]) -> tuple[int, ...]:
+        """Return the reach of both Gaussians, and of the lattice's own mean."""
+        return self.field.setup_radius(spacing)
+
+    def extra_arrays(self, ndim: int, inertial: bool, channels: int) -> float:
+        """Return what the discretisation holds and the state before."""
+        return self.scheme.arrays(ndim) + (channels if inertial else 0)
+
+    def setup_arrays(self, ndim: int, channels: int) -> float:
+        """Return what is held while coefficients are made: smoothed channels, J before it is smoothed, D at cells."""
+        corners = tensor_arrays(ndim) * _CORNERS[ndim]
+        if self.discretisation == "lattice":
+            return corners + tensor_arrays(ndim)
+        return max(channels if self.sigma > 0 else 0, corners if self.rho > 0 else 0)
+
+    def pace(self, ndim: int, channels: int) -> float:
+        """Return what was measured in float32 with the tensor made anew at every step, the most costly way."""
+        if self.discretisation == "lattice":
+            return 1.8e7 if ndim == 2 else 5e6
+        return (3e8 if self.rho == 0 else 1e8) if ndim == 2 else 3e7
+
+    def run(self, block: Block, cycle: Cycle, count: int) -> None:
+        """Freeze the tensor and take the steps of the cycle, as often as asked for."""
+        for _ in range(count):
+            self.field.march(block, cycle, self.field.freeze(block))
+
+
+def _check_between(name: str, value: float, low: float, high: float) -> None:
+    check_number(name, value, positive=False, unit="1")
+    if not low <= value <= high:
+        raise ValueError(f"{name}={value!r} is not possible. Allowed: a number from {low:g} to {high:g}.")

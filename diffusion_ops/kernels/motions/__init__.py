@@ -1,0 +1,1 @@
+"""Compiled rows of curvature motions, shock filters and other equations of differences."""

@@ -1,0 +1,1 @@
+"""Compiled arithmetic of single cells and their neighbours: noise, impulses, speckle, edges."""

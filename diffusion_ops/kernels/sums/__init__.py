@@ -1,0 +1,1 @@
+"""Compiled sums over a block: energies and other whole-image numbers, tile by tile."""

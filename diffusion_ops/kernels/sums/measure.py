@@ -1,0 +1,243 @@
+"""Read a block row by row into sums and histograms: one pass, and a few rows of scratch."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numba import njit
+
+from diffusion_ops.blocks.block import Block, Bools
+from diffusion_ops.blocks.exact_sum import SEGMENT, add_doubles, add_singles, drain, empty_sums
+from diffusion_ops.blocks.histogram import count_row, empty_counts
+from diffusion_ops.blocks.statistic import Integers
+
+_A, _B = (1 - math.sqrt(3)) / (4 * math.sqrt(2)), (-1 - math.sqrt(3)) / (4 * math.sqrt(2))
+"""The db2 high-pass filter is (1, -2, 1) after these two taps (Daubechies 1992)."""
+
+
+def span_of(block: Block, keep: tuple[slice, ...]) -> Any:
+    """Return first and last + 1 of the planes, rows and columns to keep, of shape (3, 2)."""
+    ends = [slice_.indices(size)[:2] for slice_, size in zip(keep, block.spatial, strict=True)]
+    return np.array([(0, 1)] * (3 - len(ends)) + ends, np.int64)
+
+
+def valid_cells(block: Block, keep: tuple[slice, ...]) -> int:
+    """Return how many cells to keep are valid."""
+    if block.valid is None:
+        return int(np.prod([len(range(*s.indices(n))) for s, n in zip(keep, block.spatial, strict=True)]))
+    return int(np.count_nonzero(block.valid[keep]))
+
+
+def walls_of(block: Block) -> Bools:
+    """Return the mask for a kernel; where there is none, something of its type that is not read."""
+    return np.ones((1, 1), np.bool_) if block.valid_storage is None else block.valid_storage
+
+
+@functools.cache
+def _build_sum(double: bool, masked: bool) -> Callable[..., None]:
+    @njit(nogil=True, cache=True, error_model="numpy")
+    def fill(sums, table, u, valid, grid, span):  # type: ignore[no-untyped-def]
+        """Add the valid cells of the span of every channel."""
+        row = np.zeros(SEGMENT, u.dtype)
+        bits = row.view(np.uint64) if double else row.view(np.uint32)
+        for c in range(u.shape[0]):
+            for p in range(span[0, 0], span[0, 1]):
+                for m in range(span[1, 0], span[1, 1]):
+                    for j0 in range(span[2, 0], span[2, 1], SEGMENT):
+                        a, n = (p * grid[1] + m) * grid[3] + j0, min(SEGMENT, span[2, 1] - j0)
+                        for j in range(n):
+                            row[j] = u[c, a + j]
+                        if masked:
+                            for j in range(n):
+                                row[j] = row[j] if valid[0, a + j] else u.dtype.type(0)
+                        if double:
+                            add_doubles(sums, table, bits, n)
+                        else:
+                            add_singles(sums, table, bits, n)
+        drain(sums, table)
+
+    return fill
+
+
+def sum_cells(block: Block, keep: tuple[slice, ...]) -> Integers:
+    """Return the exact sums over the valid cells to keep of all channels, for `exact_sum.tally_of`."""
+    dtype = block.storage.dtype
+    sums, table = empty_sums(dtype)
+    fill = _build_sum(dtype == np.float64, block.valid_storage is not None)
+    fill(sums, table, block.storage, walls_of(block), block.grid, span_of(block, keep))
+    return sums
+
+
+@functools.cache
+def _build_energy(masked: bool) -> Callable[..., None]:
+    @njit(nogil=True, cache=True, error_model="numpy")
+    def fill(sums, table, u, valid, grid, span, scales):  # type: ignore[no-untyped-def]
+        """Add |∇u|² of every cell of the span, by float64 differences to the next cell of each axis."""
+        row = np.zeros(SEGMENT)
+        bits = row.view(np.uint64)
+        steps = (grid[1] * grid[3], grid[3], 1)
+        for p in range(span[0, 0], span[0, 1]):
+            for m in range(span[1, 0], span[1, 1]):
+                for j0 in range(span[2, 0], span[2, 1], SEGMENT):
+                    a, length = (p * grid[1] + m) * grid[3] + j0, min(SEGMENT, span[2, 1] - j0)
+                    row[:length] = 0
+                    for axis in range(3):
+                        if (p, m, j0)[axis] + 1 >= grid[axis] and axis < 2:
+                            continue
+                        n = min(length, grid[2] - 1 - j0) if axis == 2 else length
+                        b, scale = a + steps[axis], scales[axis]
+                        for c in range(u.shape[0]):
+                            for j in range(n):
+                                d = np.float64(u[c, b + j]) - np.float64(u[c, a + j])
+                                if masked:
+                                    d = d if valid[0, a + j] & valid[0, b + j] else np.float64(0)
+                                row[j] += d * d * scale
+                    add_doubles(sums, table, bits, length)
+        drain(sums, table)
+
+    return fill
+
+
+def sum_energy(block: Block, keep: tuple[slice, ...]) -> Integers:
+    """Return the exact sums of |∇u|² at the cells to keep; the differences themselves are in float64."""
+    sums, table = empty_sums(np.dtype(np.float64))
+    scales = np.array([0.0] * (3 - len(block.spatial)) + [1 / h**2 for h in block.spacing])
+    fill = _build_energy(block.valid_storage is not None)
+    fill(sums, table, block.storage, walls_of(block), block.grid, span_of(block, keep), scales)
+    return sums
+
+
+@njit(inline="always")
+def _add_squares(masked, squares, lower, x, upper, lower_valid, upper_valid, scale):  # type: ignore[no-untyped-def]
+    """Add the scaled square of the central difference; a neighbour beyond a wall repeats the cell itself."""
+    for j in range(squares.shape[0]):
+        before, after = lower[j], upper[j]
+        if masked:
+            before = before if lower_valid[j] else x[j]
+            after = after if upper_valid[j] else x[j]
+        d = after - before
+        squares[j] += d * d * scale
+
+
+@functools.cache
+def _build_gradient(masked: bool) -> Callable[..., None]:
+    @njit(nogil=True, cache=True, error_model="numpy")
+    def fill(counts, u, valid, grid, span, scales):  # type: ignore[no-untyped-def]
+        """Count |∇u| at the valid cells of the span; `scales` is 1 / (2 h)² along z, y, x."""
+        rows, columns, pitch = grid[1], grid[2], grid[3]
+        j0, n = span[2, 0], span[2, 1] - span[2, 0]
+        squares, line, line_valid = np.zeros(n, u.dtype), np.zeros(n + 2, u.dtype), np.ones(n + 2, np.bool_)
+        magnitude = np.zeros(n, np.float32)
+        bits = magnitude.view(np.int32)
+        left, right = (1 if j0 > 0 else 0), (1 if j0 + n < columns else 0)
+        for p in range(span[0, 0], span[0, 1]):
+            for m in range(span[1, 0], span[1, 1]):
+                a = (p * rows + m) * pitch + j0
+                squares[:] = 0
+                if masked:
+                    line_valid[0], line_valid[n + 1] = valid[0, a - left], valid[0, a + n - 1 + right]
+                    line_valid[1 : n + 1] = valid[0, a : a + n]
+                for c in range(u.shape[0]):
+                    x = u[c, a : a + n]
+                    for axis in range(2):
+                        step = pitch if axis else rows * pitch
+                        before = a - step if (p, m)[axis] > 0 else a
+                        after = a + step if (p, m)[axis] + 1 < grid[axis] else a
+                        if after > before:
+                            lower, upper = u[c, before : before + n], u[c, after : after + n]
+                            walls = valid[0, before : before + n], valid[0, after : after + n]
+                            _add_squares(masked, squares, lower, x, upper, walls[0], walls[1], scales[axis])
+                    # The row with one more cell at both ends, which is the end itself where the image ends.
+                    line[0], line[n + 1] = u[c, a - left], u[c, a + n - 1 + right]
+                    line[1 : n + 1] = x
+                    _add_squares(masked, squares, line, x, line[2:], line_valid, line_valid[2:], scales[2])
+                for j in range(n):
+                    magnitude[j] = np.float32(np.sqrt(squares[j]))
+                count_row(counts, bits, _compress(masked, magnitude, line_valid[1:], n))
+
+    return fill
+
+
+@njit(inline="always")
+def _compress(masked, row, valid, n):  # type: ignore[no-untyped-def]
+    """Move the valid values of a row to its front and return how many there are."""
+    if not masked:
+        return n
+    k = 0
+    for j in range(n):
+        row[k] = row[j]
+        k += valid[j]
+    return k
+
+
+def count_gradient(block: Block, keep: tuple[slice, ...]) -> Integers:
+    """Return the histogram of |∇u| (all channels in one magnitude) over the valid cells to keep."""
+    counts = empty_counts()
+    dtype = block.storage.dtype
+    scales = np.array([0.0] * (3 - len(block.spatial)) + [0.25 / h**2 for h in block.spacing], dtype)
+    fill = _build_gradient(block.valid_storage is not None)
+    fill(counts, block.storage, walls_of(block), block.grid, span_of(block, keep), scales)
+    return counts
+
+
+@njit(inline="always")
+def _detail(out, r0, r1, r2, r3):  # type: ignore[no-untyped-def]
+    """Fill out with the db2 high-pass of four rows; second differences first: a flat area gives exactly 0."""
+    a, b, two = out.dtype.type(_A), out.dtype.type(_B), out.dtype.type(2)
+    for j in range(out.shape[0]):
+        out[j] = a * (r0[j] - two * r1[j] + r2[j]) + b * (r1[j] - two * r2[j] + r3[j])
+
+
+@functools.cache
+def _build_noise(volume: bool, masked: bool) -> Callable[..., None]:
+    @njit(nogil=True, cache=True, error_model="numpy")
+    def fill(counts, u, valid, grid, span):  # type: ignore[no-untyped-def]
+        """Count |HH| at the cells of the span whose patch (1 cell before to 2 after, per axis) is valid."""
+        rows, columns, pitch = grid[1], grid[2], grid[3]
+        j0, j1 = max(span[2, 0] - 1, 0), min(span[2, 1] + 2, columns)
+        n = j1 - j0
+        if n < 4:
+            return
+        deep, tall, wide = np.zeros((4, n), u.dtype), np.zeros(n, u.dtype), np.zeros(n - 3, u.dtype)
+        magnitude, ok = np.zeros(n - 3, np.float32), np.ones(n, np.bool_)
+        bits = magnitude.view(np.int32)
+        planes = range(max(span[0, 0], 1), min(span[0, 1], grid[0] - 2)) if volume else range(1)
+        for p in planes:
+            for m in range(max(span[1, 0], 1), min(span[1, 1], rows - 2)):
+                first = ((p - 1 if volume else p) * rows + m - 1) * pitch + j0
+                if masked:
+                    ok[:] = True
+                    for plane in range(4 if volume else 1):
+                        for row in range(4):
+                            a = first + (plane * rows + row) * pitch
+                            ok &= valid[0, a : a + n]
+                    for j in range(n - 3):
+                        ok[j] = ok[j] & ok[j + 1] & ok[j + 2] & ok[j + 3]
+                for c in range(u.shape[0]):
+                    for row in range(4):
+                        a, step = first + row * pitch, rows * pitch
+                        if volume:
+                            b, d, e = a + step, a + 2 * step, a + 3 * step
+                            x = u[c]
+                            _detail(deep[row], x[a : a + n], x[b : b + n], x[d : d + n], x[e : e + n])
+                        else:
+                            deep[row] = u[c, a : a + n]
+                    _detail(tall, deep[0], deep[1], deep[2], deep[3])
+                    _detail(wide, tall, tall[1:], tall[2:], tall[3:])
+                    for j in range(n - 3):
+                        magnitude[j] = np.float32(abs(wide[j]))
+                    count_row(counts, bits, _compress(masked, magnitude, ok, n - 3))
+
+    return fill
+
+
+def count_noise(block: Block, keep: tuple[slice, ...]) -> Integers:
+    """Return the histogram of the diagonal db2 detail |HH| (|HHH| in 3-D) of all channels."""
+    counts = empty_counts()
+    fill = _build_noise(len(block.spatial) == 3, block.valid_storage is not None)
+    fill(counts, block.storage, walls_of(block), block.grid, span_of(block, keep))
+    return counts

@@ -1,0 +1,1 @@
+"""Compiled arithmetic of structure tensors and of fluxes along them."""

@@ -1,0 +1,333 @@
+"""March any explicit update row by row through a block: many steps per visit to the cache, in place.
+
+An equation gives one compiled function that makes a row of the next step from the rows around it; everything else is
+here. The sweep is a pipeline over the rows (of a volume: plane after plane). Level 0 copies row t of the state into a
+ring of rows, level 1 makes row t - reach of the next step from the ring of level 0 and puts it into its own ring, and
+so on; the last level's rows go back into the state, whose old rows nobody needs any more. Memory is crossed once for a
+whole group of steps, no row is made twice, and every cell is summed in the same order wherever its tile begins.
+
+Rings hide walls from the update. Beyond the image's edge a row is its own neighbour, and the end of a row is followed
+by copies of itself, so that differences across an edge are 0. Invalid cells are NaN in the rings; `seen` and `corner`
+read neighbours past them, and what an update makes of an invalid cell is thrown away.
+
+Use
+---
+    @register_jitable(inline="always")
+    def heat_row(form, u, lines, out, n, numbers, data):
+        masked, volume, channels, wide, stride = form
+        up, here, down = element(lines, 0), element(lines, 1), element(lines, 2)
+        for j in range(0, n, LANES):
+            c = load(u, here + j)
+            left, right = seen(masked, load(u, here + j - 1), c), seen(masked, load(u, here + j + 1), c)
+            above, below = seen(masked, load(u, up + j), c), seen(masked, load(u, down + j), c)
+            store(out, j, c + numbers[0] * (((left - c) + (right - c)) + ((above - c) + (below - c))))
+
+    march_rows(block, heat_row, steps=8, numbers=[0.2])
+
+form : (masked, volume, channels, wide, stride)
+    The first two are constants of the compiler. A row of channel c begins c * wide further on, in `u` and in `out`, and
+    the next array of `data` `stride` further on.
+u, lines : addresses
+    Cell j of the neighbour line k is u[lines[k] + j], j from -radius to n + radius. Lines are numbered
+    row by row, upper first, and plane by plane in a volume: with radius 1, 0 1 2 in an image, 0 ... 8 in a volume.
+out : address
+    Cell j of the result goes to out[j], for all j < n; n is a whole number of groups of lanes.
+numbers : tuple of floats
+data : address
+    The same row of arrays that every step reads, such as frozen coefficients; not read where there are none.
+
+Where cells read what their neighbours are made of first, such as diffusivities, that is made once: `prepare`, called
+like an update, makes rows of further fields from the state, which the update finds behind its channels.
+
+Updates must be a module's global functions (the compiler's cache on disk knows them by their names): after a change of
+one delete `kernels/__pycache__/*.nb*`.
+"""
+
+from __future__ import annotations
+
+import functools
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from numba import njit
+from numba.extending import register_jitable
+
+from diffusion_ops.blocks.block import LANES, Block, Floats, aligned_zeros
+from diffusion_ops.kernels.faces import kernel_grid, kernel_walls
+from diffusion_ops.kernels.lanes import begin, choose, fill, known, load, shift, store
+
+# The rings of a group of steps should stay in a second-level cache of 1 MiB.
+_GROUP_BYTES = 3 << 18
+_GROUP_STEPS = 16
+
+
+@njit(forceinline=True)
+def seen(masked, neighbour, centre):  # type: ignore[no-untyped-def]
+    """Return the neighbours, or the cells themselves where these are beyond a wall."""
+    return choose(known(neighbour), neighbour, centre) if masked else neighbour
+
+
+@njit(forceinline=True)
+def corner(masked, diagonal, one, other, centre):  # type: ignore[no-untyped-def]
+    """Return diagonal neighbours, as read from the ring like the two neighbours beside them.
+
+    Only what both ways around the corner lead to is seen. Else it is the mean of the two beside it, or the one of them
+    that is no wall, or the cell itself: what the end of a row gives too.
+    """
+    if not masked:
+        return diagonal
+    mean = choose(known(other), (one + other) * 0.5, one)
+    beside = choose(known(one), mean, seen(masked, other, centre))
+    return choose(known((one + other) + diagonal), diagonal, beside)
+
+
+@njit(inline="always")
+def _fetch(masked, ring, u, valid, n, nan):  # type: ignore[no-untyped-def]
+    """Copy a row of the state into a ring; invalid cells become NaN."""
+    for j in range(0, n, LANES):
+        x = load(u, j)
+        store(ring, j, choose(load(valid, j), x, fill(nan)) if masked else x)
+
+
+@njit(inline="always")
+def _put(masked, u, new, n):  # type: ignore[no-untyped-def]
+    """Copy a finished row back into the state; invalid cells keep their numbers."""
+    for j in range(0, n, LANES):
+        x = load(new, j)
+        store(u, j, choose(known(x), x, load(u, j)) if masked else x)
+
+
+@njit(inline="always")
+def _restore(new, old, n):  # type: ignore[no-untyped-def]
+    """Make cells invalid again that were invalid before."""
+    for j in range(0, n, LANES):
+        x = load(old, j)
+        store(new, j, choose(known(x), load(new, j), x))
+
+
+@njit(inline="always")
+def _extend(rings, at, columns, radius):  # type: ignore[no-untyped-def]
+    """Let the row at rings[at] go on beyond both ends with copies of its end cells."""
+    for i in range(1, radius + 1):
+        rings[at - i] = rings[at]
+        rings[at + columns - 1 + i] = rings[at + columns - 1]
+
+
+@njit(inline="always")
+def _find_lines(volume, radius, lines, p, m, outer, middle, slot, slots, room):  # type: ignore[no-untyped-def]
+    """Fill lines with the offsets in a ring of the rows around row (p, m), which is in a slot of it."""
+    k = 0
+    for dp in range(-radius, radius + 1):
+        planes = min(max(p + dp, 0), outer - 1) - p
+        for dm in range(-radius if volume else 0, radius + 1 if volume else 1):
+            at = slot + planes * middle + min(max(m + dm, 0), middle - 1) - m
+            at += slots if at < 0 else 0
+            at -= slots if at >= slots else 0
+            lines[k] = at * room
+            k += 1
+
+
+@njit(inline="always")
+def _inside(bounds, level, p, m):  # type: ignore[no-untyped-def]
+    """Return whether a level makes row (p, m)."""
+    b = bounds[level]
+    return b[0, 0] <= p < b[0, 1] and b[1, 0] <= m < b[1, 1] and b[2, 0] < b[2, 1]
+
+
+@functools.cache
+def build_march(
+    update: Callable[..., None],
+    prepare: Callable[..., None] | None,
+    fields: int,
+    form: tuple[bool, bool],
+    radius: int,
+) -> Callable[..., None]:
+    """Compile the sweep for one update and one sort of block; `form` is whether it is masked, a volume."""
+    masked, volume = form
+    prepared, first = prepare is not None, prepare or update
+
+    @njit(nogil=True, cache=True, error_model="numpy")
+    def sweep(u, valid, data, arrays, together, grid, bounds, numbers, rings, line, lines):  # type: ignore[no-untyped-def]
+        """Make all levels after the first, in place: each a step, or every second one where there is to prepare.
+
+        Parameters
+        ----------
+        u : (channels, cells), flat
+        valid : bool (cells,)
+        data, arrays : (any number, cells), flat, and how many of them belong to a call of the update
+        together : whether a call makes all channels, or one
+        grid : (channels, outer, middle, columns, pitch), see `kernel_grid`
+        bounds : (levels, 3, 2), first and last + 1 of what each level makes, per axis of the grid
+        numbers : tuple of floats
+        rings : scratch of (levels - 1, slots, channels of a call and fields, pitch + 2 LANES), flat
+        line : scratch of one row of such channels and fields
+        lines : scratch of one offset per neighbour line
+        """
+        channels, outer, middle, columns, pitch = grid
+        cells, wide, rows, last = outer * middle * pitch, pitch + 2 * LANES, outer * middle, len(bounds) - 1
+        calls, per_call = (1, channels) if together else (channels, 1)
+        reach = radius * (middle + 1) if volume else radius
+        slots, room, nan = 2 * reach + 1, (per_call + fields) * wide, u.dtype.type(np.nan)
+        u, valid, data = begin(u), begin(valid), begin(data)
+        offsets, fresh, base = begin(lines), begin(line), begin(rings)
+        for call in range(calls):
+            for t in range(rows + last * reach):
+                for level in range(max(0, (t - rows) // reach + 1), min(last, t // reach) + 1):
+                    row = t - level * reach
+                    p, m, slot, ring = row // middle, row % middle, row % slots, level * slots * room + LANES
+                    if not _inside(bounds, level, p, m):
+                        continue
+                    # Whole groups of lanes: a few more cells than the next steps need.
+                    j0 = bounds[level, 2, 0] // LANES * LANES
+                    n = (bounds[level, 2, 1] + LANES - 1) // LANES * LANES - j0
+                    here = row * pitch + j0
+                    state = shift(u, call * per_call * cells + here)
+                    new = shift(fresh, LANES + j0) if level == last else shift(base, ring + slot * room + j0)
+                    if level == 0:
+                        for c in range(per_call):
+                            _fetch(
+                                masked,
+                                shift(new, c * wide),
+                                shift(state, c * cells),
+                                shift(valid, here),
+                                n,
+                                nan,
+                            )
+                    else:
+                        old = shift(base, ring - slots * room + j0)
+                        _find_lines(volume, radius, lines, p, m, outer, middle, slot, slots, room)
+                        form = (masked, volume, per_call, wide, cells)
+                        coefficients = shift(data, call * arrays * cells + here)
+                        if prepared and level % 2:
+                            first(form, old, offsets, shift(new, per_call * wide), n, numbers, coefficients)
+                        else:
+                            update(form, old, offsets, new, n, numbers, coefficients)
+                    for c in range(per_call):
+                        before = shift(old, slot * room + c * wide) if level else new
+                        if prepared and level % 2:
+                            _put(False, shift(new, c * wide), before, n)
+                        elif masked and level:
+                            _restore(shift(new, c * wide), before, n)
+                        if level == last:
+                            _put(masked, shift(state, c * cells), shift(new, c * wide), n)
+                    if level < last:
+                        for c in range(per_call + fields):
+                            _extend(rings, ring + slot * room + c * wide, columns, radius)
+
+    return sweep
+
+
+def named_update(namespace: dict[str, Any], name: str, row: Callable[..., None]) -> Callable[..., None]:
+    """Return an update made by a function, as if written in a module under a name.
+
+    The compiler's cache on disk knows an update by where it is found: what a closure chooses must show in the name.
+    """
+    row.__name__ = row.__qualname__ = name
+    namespace[name] = row
+    update: Callable[..., None] = register_jitable(inline="always")(row)
+    return update
+
+
+class _Scratch(threading.local):
+    """Rows of one thread, reused from call to call."""
+
+    def __init__(self) -> None:
+        self._room: dict[np.dtype[Any], Floats] = {}
+
+    def rows(self, cells: int, dtype: np.dtype[Any]) -> Floats:
+        """Return as many cells of whatever the last sweep left, at the beginning of a cache line."""
+        room = self._room.get(dtype)
+        if room is None or room.size < cells:
+            room = self._room[dtype] = aligned_zeros(cells, dtype)
+        return room
+
+
+_SCRATCH = _Scratch()
+
+
+def level_bounds(block: Block, radius: int, steps: int) -> Any:
+    """Return (steps + 1, 3, 2): the cells that no open side has spoilt after each step, along the kernel's axes."""
+    axes = []
+    for size, spoilt, sides in zip(block.spatial, block.spoilt, block.open_sides, strict=True):
+        margins = [[spoilt + s * radius if side else 0 for side in sides] for s in range(steps + 1)]
+        axes.append([(low, size - high) for low, high in margins])
+    if len(axes) == 2:
+        axes.insert(1, [(0, 1)] * (steps + 1))
+    return np.array(axes, np.int64).swapaxes(0, 1).copy()
+
+
+def march_rows(
+    block: Block,
+    update: Callable[..., None],
+    steps: int,
+    numbers: Sequence[float],
+    *,
+    radius: int = 1,
+    data: Floats | None = None,
+    together: bool = False,
+    prepare: Callable[..., None] | None = None,
+    fields: int = 0,
+) -> None:
+    """Take steps of an update on a block, in place, and note what they spoil.
+
+    Parameters
+    ----------
+    block : Block
+        Its sides that are not open and its invalid cells are walls.
+    update : function
+        Makes a row, see the head of this module; a global of its module under `register_jitable(inline="always")`.
+    steps : int
+    numbers : sequence of float
+        What the update is given; at least one.
+    radius : int
+        Cells that an update and what prepares it read on each side, at most 16.
+    data : ndarray of shape (n, cells), optional
+        Arrays that every step reads in place, `allocate`d; shared out evenly where channels march alone.
+    together : bool
+        Whether the update makes all channels at once, because they depend on each other.
+    prepare, fields : function and int, optional
+        What makes further fields before every step, and how many for each call of the update.
+    """
+    u, grid = block.storage, kernel_grid(block, len(block.storage))
+    channels, _, middle, _, pitch = grid
+    volume, dtype = len(block.spatial) == 3, u.dtype
+    calls, per_call = (1, channels) if together else (channels, 1)
+    reach = radius * (middle + 1) if volume else radius
+    levels, row = 1 if prepare is None else 2, (per_call + fields) * (pitch + 2 * LANES)
+    ring = levels * (2 * reach + 1) * row
+    group = max(
+        1,
+        min(steps, _GROUP_STEPS // levels, _GROUP_BYTES // (ring * dtype.itemsize), u.shape[1] // (4 * ring)),
+    )
+    scratch = _SCRATCH.rows(group * ring + row, dtype)
+    sweep = build_march(update, prepare, fields, (block.valid_storage is not None, volume), radius)
+    lines = np.empty((2 * radius + 1) ** (2 if volume else 1), np.int64)
+    while steps:
+        some = min(group, steps)
+        sweep(
+            u.reshape(-1),
+            kernel_walls(block),
+            np.zeros(1, dtype) if data is None else data.reshape(-1),
+            0 if data is None else len(data) // calls,
+            together,
+            grid,
+            level_bounds(block, radius, some * levels),
+            tuple([dtype.type(x) for x in numbers]),
+            scratch[: group * ring],
+            scratch[group * ring :],
+            lines,
+        )
+        block.spoil((radius * levels * some,) * len(block.spatial))
+        steps -= some
+
+
+def ring_arrays(ndim: int, radius: int, channels: int) -> float:
+    """Return how many arrays of one channel's size the rings hold: of many channels together, a part of each."""
+    return 0.3 * channels if ndim == 3 or radius > 2 else 0.0
+
+
+def half_inverse(spacing: Sequence[float]) -> list[float]:
+    """Return 1 / (2 h) along x, y and z."""
+    return [0.5 / h for h in (*reversed(spacing), 1.0)[:3]]

@@ -1,0 +1,350 @@
+"""The command `diffuse`: its verbs, options and exit codes; what they do is in `verbs`.
+
+Nothing heavy is imported before a verb needs it, so that help and completion are instant.
+"""
+
+from __future__ import annotations
+
+import errno
+import importlib.metadata
+import json
+import shlex
+import sys
+import traceback
+from collections.abc import Callable
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated, Any
+
+import lazy_loader
+import typer
+
+from pipelines.cli.options import (
+    READ,
+    WRITE,
+    Candidates,
+    Channels,
+    Cluster,
+    Criterion,
+    Json,
+    Kind,
+    Memory,
+    Overwrite,
+    Parameters,
+    Spacing,
+    SpecFile,
+    Target,
+    Threads,
+    Workdir,
+)
+
+if TYPE_CHECKING:
+    from pipelines.cli import verbs
+else:
+    verbs = lazy_loader.load("pipelines.cli.verbs", suppress_warning=True)
+
+DONE, REFUSED, FAILED, INTERRUPTED = 0, 2, 3, 130
+"""Exit codes: all is well; nothing was done, and why; some of it is missing; stopped by the user."""
+
+IMPOSSIBLE = (errno.ENOENT, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST)
+"""What the system says of places that cannot be read or written."""
+
+FULL = {errno.ENOSPC: "The disk is full", errno.EDQUOT: "The disk quota is used up"}
+
+app = typer.Typer(
+    name="diffuse",
+    help="Diffusion PDEs on images that do not fit in memory: exact, bounded, never lost.",
+    epilog="Exit codes: 0 done, 2 refused, 3 failed tiles left, 130 interrupted; the same command goes on.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def finish(work: Callable[[], int], json_output: bool, *, resumable: bool = False) -> None:
+    """Do the work of a verb and leave with its exit code; say what went wrong in words.
+
+    Parameters
+    ----------
+    work : callable
+        Returns the exit code.
+    json_output : bool
+        Whether what went wrong is also a JSON object on standard output.
+    resumable : bool
+        Whether the same command goes on after an interruption.
+    """
+    try:
+        code = work()
+    except KeyboardInterrupt:
+        again = f" Finished tiles are kept. Go on with:\n  {_this_command()}" if resumable else ""
+        code = _say("interrupted", f"Interrupted.{again}", INTERRUPTED, json_output)
+    except ValueError as error:
+        code = _say("refused", str(error), REFUSED, json_output)
+    except OSError as error:
+        if error.errno == errno.EPIPE:
+            raise
+        code = _say_os(error, resumable, json_output)
+    raise typer.Exit(code)
+
+
+def _word(choice: StrEnum | None) -> str | None:
+    return None if choice is None else choice.value
+
+
+def _this_command() -> str:
+    return shlex.join(["diffuse", *sys.argv[1:]])
+
+
+def _say_os(error: OSError, resumable: bool, json_output: bool) -> int:
+    """Say what the system refused: a place that cannot be used, or a full disk, after which a run goes on."""
+    place = f" ({error.filename})" if error.filename else ""
+    if error.errno in IMPOSSIBLE:
+        return _say("refused", f"{error.strerror}{place}. Choose another place.", REFUSED, json_output)
+    words = FULL.get(error.errno or 0, error.strerror or str(error))
+    again = f" Once that is solved, go on with:\n  {_this_command()}" if resumable else ""
+    return _say("failed", f"{words}{place}.{again}", FAILED, json_output)
+
+
+def _say(event: str, message: str, code: int, json_output: bool) -> int:
+    if app_options["traceback"]:
+        traceback.print_exc()
+    typer.echo(message, err=True)
+    if json_output:
+        typer.echo(json.dumps({"event": event, "message": message, "exit_code": code}))
+    return code
+
+
+app_options = {"traceback": False}
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"diffuse {importlib.metadata.version('diffuse')}")
+        raise typer.Exit()
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+    show_traceback: Annotated[
+        bool, typer.Option("--traceback", help="Say where in the code an error arose.")
+    ] = False,
+) -> None:
+    """Diffusion PDEs on images that do not fit in memory: exact, bounded, never lost."""
+    app_options["traceback"] = show_traceback
+
+
+@app.command()
+def demo(
+    folder: Annotated[str, typer.Argument(help="Where input, result, report and picture go.")] = "demo",
+    memory: Memory = None,
+    threads: Threads = None,
+    cluster: Cluster = None,
+    overwrite: Overwrite = False,
+    json_output: Json = False,
+) -> None:
+    """Denoise a real image that comes along, and say where the result and the report are."""
+    how = {"memory": memory, "threads": threads, "cluster": cluster}
+    finish(lambda: verbs.demo(folder, how, overwrite, json_output), json_output, resumable=True)
+
+
+@app.command()
+def apply(
+    operator: Annotated[
+        str,
+        typer.Argument(metavar="OPERATOR", help="Name, as in `diffuse list operators`.", show_default=False),
+    ],
+    source: Annotated[
+        str, typer.Argument(metavar="SOURCE", help="Path or address of the image.", show_default=False)
+    ],
+    target: Annotated[
+        str, typer.Argument(metavar="TARGET", help="Path or address of the result.", show_default=False)
+    ],
+    time: Annotated[
+        str | None, typer.Option(help="Diffusion time, in squared pixels, or auto.", metavar="NUMBER")
+    ] = None,
+    steps: Annotated[int | None, typer.Option(help="Number of explicit steps.")] = None,
+    dt: Annotated[float | None, typer.Option(help="Size of an explicit step.")] = None,
+    schedule: Annotated[
+        str | None, typer.Option(help="explicit, cycles, or {cycles: count}.", metavar="WORD")
+    ] = None,
+    parameter: Parameters = None,
+    spacing: Annotated[Spacing | None, typer.Option(help="Unit of time, contrast and sigma.")] = None,
+    ndim: Annotated[int | None, typer.Option(help="Axes that diffuse together, 2 or 3.", metavar="N")] = None,
+    channels: Annotated[Channels | None, typer.Option(help="Whether channels share one conductance.")] = None,
+    level: Annotated[
+        int | None, typer.Option(help="Pyramid level, 0 is the finest.", rich_help_panel=READ)
+    ] = None,
+    path: Annotated[
+        str | None, typer.Option(help="Array inside a Zarr or NetCDF.", rich_help_panel=READ)
+    ] = None,
+    series: Annotated[
+        int | None, typer.Option(help="Image series of a TIFF file.", rich_help_panel=READ)
+    ] = None,
+    axes: Annotated[
+        str | None, typer.Option(help="Axes where the file does not tell.", rich_help_panel=READ)
+    ] = None,
+    nodata: Annotated[
+        float | None, typer.Option(help="Value of invalid pixels.", rich_help_panel=READ)
+    ] = None,
+    complex_part: Annotated[
+        str | None,
+        typer.Option("--complex", help="Of complex pixels: amplitude or intensity.", rich_help_panel=READ),
+    ] = None,
+    format_name: Annotated[
+        str | None,
+        typer.Option(
+            "--format", help="Format of the result; by its ending by default.", rich_help_panel=WRITE
+        ),
+    ] = None,
+    dtype: Annotated[
+        str | None, typer.Option(help="Pixel type of the result.", rich_help_panel=WRITE)
+    ] = None,
+    pyramid: Annotated[
+        str | None, typer.Option(help="auto, none, or how many levels.", rich_help_panel=WRITE)
+    ] = None,
+    memory: Memory = None,
+    threads: Threads = None,
+    cluster: Cluster = None,
+    overwrite: Overwrite = False,
+    json_output: Json = False,
+) -> None:
+    """Apply one operator to an image, without a spec file."""
+    step = {"operator": operator, "time": time, "steps": steps, "dt": dt, "schedule": schedule}
+    spec: dict[str, dict[str, Any]] = {
+        "source": {
+            "uri": source,
+            "level": level,
+            "path": path,
+            "series": series,
+            "axes": axes,
+            "nodata": nodata,
+            "complex": complex_part,
+        },
+        "image": {"ndim": ndim, "channels": _word(channels), "spacing": _word(spacing)},
+        "sink": {"uri": target, "format": format_name, "dtype": dtype, "pyramid": pyramid},
+        "run": {"memory": memory, "threads": threads, "cluster": cluster},
+    }
+    finish(
+        lambda: verbs.apply(step, parameter or [], spec, overwrite, json_output), json_output, resumable=True
+    )
+
+
+@app.command()
+def plan(
+    spec: SpecFile,
+    memory: Memory = None,
+    threads: Threads = None,
+    cluster: Cluster = None,
+    json_output: Json = False,
+) -> None:
+    """Say what a spec would take: tiles, passes, bytes, memory, time. Nothing is written."""
+    how = {"memory": memory, "threads": threads, "cluster": cluster}
+    finish(lambda: verbs.plan(spec, how, json_output), json_output)
+
+
+@app.command()
+def run(
+    spec: SpecFile,
+    memory: Memory = None,
+    threads: Threads = None,
+    cluster: Cluster = None,
+    overwrite: Overwrite = False,
+    json_output: Json = False,
+) -> None:
+    """Carry out a spec, or go on where an interrupted run stopped."""
+    how = {"memory": memory, "threads": threads, "cluster": cluster}
+    finish(lambda: verbs.run(spec, how, overwrite, json_output), json_output, resumable=True)
+
+
+@app.command()
+def status(target: Target, workdir: Workdir = None, json_output: Json = False) -> None:
+    """Say where a run stands: tiles done, left and failed."""
+    finish(lambda: verbs.status(target, workdir, json_output), json_output)
+
+
+@app.command()
+def preview(
+    spec: SpecFile,
+    roi: Annotated[str, typer.Option(help="Region, in pixels of the source.", metavar="Y0:Y1,X0:X1")],
+    output: Annotated[
+        str | None,
+        typer.Option("--output", "-o", help="Where the region goes; beside the target by default."),
+    ] = None,
+    memory: Memory = None,
+    threads: Threads = None,
+    cluster: Cluster = None,
+    json_output: Json = False,
+) -> None:
+    """Compute a region alone, with the same bits as in the full run."""
+    how = {"memory": memory, "threads": threads, "cluster": cluster}
+    finish(lambda: verbs.preview(spec, roi, output, how, json_output), json_output)
+
+
+@app.command()
+def tune(
+    spec: SpecFile,
+    step: Annotated[str | None, typer.Option(help="Name of the step; the last by default.")] = None,
+    criterion: Annotated[
+        Criterion, typer.Option(help="What tells a good result without a clean image.")
+    ] = Criterion.sure,
+    times: Annotated[
+        str | None, typer.Option(help="Times to choose from; 27 of them by default.", metavar="T1,T2,...")
+    ] = None,
+    parameter: Candidates = None,
+    noise: Annotated[
+        float | None, typer.Option(help="Level of the noise, in image units; estimated by default.")
+    ] = None,
+    samples: Annotated[int, typer.Option(help="Samples to look at, each of 65,536 pixels.", min=1)] = 16,
+    ensemble: Annotated[
+        bool, typer.Option("--ensemble", help="Also say what all of them gain together, with weights.")
+    ] = False,
+    memory: Memory = None,
+    json_output: Json = False,
+) -> None:
+    """Choose the time and parameters of a step from samples of the image, and say what to put into the spec."""
+    asked = {
+        "step": step or "",
+        "criterion": criterion.value,
+        "noise": noise,
+        "samples": samples,
+        "ensemble": ensemble,
+    }
+    finish(lambda: verbs.tune(spec, asked, times, parameter or [], memory, json_output), json_output)
+
+
+@app.command()
+def verify(
+    target: Target,
+    samples: Annotated[int, typer.Option(help="Random windows to compute again.", min=1)] = 16,
+    workdir: Workdir = None,
+    json_output: Json = False,
+) -> None:
+    """Compute random windows again from the source and compare them bit by bit."""
+    finish(lambda: verbs.verify(target, samples, workdir, json_output), json_output)
+
+
+@app.command("list")
+def list_(
+    kind: Annotated[Kind, typer.Argument(help="What to list.", show_default=False)],
+    name: Annotated[str | None, typer.Argument(help="Only this one.")] = None,
+    json_output: Json = False,
+) -> None:
+    """Say what there is: operators with parameters and units, formats, clusters."""
+    finish(lambda: verbs.list_plugins(kind.value, name, json_output), json_output)
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON schema of specs, for editors."""
+    finish(lambda: verbs.schema(), json_output=True)
+
+
+def main() -> None:
+    """Run the command `diffuse`."""
+    app()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,91 @@
+"""Put what an operator says of itself into a few words, and all operators into a table of Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from pipelines.cli.wording import plural
+
+_BEGIN = "<!-- operators: made from the registry -->"
+_END = "<!-- end of operators -->"
+
+PICTURES = "notebooks/pictures"
+_ACROSS = 3
+
+_PER_STEP = {"time": "per step", "iterations": "per iteration", "once": ""}
+_PER = {"cycle": "per cycle", "start": "at the start", "finish": "at the end"}
+
+
+def goes_text(entry: Mapping[str, Any]) -> str:
+    """Return how far it goes is said by what: "time, in cycles or steps"."""
+    if entry["goes_by"] == "time":
+        return "time, in cycles or steps" if entry["cycles"] else "time, in steps"
+    return str(entry["goes_by"])
+
+
+def keeps_text(entry: Mapping[str, Any]) -> str:
+    """Return which of maximum and mean it keeps."""
+    return ", ".join(word for word in ("maximum", "mean") if entry[f"keeps_{word}"])
+
+
+def dimensions_text(entry: Mapping[str, Any]) -> str:
+    """Return the numbers of axes: "2-D, 3-D"."""
+    return ", ".join(f"{n}-D" for n in entry["dimensions"])
+
+
+def halo_text(entry: Mapping[str, Any]) -> str:
+    """Return how many pixels it reads on each side, and of what: "1 per step; 3 per cycle: the reach of a Gaussian"."""
+    per = {**_PER, "step": _PER_STEP[entry["goes_by"]]}
+    return "; ".join(_part_text(per[part], one) for part, one in entry["halo"].items())
+
+
+def _part_text(when: str, part: Mapping[str, Any]) -> str:
+    count = "" if part["cells"] is None else plural(part["cells"], "pixel")
+    words = " ".join(word for word in (count, when) if word)
+    # The number itself is said already.
+    about = part["about"].removeprefix(str(part["cells"])).lstrip(" ,:")
+    return ": ".join(text for text in (words, about) if text)
+
+
+def markdown_table(entries: Iterable[Mapping[str, Any]]) -> str:
+    """Return the operators as a table of Markdown, and their pictures as another."""
+    headings = ("name", "equation", "goes by", "parameters", "halo", "keeps", "axes", "guide", "paper")
+    rows = [_row(headings), _row(["---"] * len(headings))]
+    entries = list(entries)
+    for e in entries:
+        guide = "yes" if e["reads_guide"] else ""
+        cells = (e["equation"], goes_text(e), _parameters_text(e), halo_text(e), keeps_text(e))
+        rows.append(_row([f"`{e['name']}`", *cells, dimensions_text(e), guide, e["reference"]]))
+    return "\n".join([*rows, "", *_gallery([e["name"] for e in entries])])
+
+
+def _row(cells: Iterable[str]) -> str:
+    return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
+
+
+def _parameters_text(entry: Mapping[str, Any]) -> str:
+    texts = []
+    for one in entry["parameters"]:
+        default = "" if one["required"] or one["default"] is None else f" = {_value_text(one['default'])}"
+        unit = f" ({one['unit']})" if one["unit"] else ""
+        texts.append(f"`{one['name']}`{default}{unit}")
+    return "; ".join(texts) or "none"
+
+
+def _value_text(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _gallery(names: list[str]) -> list[str]:
+    cells = [f"![{name}: before and after]({PICTURES}/{name}.png)<br>`{name}`" for name in names]
+    cells += [""] * (-len(cells) % _ACROSS)
+    rows = [_row(cells[i : i + _ACROSS]) for i in range(0, len(cells), _ACROSS)]
+    return [_row([""] * _ACROSS), _row([":-:"] * _ACROSS), *rows]
+
+
+def with_table(text: str, entries: Iterable[Mapping[str, Any]]) -> str:
+    """Return a text with the table of the operators between its two marks."""
+    before, _, rest = text.partition(f"{_BEGIN}\n")
+    _, _, after = rest.partition(_END)
+    return f"{before}{_BEGIN}\n{markdown_table(entries)}\n{_END}{after}"

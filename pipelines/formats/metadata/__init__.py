@@ -1,0 +1,1 @@
+"""Read and write metadata that several formats share. Never opens an image."""

@@ -1,0 +1,159 @@
+"""What is known of an image without its pixels: axes, units, nodata, georeference, names."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+CANONICAL = "tczyx"
+"""Order in which the engine sees axes; an image has some of them, in an order of its own."""
+
+
+@dataclass(frozen=True)
+class Georeference:
+    """Where a raster lies on the ground, as plain values.
+
+    Attributes
+    ----------
+    crs : str
+        WKT of the coordinate system of the transform, "" without one.
+    transform : tuple of 6 floats or None
+        Affine (a, b, c, d, e, f) from columns and rows to coordinates.
+    gcps : tuple of (row, column, x, y, z, id)
+        Ground control points.
+    gcps_crs : str
+        WKT of their coordinate system.
+    """
+
+    crs: str = ""
+    transform: tuple[float, ...] | None = None
+    gcps: tuple[tuple[float, float, float, float, float, str], ...] = ()
+    gcps_crs: str = ""
+
+
+@dataclass(frozen=True)
+class ImageInfo:
+    """Everything but the pixels, as plain values that go into plans, digests and sinks.
+
+    Attributes
+    ----------
+    shape : tuple of int
+        Length of each axis, in the image's own order.
+    dtype : numpy dtype
+    axes : str
+        One letter of "tczyx" per axis, in the image's own order, such as "yxc".
+    chunks : tuple of int
+        Extent of what the storage reads at once, per axis.
+    spacing : dict
+        Grid spacing per axis, letter -> number (also of t where the file tells); 1.0 where unknown. For
+        rasters whose transform
+        is in degrees or metres the spacing stays 1 pixel unless the spec asks for ground units, so that
+        time keeps its meaning.
+    units : dict
+        Unit of the spacing per axis, letter -> name ("micrometer"); absent where unknown ("pixel").
+    nodata : float or None
+        Value that marks invalid pixels.
+    channel_names : tuple of str
+        Band or channel names; empty where there are none.
+    rgb : bool
+        Whether the channels are the colours of one picture.
+    labels : bool
+        Whether pixels are label numbers: pyramids take the mode, and diffusion is refused.
+    georeference : Georeference or None
+    attributes : dict
+        Further metadata that a sink of the same family can keep (scale and offset per band, tags, OME channel colours,
+        acquisition), JSON only.
+    identity : str
+        Changes when the pixels may have changed: made of the address, sizes, times or checksums, and the options that
+        select what is read.
+    by_region : bool
+        Whether a window can be read without reading the whole; if not, the image is copied into Zarr first.
+    """
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    axes: str
+    chunks: tuple[int, ...]
+    spacing: Mapping[str, float] = field(default_factory=dict)
+    units: Mapping[str, str] = field(default_factory=dict)
+    nodata: float | None = None
+    channel_names: tuple[str, ...] = ()
+    rgb: bool = False
+    labels: bool = False
+    georeference: Georeference | None = None
+    attributes: Mapping[str, Any] = field(default_factory=dict)
+    identity: str = ""
+    by_region: bool = True
+
+    def __post_init__(self) -> None:
+        if len(self.axes) != len(self.shape) or len(set(self.axes)) != len(self.axes):
+            raise ValueError(
+                f"axes={self.axes!r} does not fit shape {self.shape}. Give one letter of {CANONICAL!r} "
+                f"per axis, each once."
+            )
+        unknown = set(self.axes) - set(CANONICAL)
+        if unknown or not {"y", "x"} <= set(self.axes):
+            raise ValueError(
+                f"axes={self.axes!r} is not possible. Allowed: letters of {CANONICAL!r}, with y and x."
+            )
+
+    @property
+    def canonical_axes(self) -> str:
+        """The axes that exist, in canonical order."""
+        return "".join(a for a in CANONICAL if a in self.axes)
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Length per axis letter."""
+        return dict(zip(self.axes, self.shape, strict=True))
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all pixels."""
+        return int(np.prod(self.shape, dtype=object)) * self.dtype.itemsize
+
+    def size(self, axis: str) -> int:
+        """Return the length of an axis, 1 where it does not exist."""
+        return self.sizes.get(axis, 1)
+
+    def replace(self, **changes: Any) -> ImageInfo:
+        """Return the same image with some fields changed."""
+        return dataclasses.replace(self, **changes)
+
+
+def crop(info: ImageInfo, region: tuple[slice, ...]) -> ImageInfo:
+    """Return what is known of a part of an image, given per canonical axis; its place on the ground moves with it."""
+    part = dict(zip(info.canonical_axes, region, strict=True))
+    shape = tuple(part[a].stop - part[a].start for a in info.axes)
+    ground = info.georeference
+    if ground is not None:
+        y, x = part["y"].start, part["x"].start
+        moved = ground.transform
+        if moved is not None:
+            a, b, c, d, e, f = moved
+            moved = (a, b, c + a * x + b * y, d, e, f + d * x + e * y)
+        gcps = tuple((row - y, column - x, *rest) for row, column, *rest in ground.gcps)
+        ground = dataclasses.replace(ground, transform=moved, gcps=gcps)
+    names = info.channel_names[part["c"]] if "c" in part and info.channel_names else info.channel_names
+    return info.replace(shape=shape, georeference=ground, channel_names=names)
+
+
+def with_channels(info: ImageInfo, channels: int, name: str) -> ImageInfo:
+    """Return the metadata of an image with another number of channels; a single one has the name of what it is."""
+    if info.size("c") == channels:
+        return info
+    shape = tuple(channels if a == "c" else n for a, n in zip(info.axes, info.shape, strict=True))
+    chunks = tuple(min(c, n) for c, n in zip(info.chunks, shape, strict=True))
+    return info.replace(shape=shape, chunks=chunks, channel_names=(name,) * channels, rgb=False)
+
+
+def digest(*values: Any) -> str:
+    """Return a short hexadecimal name of plain values, the same on every machine."""
+    text = json.dumps(values, sort_keys=True, default=str, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

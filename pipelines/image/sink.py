@@ -1,0 +1,120 @@
+"""What the engine needs of an output format: Zarr arrays to fill by whole chunks, and a way to finish them."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from diffusion_ops.registry import Registry
+from pipelines.image.info import ImageInfo
+
+
+class SinkSpec(BaseModel):
+    """Where the result goes: the `sink` of a spec."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    uri: str = Field(description="Path or address of the result; must not exist yet.")
+    format: str | None = Field(None, description="Name of the format; from the ending of the uri by default.")
+    dtype: str | None = Field(
+        None, description="Pixel type, rounded and clipped; float32 for integer images by default."
+    )
+    pyramid: Literal["auto", "none"] | int = Field(
+        "auto", description="Levels below the finest: auto, none or how many."
+    )
+    chunk: int | None = Field(
+        None, gt=0, description="Pixels per side of a chunk; 512 (64 in 3-D) by default."
+    )
+    compression: Literal["lz4", "zstd", "none"] = Field("zstd", description="Codec of the chunks.")
+
+    @field_validator("dtype")
+    @classmethod
+    def _known(cls, value: str | None) -> str | None:
+        if value is not None:
+            try:
+                kind = np.dtype(value)
+            except TypeError:
+                raise ValueError(
+                    f"dtype {value!r} is not known. Allowed: uint8, uint16, float32 and so on."
+                ) from None
+            if kind.kind not in "iuf" or kind.itemsize > 8:
+                raise ValueError(
+                    f"dtype {value!r} is not possible. Allowed: integers, float16, float32, float64."
+                )
+        return value
+
+
+@dataclass(frozen=True)
+class Level:
+    """One resolution of the result, as an array to fill.
+
+    Attributes
+    ----------
+    path : str
+        Of the array inside the Zarr hierarchy, "" for the root.
+    info : ImageInfo
+        Shape, dtype, axes (the sink's order), spacing, nodata; `info.chunks` is what one write must cover: the shards
+        where there are shards, else the chunks.
+    chunks : tuple of int
+        Chunks inside, in the sink's axis order.
+    factors : tuple of int
+        Reduction from the level before, per axis.
+    """
+
+    path: str
+    info: ImageInfo
+    chunks: tuple[int, ...]
+    factors: tuple[int, ...]
+
+
+class Sink(ABC):
+    """One output format.
+
+    The engine fills Zarr arrays in a working folder in every case. `create` lays them out, with all their metadata;
+    `finish` turns the filled hierarchy into the target: a rename for Zarr, a streaming export for files. A target
+    appears complete or not at all.
+    """
+
+    extensions: ClassVar[tuple[str, ...]] = ()
+    about: ClassVar[str] = ""
+    priority: ClassVar[int] = 0
+    """Which of two formats with the same ending is taken where the spec names none: the higher."""
+    library_bytes: ClassVar[int] = 0
+    """Resident memory that the format's library takes beside what every run loads."""
+    is_zarr: ClassVar[bool] = False
+    """Whether the target is the Zarr hierarchy itself, moved into its place; else it is exported from it."""
+    pyramid: ClassVar[bool] = False
+    """Whether levels below the finest are written by the run."""
+
+    def __init__(self, spec: SinkSpec) -> None:
+        self.spec = spec
+
+    @classmethod
+    def suits(cls, info: ImageInfo) -> bool:
+        """Return whether this of several formats with one ending suits such an image; asked before priority."""
+        return True
+
+    @abstractmethod
+    def levels(self, info: ImageInfo) -> tuple[Level, ...]:
+        """Return the arrays of the result, the finest first, for an image of this metadata (with the final dtype).
+
+        Raises
+        ------
+        ValueError
+            For images that the format cannot hold (axes, dtype, size), before anything is written.
+        """
+
+    @abstractmethod
+    def create(self, root: str, info: ImageInfo, levels: tuple[Level, ...]) -> None:
+        """Write the hierarchy with empty arrays and all metadata to `root` (a folder that does not exist yet)."""
+
+    @abstractmethod
+    def finish(self, root: str, info: ImageInfo, levels: tuple[Level, ...], target: str, memory: int) -> None:
+        """Make `target` of the filled hierarchy, using at most about `memory` bytes; `root` may be moved or left."""
+
+
+SINKS: Registry[type[Sink]] = Registry("sink format", "pipelines.formats")

@@ -1,0 +1,152 @@
+"""Join steps that follow each other directly into chains, and say what each chain reads: the graph of a spec."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from diffusion_ops.evolution.advance import Leg
+from diffusion_ops.evolution.arguments import make_legs, split_batches
+from pipelines.spec.spec import SOURCE, Spec
+from pipelines.spec.step import StepSpec, UntilSpec
+from pipelines.tasks.work import Frames
+
+
+@dataclass(frozen=True)
+class Segment:
+    """Operators one after another on one level of the image, with nothing kept between them.
+
+    Attributes
+    ----------
+    name : str
+        Of its last step.
+    legs : tuple of Leg
+    positions : tuple of int
+        Of the operators among the steps of the spec.
+    input : str
+        Step whose result it begins with, or the source.
+    guide, mask : str
+        Steps that it reads beside, "" for none.
+    level : int
+        How many times the image is halved.
+    until : UntilSpec or None
+        When it may stop early.
+    energy : bool
+        Whether the energy is measured on the way.
+    """
+
+    name: str
+    legs: tuple[Leg, ...]
+    positions: tuple[int, ...]
+    input: str
+    guide: str = ""
+    mask: str = ""
+    level: int = 0
+    until: UntilSpec | None = None
+    energy: bool = False
+
+    @property
+    def steps(self) -> int:
+        """Steps of all operators."""
+        return sum(leg.steps for leg in self.legs)
+
+    @property
+    def pieces(self) -> list[tuple[Leg, ...]]:
+        """The legs, cut where the energy is looked at; what is cut ends with a piece that takes no step."""
+        if not self.energy:
+            return [self.legs]
+        (leg,) = self.legs
+        every = (self.until.every if self.until else None) or max(1, -(-leg.steps // CHECKS))
+        pieces = [tuple(replace(part, last=False) for part in piece) for piece in split_batches([leg], every)]
+        return [*pieces, (replace(leg, cycles=(), first=leg.first + leg.steps),)]
+
+
+CHECKS = 20
+"""How often the energy is looked at where the user does not say: the result must not depend on the plan's batches."""
+
+
+@dataclass(frozen=True)
+class Known:
+    """What is known of a run before it begins, because it was found out before.
+
+    Attributes
+    ----------
+    bound : mapping
+        Numbers of statistics, per position of a step.
+    stopped : mapping
+        Steps after which operators stopped early.
+    taken : mapping
+        Sizes of adaptive steps, batch by batch.
+    """
+
+    bound: Mapping[int, Mapping[str, float]] = field(default_factory=dict)
+    stopped: Mapping[int, int] = field(default_factory=dict)
+    taken: Mapping[int, Sequence[float]] = field(default_factory=dict)
+
+
+def make_segments(spec: Spec, frames: Frames, known: Known) -> tuple[Segment, ...]:
+    """Return the chains of a spec in the order of its steps.
+
+    Raises
+    ------
+    ValueError
+        Where times leave the stable range.
+    """
+    found: list[Segment] = []
+    for position, step in enumerate(spec.steps):
+        (leg,) = make_legs(step.make_operator(), frames.at(step.octave).spacing, **step.times())
+        leg = _cut_short(leg.bind(known.bound.get(position, {})), known.stopped.get(position))
+        alone = bool(step.guide or step.mask or step.energy or step.until or leg.adaptive)
+        before = found[-1] if found else None
+        if before is not None and _goes_on(spec, before, step) and not alone:
+            found[-1] = replace(
+                before, name=step.name, legs=(*before.legs, leg), positions=(*before.positions, position)
+            )
+        else:
+            until = None if position in known.stopped else step.until
+            energy = position not in known.stopped and (step.energy or step.until is not None)
+            legs = _with_steps(leg, known.taken.get(position))
+            positions = (position,) * len(legs)
+            links = (step.input, step.guide, step.mask, step.octave)
+            found.append(Segment(step.name, legs, positions, *links, until, energy))
+    return tuple(found)
+
+
+def _goes_on(spec: Spec, before: Segment, step: StepSpec) -> bool:
+    """Return whether a step only follows a chain whose result nobody else reads."""
+    if (
+        before.legs[-1].operator.joins
+        or before.legs[-1].adaptive is not None
+        or step.input != before.name
+        or step.octave != before.level
+        or before.guide
+        or before.mask
+        or before.energy
+    ):
+        return False
+    readers = [s for s in spec.steps if before.name in (s.input, s.guide, s.mask)]
+    return len(readers) == 1 and before.name not in [output.name for output in spec.outputs]
+
+
+def _cut_short(leg: Leg, steps: int | None) -> Leg:
+    """Return the leg with only its first steps."""
+    if steps is None:
+        return leg
+    kept, taken = [], 0
+    for cycle in leg.cycles:
+        if taken + cycle.steps <= steps:
+            kept.append(cycle)
+            taken += cycle.steps
+    return replace(leg, cycles=tuple(kept))
+
+
+def _with_steps(leg: Leg, taken: Sequence[float] | None) -> tuple[Leg, ...]:
+    """Return one leg per batch of adaptive steps that are known."""
+    if taken is None or leg.adaptive is None:
+        return (leg,)
+    return tuple(replace(leg, adaptive=replace(leg.adaptive, given=tau)) for tau in taken)
+
+
+def is_source(name: str) -> bool:
+    """Return whether a name means the image itself."""
+    return name == SOURCE

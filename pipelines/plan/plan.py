@@ -1,0 +1,274 @@
+"""A plan is a value: stages over grids, and what they take in bytes and seconds."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pipelines.image.info import ImageInfo
+from pipelines.image.sink import Level, SinkSpec
+from pipelines.image.window import Grid
+from pipelines.kinds.evolve import Evolve
+from pipelines.tasks.memory import total_memory
+from pipelines.tasks.work import Cost, Frames, Work
+
+READ_RATE, WRITE_RATE, TASK_SECONDS = 1.5e9, 0.8e9, 0.01
+"""Bytes per second of one core through the codecs, and the overhead of a task; measured, for choosing and expecting."""
+
+DRIVER_SECONDS = 0.0015
+"""What scheduler and journal spend on a task, one after another: the limit of many workers."""
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """What a run must keep when it goes on.
+
+    Attributes
+    ----------
+    tile : tuple of int
+        Per canonical axis.
+    batch : int
+        Most steps of one pass.
+    """
+
+    tile: tuple[int, ...]
+    batch: int
+
+
+@dataclass(frozen=True)
+class Look:
+    """A look at the energy after a piece of an operator's steps.
+
+    Attributes
+    ----------
+    position : int
+        Of the operator among the steps.
+    steps : int
+        That it has taken.
+    before : int or None
+        Stage of the look before.
+    closing : int
+        Stage that ends the operator, and reads the state of the last stage before it.
+    tolerance : float or None
+        Stop where the energy fell by less than this part of it since the look before; None to go on.
+    """
+
+    position: int
+    steps: int
+    before: int | None
+    closing: int
+    tolerance: float | None
+
+
+@dataclass(frozen=True)
+class Output:
+    """A result: a sink, and the arrays that it is made of.
+
+    Attributes
+    ----------
+    spec : SinkSpec
+    folder : str
+        Of the arrays until they are complete, inside the run's folder.
+    info : ImageInfo
+    levels : tuple of Level
+    is_zarr : bool
+        Whether the target itself holds the arrays.
+    library_bytes : int
+        Resident memory of the format's library.
+    blank : float or None
+        What invalid pixels hold in a result that is no image any more; None where they get back the source's.
+    """
+
+    spec: SinkSpec
+    folder: str
+    info: ImageInfo
+    levels: tuple[Level, ...]
+    is_zarr: bool
+    library_bytes: int
+    blank: float | None = None
+
+
+@dataclass(frozen=True)
+class Stage:
+    """All tiles of one kind of work.
+
+    Attributes
+    ----------
+    title : str
+        For people.
+    work : Work
+        What each task does.
+    grid : Grid
+        The tiles.
+    after : tuple of int
+        Stages whose output it reads, tile by tile; none for the source.
+    needs : tuple of int
+        Stages that must be complete before its first tile: statistics that it uses, states that must be gone.
+    look : Look or None
+        What is decided when it is complete.
+    """
+
+    title: str
+    work: Work
+    grid: Grid
+    after: tuple[int, ...] = ()
+    needs: tuple[int, ...] = ()
+    look: Look | None = None
+
+    @property
+    def cost(self) -> Cost:
+        """What the stage takes."""
+        return self.work.cost(self.grid)
+
+    @property
+    def seconds(self) -> float:
+        """Expected on one core."""
+        cost = self.cost
+        moving = cost.read_bytes / READ_RATE + cost.written_bytes / WRITE_RATE
+        return cost.seconds + moving + TASK_SECONDS * len(self.grid)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A run in numbers.
+
+    Attributes
+    ----------
+    source : ImageInfo
+    outputs : tuple of Output
+        The result, and further ones.
+    frames : Frames
+    stages : tuple of Stage
+    geometry : Geometry
+    threads, processes : int
+        Tasks at a time; processes that run them, 0 for this one.
+    memory_limit : int
+    notes : tuple of str
+        What a user should know before starting.
+    digest : str
+        Of source, parameters, geometry and code: state, journal and result belong to it.
+    science : str
+        Of source, parameters and code alone: what the result's pixels depend on.
+    """
+
+    source: ImageInfo
+    outputs: tuple[Output, ...]
+    frames: Frames
+    stages: tuple[Stage, ...]
+    geometry: Geometry
+    threads: int
+    processes: int
+    memory_limit: int
+    notes: tuple[str, ...]
+    digest: str
+    science: str
+
+    @property
+    def result(self) -> ImageInfo:
+        """What is known of the result."""
+        return self.outputs[0].info
+
+    @property
+    def levels(self) -> tuple[Level, ...]:
+        """Arrays of the result."""
+        return self.outputs[0].levels
+
+    @property
+    def memory_per_task(self) -> int:
+        """Predicted bytes of the largest task."""
+        return max(stage.cost.memory_bytes for stage in self.stages)
+
+    @property
+    def memory_total(self) -> int:
+        """Predicted resident bytes of all processes together."""
+        return predict_memory(self.stages, self.threads, self.processes) + library_bytes(self.outputs)
+
+    @property
+    def tiles(self) -> int:
+        """Tasks of all stages."""
+        return sum(len(stage.grid) for stage in self.stages)
+
+    @property
+    def seconds(self) -> float:
+        """Expected time of the run."""
+        return expected_seconds(self.stages, self.threads)
+
+    def summary(self) -> dict[str, Any]:
+        """Return the plan as JSON values."""
+        costs = [stage.cost for stage in self.stages]
+        evolving = [stage for stage in self.stages if isinstance(stage.work, Evolve)]
+        steps = sum(cost.cell_steps for cost in costs)
+        return {
+            "source": {"shape": self.source.shape, "axes": self.source.axes, "dtype": str(self.source.dtype)},
+            "result": {
+                "dtype": str(self.result.dtype),
+                "levels": [
+                    {"shape": v.info.shape, "axes": v.info.axes, "chunks": v.chunks} for v in self.levels
+                ],
+            },
+            "axes": self.frames.axes,
+            "diffuses_along": self.frames.spatial,
+            "spacing": self.frames.spacing,
+            "tile": self.geometry.tile,
+            "batch": self.geometry.batch,
+            "passes": len(evolving),
+            "halo": [getattr(stage.work, "halo", None) for stage in evolving],
+            "tiles": self.tiles,
+            "threads": self.threads,
+            "processes": self.processes,
+            "cell_steps": steps,
+            "redundancy": sum(cost.computed for cost in costs) / steps if steps else 1.0,
+            "bytes_read": sum(cost.read_bytes for cost in costs),
+            "bytes_written": sum(cost.written_bytes for cost in costs),
+            "disk_bytes": self._disk_bytes(),
+            "memory_per_task": self.memory_per_task,
+            "memory_total": self.memory_total,
+            "memory_limit": self.memory_limit,
+            "expected_seconds": self.seconds,
+            "outputs": [output.spec.uri for output in self.outputs],
+            "stages": [self._stage_summary(stage) for stage in self.stages],
+            "notes": self.notes,
+            "digest": self.digest,
+        }
+
+    def _stage_summary(self, stage: Stage) -> dict[str, Any]:
+        return {
+            "title": stage.title,
+            "tiles": len(stage.grid),
+            "tile": stage.grid.tile,
+            "memory_per_task": stage.cost.memory_bytes,
+            "expected_seconds": stage.seconds / self.threads,
+        }
+
+    def _disk_bytes(self) -> int:
+        """Return the most that lies on disk at a time, uncompressed: the result, a copy, and up to three states."""
+        written = [stage.cost.written_bytes for stage in self.stages]
+        states = [
+            w
+            for w, s in zip(written, self.stages, strict=True)
+            if isinstance(s.work, Evolve) and not s.work.last
+        ]
+        others = sum(written) - sum(states)
+        return others + sum(sorted(states)[-3:])
+
+
+def library_bytes(outputs: Sequence[Output]) -> int:
+    """Return the resident memory of the libraries of the results' formats."""
+    return max(output.library_bytes for output in outputs)
+
+
+def predict_memory(stages: Sequence[Stage], threads: int, processes: int) -> int:
+    """Return the resident bytes of a run; a stage never has more tasks at a time than tiles."""
+    tasks = max(stage.cost.memory_bytes * min(threads, len(stage.grid)) for stage in stages)
+    return total_memory(tasks, processes)
+
+
+def expected_seconds(stages: Sequence[Stage], threads: int) -> float:
+    """Return the time of all stages; threads may idle in the last round of a stage, or wait
+    for the driver.
+    """
+    rounds = ((stage, math.ceil(len(stage.grid) / threads)) for stage in stages)
+    working = sum(stage.seconds / len(stage.grid) * n for stage, n in rounds)
+    return max(working, DRIVER_SECONDS * sum(len(stage.grid) for stage in stages))

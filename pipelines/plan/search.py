@@ -1,0 +1,316 @@
+"""Decide everything in numbers before a pixel is read: tile, batches, halo, passes, memory, time."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from diffusion_ops.blocks.fields import check_nodata, result_dtype, value_of_nothing
+from diffusion_ops.evolution.operator import OPERATORS
+from pipelines.image.info import ImageInfo, crop, digest, with_channels
+from pipelines.image.open_sink import open_sink
+from pipelines.image.sink import SinkSpec
+from pipelines.image.window import Region, extent
+from pipelines.kinds.evolve import Evolve
+from pipelines.plan.chain import NotAloneError
+from pipelines.plan.graph import Known, make_segments
+from pipelines.plan.layout import Staging
+from pipelines.plan.plan import (
+    Geometry,
+    Output,
+    Plan,
+    Stage,
+    expected_seconds,
+    library_bytes,
+    predict_memory,
+)
+from pipelines.plan.stages import StageList
+from pipelines.spec.spec import Spec
+from pipelines.spec.step import StepSpec
+from pipelines.store.arrays import SPATIAL
+from pipelines.tasks.version import code_version
+from pipelines.tasks.work import Frames
+from pipelines.tasks.workers import cluster_kind
+
+SIDES = {2: (256, 512, 1024, 1536, 2048, 3072, 4096, 6144, 8192), 3: (32, 64, 96, 128, 192, 256, 384, 512)}
+"""Tile sides that are tried, by number of spatial axes; each is rounded up to whole chunks of the result."""
+
+USUAL_SIDE, MANY_THREADS = 4096, 64
+"""Longer sides gain next to nothing but where the driver's time for handing out tiles counts: with so many threads.
+Without them the memory of a run is the same for an image and for one four times as large."""
+
+PASSES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 128, 256, 1024)
+"""Numbers of passes over the data that are tried."""
+
+
+class PlanError(ValueError):
+    """A plan that cannot be carried out; the message has the numbers and what would fit."""
+
+
+def make_plan(
+    spec: Spec,
+    source: ImageInfo,
+    geometry: Geometry | None = None,
+    roi: Region | None = None,
+    known: Known | None = None,
+) -> Plan:
+    """Return the best plan that fits.
+
+    Parameters
+    ----------
+    spec : Spec
+    source : ImageInfo
+    geometry : Geometry, optional
+        What an interrupted run used; chosen where it is not given.
+    roi : tuple of slice, optional
+        Part of the image that the result holds, per canonical axis; it is computed in one pass.
+    known : Known, optional
+        What was found out already.
+
+    Raises
+    ------
+    PlanError
+        Where no plan fits into the memory, with the numbers and what would fit.
+    ValueError
+        For images that cannot be diffused or held by the sink.
+    """
+    return _Planner(spec, source, roi, known or Known()).plan(geometry)
+
+
+def lay_out_part(
+    spec: Spec,
+    source: ImageInfo,
+    roi: Region,
+    known: Known,
+) -> Evolve:
+    """Return the work that makes a part of the result in one pass, whatever that takes; see `make_plan`."""
+    # A source that is read whole is so for each part; there is no run to copy it.
+    planner = _Planner(spec, source.replace(by_region=True), roi, known)
+    stages = planner._stages(Geometry(planner.unit, 1))
+    return next(s.work for s in stages if isinstance(s.work, Evolve) and s.work.last)
+
+
+class _Planner:
+    """What is the same for every candidate."""
+
+    def __init__(
+        self,
+        spec: Spec,
+        source: ImageInfo,
+        roi: Region | None,
+        known: Known,
+    ) -> None:
+        self.spec, self.source, self.roi = spec, source, roi
+        self.frames = make_frames(spec, source)
+        self.axes = source.canonical_axes
+        self.segments = make_segments(spec, self.frames, known)
+        self.outputs = tuple(self._outputs())
+        self.result = self.outputs[0].info
+        self.shape = tuple(self.result.size(a) for a in self.axes)
+        self.unit = tuple(math.lcm(*units) for units in zip(*map(self._unit, self.outputs), strict=True))
+        self.processes = 0 if cluster_kind(spec.run.cluster).in_process else spec.run.threads
+        self.science = digest(
+            spec.science(), source.identity, code_version(), self.shape, extent(roi) if roi else ""
+        )
+
+    def _outputs(self) -> Iterator[Output]:
+        """Yield the result and the further ones."""
+        yield self._output(self.spec.sink, "result", self.spec.steps[-1].name, self.spec.sink.dtype)
+        for number, spec in enumerate(self.spec.outputs if self.roi is None else (), start=1):
+            # Tiles cover whole chunks of all results: by default these are alike.
+            spec = spec.model_copy(update={"chunk": spec.chunk or self.spec.sink.chunk})
+            if spec.residual:
+                self._require_as_many_channels(spec.name)
+            yield self._output(spec, f"result-{number}", spec.name, spec.dtype)
+
+    def _require_as_many_channels(self, name: str) -> None:
+        last = self.spec.steps[-1].name
+        before, after = self._channels(name), self._channels(last)
+        if before != after:
+            raise ValueError(
+                f"The residual of {name} is not possible: it has {before} channels, and the result of {last} has "
+                f"{after}. Give a step with {after}, or write {name} itself with residual: false."
+            )
+
+    def _output(self, spec: SinkSpec, folder: str, step: str, wanted: str | None) -> Output:
+        dtype = result_dtype(self.source.dtype, wanted)
+        check_nodata(self.source.nodata, dtype, "result")
+        info = self.source if self.roi is None else crop(self.source, self.roi)
+        info = with_channels(info.replace(dtype=dtype), self._channels(step), step)
+        sink = open_sink(spec, info)
+        new = any(OPERATORS[s.operator].new_quantity for s in self._way_to(step))
+        blank = value_of_nothing(dtype, self.source.nodata) if new else None
+        return Output(spec, folder, info, sink.levels(info), sink.is_zarr, sink.library_bytes, blank)
+
+    def _unit(self, output: Output) -> tuple[int, ...]:
+        """Return what one write into a result must cover, as far as the image goes."""
+        finest = output.levels[0].info
+        return self._canonical(finest.axes, finest.chunks)
+
+    def _channels(self, name: str) -> int:
+        """Return how many channels a step's result has; they change only where they are joint."""
+        channels = self.source.size("c")
+        if "c" not in self.frames.together:
+            return channels
+        for step in self._way_to(name):
+            channels = step.make_operator().result_channels(channels)
+        return channels
+
+    def _way_to(self, name: str) -> list[StepSpec]:
+        by_name, way = {step.name: step for step in self.spec.steps}, []
+        while name in by_name:
+            way.append(by_name[name])
+            name = by_name[name].input
+        return way[::-1]
+
+    def _canonical(self, axes: str, values: Sequence[int]) -> tuple[int, ...]:
+        return tuple(values[axes.index(a)] for a in self.axes)
+
+    def plan(self, geometry: Geometry | None) -> Plan:
+        candidates = [geometry] if geometry else list(self._geometries())
+        best: tuple[float, Geometry, int, tuple[Stage, ...]] | None = None
+        least: tuple[int, Geometry] | None = None
+        for candidate in candidates:
+            stages = self._stages(candidate)
+            extra = library_bytes(self.outputs)
+            need = predict_memory(stages, 1, min(1, self.processes)) + extra
+            if least is None or need < least[0]:
+                least = (need, candidate)
+            for threads in range(self.spec.run.threads, 0, -1):
+                if (
+                    predict_memory(stages, threads, min(threads, self.processes)) + extra
+                    <= self.spec.run.memory
+                ):
+                    seconds = expected_seconds(stages, threads)
+                    if best is None or seconds < best[0]:
+                        best = (seconds, candidate, threads, stages)
+                    break
+        if best is None:
+            assert least is not None
+            raise PlanError(self._refusal(*least))
+        _, chosen, threads, stages = best
+        return Plan(
+            source=self.source,
+            outputs=self.outputs,
+            frames=self.frames,
+            stages=stages,
+            geometry=chosen,
+            threads=threads,
+            processes=min(threads, self.processes),
+            memory_limit=self.spec.run.memory,
+            notes=tuple(self._notes(stages, threads)),
+            digest=digest(self.science, chosen.tile, chosen.batch),
+            science=self.science,
+        )
+
+    # ---- candidates
+
+    def _geometries(self) -> Iterator[Geometry]:
+        total = max(1, *(segment.steps for segment in self.segments))
+        wanted = total if self.roi is not None else self.spec.run.batch
+        batches = [wanted] if wanted else _unique(math.ceil(total / n) for n in PASSES)
+        for tile in self._tiles():
+            for batch in batches:
+                yield Geometry(tile, batch)
+
+    def _tiles(self) -> list[tuple[int, ...]]:
+        wanted = self.spec.run.tile
+        if wanted is not None:
+            sides: dict[Any, int] = (
+                dict(wanted) if isinstance(wanted, dict) else dict.fromkeys(SPATIAL, wanted)
+            )
+            return [self._tile({a: sides.get(a, 1) for a in SPATIAL})]
+        longest = max(SIDES[2]) if self.spec.run.threads >= MANY_THREADS else USUAL_SIDE
+        tried = (side for side in SIDES[len(self.frames.spatial)] if side <= longest)
+        return _unique(self._tile(self._even(side)) for side in tried)
+
+    def _even(self, side: int) -> dict[Any, int]:
+        """Return sides of about this length that cut the image evenly, so that no task is left to wait for."""
+        sizes = dict(zip(self.axes, self.shape, strict=True))
+        return {a: math.ceil(sizes[a] / math.ceil(sizes[a] / side)) for a in self.frames.spatial}
+
+    def _tile(self, sides: dict[Any, int]) -> tuple[int, ...]:
+        """Return a tile of about these sides, of whole chunks of the result and whole joint channels."""
+        tile = []
+        for a, n, unit in zip(self.axes, self.shape, self.unit, strict=True):
+            side = sides[a] if a in self.frames.spatial else n if a in self.frames.together else unit
+            tile.append(math.ceil(min(side, n) / unit) * unit)
+        return tuple(tile)
+
+    def _stages(self, geometry: Geometry) -> tuple[Stage, ...]:
+        stages = StageList(self.frames, self.spec.workdir, geometry, self.roi)
+        staging = Staging(self.source, self.spec.source, stages, self.segments, self.outputs)
+        try:
+            return staging.lay_out()
+        except NotAloneError as error:
+            raise PlanError(str(error)) from None
+
+    # ---- words
+
+    def _refusal(self, need: int, geometry: Geometry) -> str:
+        limit = self.spec.run.memory
+        tile = " x ".join(map(str, geometry.tile))
+        return (
+            f"The run needs {need:,} bytes with one thread and the smallest tile ({tile} cells of {self.axes}, "
+            f"{geometry.batch} steps per pass), but only {limit:,} are allowed. Allow at least "
+            f"--memory {math.ceil(need / 2**20)}MiB, or make chunks of the result smaller (sink.chunk)."
+        )
+
+    def _notes(self, stages: Sequence[Stage], threads: int) -> Iterator[str]:
+        if not self.source.by_region:
+            yield "The source cannot be read by region: it is read whole and copied into Zarr first."
+        if threads < self.spec.run.threads:
+            yield f"Only {threads} of {self.spec.run.threads} threads fit into the memory."
+        for leg in (leg for segment in self.segments for leg in segment.legs):
+            if leg.operator.marches == "once":
+                continue
+            if leg.adaptive is not None:
+                yield (
+                    f"{leg.operator.name} takes adaptive steps: the numbers are those of one batch of them, and how "
+                    "many there will be only shows on the way."
+                )
+            if not leg.operator.keeps_maximum:
+                yield f"{leg.operator.name} may leave the range of the image's values."
+            elif any(cycle.inertial and cycle.steps > 1 for cycle in leg.cycles):
+                yield (
+                    f"{leg.operator.name} takes FSI cycles, which may leave the range of the image's "
+                    f"values by up to a fifth "
+                    "of a jump; schedule: explicit keeps it."
+                )
+
+
+def make_frames(spec: Spec, source: ImageInfo) -> Frames:
+    """Return which axes diffuse together, and their spacing.
+
+    Raises
+    ------
+    ValueError
+        For label images, and for 3-D diffusion of an image without z.
+    """
+    if source.labels:
+        raise ValueError(
+            "The image holds label numbers, whose mean means nothing. Diffuse the intensities instead."
+        )
+    depth = source.size("z")
+    ndim = (3 if depth > 1 else 2) if spec.image.ndim == "auto" else spec.image.ndim
+    if ndim == 3 and "z" not in source.axes:
+        raise ValueError(
+            f"image.ndim: 3 needs a z axis, the image has axes {source.axes!r}. Use ndim: 2 or source.axes."
+        )
+    spatial = SPATIAL[-ndim:]
+    spacing = [source.spacing.get(a, 1.0) for a in spatial]
+    if spec.image.spacing == "pixel":
+        spacing = [h / min(spacing) for h in spacing]
+    return Frames(
+        source.canonical_axes,
+        spatial,
+        tuple(spacing),
+        spec.image.channels == "joint",
+        source.nodata,
+        tuple(source.size(a) for a in source.canonical_axes),
+    )
+
+
+def _unique(values: Any) -> list[Any]:
+    return list(dict.fromkeys(values))

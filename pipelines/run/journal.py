@@ -1,0 +1,90 @@
+"""Remember which tiles are done: one line per tile, appended strictly after its data."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from diffusion_ops.blocks.statistic import Tally
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One finished tile.
+
+    Attributes
+    ----------
+    stage, tile : int
+    crc : int
+        CRC-32 of its pixels, 0 where it wrote none.
+    tallies : dict
+        What it contributed to statistics, per parameter.
+    round : int
+        How many times the stage was done before, where it is done again and again.
+    """
+
+    stage: int
+    tile: int
+    crc: int = 0
+    tallies: dict[str, Tally] = field(default_factory=dict)
+    round: int = 0
+
+    def to_line(self) -> str:
+        """Return the entry as a line of JSON."""
+        values: dict[str, Any] = {"stage": self.stage, "tile": self.tile, "crc": self.crc}
+        if self.tallies:
+            values["tallies"] = {name: tally.to_lists() for name, tally in self.tallies.items()}
+        if self.round:
+            values["round"] = self.round
+        return json.dumps(values, separators=(",", ":")) + "\n"
+
+    @classmethod
+    def from_line(cls, line: str) -> Entry:
+        """Return the entry that `to_line` wrote."""
+        values = json.loads(line)
+        tallies = {name: Tally.from_lists(lists) for name, lists in values.get("tallies", {}).items()}
+        return cls(values["stage"], values["tile"], values["crc"], tallies, values.get("round", 0))
+
+
+class Journal:
+    """The finished tiles of a run, in a file that only grows.
+
+    The driver alone appends, after a task has said that its chunks are written. A line that a crash cut short is
+    dropped, so its tile is done again.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._file: Any = None
+
+    def entries(self, repair: bool = True) -> Iterator[Entry]:
+        """Yield what is remembered; a cut last line is cut off the file, unless another process may be writing it."""
+        if not self.path.exists():
+            return
+        whole = 0
+        with self.path.open("rb") as lines:
+            for line in lines:
+                if not line.endswith(b"\n"):
+                    break
+                whole += len(line)
+                yield Entry.from_line(line.decode())
+        if repair and whole < self.path.stat().st_size:
+            os.truncate(self.path, whole)
+
+    def append(self, entry: Entry) -> None:
+        """Remember a tile; the line has left this process when the call returns."""
+        if self._file is None:
+            self._file = self.path.open("a", encoding="ascii")
+        self._file.write(entry.to_line())
+        self._file.flush()
+
+    def close(self) -> None:
+        """Put everything on the disk."""
+        if self._file is not None:
+            os.fsync(self._file.fileno())
+            self._file.close()
+            self._file = None

@@ -1,0 +1,172 @@
+"""Run a spec: decide whether to begin, to go on or to refuse, and never mix two runs."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipelines.events import Listener, RunFinished, tell
+from pipelines.image.info import ImageInfo
+from pipelines.image.open_source import cached_source
+from pipelines.kinds.evolve import Evolve
+from pipelines.plan.plan import Plan
+from pipelines.plan.search import make_plan
+from pipelines.run.driver import Runner
+from pipelines.run.validity import require_valid_pixels
+from pipelines.run.workdir import Workdir
+from pipelines.spec.spec import Spec
+from pipelines.store.addresses import is_remote, is_taken, lies_inside
+from pipelines.tasks.process import prepare_process
+from pipelines.tasks.workers import cluster_kind
+from pipelines.tuning.times import Settled, settle_times
+
+
+@dataclass(frozen=True)
+class Report:
+    """How a run ended.
+
+    Attributes
+    ----------
+    data : dict
+        What was written to report.json.
+    """
+
+    data: dict[str, Any]
+
+    @property
+    def exit_code(self) -> int:
+        """0 where the target is complete, 3 where tiles are left."""
+        return 0 if self.data["complete"] else 3
+
+
+class RefusedError(ValueError):
+    """A run that would overwrite or mix something."""
+
+
+def run(spec: Spec, *, overwrite: bool = False, listeners: Sequence[Listener] = ()) -> Report:
+    """Carry out a spec, or go on where it was interrupted.
+
+    Raises
+    ------
+    ValueError
+        For anything that is refused before a pixel is read: nothing on disk is touched then.
+    """
+    prepare_process(spec.run.threads)
+    source = cached_source(spec.source)
+    check_places(spec)
+    cluster_kind(spec.run.cluster)
+    workdir = Workdir(spec.workdir)
+    settled = settle_times(spec, source, listeners, workdir.begun)
+    spec = settled.spec
+    plan = make_plan(spec, source.info)
+    if cluster_kind(spec.run.cluster).in_process:
+        threading.Thread(target=_rehearse, args=(plan,), daemon=True, name="rehearsal").start()
+    require_valid_pixels(source, plan)
+    with workdir.lock(spec.sink.uri):
+        plan = settle(settled, plan, source.info, workdir, overwrite)
+        finished = workdir.read("report.json")
+        if (
+            finished
+            and finished["complete"]
+            and finished["science"] == plan.science
+            and is_taken(spec.sink.uri)
+        ):
+            tell(listeners, RunFinished(finished))
+            return Report(finished)
+        runner = Runner(spec, plan, workdir, listeners)
+        runner.tuning = settled.tuning
+        return Report(runner.run())
+
+
+def _rehearse(plan: Plan) -> None:
+    """Load the kernels while the driver prepares the rest: a quarter of a second less for the first tiles."""
+    for stage in plan.stages:
+        if isinstance(stage.work, Evolve):
+            # Whatever is wrong with an operator is for its tiles to say, with their names.
+            with contextlib.suppress(Exception):
+                stage.work.rehearse()
+
+
+def check_places(spec: Spec) -> None:
+    """Refuse targets, source and the run's folder inside each other, and targets in folders that there are not.
+
+    Raises
+    ------
+    RefusedError
+    """
+    for target in spec.targets:
+        check_place(spec, target)
+    for target, other in itertools.permutations([*spec.targets, spec.workdir], 2):
+        if lies_inside(target, other):
+            raise RefusedError(
+                f"{target} lies inside {other}, which the run writes too. Choose another place."
+            )
+
+
+def check_place(spec: Spec, uri: str) -> None:
+    """Refuse a target of a spec that lies inside its source, or around it, or in no folder.
+
+    Raises
+    ------
+    RefusedError
+    """
+    if is_remote(uri) or is_remote(spec.source.uri):
+        if uri.rstrip("/") == spec.source.uri.rstrip("/"):
+            raise RefusedError(f"The target {uri} is the source. Choose another target.")
+        return
+    source = spec.source.uri
+    for what, place in (("target", uri), ("run's folder", spec.workdir)):
+        if lies_inside(place, source) or lies_inside(source, place):
+            raise RefusedError(
+                f"The {what} {place} and the source {source} lie inside each other. "
+                f"Choose a {what.split()[-1]} outside the source."
+            )
+    folder = Path(uri).resolve().parent
+    if not folder.is_dir():
+        raise RefusedError(f"There is no folder {folder} to put the target in. Create it, or choose another.")
+
+
+def settle(settled: Settled, plan: Plan, source: ImageInfo, workdir: Workdir, overwrite: bool) -> Plan:
+    """Return the plan to carry out: a new one, or the one that was begun here.
+
+    Raises
+    ------
+    RefusedError
+        Where the target exists, or something else was begun for it.
+    """
+    spec, begun = settled.spec, workdir.begun
+    same = begun is not None and begun["science"] == plan.science
+    report = workdir.read("report.json") or {}
+    placed = workdir.placed and is_taken(spec.sink.uri)
+    if same and not overwrite and (placed or (report.get("complete") and is_taken(spec.sink.uri))):
+        return plan
+    for target in spec.targets:
+        # What a run has put in its place already is not in the way of its others.
+        if is_taken(target) and not overwrite and not (same and workdir.placed):
+            raise RefusedError(
+                f"The target {target} exists already. Choose another, or allow it to be replaced with --overwrite."
+            )
+    if begun is not None and not same and not overwrite and workdir.has_tiles():
+        raise RefusedError(
+            f"{workdir.path} holds an unfinished run of something else: {_difference(begun, spec, source)}. "
+            "Finish that one, choose another target, or start anew with --overwrite."
+        )
+    if same and not report.get("complete"):
+        geometry = workdir.geometry()
+        return plan if geometry == plan.geometry else make_plan(spec, source, geometry)
+    workdir.begin(spec, plan, settled.record())
+    return plan
+
+
+def _difference(begun: dict[str, Any], spec: Spec, source: ImageInfo) -> str:
+    """Return which part of a run changed."""
+    if begun["identity"] != source.identity:
+        return "the source has changed since"
+    before, now = begun["spec"], spec.model_dump(mode="json")
+    parts = [part for part in ("source", "steps", "image", "sink") if before.get(part) != now.get(part)]
+    return f"its {' and '.join(parts)} differ" if parts else "it was made by another version of this program"

@@ -1,0 +1,61 @@
+"""Say where a run stands, from its folder alone."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from pipelines.run.workdir import Workdir
+from pipelines.store.addresses import is_taken
+
+
+class NoRunError(ValueError):
+    """No run was begun for this target."""
+
+
+def open_run(target: str, workdir: str | None = None) -> tuple[Workdir, dict[str, Any]]:
+    """Return the folder and the identity of the run of a target.
+
+    Raises
+    ------
+    NoRunError
+    """
+    path = workdir or (target if target.endswith(".run") else target.rstrip("/") + ".run")
+    folder = Workdir(path)
+    run = folder.read("run.json")
+    if run is None:
+        raise NoRunError(
+            f"There is no run of {target}: {path}/run.json does not exist. "
+            "Give the target of a `diffuse run`, or its folder where run.workdir was set."
+        )
+    return folder, run
+
+
+def status(target: str, workdir: str | None = None) -> dict[str, Any]:
+    """Return how far the run of a target is: finished tiles per stage, its report, its target.
+
+    Raises
+    ------
+    NoRunError
+    """
+    folder, run = open_run(target, workdir)
+    stages = [{**stage, "done": 0} for stage in run["plan"]["stages"]]
+    seen = [np.zeros(stage["tiles"], bool) for stage in stages]
+    for entry in folder.journal.entries(repair=False):
+        seen[entry.stage][entry.tile] = True
+    for stage, tiles in zip(stages, seen, strict=True):
+        stage["done"] = int(tiles.sum())
+    report = folder.read("report.json") or {}
+    return {
+        "target": run["target"],
+        "complete": bool(report.get("complete")) and is_taken(run["target"]),
+        "tiles": run["plan"]["tiles"],
+        "done": sum(stage["done"] for stage in stages),
+        "stages": stages,
+        "failed": report.get("failed", []),
+        "problem": report.get("problem", ""),
+        "running": folder.is_locked(),
+        "workdir": str(folder.path),
+        "report": report,
+    }

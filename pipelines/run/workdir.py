@@ -1,0 +1,174 @@
+"""The folder of a run: lock, identity, journal, states, result in the making, report."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import filelock
+import psutil
+
+from pipelines.plan.plan import Geometry, Plan
+from pipelines.run.journal import Journal
+from pipelines.spec.spec import Spec
+
+CLOCK_SECONDS = 60
+"""By how much the time of the last start may seem to move as the clock is set."""
+
+
+class BusyError(ValueError):
+    """Another process works on the same target."""
+
+
+class OccupiedError(ValueError):
+    """The folder meant for a run holds something else."""
+
+
+class Workdir:
+    """Files of one run, beside its target or where `run.workdir` says."""
+
+    def __init__(self, path: str) -> None:
+        self.path = Path(path)
+        self.journal = Journal(self.path / "journal.jsonl")
+
+    @property
+    def result(self) -> Path:
+        """The result until it is complete."""
+        return self.path / "result"
+
+    @property
+    def placed(self) -> bool:
+        """Whether what stands at the target's place can only be this run's own result.
+
+        Set when the old target, if any, has been moved aside; from then on something can stand there only because the
+        finished result was put there in one step.
+        """
+        return (self.path / "placing").exists()
+
+    def place(self) -> None:
+        """Note that the target's place is free, and that the result goes there now."""
+        (self.path / "placing").touch()
+
+    @contextlib.contextmanager
+    def lock(self, target: str) -> Iterator[None]:
+        """Hold the run for this process.
+
+        Raises
+        ------
+        BusyError
+            Where another process holds it.
+        OccupiedError
+            Where it holds files of something else, which a run would remove.
+        """
+        existed = self.path.exists()
+        self._refuse_other_files()
+        self.path.mkdir(parents=True, exist_ok=True)
+        holder = filelock.FileLock(self.path / "lock")
+        try:
+            holder.acquire(timeout=0)
+        except filelock.Timeout:
+            raise BusyError(
+                f"Another process ({self._holder()}) works on {target}. Wait for it, or stop it; "
+                f"`diffuse status {target}` shows where it stands."
+            ) from None
+        try:
+            (self.path / "holder").write_text(f"process {os.getpid()}")
+            yield
+        finally:
+            holder.release()
+            if not existed and not (self.path / "run.json").exists():
+                shutil.rmtree(self.path, ignore_errors=True)
+
+    def _refuse_other_files(self) -> None:
+        found = sorted(child.name for child in self.path.iterdir()) if self.path.is_dir() else []
+        if found and not {"lock", "holder"} & set(found):
+            raise OccupiedError(
+                f"{self.path} is no folder of a run: it holds {', '.join(found[:3])}{' ...' if found[3:] else ''}, "
+                "which a run would remove. Give run.workdir a folder that is empty, or is not there yet."
+            )
+
+    def is_locked(self) -> bool:
+        """Return whether a process works here now."""
+        probe = filelock.FileLock(self.path / "lock")
+        try:
+            probe.acquire(timeout=0)
+        except filelock.Timeout:
+            return True
+        probe.release()
+        return False
+
+    def _holder(self) -> str:
+        try:
+            return (self.path / "holder").read_text()
+        except OSError:
+            return "unknown"
+
+    def read(self, name: str) -> dict[str, Any] | None:
+        """Return a JSON file of the run, or None."""
+        try:
+            values: dict[str, Any] = json.loads((self.path / name).read_text())
+        except FileNotFoundError:
+            return None
+        return values
+
+    @property
+    def begun(self) -> dict[str, Any] | None:
+        """What was begun here, or None."""
+        return self.read("run.json")
+
+    def write(self, name: str, values: dict[str, Any]) -> None:
+        """Write a JSON file of the run, all of it or nothing."""
+        text = json.dumps(values, indent=1, default=str)
+        temporary = self.path / f"{name}.tmp"
+        temporary.write_text(text)
+        os.replace(temporary, self.path / name)
+
+    def begin(self, spec: Spec, plan: Plan, chosen: Mapping[str, Any]) -> None:
+        """Forget everything of an earlier run and note what this one is, and what it chose by itself."""
+        self.clear()
+        self.write(
+            "run.json",
+            {
+                "digest": plan.digest,
+                "science": plan.science,
+                "tile": plan.geometry.tile,
+                "batch": plan.geometry.batch,
+                "target": spec.sink.uri,
+                "spec": spec.model_dump(mode="json"),
+                "plan": plan.summary(),
+                "identity": plan.source.identity,
+                "boot": psutil.boot_time(),
+                **chosen,
+            },
+        )
+
+    def machine_restarted(self) -> bool:
+        """Return whether the machine that began the run has started anew since, so that writes may be lost."""
+        begun = (self.begun or {}).get("boot", 0.0)
+        return bool(abs(begun - psutil.boot_time()) > CLOCK_SECONDS)
+
+    def clear(self) -> None:
+        """Remove everything but the lock."""
+        self.journal.close()
+        for child in self.path.iterdir():
+            if child.name in ("lock", "holder"):
+                continue
+            shutil.rmtree(child) if child.is_dir() else child.unlink()
+
+    def has_tiles(self) -> bool:
+        """Return whether any tile was finished here."""
+        return next(self.journal.entries(repair=False), None) is not None
+
+    def geometry(self) -> Geometry | None:
+        """Return tile and batch of the run that was begun here."""
+        run = self.begun
+        return None if run is None else Geometry(tuple(run["tile"]), run["batch"])
+
+    def drop(self, name: str) -> None:
+        """Remove a folder that nothing reads any more."""
+        shutil.rmtree(self.path / name, ignore_errors=True)

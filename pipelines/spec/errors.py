@@ -1,0 +1,118 @@
+"""Put what is wrong with a spec into words: where, what, got, allowed, and what was probably meant."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import PydanticCustomError
+
+from pipelines.spec.yaml_lines import Location, YamlText
+
+Sections = Mapping[Location, type[BaseModel]]
+"""The model at each place of a spec."""
+
+
+def refusal(text: str, *at: str | int) -> PydanticCustomError:
+    """Return an error for a validator to raise; `at` is the place below what is being validated."""
+    return PydanticCustomError("refused", "{text}", {"text": text, "at": list(at)})
+
+
+def unknown_key(key: object, allowed: Iterable[str]) -> str:
+    """Return what to say of a key that means nothing."""
+    return f"unknown key {key!r}.{_close(key, allowed)} Allowed: {', '.join(allowed)}."
+
+
+def no_such(kind: str, name: str, allowed: Iterable[str]) -> str:
+    """Return what to say of a name that nothing has."""
+    return f"there is no {kind} {name!r}.{_close(name, allowed)} Allowed: {', '.join(allowed)}."
+
+
+def _close(word: object, allowed: Iterable[str]) -> str:
+    found = difflib.get_close_matches(str(word), list(allowed), n=1, cutoff=0.6)
+    return f" Did you mean {found[0]!r}?" if found else ""
+
+
+def explain(error: ValidationError, text: YamlText, sections: Sections) -> Iterator[str]:
+    """Yield one line per place that is wrong: file, line, place, what, what is allowed.
+
+    Parameters
+    ----------
+    error : ValidationError
+    text : YamlText
+        What was validated.
+    sections : dict
+        The model at each place, for the keys that it allows; items of a list are of one kind.
+    """
+    said: dict[tuple[Location, Location], list[str]] = {}
+    for one in error.errors(include_url=False):
+        marked, shown, words = _words(dict(one), text.value, sections)
+        said.setdefault((marked, shown), []).append(words)
+    for (marked, shown), all_words in said.items():
+        parts = [text.where(marked), _dotted(shown), " or ".join(dict.fromkeys(all_words))]
+        yield ": ".join(part for part in parts if part) + _got(text.value, shown, all_words)
+
+
+def _words(one: Mapping[str, Any], value: Any, sections: Sections) -> tuple[Location, Location, str]:
+    """Return the place whose line is named, the place that is shown, and what is wrong there."""
+    context = one.get("ctx", {})
+    location = (*one["loc"], *context.get("at", ()))
+    marked = _existing(value, location)
+    kind = one["type"]
+    if kind == "refused":
+        is_key = bool(context["at"]) and isinstance(location[-1], str) and marked == location
+        return marked, marked[:-1] if is_key else marked, context["text"]
+    if kind == "missing":
+        return marked, marked, f"the key {location[-1]!r} is missing."
+    if kind in ("extra_forbidden", "invalid_key"):
+        above = tuple(location[:-1])
+        section = sections[tuple(part for part in above if isinstance(part, str))]
+        return marked, above, unknown_key(location[-1], list(section.model_fields))
+    if kind == "value_error":
+        return marked, marked, str(context["error"])
+    return marked, marked, _PLAIN.get(kind, one["msg"].replace("Input should", "should"))
+
+
+_PLAIN = {
+    "model_type": "should be keys and values",
+    "tuple_type": "should be a list, each item after a '-'",
+    "int_parsing": "should be a whole number",
+    "int_type": "should be a whole number",
+    "float_type": "should be a number",
+    "float_parsing": "should be a number",
+    "string_type": "should be a word",
+    "dict_type": "should be keys and values",
+}
+
+
+def _got(value: Any, location: Location, words: Iterable[str]) -> str:
+    """Return what the user gave, where the words do not say it themselves: they end in a full stop."""
+    if any(word.endswith((".", ")", "?")) for word in words):
+        return ""
+    for part in location:
+        value = value[part]
+    return f", got {shortened(value)}."
+
+
+def shortened(value: Any) -> str:
+    """Return a value for a message, cut where it is long."""
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def _existing(value: Any, location: Location) -> Location:
+    """Return the part of a location that is in the user's values, without what pydantic adds for unions."""
+    for i, part in enumerate(location):
+        inside = isinstance(value, dict) and part in value
+        inside = inside or (isinstance(value, list | tuple) and isinstance(part, int) and part < len(value))
+        if not inside:
+            return location[:i]
+        value = value[part]
+    return location
+
+
+def _dotted(location: Location) -> str:
+    parts = [f"[{part}]" if isinstance(part, int) else f".{part}" for part in location]
+    return "".join(parts).lstrip(".")

@@ -1,0 +1,369 @@
+"""Decide whether what the user asks for makes sense, before anything is read: the spec and its schema."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path, PurePath
+from typing import Annotated, Any, Literal
+
+from dask.system import cpu_count
+from dask.utils import parse_bytes
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+
+from diffusion_ops.evolution.operator import OPERATORS
+from pipelines.image.sink import SinkSpec
+from pipelines.image.source import SourceSpec
+from pipelines.spec.errors import explain, no_such, refusal, shortened
+from pipelines.spec.step import StepSpec, UntilSpec
+from pipelines.spec.yaml_lines import BadYamlError, Location, YamlText, read_yaml
+from pipelines.store.addresses import absolute, is_remote
+
+SOURCE = "source"
+"""What a step's `input` calls the image itself."""
+
+
+class SpecError(ValueError):
+    """A spec that asks for something impossible; the message says where, what, and what is allowed."""
+
+
+Positive = Annotated[int, Field(gt=0)]
+
+
+def _parse_memory(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    try:
+        return parse_bytes(value)
+    except ValueError:
+        raise ValueError(f"{value!r} is not an amount of memory. Allowed: 2GiB, 500 MB, or bytes.") from None
+
+
+class ImageSpec(BaseModel):
+    """What of the image diffuses together: the `image` of a spec."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    ndim: Literal[2, 3, "auto"] = Field(
+        default="auto",
+        description="Spatial axes that diffuse together: 2 (each plane alone), 3, or auto: 3 where z > 1.",
+    )
+    channels: Literal["joint", "separate"] = Field(
+        default="joint", description="joint: all channels share one conductance; separate: each has its own."
+    )
+    spacing: Literal["pixel", "units"] = Field(
+        default="pixel",
+        description="Unit of time, contrast and sigma. pixel: the finest axis has spacing 1 and the others "
+        "keep their ratio to it; units: the image's physical spacing.",
+    )
+
+
+class RunSpec(BaseModel):
+    """How the work is carried out, without any influence on the result: the `run` of a spec."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    memory: Annotated[int, BeforeValidator(_parse_memory, json_schema_input_type=int | str)] = Field(
+        default=2 << 30, gt=0, description="Memory that all of the run may use, such as 2GiB or 500 MB."
+    )
+    threads: int = Field(
+        default_factory=cpu_count,
+        gt=0,
+        description="Tasks at a time; the processors this process may use by default.",
+    )
+    cluster: str = Field(
+        default="threads",
+        min_length=1,
+        description="threads, local (processes), the address of a scheduler, or a name.",
+    )
+    workdir: str | None = Field(
+        default=None, description="Folder of state, journal and report; TARGET.run by default."
+    )
+    tile: Positive | dict[Literal["z", "y", "x"], Positive] | None = Field(
+        default=None,
+        description="Pixels per side of a task's area, one number or one per axis; chosen by the plan.",
+    )
+    batch: Positive | None = Field(
+        default=None, description="Steps per pass over the data; chosen by the plan."
+    )
+    retries: int = Field(default=3, ge=0, description="Tries of a failing task after the first.")
+
+
+class OutputSpec(SinkSpec):
+    """A further result: what a step made, or what the result removed from it."""
+
+    name: str = Field(description="Name of a step, or 'source'.")
+    residual: bool = Field(
+        default=False,
+        description="Whether to write the step's result less the final one: what was removed on the way.",
+    )
+
+
+class Spec(BaseModel):
+    """All that a run is told: what to read, what to do, where to write, how to carry it out."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    source: SourceSpec
+    steps: tuple[StepSpec, ...] = Field(description="Operators, each on the result of the one before it.")
+    sink: SinkSpec
+    outputs: tuple[OutputSpec, ...] = Field(
+        default=(),
+        description="Further results, written in the same run: {name, uri} of a step, or its residual.",
+    )
+    image: ImageSpec = Field(default_factory=lambda: ImageSpec())
+    run: RunSpec = Field(default_factory=lambda: RunSpec())
+
+    @field_validator("steps", mode="after")
+    @classmethod
+    def _connect(cls, steps: tuple[StepSpec, ...]) -> tuple[StepSpec, ...]:
+        """Give every step its name and input, and refuse names that lead nowhere."""
+        if not steps:
+            raise refusal("there are no steps. Give at least one, such as {operator: heat, time: 1}.")
+        named = _named_steps(steps)
+        linked = tuple(_linked(step, i, named) for i, step in enumerate(named))
+        return linked
+
+    @model_validator(mode="after")
+    def _uses_every_step(self) -> Spec:
+        known = [SOURCE, *(step.name for step in self.steps)]
+        for i, output in enumerate(self.outputs):
+            if output.name not in known:
+                raise refusal(no_such("step", output.name, known), "outputs", i, "name")
+            if output.residual and output.name == known[-1]:
+                raise refusal(
+                    f"{output.name!r} is the last step, so nothing was removed from it: its residual is 0. "
+                    f"Allowed: {', '.join(known[:-1])}.",
+                    "outputs",
+                    i,
+                    "residual",
+                )
+        for i, uri in enumerate(self.targets[1:]):
+            if uri in self.targets[: i + 1]:
+                raise refusal(f"{uri!r} is written twice. Choose another path.", "outputs", i, "uri")
+        used = _used_steps(self.steps, [output.name for output in self.outputs])
+        for i, step in enumerate(self.steps):
+            if step.name not in used:
+                raise refusal(
+                    f"the result does not use the step {step.name!r}: nothing on the way to the last step "
+                    f"({self.steps[-1].name!r}) has it as its input. Remove it, or name it as an input.",
+                    "steps",
+                    i,
+                )
+        if self.steps[-1].octave:
+            raise refusal(
+                "the last step makes the result, which has the image's own size: its octave is 0. "
+                "Add a step, or choose a coarser level of the source with source.level.",
+                "steps",
+                len(self.steps) - 1,
+                "octave",
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _has_a_place_for_its_state(self) -> Spec:
+        if is_remote(self.sink.uri) and self.run.workdir is None:
+            raise refusal(
+                f"the state of a run lies in a folder that its workers see, and {self.sink.uri!r} is none. "
+                "Say which folder with run.workdir."
+            )
+        return self
+
+    @property
+    def targets(self) -> list[str]:
+        """Paths of all results."""
+        return [self.sink.uri, *(output.uri for output in self.outputs)]
+
+    @property
+    def workdir(self) -> str:
+        """Folder of state, journal and report data."""
+        return self.run.workdir or self.sink.uri.rstrip("/" + os.sep) + ".run"
+
+    def science(self) -> dict[str, Any]:
+        """Return all that decides the pixels of the result, as JSON values, for digests.
+
+        Where the image and the result lie, the names of the steps, and how the work is carried out are not
+        part of it; the image's own identity and the code's version are digested beside it.
+        """
+        source = self.source.model_dump(mode="json", exclude={"uri"})
+        sink = self.sink.model_dump(mode="json", exclude={"uri"})
+        sink["format"] = self.sink.format or PurePath(self.sink.uri).suffix.lower()
+        numbers = {SOURCE: -1, **{step.name: i for i, step in enumerate(self.steps)}}
+        steps = [
+            {**_canonical(step.make_operator()), **step.times(), **_links(step, numbers)}
+            for step in self.steps
+        ]
+        image = self.image.model_dump(mode="json")
+        outputs = [
+            {**output.model_dump(mode="json", exclude={"uri"}), "name": numbers[output.name]}
+            for output in self.outputs
+        ]
+        science = {"source": source, "image": image, "steps": steps, "sink": sink, "outputs": outputs}
+        plain: dict[str, Any] = _whole(json.loads(json.dumps(science, default=_canonical)))
+        return plain
+
+
+SECTIONS: dict[Location, type[BaseModel]] = {
+    (): Spec,
+    ("source",): SourceSpec,
+    ("sink",): SinkSpec,
+    ("image",): ImageSpec,
+    ("run",): RunSpec,
+    ("outputs",): OutputSpec,
+    ("steps", "until"): UntilSpec,
+}
+
+
+def load_spec(path: str | Path) -> Spec:
+    """Return the spec in a YAML file; relative paths in it start at the file's folder.
+
+    Raises
+    ------
+    SpecError
+        For anything that is wrong with it, with file, line, and what is allowed.
+    """
+    try:
+        text = read_yaml(path)
+    except BadYamlError as error:
+        raise SpecError(str(error)) from None
+    if text.value is None:
+        raise SpecError(f"{text.name} is empty. Give source, steps and sink.")
+    return _make(text, Path(path).parent)
+
+
+def make_spec(data: Any, folder: str | Path = ".") -> Spec:
+    """Return the spec of plain values, such as parsed YAML; relative paths in it start at `folder`.
+
+    Raises
+    ------
+    SpecError
+        For anything that is wrong with it, with its place and what is allowed.
+    """
+    return _make(YamlText("", data, {}), Path(folder))
+
+
+def override_run(spec: Spec, **changes: Any) -> Spec:
+    """Return the spec with some of its `run` section said otherwise; what is None stays.
+
+    Raises
+    ------
+    SpecError
+        For a value that is not possible.
+    """
+    said = {key: value for key, value in changes.items() if value is not None}
+    values = spec.model_dump(mode="json")
+    return make_spec({**values, "run": {**values["run"], **said}}) if said else spec
+
+
+def json_schema() -> dict[str, Any]:
+    """Return the JSON schema of spec files, for editors."""
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **Spec.model_json_schema()}
+
+
+def _named_steps(steps: Sequence[StepSpec]) -> list[StepSpec]:
+    taken: set[str] = set()
+    for i, step in enumerate(steps):
+        if step.name in taken or step.name == SOURCE:
+            reason = "the image itself is called that" if step.name == SOURCE else "an earlier step has it"
+            raise refusal(f"the name {step.name!r} cannot be used: {reason}. Choose another name.", i, "name")
+        taken |= {step.name} - {""}
+    named = []
+    for step in steps:
+        name = step.name or next(name for name in _names(step.operator) if name not in taken)
+        taken.add(name)
+        named.append(step.model_copy(update={"name": name}))
+    return named
+
+
+def _names(operator: str) -> Iterator[str]:
+    yield operator
+    yield from (f"{operator}-{i}" for i in itertools.count(2))
+
+
+def _linked(step: StepSpec, index: int, steps: Sequence[StepSpec]) -> StepSpec:
+    earlier = [s.name for s in steps[:index]]
+    for key in ("input", "guide", "mask"):
+        name = getattr(step, key)
+        if name and name not in (SOURCE, *earlier):
+            comes_later = name in [s.name for s in steps]
+            hint = " It comes later; a step reads what stands before it." if comes_later else ""
+            raise refusal(no_such("earlier step", name, [SOURCE, *earlier]) + hint, index, key)
+    if step.guide and not OPERATORS[step.operator].reads_guide:
+        able = ", ".join(name for name, operator in OPERATORS.items() if operator.reads_guide)
+        raise refusal(f"{step.operator} does not read a guide. Allowed with a guide: {able}.", index, "guide")
+    if step.input:
+        return step
+    return step.model_copy(update={"input": earlier[-1] if earlier else SOURCE})
+
+
+def _used_steps(steps: Sequence[StepSpec], wanted: Iterable[str]) -> set[str]:
+    """Return the steps that the last one, or another that is wanted, depends on."""
+    by_name = {step.name: step for step in steps}
+    used: set[str] = set()
+    open_ends = [steps[-1].name, *wanted]
+    while open_ends:
+        name = open_ends.pop()
+        if name in by_name and name not in used:
+            used.add(name)
+            open_ends += [by_name[name].input, by_name[name].guide, by_name[name].mask]
+    return used
+
+
+def _links(step: StepSpec, numbers: Mapping[str, int]) -> dict[str, Any]:
+    """Return what a step reads and when it stops, by numbers instead of names."""
+    reads = {key: numbers[getattr(step, key)] for key in ("input", "guide", "mask") if getattr(step, key)}
+    until = None if step.until is None else step.until.model_dump()
+    # Looking at the energy ends batches, which changes no bit, but what the report holds.
+    return {**reads, "octave": step.octave, "until": until}
+
+
+def _canonical(value: Any) -> dict[str, Any]:
+    """Return an operator or a statistic as its name and values, whichever aliases the user said."""
+    name = getattr(value, "name", type(value).__name__)
+    return {"is": name, "with": dict(vars(value))}
+
+
+def _whole(value: Any) -> Any:
+    """Return JSON values with 10.0 as 10: who writes the one means the other."""
+    if isinstance(value, dict):
+        return {key: _whole(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_whole(item) for item in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def _make(text: YamlText, folder: Path) -> Spec:
+    if not isinstance(text.value, dict):
+        what = f"{text.name}: a spec" if text.name else "A spec"
+        raise SpecError(
+            f"{what} is keys and values with source, steps and sink, got {shortened(text.value)}."
+        )
+    try:
+        return Spec.model_validate(_with_paths(text.value, folder))
+    except ValidationError as error:
+        raise SpecError("\n".join(explain(error, text, SECTIONS))) from None
+
+
+def _with_paths(data: dict[str, Any], folder: Path) -> dict[str, Any]:
+    found = dict(data)
+    for section, key in ((SOURCE, "uri"), ("sink", "uri"), ("run", "workdir")):
+        found[section] = _with_path(found.get(section), key, folder)
+    if isinstance(found.get("outputs"), list):
+        found["outputs"] = [_with_path(output, "uri", folder) for output in found["outputs"]]
+    return {key: part for key, part in found.items() if part is not None or key in data}
+
+
+def _with_path(part: Any, key: str, folder: Path) -> Any:
+    if isinstance(part, dict) and isinstance(part.get(key), str) and part[key]:
+        return {**part, key: absolute(part[key], folder)}
+    return part

@@ -1,0 +1,304 @@
+"""One step of a spec: an operator, its parameters in the user's words, and how far it goes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    GetJsonSchemaHandler,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
+
+from diffusion_ops.blocks.statistic import STATISTICS
+from diffusion_ops.evolution.adaptive import adaptive_from
+from diffusion_ops.evolution.arguments import ALIASES, make_legs
+from diffusion_ops.evolution.operator import OPERATORS, Operator
+from diffusion_ops.evolution.schedule import Explicit, resolve_schedule
+from pipelines.spec.describe import describe_parameters, first_sentence, is_required, operator_fields
+from pipelines.spec.errors import no_such, refusal, unknown_key
+
+TIME_ALIASES = {word: name for word, name in ALIASES.items() if name in ("time", "steps", "dt")}
+"""Words of other systems for how far a step goes."""
+
+MOST_STEPS = 1_000_000
+"""Explicit steps beyond this are a slip of the pen: cycles reach the same time in a thousandth of them."""
+
+
+class UntilSpec(BaseModel):
+    """When a step may stop early: its `until`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    energy: float = Field(
+        gt=0,
+        strict=True,
+        allow_inf_nan=False,
+        description="Stop once the energy falls by less than this part of it from one look to the next.",
+    )
+    every: int | None = Field(
+        default=None,
+        gt=0,
+        strict=True,
+        description="Steps between two looks; a twentieth of the steps by default.",
+    )
+
+
+class StepSpec(BaseModel):
+    """One operator and how far it goes: an item of the `steps` of a spec.
+
+    Keys that are not fields here are parameters of the operator, in its own words or its aliases.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    operator: str = Field(description="Name of the operator, as in `diffuse list operators`.")
+    name: str = Field(
+        default="",
+        pattern=r"^([A-Za-z0-9][A-Za-z0-9._-]*)?$",
+        description="Name of the step; the operator's by default.",
+    )
+    input: str = Field(
+        default="", description="Name of an earlier step, or 'source'; the previous step by default."
+    )
+    guide: str = Field(
+        default="",
+        description="Name of an earlier step, or 'source', whose edges and structure are followed.",
+    )
+    mask: str = Field(
+        default="",
+        description="Name of an earlier step, or 'source': where it is 0 or has no value is a wall.",
+    )
+    octave: int = Field(
+        default=0,
+        ge=0,
+        le=16,
+        strict=True,
+        description="How many times the image is halved for this step; the next finer step gets it enlarged.",
+    )
+    until: UntilSpec | None = Field(
+        default=None, description="When to stop early: {energy: part, every: steps}."
+    )
+    energy: bool = Field(default=False, description="Measure the energy on the way, for the report.")
+    time: Annotated[float, Field(ge=0, strict=True, allow_inf_nan=False)] | Literal["auto"] | None = Field(
+        default=None,
+        description="Diffusion time, in squared units of the spacing; auto: what `diffuse tune` finds.",
+    )
+    steps: int | None = Field(default=None, ge=0, strict=True, description="Number of explicit steps.")
+    dt: float | None = Field(
+        default=None,
+        gt=0,
+        strict=True,
+        allow_inf_nan=False,
+        description="Size of an explicit step, in the unit of time.",
+    )
+    schedule: str | dict[str, Any] | None = Field(
+        default=None,
+        description="explicit, cycles (FSI), {cycles: count}, or {adaptive: tolerance in image units}; cycles "
+        "for time alone by default.",
+    )
+    parameters: Mapping[str, Any] = Field(default_factory=dict)
+
+    def make_operator(self) -> Operator:
+        """Return the operator; what it needs of the whole image is still a `Statistic`."""
+        return OPERATORS[self.operator](**self.parameters)
+
+    def times(self) -> dict[str, Any]:
+        """Return time, steps, dt and schedule, for `make_legs`."""
+        return {"time": self.time, "steps": self.steps, "dt": self.dt, "schedule": self.schedule}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _sort_keys(cls, data: Any) -> Any:
+        """File each key of the user's under a field or under the operator's parameters."""
+        if not isinstance(data, Mapping) or not isinstance(data.get("operator"), str):
+            return data
+        if data["operator"] not in OPERATORS:
+            raise refusal(no_such("operator", data["operator"], OPERATORS), "operator")
+        operator = OPERATORS[data["operator"]]
+        kept: dict[str, Any] = {}
+        parameters: dict[str, Any] = {}
+        said: dict[str, str] = {}
+        for key, value in data.items():
+            home, word = _place(operator, key)
+            meant = operator.aliases.get(word, word)
+            if meant in said:
+                raise refusal(
+                    f"{meant!r} is given twice, as {said[meant]!r} and as {key!r}. Give it once.", key
+                )
+            said[meant] = key
+            (parameters if home == "parameters" else kept)[word] = value
+        return {**kept, "parameters": parameters}
+
+    @model_validator(mode="after")
+    def _possible(self) -> StepSpec:
+        missing = [f.name for f in operator_fields(OPERATORS[self.operator]) if is_required(f)]
+        missing = [name for name in missing if name not in _named(OPERATORS[self.operator], self.parameters)]
+        if missing:
+            raise refusal(
+                f"{self.operator} needs {missing[0]!r}. {_help(self.operator, missing[0])}".rstrip()
+            )
+        try:
+            self.make_operator()
+        except (ValueError, TypeError) as error:
+            at = _key_named_by(str(error), OPERATORS[self.operator], self.parameters)
+            raise refusal(str(error), *at) from None
+        _check_times(self)
+        if (self.energy or self.until) and self.make_operator().energy() is None:
+            key = "until" if self.until else "energy"
+            raise refusal(f"{self.operator} has no energy to look at. Remove {key!r}.", key)
+        if (self.energy or self.until) and adaptive_from(self.schedule) is not None:
+            key = "until" if self.until else "energy"
+            raise refusal(
+                "the energy is looked at after steps that are known before, which adaptive ones are not. "
+                f"Remove {key!r}, or give schedule: explicit.",
+                key,
+            )
+        return self
+
+    @model_serializer(mode="wrap")
+    def _flatten(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        values: dict[str, Any] = handler(self)
+        parameters = values.pop("parameters", {})
+        plain = {key: value for key, value in values.items() if value != StepSpec.model_fields[key].default}
+        return {**plain, **parameters}
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        """Return one alternative per operator, so that editors offer and check its parameters."""
+        own = handler.resolve_ref_schema(handler(core))["properties"]
+        own = {key: value for key, value in own.items() if key not in ("operator", "parameters")}
+        return {"title": "Step", "oneOf": [_operator_schema(name, own) for name in OPERATORS]}
+
+
+def _place(operator: type[Operator], key: str) -> tuple[str, str]:
+    """Return where a key of a step belongs, "fields" or "parameters", and its word there."""
+    if key in StepSpec.model_fields and key != "parameters":
+        return "fields", key
+    own = {f.name for f in operator_fields(operator)} | set(operator.aliases)
+    # lambda is a keyword in Python, so that operators call it lambda_; YAML has no such need.
+    for word in (key, f"{key}_"):
+        if word in own:
+            return "parameters", word
+    if key in TIME_ALIASES:
+        return "fields", TIME_ALIASES[key]
+    raise refusal(unknown_key(key, _step_keys(operator)), key)
+
+
+def _step_keys(operator: type[Operator]) -> list[str]:
+    own = [key for key in StepSpec.model_fields if key != "parameters"]
+    return [f.name for f in operator_fields(operator)] + own
+
+
+def _named(operator: type[Operator], parameters: Iterable[str]) -> dict[str, str]:
+    """Return the parameters that words stand for, each with the user's word."""
+    return {operator.aliases.get(word, word): word for word in parameters}
+
+
+def _key_named_by(message: str, operator: type[Operator], parameters: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the user's key for the parameter that an error message begins with, if it does."""
+    word = re.match(r"(\w+)\b", message)
+    named = {**{word: word for word in parameters}, **_named(operator, parameters)}
+    return (named[word[0]],) if word and word[0] in named else ()
+
+
+def _help(operator: str, parameter: str) -> str:
+    for described in describe_parameters(OPERATORS[operator]):
+        if described["name"] == parameter:
+            return f"It is: {described['about'] or described['unit'] or described['type']}"
+    return ""
+
+
+def _check_times(step: StepSpec) -> None:
+    """Refuse what contradicts itself; how large a stable step may be is known with the spacing."""
+    operator = OPERATORS[step.operator]
+    if operator.marches != "time":
+        _check_timeless(step)
+        return
+    time, steps, dt = step.time, step.steps, step.dt
+    if time is None and steps is None:
+        alone = "" if dt is None else f"dt={dt:g} alone does not say when to stop: "
+        raise refusal(f"{alone}give 'time' (in squared units of the spacing), or 'steps'.")
+    if isinstance(time, str):
+        wrong = "steps" if steps is not None else "dt" if dt is not None else ""
+        if wrong:
+            raise refusal(
+                f"time: auto chooses how far to go by itself. Remove {wrong!r}, or give a time.", wrong
+            )
+        time = 1.0
+    count = steps if steps is not None else time / dt if time is not None and dt is not None else 0
+    if count > MOST_STEPS:
+        raise refusal(
+            f"{count:,.0f} explicit steps are too many. Allowed: at most {MOST_STEPS:,}. "
+            "Give time alone, so that cycles of longer steps cover it."
+        )
+    try:
+        if adaptive_from(step.schedule) is not None:
+            if time is None or steps is not None or dt is not None:
+                raise refusal("adaptive steps choose themselves: give 'time' alone.", "schedule")
+            return
+        schedule = resolve_schedule(step.schedule, steps, dt, operator.inertial_cycles)
+    except ValueError as error:
+        raise refusal(str(error), "schedule") from None
+    try:
+        if not (isinstance(schedule, Explicit) and steps is None and dt is None):
+            schedule.cycles(max(1.0, dt or 0.0, time or 0.0), time, steps, dt)
+    except ValueError as error:
+        raise refusal(str(error)) from None
+
+
+def _check_timeless(step: StepSpec) -> None:
+    """Refuse times of operators that have none."""
+    try:
+        make_legs(step.make_operator(), (1.0,) * OPERATORS[step.operator].dimensions[0], **step.times())
+    except ValueError as error:
+        raise refusal(str(error)) from None
+
+
+def _operator_schema(name: str, own: dict[str, Any]) -> dict[str, Any]:
+    operator = OPERATORS[name]
+    described = describe_parameters(operator)
+    parameters = {p["name"]: _parameter_schema(p) for p in described}
+    aliases = {
+        word: {**_value_schema(operator, word, parameters[p]), "description": f"The same as {p}."}
+        for word, p in operator.aliases.items()
+    }
+    times = {
+        word: {**own[meant], "description": f"The same as {meant}."} for word, meant in TIME_ALIASES.items()
+    }
+    return {
+        "title": name,
+        "description": f"{first_sentence(operator)} ({operator.reference}).",
+        "type": "object",
+        "properties": {"operator": {"const": name}, **times, **aliases, **parameters, **own},
+        "required": ["operator"],
+        "additionalProperties": False,
+    }
+
+
+def _value_schema(operator: type[Operator], word: str, parameter: dict[str, Any]) -> dict[str, Any]:
+    values = operator.alias_values.get(word)
+    return parameter if values is None else {"enum": list(values)}
+
+
+def _parameter_schema(parameter: Mapping[str, Any]) -> dict[str, Any]:
+    types = [word.strip() for word in parameter["type"].split("|")]
+    kinds: list[dict[str, Any]] = [{"type": _JSON_TYPES[word]} for word in types if word in _JSON_TYPES]
+    if "Statistic" in types:
+        names = {"enum": list(STATISTICS)}
+        kinds.append({"type": "object", "propertyNames": names, "minProperties": 1, "maxProperties": 1})
+    unit = f" Unit: {parameter['unit']}." if parameter["unit"] else ""
+    schema: dict[str, Any] = {"description": f"{parameter['about']}{unit}".strip()}
+    schema.update(kinds[0] if len(kinds) == 1 else {"anyOf": kinds} if kinds else {})
+    return schema if parameter["default"] is None else {**schema, "default": parameter["default"]}
+
+
+_JSON_TYPES = {"float": "number", "int": "integer", "str": "string", "bool": "boolean", "None": "null"}

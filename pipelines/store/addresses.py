@@ -1,0 +1,83 @@
+"""Read addresses of images, on this machine or in a store: the only module that knows what "://" means."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import fsspec
+
+
+def is_address(text: str) -> bool:
+    """Return whether a text has the form SCHEME://PLACE, as addresses of stores and of schedulers have."""
+    return "://" in text
+
+
+def local_path(uri: str) -> Path | None:
+    """Return the path of a local address, None for addresses of other machines.
+
+    Examples
+    --------
+    >>> local_path("s3://bucket/image.zarr")
+    >>> local_path("image.tif").name
+    'image.tif'
+    >>> local_path("file:///data/my%20image.tif").name
+    'my image.tif'
+    """
+    if not is_address(uri):
+        return Path(uri).expanduser()
+    parts = urlsplit(uri)
+    return Path(unquote(parts.path)) if parts.scheme in ("file", "local") else None
+
+
+def is_remote(uri: str) -> bool:
+    """Return whether an address names a store other than the local disk."""
+    return local_path(uri) is None
+
+
+def require_local(uri: str) -> Path:
+    """Return the path of an address that is known to be local."""
+    path = local_path(uri)
+    assert path is not None, uri
+    return path
+
+
+def absolute(uri: str, folder: str | os.PathLike[str]) -> str:
+    """Return an address as it is, and a path relative to a folder as an absolute one."""
+    path = local_path(uri)
+    return uri if path is None else os.path.abspath(Path(folder) / path)
+
+
+def name_of(uri: str) -> str:
+    """Return the last part of an address."""
+    return uri.rstrip("/").rsplit("/", 1)[-1]
+
+
+def exists(uri: str) -> bool:
+    """Return whether a file, folder or object is there."""
+    path = local_path(uri)
+    if path is not None:
+        return path.exists()
+    filesystem, inside = fsspec.url_to_fs(uri)
+    return bool(filesystem.exists(inside))
+
+
+def is_taken(uri: str) -> bool:
+    """Return whether something stands where a target is to go, be it a link that leads nowhere."""
+    path = local_path(uri)
+    return exists(uri) if path is None else os.path.lexists(path)
+
+
+def remove(uri: str) -> None:
+    """Remove an object, or all objects below an address, from a store."""
+    filesystem, inside = fsspec.url_to_fs(uri)
+    filesystem.rm(inside, recursive=True)
+
+
+def lies_inside(inner: str, outer: str) -> bool:
+    """Return whether a local address is the same as another one, or lies below it; False between stores."""
+    place, around = local_path(inner), local_path(outer)
+    if place is None or around is None:
+        return False
+    return place.resolve() == around.resolve() or around.resolve() in place.resolve().parents

@@ -1,0 +1,143 @@
+"""Read what an operator works on as a block: the image, and a guide, a mask or what it carries beside the state."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from diffusion_ops.blocks.block import Block
+from diffusion_ops.blocks.fields import make_block, valid_cells, working_dtype
+from pipelines.image.window import Region, Window, extent
+from pipelines.tasks.pixels import Pixels
+from pipelines.tasks.work import Carried, Frames
+
+
+@dataclass(frozen=True)
+class Reading:
+    """Pixels, and how they are to be understood.
+
+    Attributes
+    ----------
+    pixels : Pixels
+    dtype : numpy dtype
+    nodata : float or None
+        Value that marks invalid pixels, as in the source; NaN always does.
+    channels : int
+        Channels of a frame.
+    """
+
+    pixels: Pixels
+    dtype: np.dtype[Any]
+    nodata: float | None = None
+    channels: int = 1
+
+    def bind(self, values: Mapping[int, Mapping[str, float]]) -> Reading:
+        """Return the reading of pixels with statistics bound into the operators that they come from."""
+        return replace(self, pixels=self.pixels.bind(values))
+
+    def fields(self, frames: Frames, region: Region) -> NDArray[Any]:
+        """Return one frame as (channels, *spatial), as stored; all of its channels where they are joint."""
+        joint = slice(0, self.channels)
+        every = (
+            joint if a == "c" and a in frames.together else s
+            for a, s in zip(frames.axes, region, strict=True)
+        )
+        return frames.fields(self.pixels.read(tuple(every)))
+
+    def floats(self, frames: Frames, region: Region) -> NDArray[Any]:
+        """Return one frame as (channels, *spatial) in floats, NaN in every channel where one is invalid."""
+        stored = self.fields(frames, region)
+        floats = stored.astype(working_dtype(stored.dtype))
+        valid = valid_cells(stored, self.nodata)
+        if valid is not None:
+            floats[:, ~valid] = np.nan
+        return floats
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """All that a window of an operator is made of.
+
+    Attributes
+    ----------
+    image : Reading
+        The source, or a state.
+    guide : Reading or None
+        Image whose structure is followed.
+    mask : Reading or None
+        Walls where it is 0 or has no value.
+    carried : Carried or None
+        What the operator carries beside the state.
+    """
+
+    image: Reading
+    guide: Reading | None = None
+    mask: Reading | None = None
+    carried: Carried | None = None
+
+    @property
+    def sources(self) -> tuple[Pixels, ...]:
+        """All that is read."""
+        readings = (self.image, self.guide, self.mask, None)
+        found = tuple(reading.pixels for reading in readings if reading is not None)
+        return found if self.carried is None else (*found, self.carried.pixels)
+
+    def bind(self, values: Mapping[int, Mapping[str, float]]) -> Inputs:
+        """Return the inputs with statistics bound into the operators that they come from."""
+        bound = {name: r.bind(values) for name in ("image", "guide", "mask") if (r := getattr(self, name))}
+        return replace(self, **bound)
+
+    def moved(self, pixels: Pixels, carried: Carried | None) -> Inputs:
+        """Return the inputs with the state read from elsewhere."""
+        return replace(self, image=replace(self.image, pixels=pixels), carried=carried)
+
+    def block(self, frames: Frames, window: Window) -> tuple[Block, int]:
+        """Return a window of one frame as a block, and the bytes read for it."""
+        image = self.image.fields(frames, window.read)
+        read_bytes, count = image.nbytes, 0
+        if self.carried is not None:
+            region = self.carried.region(window.read)
+            beside = self.carried.pixels.read(region).reshape(self.carried.count, *image.shape[1:])
+            read_bytes, count = read_bytes + beside.nbytes, len(beside)
+            image = np.concatenate([image, beside])
+        guide = None if self.guide is None else self.guide.floats(frames, window.read)
+        mask = None
+        if self.mask is not None:
+            values = self.mask.floats(frames, window.read)
+            mask = ((values != 0) & ~np.isnan(values)).all(axis=0)
+        read_bytes += sum(0 if other is None else other.nbytes for other in (guide, mask))
+        sides = frames.spatial_part(window.open_sides)
+        block = make_block(image, frames.spacing, self.image.nodata, mask, sides, guide, count)
+        block.origin = tuple(s.start for s in frames.spatial_part(window.read))
+        block.frame = frames.number(window)
+        return block, read_bytes
+
+
+@dataclass(frozen=True)
+class FloatPixels(Pixels):
+    """Pixels as floats with NaN for walls, whatever they are stored as."""
+
+    reading: Reading
+    frames: Frames
+
+    def read(self, region: Region) -> NDArray[Any]:
+        """Return a region in floats."""
+        shape = list(extent(region))
+        if "c" in self.frames.together:
+            shape[self.frames.axes.index("c")] = self.reading.channels
+        values = np.empty(shape, working_dtype(self.reading.dtype))
+        for index in self.frames.each(tuple(shape)):
+            part = tuple(
+                s if isinstance(i, slice) else slice(s.start + i, s.start + i + 1)
+                for s, i in zip(region, index, strict=True)
+            )
+            values[index] = self.reading.floats(self.frames, part).reshape(values[index].shape)
+        return values
+
+    def bind(self, values: Mapping[int, Mapping[str, float]]) -> FloatPixels:
+        """Return the pixels with numbers in the place of statistics."""
+        return replace(self, reading=self.reading.bind(values))

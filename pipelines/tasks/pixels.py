@@ -1,0 +1,145 @@
+"""Where a task finds and leaves pixels: a window of a source, or of a Zarr array, always in canonical axis order."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+from numpy.typing import NDArray
+
+from pipelines.image.open_source import cached_source
+from pipelines.image.source import SourceSpec, read_canonical
+from pipelines.image.window import Region, extent
+
+
+class Pixels(ABC):
+    """Pixels that a task can read, named by plain values so that the name travels to any worker."""
+
+    @abstractmethod
+    def read(self, region: Region) -> NDArray[Any]:
+        """Return a region, axes in canonical order."""
+
+    def bind(self, values: Mapping[int, Mapping[str, float]]) -> Pixels:
+        """Return the pixels with numbers in the place of statistics of operators that they come from, if any."""
+        return self
+
+
+@dataclass(frozen=True)
+class SourcePixels(Pixels):
+    """The user's image.
+
+    Attributes
+    ----------
+    spec : SourceSpec
+    axes : str
+        Canonical axes of the image.
+    """
+
+    spec: SourceSpec
+    axes: str
+
+    def read(self, region: Region) -> NDArray[Any]:
+        """Return a region of the source; an axis of length 1 that its file left out is there."""
+        pixels = read_canonical(cached_source(self.spec), dict(zip(self.axes, region, strict=True)))
+        return pixels.reshape(extent(region))
+
+
+def _open_array(root: str, path: str) -> Any:
+    """Return an array, opened once; one that another run laid out anew in the same place is opened anew."""
+    metadata = Path(root, path, "zarr.json").stat()
+    return _opened_array(root, path, (metadata.st_mtime_ns, metadata.st_ino))
+
+
+@functools.lru_cache(maxsize=64)
+def _opened_array(root: str, path: str, _laid_out: tuple[int, int]) -> Any:
+    return zarr.open_array(root, path=path, mode="r+")
+
+
+@dataclass(frozen=True)
+class ZarrPixels(Pixels):
+    """An array of a Zarr hierarchy.
+
+    Attributes
+    ----------
+    root, path : str
+    axes : str
+        Order in which the array stores its axes.
+    canonical : str
+        The same letters in canonical order.
+    """
+
+    root: str
+    path: str
+    axes: str
+    canonical: str
+
+    @property
+    def exists(self) -> bool:
+        """Whether the array has been laid out."""
+        return Path(self.root, self.path, "zarr.json").exists()
+
+    def _stored(self, region: Region) -> Region:
+        return tuple(region[self.canonical.index(a)] for a in self.axes)
+
+    def read(self, region: Region) -> NDArray[Any]:
+        """Return a region of the array."""
+        values = np.asarray(_open_array(self.root, self.path)[self._stored(region)])
+        return np.transpose(values, [self.axes.index(a) for a in self.canonical])
+
+    def write(self, region: Region, values: NDArray[Any]) -> None:
+        """Write a region that covers whole chunks (whole shards) or ends at the array's end.
+
+        Raises
+        ------
+        ValueError
+            For any other region: two tasks would then write one chunk, and one of them be lost.
+        """
+        array = _open_array(self.root, self.path)
+        stored = self._stored(region)
+        unit = array.shards or array.chunks
+        for s, u, n in zip(stored, unit, array.shape, strict=True):
+            if s.start % u or (s.stop % u and s.stop != n):
+                raise ValueError(
+                    f"A write of {stored} does not cover whole chunks of {unit} in an array of {array.shape}."
+                )
+        pixels = np.transpose(values.reshape(extent(region)), [self.canonical.index(a) for a in self.axes])
+        try:
+            array[stored] = pixels
+        except Exception:
+            # A chunk that the array's end cuts is read before it is written, and a task that was killed may have left
+            # half of one.
+            if not any(s.stop % u for s, u in zip(stored, unit, strict=True)):
+                raise
+            self._remove(array, stored, unit)
+            array[stored] = pixels
+
+    def _remove(self, array: Any, stored: Region, unit: tuple[int, ...]) -> None:
+        """Remove the files of all chunks (all shards) that a region covers."""
+        counts = (range(s.start // u, math.ceil(s.stop / u)) for s, u in zip(stored, unit, strict=True))
+        for place in itertools.product(*counts):
+            key = array.metadata.encode_chunk_key(place)
+            Path(self.root, self.path, key).unlink(missing_ok=True)
+
+
+@dataclass(frozen=True)
+class NoPixels(Pixels):
+    """One value everywhere: what pixels hold that have none of their own.
+
+    Attributes
+    ----------
+    value : float
+    """
+
+    value: float
+
+    def read(self, region: Region) -> NDArray[Any]:
+        """Return the value in every place."""
+        return np.full(extent(region), self.value)

@@ -1,0 +1,300 @@
+"""Choose times and parameters from samples of the source, before a run is planned."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from numpy.typing import NDArray
+
+from diffusion_ops.blocks.block import Block
+from diffusion_ops.blocks.fields import working_dtype
+from diffusion_ops.evolution.advance import Leg
+from diffusion_ops.evolution.arguments import make_legs
+from diffusion_ops.evolution.operator import AUTO, Operator
+from diffusion_ops.tuning.samples import Frame, Place, sample_frames
+from diffusion_ops.tuning.tune import Tuning, tune_samples
+from pipelines.events import Choosing, Listener, tell
+from pipelines.image.info import digest
+from pipelines.image.source import Source, read_canonical
+from pipelines.image.window import Region
+from pipelines.plan.search import make_frames
+from pipelines.spec.spec import Spec
+from pipelines.spec.step import StepSpec
+from pipelines.tasks.inputs import Reading
+from pipelines.tasks.memory import give_back_freed, total_memory
+from pipelines.tasks.pixels import Pixels, SourcePixels
+from pipelines.tasks.version import code_version
+from pipelines.tasks.work import Frames
+
+SAMPLES, SIZE = 16, 256
+"""Samples, and the side of one where it is a square; those of `diffusion_ops.tune`, so that both choose the same."""
+
+SAMPLE_ARRAYS = 24
+"""Arrays of the samples' size that a choice holds at its peak beside the operator's own; measured."""
+
+
+class TuningError(ValueError):
+    """A time or a parameter that cannot choose itself; the message says why and what to do."""
+
+
+@dataclass(frozen=True)
+class Settled:
+    """A spec whose times are numbers.
+
+    Attributes
+    ----------
+    spec : Spec
+    asked : str
+        Digest of what was asked for, "" where nothing was to be chosen.
+    tuning : tuple of dict
+        What was chosen for each step and why, as JSON values.
+    """
+
+    spec: Spec
+    asked: str = ""
+    tuning: tuple[dict[str, Any], ...] = ()
+
+    def record(self) -> dict[str, Any]:
+        """Return what `settle_times` looks for in the folder of a run."""
+        return {"asked": self.asked, "tuning": self.tuning}
+
+
+@dataclass(frozen=True)
+class _HeldPixels(Pixels):
+    """An image that is in memory, as its format cannot be read by region."""
+
+    values: NDArray[Any] = field(repr=False)
+
+    def read(self, region: Region) -> NDArray[Any]:
+        """Return a region of the image."""
+        return self.values[region]
+
+
+@dataclass(frozen=True)
+class _SourceFrame:
+    """One frame of a source as an array of shape (channels, *spatial), of which only what is sliced is read."""
+
+    reading: Reading
+    frames: Frames
+    index: tuple[int | slice, ...]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Channels, and the lengths of the spatial axes."""
+        return (self.reading.channels, *self.frames.spatial_part(self.frames.shape))
+
+    def __getitem__(self, part: tuple[slice, ...]) -> NDArray[Any]:
+        tile = dict(zip(self.frames.spatial, part[1:], strict=True))
+        region = (
+            tile.get(a) or (slice(0, n) if isinstance(i, slice) else slice(i, i + 1))
+            for a, n, i in zip(self.frames.axes, self.frames.shape, self.index, strict=True)
+        )
+        return self.reading.fields(self.frames, tuple(region))[part[0]]
+
+
+@dataclass(frozen=True)
+class Trials:
+    """Samples of a source to try operators on.
+
+    Attributes
+    ----------
+    frames : Frames
+    places : list of Place
+    blocks : list of Block
+    """
+
+    frames: Frames
+    places: list[Place]
+    blocks: list[Block]
+
+    @classmethod
+    def read(cls, spec: Spec, source: Source, samples: int = SAMPLES) -> Trials:
+        """Read samples of a source, and nothing else of it where it can be read by region.
+
+        Raises
+        ------
+        ValueError
+            Where they take more memory than is allowed, or hold no valid pixel.
+        """
+        info, frames = source.info, make_frames(spec, source.info)
+        channels = info.size("c") if "c" in frames.together else 1
+        _require_memory(spec, source, samples * SIZE**2 * channels)
+        axes = frames.axes
+        pixels = (
+            SourcePixels(spec.source, axes) if info.by_region else _HeldPixels(read_canonical(source, {}))
+        )
+        reading = Reading(pixels, info.dtype, info.nodata, channels)
+        images = [
+            Frame(_SourceFrame(reading, frames, index), frames.spacing, info.nodata)
+            for index in frames.each(frames.shape)
+        ]
+        return cls(frames, *sample_frames(images, samples, SIZE))
+
+    def legs(self, steps: Sequence[StepSpec]) -> tuple[Leg, ...]:
+        """Return the legs of steps whose times are numbers."""
+        spacing = self.frames.spacing
+        return tuple(make_legs(step.make_operator(), spacing, **step.times())[0] for step in steps)
+
+
+def _require_memory(spec: Spec, source: Source, values: int) -> None:
+    """Refuse samples that need more than a run may have."""
+    size = working_dtype(source.info.dtype).itemsize
+    values = min(values, math.prod(source.info.shape))
+    arrays = max(_operator_arrays(step.make_operator()) for step in spec.steps) + SAMPLE_ARRAYS
+    held = 0 if source.info.by_region else source.info.nbytes
+    need = total_memory(int(values * size * arrays) + held, 0)
+    if need > spec.run.memory:
+        raise TuningError(
+            f"Choosing from samples needs {need:,} bytes ({values:,} values), but only {spec.run.memory:,} are "
+            f"allowed. Allow --memory {math.ceil(need / 2**20)}MiB, or give the time as a number."
+        )
+
+
+def _operator_arrays(operator: Operator) -> float:
+    """Return what an operator holds beside the image, in arrays of its size."""
+    ndim = operator.dimensions[-1]
+    own = operator.extra_arrays(ndim, operator.inertial_cycles, 1) + operator.setup_arrays(ndim, 1)
+    return own + 3 * operator.carried_arrays(ndim, 1)
+
+
+# ---- times in a spec
+
+
+def settle_times(
+    spec: Spec, source: Source, listeners: Sequence[Listener] = (), begun: Mapping[str, Any] | None = None
+) -> Settled:
+    """Return the spec with numbers in the place of `time: auto`.
+
+    Each is the time of the least estimated error for white Gaussian noise, along the chain from the source to its
+    step, from samples of the source. The choice depends on the image and the spec alone. What a run of the same spec
+    has chosen before, as `begun` says, is taken over.
+
+    Raises
+    ------
+    TuningError
+        For a step that does not stand on a straight chain from the source; where the samples do not tell a time.
+    """
+    wanted = [i for i, step in enumerate(spec.steps) if step.time == AUTO]
+    if not wanted:
+        return Settled(spec)
+    for i in wanted:
+        way_to(spec, i)
+    science = spec.science()
+    said = [science[part] for part in ("source", "image", "steps")]
+    asked = digest(said, source.info.identity, code_version())
+    if begun and begun.get("asked") == asked:
+        return Settled(with_times(spec, begun["tuning"]), asked, tuple(begun["tuning"]))
+    tuning = choose_times(spec, wanted, Trials.read(spec, source), listeners)
+    # 48 MB of samples stayed with the process otherwise, and counted as the run's.
+    give_back_freed()
+    return Settled(with_times(spec, tuning), asked, tuple(tuning))
+
+
+def choose_times(
+    spec: Spec, wanted: Sequence[int], trials: Trials, listeners: Sequence[Listener]
+) -> list[dict[str, Any]]:
+    """Return what is chosen for steps at growing positions, each with those before it at theirs, as JSON values."""
+    tuning: list[dict[str, Any]] = []
+    for i in wanted:
+        tuning.append(_choose_time(with_times(spec, tuning), i, trials, listeners))
+    return tuning
+
+
+def with_times(spec: Spec, tuning: Sequence[Mapping[str, Any]]) -> Spec:
+    """Return the spec with the times that were chosen."""
+    times = {one["position"]: one["time"] for one in tuning}
+    steps = tuple(
+        step.model_copy(update={"time": times[i]}) if i in times else step
+        for i, step in enumerate(spec.steps)
+    )
+    return spec.model_copy(update={"steps": steps})
+
+
+def _choose_time(spec: Spec, position: int, trials: Trials, listeners: Sequence[Listener]) -> dict[str, Any]:
+    *before, step = way_to(spec, position)
+    title = f"choose the time of {step.name}"
+    try:
+        found = tune_samples(
+            trials.places,
+            trials.blocks,
+            [step.make_operator()],
+            before=trials.legs(before),
+            schedule=step.schedule,
+            watch=watching(title, listeners),
+        )
+    except ValueError as error:
+        raise TuningError(
+            f"steps[{position}] ({step.name}): the time cannot choose itself. {error} "
+            "In a spec, give the time as a number; `diffuse tune` finds one by other criteria."
+        ) from None
+    (curve,) = found.curves
+    scores = {"times": curve.times, "scores": curve.scores, "best": curve.best}
+    return {"step": step.name, "position": position, "time": curve.time, **facts(found), **scores}
+
+
+def way_to(spec: Spec, position: int) -> list[StepSpec]:
+    """Return the steps from the source to one of them.
+
+    Raises
+    ------
+    TuningError
+        For steps that the samples cannot be taken through: they read something beside the chain, work on another
+        octave, look at the whole image's energy, or change the channels.
+    """
+    by_name = {step.name: step for step in spec.steps}
+    way = [spec.steps[position]]
+    while way[0].input in by_name:
+        way.insert(0, by_name[way[0].input])
+    for step in way:
+        reason = _obstacle(step)
+        if reason:
+            raise TuningError(
+                f"steps[{position}] ({way[-1].name}): what chooses itself stands on a straight chain of steps from "
+                f"the source, but {step.name!r} {reason}. Give the time of {way[-1].name!r} as a number."
+            )
+    return way
+
+
+def _obstacle(step: StepSpec) -> str:
+    """Return why samples cannot be taken through a step, "" where they can."""
+    for key, words in _OBSTACLES.items():
+        if getattr(step, key):
+            return words
+    several = 3
+    if step.make_operator().result_channels(several) != several:
+        return "does not give an image like the source"
+    return ""
+
+
+_OBSTACLES = {
+    "guide": "reads a guide",
+    "mask": "reads a mask",
+    "octave": "works on a coarser octave",
+    "until": "stops by the energy of the whole image",
+}
+
+
+def facts(found: Tuning) -> dict[str, Any]:
+    """Return how a choice was made, as JSON values."""
+    samples = [{"frame": frame, "region": tile} for frame, tile in found.places]
+    return {
+        "criterion": found.criterion,
+        "noise": found.noise,
+        "samples": samples,
+        "cells": found.cells,
+        "work": found.work,
+        "seconds": found.seconds,
+    }
+
+
+def watching(title: str, listeners: Sequence[Listener]) -> Callable[[float], None]:
+    """Return what tells listeners how far a choice is, after telling them that it begins."""
+
+    def watch(part: float) -> None:
+        tell(listeners, Choosing(title, part))
+
+    watch(0.0)
+    return watch

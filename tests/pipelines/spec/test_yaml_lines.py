@@ -1,0 +1,63 @@
+"""Values and lines of YAML, and refusals that name the line."""
+
+from pathlib import Path
+
+import pytest
+
+from pipelines.spec.yaml_lines import BadYamlError, parse_yaml, read_yaml
+
+TEXT = """\
+source: {uri: a.tif}
+steps:
+  - operator: heat
+    time: 1e-3
+
+  - {operator: heat,
+     time: 4}
+"""
+
+
+def test_keys_and_items_have_lines():
+    text = parse_yaml(TEXT, "a.yaml")
+    assert text.value["steps"][0]["time"] == 0.001
+    assert text.where(("source", "uri")) == "a.yaml, line 1"
+    assert text.where(("steps", 0)) == "a.yaml, line 3"
+    assert text.where(("steps", 0, "time")) == "a.yaml, line 4"
+    assert text.where(("steps", 1, "time")) == "a.yaml, line 7"
+
+
+def test_what_is_not_there_has_the_line_of_what_it_is_missing_from():
+    text = parse_yaml(TEXT, "a.yaml")
+    assert text.where(("steps", 0, "operator", "deeper")) == "a.yaml, line 3"
+    assert text.where(("sink",)) == "a.yaml"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a: 1\na: 2\n", "line 2: the key 'a' is given twice"),
+        ("a: [1\nb: 2\n", "line 2: this is not valid YAML"),
+        ("a:\n\tb: 1\n", "line 2: this is not valid YAML"),
+        ("a: 1\n---\nb: 2\n", "not valid YAML"),
+        ("a: !!python/object:os.system 1\n", "line 1: this is not valid YAML"),
+        ("a: \x00\n", "not valid YAML"),
+        ("[" * 5000, "nested too deeply"),
+    ],
+)
+def test_bad_text_is_refused_with_its_line(text, message):
+    with pytest.raises(BadYamlError, match=message):
+        parse_yaml(text, "a.yaml")
+
+
+def test_an_anchor_inside_itself_does_not_hang():
+    assert parse_yaml("a: &a\n  b: *a\n", "a.yaml").where(("a", "b")) == "a.yaml, line 2"
+
+
+def test_files_that_cannot_be_read_are_refused(tmp_path: Path):
+    (tmp_path / "binary.yaml").write_bytes(b"\x89PNG\xff\xfe")
+    with pytest.raises(BadYamlError, match="There is no file"):
+        read_yaml(tmp_path / "none.yaml")
+    with pytest.raises(BadYamlError, match="is a folder"):
+        read_yaml(tmp_path)
+    with pytest.raises(BadYamlError, match="not text"):
+        read_yaml(tmp_path / "binary.yaml")
