@@ -79,6 +79,9 @@ TOP_LEVEL = {
 
 MOST_LINES = 400
 
+MOST_LINES_OF_FUNCTION = 60
+"""With the functions inside it, without docstrings: one that is longer has a second concept inside."""
+
 
 @dataclass(frozen=True)
 class Import:
@@ -245,6 +248,24 @@ def test_modules_have_a_subject_and_a_readable_length(module: Module) -> None:
     lines = module.text.count("\n")
     assert lines <= MOST_LINES, f"{module} has {lines} lines, more than {MOST_LINES}: it has two subjects."
     assert ast.get_docstring(module.tree), f"{module} does not say what it is for"
+
+
+def code_lines(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
+    """Return the lines of a function, decorators and docstrings not counted."""
+    assert function.end_lineno is not None
+    lines = function.end_lineno - function.lineno + 1
+    for node in ast.walk(function):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and ast.get_docstring(node) is not None:
+            assert node.body[0].end_lineno is not None
+            lines -= node.body[0].end_lineno - node.body[0].lineno + 1
+    return lines
+
+
+@each_module
+def test_functions_are_short_enough_to_read(module: Module) -> None:
+    functions = (n for n in ast.walk(module.tree) if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef))
+    lines = {function.name: code_lines(function) for function in functions}
+    assert {name: n for name, n in lines.items() if n > MOST_LINES_OF_FUNCTION} == {}
 
 
 @each_module

@@ -17,7 +17,7 @@ from diffusion_ops.evolution.schedule import Cycle
 from diffusion_ops.families.alignment import align, at_corners
 from diffusion_ops.kernels.philox import check_seed
 from diffusion_ops.kernels.pixels.noise import put_noise
-from diffusion_ops.kernels.reaction import march_fields
+from diffusion_ops.kernels.reaction import take_reaction_steps
 from diffusion_ops.kernels.tensors.structure import structure_radius, tensor_arrays
 
 GRAINS = (1, 2, 4, 8, 16, 32, 64)
@@ -164,4 +164,6 @@ class ReactionDiffusion(Operator):
         assert block.carried is not None
         tensor = at_corners(block, block.carried[len(block.storage) :]) if self.anisotropy else None
         diffusions = (self.diffusion, self.other_diffusion)
-        march_fields(block, type(self).row, count, cycle.tau, diffusions, self.reaction(cycle.tau), tensor)
+        take_reaction_steps(
+            block, type(self).row, count, cycle.tau, diffusions, self.reaction(cycle.tau), tensor
+        )

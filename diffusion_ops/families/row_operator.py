@@ -1,4 +1,4 @@
-"""An operator whose explicit step is one compiled row, marched through the block by `kernels/wavefront.py`."""
+"""An operator whose explicit step is one compiled row, which `kernels/wavefront.py` takes through the block."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import ClassVar
 from diffusion_ops.blocks.block import Block
 from diffusion_ops.evolution.operator import Operator
 from diffusion_ops.evolution.schedule import Cycle
-from diffusion_ops.kernels.wavefront import half_inverse, march_rows, ring_arrays
+from diffusion_ops.kernels.wavefront import half_inverse, ring_arrays, take_row_steps
 
 
 class RowOperator(Operator):
@@ -40,10 +40,10 @@ class RowOperator(Operator):
         return self.pace_2d * (1.0 if ndim == 2 else 0.4)
 
     def run(self, block: Block, cycle: Cycle, count: int) -> None:
-        """March all steps."""
+        """Take all steps."""
         prepare = self.prepare()
         levels = 1 if prepare is None else 2
-        march_rows(
+        take_row_steps(
             block,
             self.update(),
             cycle.steps * count,

@@ -8,7 +8,7 @@ import numpy as np
 
 from diffusion_ops.blocks.block import Block, Floats, allocate
 from diffusion_ops.evolution.schedule import Cycle
-from diffusion_ops.kernels.perona_malik import march
+from diffusion_ops.kernels.perona_malik import take_steps
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ def make_stencil(spacing: tuple[float, ...], neighbours: int | None = None) -> S
     return Stencil(weights, (x, y, z, float(np.hypot(x, y)) if diagonal else 0.0), diagonal)
 
 
-def march_cycle(
+def take_cycle(
     block: Block,
     cycle: Cycle,
     count: int,
@@ -81,6 +81,6 @@ def march_cycle(
         states.append(allocate(len(block.storage), block.spatial, block.storage.dtype))
         states[1][...] = block.storage
     rates = [cycle.tau * w for w in stencil.weights]
-    march(block, states, kind, rates, stencil.scales(contrast), weights, faces, stencil.diagonal)
+    take_steps(block, states, kind, rates, stencil.scales(contrast), weights, faces, stencil.diagonal)
     block.storage = states[len(weights) % len(states)]
     block.spoil((len(weights),) * len(block.spatial))

@@ -1,4 +1,4 @@
-"""Diffusion tensors of an image and the march along them: what every anisotropic operator shares."""
+"""Diffusion tensors of an image and the steps along them: what every anisotropic operator shares."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _CORNERS = {2: 1.01, 3: 1.06}
 
 
 class Scheme(ABC):
-    """A discretisation of div(D ∇u): what it freezes of D, and how it marches."""
+    """A discretisation of div(D ∇u): what it freezes of D, and how it takes steps."""
 
     condition: float = math.inf
     """Greatest ratio of the eigenvalues of D that it takes."""
@@ -43,14 +43,14 @@ class Scheme(ABC):
 
     @abstractmethod
     def coefficients(self, block: Block, corners: Floats) -> Any:
-        """Return what a march needs, from D at the corners."""
+        """Return what the steps need, from D at the corners."""
 
     @abstractmethod
     def arrays(self, ndim: int) -> float:
         """Return how many arrays of one channel's size the coefficients take."""
 
     @abstractmethod
-    def march(
+    def take_steps(
         self, block: Block, states: list[Floats], coefficients: Any, cycle: Cycle, free: Bools | None
     ) -> None:
         """Take the steps of a cycle on one or two states."""
@@ -82,11 +82,11 @@ class Nonstandard(Scheme):
         """Return the components of D at one more corner along each axis than there are cells."""
         return tensor_arrays(ndim) * _CORNERS[ndim]
 
-    def march(
+    def take_steps(
         self, block: Block, states: list[Floats], coefficients: Any, cycle: Cycle, free: Bools | None
     ) -> None:
-        """March in the wavefront kernel."""
-        fluxes.march(block, states, coefficients, cycle.tau, cycle.weights, self.alpha, free)
+        """Take steps in the flux kernel."""
+        fluxes.take_tensor_steps(block, states, coefficients, cycle.tau, cycle.weights, self.alpha, free)
 
 
 @dataclass(frozen=True)
@@ -116,11 +116,11 @@ class Lattice(Scheme):
         """Return a cell's weights, the numbers of their offsets in two bytes each, and the sum of a step."""
         return 1.5 * tensor_arrays(ndim) + 1
 
-    def march(
+    def take_steps(
         self, block: Block, states: list[Floats], coefficients: Any, cycle: Cycle, free: Bools | None
     ) -> None:
-        """March link by link."""
-        lattice.march_links(block, states, coefficients, self.condition, cycle.tau, cycle.weights, free)
+        """Take steps link by link."""
+        lattice.take_link_steps(block, states, coefficients, self.condition, cycle.tau, cycle.weights, free)
 
 
 DISCRETISATIONS = ("www", "lattice")
@@ -135,7 +135,7 @@ class TensorField:
 
         field = TensorField(contrast=4.0, law="rational", enhancement="eed", sigma=0.8)
         frozen = field.freeze(block)
-        field.march(block, cycle, frozen, free=flagged)
+        field.take_steps(block, cycle, frozen, free=flagged)
 
     Parameters
     ----------
@@ -161,7 +161,7 @@ class TensorField:
         return tuple([a + b + c for a, b, c in zip(*reach, self.scheme.setup_radius(spacing), strict=True)])
 
     def freeze(self, block: Block, of: Floats | None = None) -> Any:
-        """Return what a march needs, and note what it spoils.
+        """Return what the steps need, and note what it spoils.
 
         `of` is the image to read, (channels, cells): by default `block.structure`, the guide or the state.
         """
@@ -177,7 +177,7 @@ class TensorField:
         block.spoil(self.setup_radius(block.spacing))
         return self.scheme.coefficients(block, corners)
 
-    def march(self, block: Block, cycle: Cycle, frozen: Any, free: Bools | None = None) -> None:
+    def take_steps(self, block: Block, cycle: Cycle, frozen: Any, free: Bools | None = None) -> None:
         """Take the steps of a cycle in place, and note what they spoil.
 
         Only cells where `free`, (cells,), is true change; the others are held.
@@ -186,7 +186,7 @@ class TensorField:
         if cycle.inertial:
             states.append(allocate(len(block.storage), block.spatial, block.storage.dtype))
             states[1][...] = block.storage
-        self.scheme.march(block, states, frozen, cycle, free)
+        self.scheme.take_steps(block, states, frozen, cycle, free)
         block.storage = states[cycle.steps % len(states)]
         block.spoil(tuple([cycle.steps * r for r in self.scheme.step_radius(block.spacing)]))
 
@@ -284,7 +284,7 @@ class TensorDiffusion(Operator):
     def run(self, block: Block, cycle: Cycle, count: int) -> None:
         """Freeze the tensor and take the steps of the cycle, as often as asked for."""
         for _ in range(count):
-            self.field.march(block, cycle, self.field.freeze(block))
+            self.field.take_steps(block, cycle, self.field.freeze(block))
 
 
 def _check_between(name: str, value: float, low: float, high: float) -> None:

@@ -8,7 +8,7 @@ from diffusion_ops.blocks.block import Block
 from diffusion_ops.evolution.operator import Operator, register
 from diffusion_ops.evolution.parameters import check_choice
 from diffusion_ops.evolution.schedule import Cycle
-from diffusion_ops.families.elements import MASSES, march_elements, mass_arrays, stable_step, step_reach
+from diffusion_ops.families.elements import MASSES, mass_arrays, stable_step, step_reach, take_element_steps
 
 
 @register("finite-element-heat")
@@ -64,7 +64,7 @@ class FiniteElementHeat(Operator):
 
     def run(self, block: Block, cycle: Cycle, count: int) -> None:
         """Take the steps in the compiled sweep over elements."""
-        march_elements(block, cycle, count, self.mass)
+        take_element_steps(block, cycle, count, self.mass)
 
 
 _PACE = {"lumped": 9e8, "consistent": 3e7}

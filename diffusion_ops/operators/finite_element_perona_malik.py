@@ -10,7 +10,7 @@ from diffusion_ops.evolution.operator import Operator, register
 from diffusion_ops.evolution.parameters import check_choice
 from diffusion_ops.evolution.schedule import Cycle
 from diffusion_ops.families.edge_stopping import ALIAS_VALUES, ALIASES, UNITS, check_edge_stopping
-from diffusion_ops.families.elements import MASSES, march_elements, mass_arrays, stable_step, step_reach
+from diffusion_ops.families.elements import MASSES, mass_arrays, stable_step, step_reach, take_element_steps
 from diffusion_ops.kernels.conductance import CONDUCTANCES
 from diffusion_ops.kernels.gaussian import gaussian_radius, smoothed
 
@@ -97,7 +97,7 @@ class FiniteElementPeronaMalik(Operator):
         if self.sigma > 0:
             structure = smoothed(block, self.sigma)
             block.spoil(self.setup_radius(block.spacing))
-        march_elements(block, cycle, count, self.mass, kind, self.contrast, structure)
+        take_element_steps(block, cycle, count, self.mass, kind, self.contrast, structure)
 
 
 _PACE = {"lumped": 6e8, "consistent": 3e7}

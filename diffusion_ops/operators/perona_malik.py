@@ -11,7 +11,7 @@ from diffusion_ops.blocks.statistic import STATISTICS, Statistic, statistic_from
 from diffusion_ops.evolution.operator import Operator, register
 from diffusion_ops.evolution.parameters import check_choice, check_number
 from diffusion_ops.evolution.schedule import Cycle
-from diffusion_ops.families.stencil import make_stencil, march_cycle
+from diffusion_ops.families.stencil import make_stencil, take_cycle
 from diffusion_ops.kernels.conductance import CONDUCTANCES, FROZEN
 from diffusion_ops.kernels.faces import cell_faces, edge_faces
 from diffusion_ops.kernels.gaussian import gaussian_radius, smoothed
@@ -142,12 +142,12 @@ class PeronaMalik(Operator):
         if self.sigma > 0:
             faces = cell_faces(block, smoothed(block, self.sigma), kind, scales)
             block.spoil(self.setup_radius(block.spacing))
-            march_cycle(block, cycle, count, FROZEN, stencil, faces=faces)
+            take_cycle(block, cycle, count, FROZEN, stencil, faces=faces)
         elif cycle.inertial:
             faces = edge_faces(block, kind, scales, stencil.diagonal)
-            march_cycle(block, cycle, count, FROZEN, stencil, faces=faces)
+            take_cycle(block, cycle, count, FROZEN, stencil, faces=faces)
         else:
-            march_cycle(block, cycle, count, kind, stencil, self.contrast)
+            take_cycle(block, cycle, count, kind, stencil, self.contrast)
 
 
 _PACE = {"exponential": 1.9e9, "rational": 5.5e9, "charbonnier": 3.6e9, "tukey": 5.2e9, "weickert": 1.1e9}

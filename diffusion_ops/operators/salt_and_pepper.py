@@ -177,6 +177,6 @@ class SaltAndPepper(Iteration):
             spoilt = block.spoilt
             for channel in range(len(free)):
                 part = dataclasses.replace(block, storage=block.storage[channel : channel + 1], spoilt=spoilt)
-                field.march(part, inner, frozen, free[channel])
+                field.take_steps(part, inner, frozen, free[channel])
                 block.storage[channel] = part.storage[0]
                 block.spoilt = part.spoilt

@@ -27,7 +27,7 @@ from diffusion_ops.kernels.tensors.structure import (
     structure_tensor,
     tensor_arrays,
 )
-from diffusion_ops.kernels.wavefront import half_inverse, march_rows, ring_arrays
+from diffusion_ops.kernels.wavefront import half_inverse, ring_arrays, take_row_steps
 
 KINDS = ("osher-rudin", "alvarez-mazorra", "weickert")
 
@@ -162,11 +162,11 @@ class Shock(Operator):
             block.carried = allocate(len(block.storage), block.spatial, block.storage.dtype)
 
     def run(self, block: Block, cycle: Cycle, count: int) -> None:
-        """March all steps at once, or step by step with the signs as they were last found."""
+        """Take all steps at once, or step by step with the signs as they were last found."""
         numbers = [*half_inverse(block.spacing), cycle.tau, *flat_numbers(self.epsilon, len(block.spatial))]
         numbers += [self.ramp, self.diffusion]
         if self.kind == "osher-rudin":
-            march_rows(block, shock_row, cycle.steps * count, numbers, together=True)
+            take_row_steps(block, shock_row, cycle.steps * count, numbers, together=True)
             return
         signs = block.carried
         for step in range(block.step, block.step + cycle.steps * count):
@@ -176,7 +176,7 @@ class Shock(Operator):
                 if block.carried is not None:
                     block.carried[...] = signs
             update = diffused_shock_row if self.diffusion else guided_shock_row
-            march_rows(block, update, 1, numbers, data=signs)
+            take_row_steps(block, update, 1, numbers, data=signs)
 
     def _signs(self, block: Block, numbers: list[float]) -> Floats:
         """Return sgn(v_ηη) or sgn(v_ww), of shape (channels, cells)."""
@@ -186,7 +186,7 @@ class Shock(Operator):
             axis, update = principal_axes(structure_tensor(block, 0.0, self.rho, of=v))[1], bend_along_row
         v = v.copy() if v is block.storage else v
         aside = dataclasses.replace(block, storage=v)
-        march_rows(aside, update, 1, numbers, data=axis, together=True)
+        take_row_steps(aside, update, 1, numbers, data=axis, together=True)
         return aside.storage
 
 

@@ -83,7 +83,7 @@ def test_every_cached_kernel_comes_from_a_factory_or_captures_nothing() -> None:
     made_by = {name.partition(".")[0] for name, _ in factories()}
     for module in modules():
         source = Path(inspect.getfile(module)).read_text()
-        nested = any("cache=True" in line and line.startswith(" ") for line in source.splitlines())
+        nested = "    @kernel\n" in source
         assert not nested or module.__name__.rpartition(".")[2] in made_by
 
 
@@ -161,7 +161,7 @@ def test_a_second_process_compiles_nothing(tmp_path: Path) -> None:
         )
         compiled.append(json.loads(run.stdout))
         files.append(sorted(path.name for path in tmp_path.rglob("*.nbc")))
-    kept = {m.__name__ for m in modules() if "cache=True" in Path(inspect.getfile(m)).read_text()}
+    kept = {m.__name__ for m in modules() if "@kernel\n" in Path(inspect.getfile(m)).read_text()}
     assert kept <= {module for module, _ in compiled[0]}
     assert compiled[1] == []
     assert files[0] == files[1] != []
