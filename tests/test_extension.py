@@ -30,7 +30,7 @@ from pipelines.store.publish import published_file, scratch_folder
 from pipelines.image.sink import SINKS, Level, Sink
 from pipelines.image.source import SOURCES, Source
 from pipelines.image.levels import create_level
-from pipelines.store.arrays import choose_layout, open_array
+from pipelines.store.arrays import choose_chunks, open_array
 
 
 @SOURCES.register("graymap")
@@ -69,7 +69,7 @@ class GraymapSink(Sink):
     about = "portable graymap"
 
     def levels(self, info):
-        layout = choose_layout("yx", (info.size("y"), info.size("x")), self.spec.chunk)
+        layout = choose_chunks("yx", (info.size("y"), info.size("x")), self.spec.chunk)
         return (Level("pixels", reordered(info, "yx").replace(chunks=layout.unit), layout.chunks, (1, 1)),)
 
     def create(self, root, info, levels):
