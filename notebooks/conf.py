@@ -37,6 +37,7 @@ nb_execution_raise_on_error = True
 # ---- API: docstrings are plain text with sections of numpydoc
 
 default_role = "code"
+smartquotes = False
 autodoc_typehints = "none"
 autosummary_generate = True
 numpydoc_show_class_members = False

@@ -54,7 +54,7 @@ def operator_page(entry: Entry) -> str:
         f"## Equation\n\n```text\n{entry['equation']}\n```",
         f"From: {entry['reference']}.",
         f"## Parameters\n\n{_parameters(cls, entry)}",
-        f"## What it promises\n\n{_table(('', ''), _facts(entry))}",
+        f"## At a glance\n\n{_table(('', ''), _facts(entry))}",
         f"## How to call it\n\n{_example(cls, entry)}",
         f"## `{cls.__name__}`\n\n```{{eval-rst}}\n.. autoclass:: diffusion_ops.{cls.__name__}\n   :members:\n```",
     ]
@@ -80,10 +80,12 @@ def _parameters(cls: type[do.Operator], entry: Entry) -> str:
     rows = []
     for one in entry["parameters"]:
         about = one["about"] if one["about"].endswith(".") else f"{one['about']}."
-        allowed = allowed_values(cls, one["name"], one["type"])
-        also = ", ".join(f"`{word}`" for word, meant in entry["aliases"].items() if meant == one["name"])
-        more = (("Unit", one["unit"]), ("Allowed", allowed), ("Also called", also))
-        meaning = " ".join([_escaped(about), *(f"*{word}:* {text}." for word, text in more if text)])
+        more = (
+            ("Unit", "" if one["unit"] == "1" else one["unit"]),
+            ("Allowed", allowed_values(cls, one["name"], one["type"], one["unit"])),
+            ("Also called", also_called(cls, one["name"])),
+        )
+        meaning = "<br>".join([_escaped(about), *(f"*{word}:* {text}" for word, text in more if text)])
         rows.append((f"`{one['name']}`", _default(one), meaning))
     return _table(("parameter", "default", "meaning"), rows)
 
@@ -98,17 +100,34 @@ class _Nothing:
     """A value that no parameter allows."""
 
 
-def allowed_values(cls: type[do.Operator], parameter: str, kind: str) -> str:
+def also_called(cls: type[do.Operator], parameter: str) -> str:
+    """Return the words of other systems for a parameter, with the values that they are written with there."""
+    words = []
+    for word in (word for word, meant in cls.aliases.items() if meant == parameter):
+        values = cls.alias_values.get(word, {})
+        known = ", ".join(f"{theirs} is {ours}" for theirs, ours in values.items() if theirs != ours)
+        words.append(f"`{word}`" + (f" ({known})" if known else ""))
+    return ", ".join(words)
+
+
+def allowed_values(cls: type[do.Operator], parameter: str, kind: str, unit: str = "") -> str:
     """Return the values that a parameter takes, in the words in which the operator refuses others."""
     if kind == "bool":
         return "True, False"
+    # Too large a number tells both ends of a range, what is no number tells the type.
+    text = refusal(cls, parameter, 10**30) or refusal(cls, parameter, _Nothing())
+    # The unit is said beside it.
+    text = text.removesuffix(f", in {unit}").removesuffix(", in the units of the spacing")
+    return f"{text}, or a statistic of the whole image" if text and "Statistic" in kind else text
+
+
+def refusal(cls: type[do.Operator], parameter: str, value: Any) -> str:
+    """Return what an operator says is allowed where it refuses a value, and nothing where it takes it."""
     usual = {f.name: 1.0 for f in operator_fields(cls) if is_required(f)}
     try:
-        cls(**{**usual, parameter: _Nothing()})
+        cls(**{**usual, parameter: value})
     except (TypeError, ValueError) as error:
-        text = str(error).partition("Allowed: ")[2].rstrip(".")
-        statistic = " or a statistic of the whole image" if text and "Statistic" in kind else ""
-        return f"{text}{statistic}"
+        return str(error).partition("Allowed: ")[2].rstrip(".")
     return ""
 
 
@@ -118,13 +137,14 @@ def _facts(entry: Entry) -> Iterable[tuple[str, str]]:
         "maximum": "the extremes of the image, with explicit steps",
         "mean": "the mean",
     }
-    together = "share what they are smoothed by" if entry["couples_channels"] else "are treated one by one"
+    together = "depend on one another" if entry["couples_channels"] else "are treated one by one"
     yield "goes by", goes_text(entry)
     yield "{term}`halo`", _escaped(halo_text(entry))
     yield "keeps", kept.get(keeps_text(entry), "neither the extremes nor the mean")
     yield "axes", dimensions_text(entry)
     yield "channels", together
     yield "{term}`guide`", "may follow the structure of another image" if entry["reads_guide"] else "none"
+    yield "file", f"`{entry['module'].replace('.', '/')}.py`"
 
 
 def _example(cls: type[do.Operator], entry: Entry) -> str:

@@ -217,6 +217,14 @@ def test_site_shows_the_layers_as_they_are() -> None:
     assert {package: shown[package] for package in ALLOWED} == ALLOWED
 
 
+@pytest.mark.parametrize("package", PACKAGES)
+def test_site_describes_every_room(package: str) -> None:
+    text = (ROOT / "notebooks" / "architecture.md").read_text(encoding="utf-8")
+    table = text.partition(f"| room of `{package}/` |")[2].split("\n\n")[0]
+    rooms = {path.parent.name for path in (ROOT / package).glob("*/__init__.py")}
+    assert rooms <= set(re.findall(r"^\| `(\w+)/` \|", table, re.MULTILINE))
+
+
 def test_site_draws_modules_that_exist() -> None:
     text = (ROOT / "notebooks" / "architecture.md").read_text(encoding="utf-8")
     (picture,) = re.findall(r"^```text\n(.*?)^```$", text, re.M | re.S)

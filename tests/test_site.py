@@ -14,6 +14,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+import filelock
 import pytest
 import ruamel.yaml
 from skimage import data
@@ -42,8 +43,20 @@ class Site:
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Site:
+    """Build the site, once where several processes share the tests."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "site"
+    with filelock.FileLock(f"{folder}.lock"):
+        if not (folder / "complete").exists():
+            shutil.rmtree(folder, ignore_errors=True)
+            build(folder)
+            (folder / "complete").touch()
+    return Site(folder / "notebooks", folder / "html")
+
+
+def build(folder: Path) -> None:
     """Build the site from a copy, so that nothing is written into the clone."""
-    folder = tmp_path_factory.mktemp("site")
+    folder.mkdir()
     unwanted = shutil.ignore_patterns("operators", "api", ".ipynb_checkpoints")
     shutil.copytree(ROOT / "notebooks", folder / "notebooks", ignore=unwanted)
     # What its pages include and link.
@@ -64,7 +77,6 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Site:
         timeout=600,
     )
     assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
-    return Site(folder / "notebooks", folder / "html")
 
 
 @dataclass
@@ -115,7 +127,7 @@ def test_operator_page_says_all_of_its_parameters(site: Site, name: str) -> None
     assert set(rows) == {f.name for f in dataclasses.fields(OURS[name])}  # type: ignore[arg-type]
     for parameter, row in rows.items():
         assert "*Allowed:* " in row, f"{parameter}: no range"
-        assert "*Unit:* " in row or not OURS[name].units.get(parameter)
+        assert "*Unit:* " in row or OURS[name].units.get(parameter, "1") == "1"
         for word in (word for word, meant in OURS[name].aliases.items() if meant == parameter):
             assert f"`{word}`" in row
 
