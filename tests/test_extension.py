@@ -85,12 +85,12 @@ class GraymapSink(Sink):
 
 @pytest.fixture(scope="module")
 def extended(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a folder with a copy of both packages and two more files: README's operator, and a format."""
+    """Return a folder with a copy of both packages and two more files: the site's operator, and a format."""
     folder = tmp_path_factory.mktemp("extended")
     for package in ("diffusion_ops", "pipelines"):
         shutil.copytree(ROOT / package, folder / package)
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    blocks = re.findall(r"^```python\n(.*?)^```$", readme, re.MULTILINE | re.DOTALL)
+    page = (ROOT / "notebooks" / "guides" / "new_operator.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"^```python\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
     (operator,) = (block for block in blocks if '@register("fisher")' in block)
     (folder / "diffusion_ops" / "operators" / "fisher.py").write_text(operator, encoding="utf-8")
     (folder / "pipelines" / "formats" / "graymap.py").write_text(GRAYMAP, encoding="utf-8")

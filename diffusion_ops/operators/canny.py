@@ -1,4 +1,4 @@
-"""Canny's edges: thin, and only where they are strong or hang together with a strong one."""
+"""Canny's edges: thin lines, kept only where they are strong or connected with a strong one."""
 
 from __future__ import annotations
 

@@ -184,7 +184,7 @@ class Work(ABC):
         return Conclusion()
 
     def report(self, title: str, concluded: Conclusion | None) -> Mapping[str, Mapping[str, Any]]:
-        """Return what a stage of this title says in the report, by section; `concluded` is None while tiles are left."""
+        """Return what a stage says in the report, by section; `concluded` is None while tiles of it are left."""
         return {}
 
     # ---- worklists
