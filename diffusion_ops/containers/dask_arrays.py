@@ -19,7 +19,6 @@ from dask.highlevelgraph import HighLevelGraph
 from diffusion_ops.blocks.block import Block
 from diffusion_ops.blocks.fields import (
     channels_first,
-    check_image,
     check_mask,
     fill_values_like,
     finish_image,
@@ -33,13 +32,10 @@ from diffusion_ops.containers.dask_windows import map_windows
 from diffusion_ops.containers.tiling import Tiling
 from diffusion_ops.evolution.advance import Leg, advance, carried_out_of, result_channels, total_halo
 from diffusion_ops.evolution.arguments import (
-    make_legs,
-    makes_new_quantity,
-    require_guide_readers,
-    resolve_spacing,
     split_batches,
 )
 from diffusion_ops.evolution.completion import Completion
+from diffusion_ops.evolution.problem import make_problem
 
 _HALO_PART = 0.25
 """Both halos are at most this part of a chunk where the batch is chosen here: about 0.28 more work in 2-D."""
@@ -112,20 +108,7 @@ class _Task:
         return tuple((channels,) if axis == self.channel_axis else some for axis, some in sizes)
 
 
-def evolve(
-    image: Any,
-    operator: Any,
-    *,
-    spacing: Any,
-    channel_axis: int | None,
-    mask: Any,
-    nodata: float | None,
-    dtype: Any,
-    batch: int | None,
-    guide: Any,
-    frame: int = 0,
-    **times: Any,
-) -> Any:
+def evolve(image: Any, operator: Any, *, mask: Any, guide: Any, **arguments: Any) -> Any:
     """Return the lazy evolution of a Dask array, in the same chunks; see `diffusion_ops.evolve`.
 
     One exchange of halos per batch. Where a halo is wider than the chunks (or the array), windows are
@@ -138,14 +121,12 @@ def evolve(
         chunks.
     """
     _check_container(image)
-    result_type = check_image(image.shape, image.dtype, channel_axis, dtype, nodata)
-    channel_axis = None if channel_axis is None else channel_axis % image.ndim
+    problem = make_problem(image, operator, guide=guide, **arguments)
+    channel_axis, steps = problem.channel_axis, problem.spacing
     _check_channels(image, channel_axis)
-    steps = resolve_spacing(spacing, image.ndim - (channel_axis is not None))
-    legs = make_legs(operator, steps, **times)
-    require_guide_readers(legs, guide)
-    split_batches(legs, batch)
-    stages = [_choose_batches(stage, batch, image, channel_axis, steps) for stage in _stages(legs)]
+    stages = [
+        _choose_batches(stage, problem.batch, image, channel_axis, steps) for stage in _stages(problem.legs)
+    ]
     inputs = {"image": image}
     if mask is not None:
         inputs["mask"] = _aligned_mask(mask, image, channel_axis)
@@ -156,8 +137,8 @@ def evolve(
     if added:
         inputs, channel_axis = {name: da.expand_dims(a, 0) for name, a in inputs.items()}, 0
     tiling = Tiling(inputs["image"].chunks, (0,) * inputs["image"].ndim)
-    task = _Task(tiling, steps, channel_axis, nodata, tuple(inputs), frame=frame)
-    run = _Evolution(inputs, task, result_type, makes_new_quantity(legs))
+    task = _Task(tiling, steps, channel_axis, problem.nodata, tuple(inputs), frame=problem.frame)
+    run = _Evolution(inputs, task, problem.result_type, problem.new_quantity)
     result = run.take(stages)
     return result[0] if added else result
 
