@@ -87,7 +87,7 @@ class Operator(ABC):
         return channels
 
     @property
-    def kind(self) -> str:
+    def work_kind(self) -> str:
         """Name of the kind of work that carries it out over files; "evolve" for everything with a finite halo."""
         return "evolve"
 
