@@ -20,8 +20,7 @@ from diffusion_ops.blocks.fields import (
 )
 from diffusion_ops.containers import dask_arrays, xarray_objects
 from diffusion_ops.containers.hysteresis import hysteresis
-from diffusion_ops.evolution.adaptive import march_adaptively
-from diffusion_ops.evolution.advance import Leg, advance
+from diffusion_ops.evolution.advance import Leg, advance, march_adaptively
 from diffusion_ops.evolution.arguments import (
     make_legs,
     makes_new_quantity,

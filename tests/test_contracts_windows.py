@@ -111,7 +111,7 @@ def right_with_halo(
     legs: tuple[Leg, ...], spacing: tuple[float, ...], halo: tuple[int, ...]
 ) -> Iterator[bool]:
     """Yield whether a window has the right bits where it has this halo, for strong edges and for faint ones."""
-    full, frozen = total_halo(legs, spacing), legs[0].operator.setup_radius(spacing)
+    full, frozen = total_halo(legs, spacing), legs[0].operator.reach(spacing).setup
     # What reads whole parts of a grid reads farthest from a window whose first right cell begins one.
     margins = [16 - r % 16 for r in frozen]
     inner = 60 if len(spacing) == 2 else 6

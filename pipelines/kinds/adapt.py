@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from diffusion_ops.blocks.statistic import Statistic, Tally
-from diffusion_ops.evolution.adaptive import Control, take_batch
-from diffusion_ops.evolution.advance import Leg
+from diffusion_ops.evolution.adaptive import Control
+from diffusion_ops.evolution.advance import Leg, take_batch
 from pipelines.image.window import Grid, Region, Window, extent, grown_cells, one_frame, window_of
 from pipelines.tasks.inputs import Inputs
 from pipelines.tasks.pixels import Pixels, ZarrPixels

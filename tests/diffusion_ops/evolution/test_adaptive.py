@@ -15,14 +15,8 @@ from scipy.fft import dctn, idctn
 
 from diffusion_ops.blocks.block import Block
 from diffusion_ops.blocks.statistic import Tally
-from diffusion_ops.evolution.adaptive import (
-    Adaptive,
-    Control,
-    StepError,
-    advance_adaptively,
-    batch_halo,
-    take_batch,
-)
+from diffusion_ops.evolution.adaptive import Adaptive, Control, StepError
+from diffusion_ops.evolution.advance import advance_adaptively, take_batch
 from diffusion_ops.evolution.operator import Operator
 from diffusion_ops.evolution.schedule import SAFE
 from diffusion_ops.operators.heat import Heat
@@ -195,7 +189,7 @@ def test_tiles_take_the_same_steps_to_the_same_bits(tile: tuple[int, int], norm:
     history = advance_adaptively(block, operator, adaptive, 2.0)
 
     control, state = adaptive.start(2.0, operator.stable_dt(spacing)), image.copy()
-    halo, controls = batch_halo(operator, adaptive.batch, spacing), [adaptive.start(2.0, STABLE)]
+    halo, controls = operator.reach(spacing).batch_halo(adaptive.batch), [adaptive.start(2.0, STABLE)]
     while not control.finished:
         new, tally = np.empty_like(state), Tally()
         for r in range(0, 41, tile[0]):
