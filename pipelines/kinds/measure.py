@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from diffusion_ops.blocks.fields import working_dtype
 from diffusion_ops.blocks.statistic import Statistic, Tally
+from diffusion_ops.evolution.reach import widest
 from pipelines.image.window import Grid, Region, Window, extent, grown_cells, one_frame, window_of
 from pipelines.tasks.inputs import Inputs
 from pipelines.tasks.pixels import Pixels
@@ -52,8 +53,7 @@ class Measure(Work):
     @property
     def halo(self) -> tuple[int, ...]:
         """Cells read around a tile, per axis of the image: the widest radius of the statistics."""
-        radii = [s.radius(self.frames.spacing) for s in self.wanted.values()]
-        return self.frames.on_axes(tuple(max(r) for r in zip(*radii, strict=True)))
+        return self.frames.on_axes(widest(s.radius(self.frames.spacing) for s in self.wanted.values()))
 
     def window(self, region: Region) -> Window:
         """Return the region with the halo."""
