@@ -167,7 +167,7 @@ def short_ways(operator: Operator) -> list[dict[str, Any]]:
     What is frozen reads far through taps and conductances that are small; a second cycle would hide them.
     """
     spacing = (1.0,) * operator.dimensions[0]
-    far = operator.name not in FAINT and not any(operator.setup_radius(spacing))
+    far = operator.name not in FAINT and not any(operator.reach(spacing).setup)
     if operator.marches == "once" or far:
         return ways(operator)
     return [{"steps": 1}, _cycles(operator, 1.6, 1)] if operator.inertial_cycles else [{"steps": 1}]

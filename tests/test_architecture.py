@@ -240,6 +240,19 @@ def test_only_the_store_reads_addresses(module: Module) -> None:
 
 
 @each_module
+def test_only_advance_keeps_the_ledger_of_what_is_spoilt(module: Module) -> None:
+    """Kernels and operators read it; a block begins it, and copies it for a later kernel of one call."""
+    assigned = {
+        n.attr
+        for n in ast.walk(module.tree)
+        if isinstance(n, ast.Attribute) and not isinstance(n.ctx, ast.Load)
+    }
+    given = {n.arg for n in ast.walk(module.tree) if isinstance(n, ast.keyword)}
+    keepers = {"diffusion_ops.evolution.advance", "diffusion_ops.blocks.block"}
+    assert module.name in keepers or "spoilt" not in assigned | given
+
+
+@each_module
 def test_modules_have_a_subject_and_a_readable_length(module: Module) -> None:
     assert module.path.stem not in {"utils", "util", "core", "common", "helpers", "misc"}
     lines = module.text.count("\n")

@@ -93,8 +93,8 @@ def test_it_tells_what_a_plan_needs(name: str, sample: int, spacing: tuple[float
     assert operator.stable_dt(spacing) > 0
     assert (operator.stable_dt(spacing) < math.inf) is (operator.marches == "time")
     assert operator.stable_dt(tuple(h / 2 for h in spacing)) <= operator.stable_dt(spacing)
-    for radius in ("step_radius", "setup_radius", "start_radius", "finish_radius"):
-        cells = getattr(operator, radius)(spacing)
+    reach = operator.reach(spacing)
+    for cells in (reach.step, reach.setup, reach.start, reach.finish, reach.further):
         assert len(cells) == ndim
         assert all(isinstance(n, int) and n >= 0 for n in cells)
     for inertial in {False, operator.inertial_cycles}:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from diffusion_ops.blocks.block import Block
 from diffusion_ops.blocks.fields import make_block
+from diffusion_ops.blocks.window import window_of
 from diffusion_ops.evolution.advance import Leg, advance, total_halo
 from diffusion_ops.evolution.arguments import make_legs
 from tests.operator_samples import each_operator, each_sample, picture, samples, short_ways, ways
@@ -30,14 +31,11 @@ def cut(
     guide: Image | None = None,
 ) -> tuple[Block, tuple[slice, ...]]:
     """Return the window around what to keep, and where in it that is."""
-    shape = image.shape[1:]
-    ends = [(max(s.start - h, 0), min(s.stop + h, n)) for s, h, n in zip(keep, halo, shape, strict=True)]
-    window = tuple(slice(*end) for end in ends)
-    sides = tuple((a > 0, b < n) for (a, b), n in zip(ends, shape, strict=True))
-    parts = [None if field is None else field[..., *window] for field in (mask, guide)]
-    block = make_block(image[:, *window], spacing, None, parts[0], sides, parts[1])
-    block.origin = tuple(a for a, _ in ends)
-    return block, tuple(slice(s.start - a, s.stop - a) for s, (a, _) in zip(keep, ends, strict=True))
+    window = window_of(tuple(keep), image.shape[1:], halo)
+    parts = [None if field is None else field[..., *window.read] for field in (mask, guide)]
+    block = make_block(image[:, *window.read], spacing, None, parts[0], window.open_sides, parts[1])
+    block.origin = window.origin
+    return block, window.keep
 
 
 CASES = {
@@ -111,7 +109,7 @@ def right_with_halo(
     legs: tuple[Leg, ...], spacing: tuple[float, ...], halo: tuple[int, ...]
 ) -> Iterator[bool]:
     """Yield whether a window has the right bits where it has this halo, for strong edges and for faint ones."""
-    full, frozen = total_halo(legs, spacing), legs[0].operator.setup_radius(spacing)
+    full, frozen = total_halo(legs, spacing), legs[0].operator.reach(spacing).setup
     # What reads whole parts of a grid reads farthest from a window whose first right cell begins one.
     margins = [16 - r % 16 for r in frozen]
     inner = 60 if len(spacing) == 2 else 6

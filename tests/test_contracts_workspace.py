@@ -82,7 +82,7 @@ def small_bytes(ndim: int, arrays: int) -> int:
 def cycles(operator: Operator, ndim: int, steps: int) -> Iterator[tuple[Cycle, int]]:
     """Yield cycles of some steps, and how many of them are taken at once: explicit ones, and inertial ones."""
     tau = 0.8 * operator.stable_dt((1.0,) * ndim) if operator.marches == "time" else 0.0
-    once = operator.marches == "once" or any(operator.setup_radius((1.0,) * ndim))
+    once = operator.marches == "once" or any(operator.reach((1.0,) * ndim).setup)
     yield Cycle(tau), 1 if once else steps
     if operator.inertial_cycles:
         yield Cycle(tau, steps, inertial=True), 1

@@ -27,6 +27,7 @@ from diffusion_ops.blocks.fields import (
     working_dtype,
 )
 from diffusion_ops.blocks.statistic import Statistic, Tally
+from diffusion_ops.blocks.window import Window
 from diffusion_ops.containers.completion import complete
 from diffusion_ops.containers.dask_windows import map_windows
 from diffusion_ops.containers.tiling import Tiling
@@ -36,6 +37,7 @@ from diffusion_ops.evolution.arguments import (
 )
 from diffusion_ops.evolution.completion import Completion
 from diffusion_ops.evolution.problem import make_problem
+from diffusion_ops.evolution.reach import widest
 
 _HALO_PART = 0.25
 """Both halos are at most this part of a chunk where the batch is chosen here: about 0.28 more work in 2-D."""
@@ -79,9 +81,9 @@ class _Task:
         """Return the task that starts from a state."""
         return replace(self, windows=("state", *(w for w in self.windows if w == "guide")), carried=carried)
 
-    def keep(self, block_id: Sequence[int]) -> tuple[slice, ...]:
-        """Return what to keep of a window, per spatial axis."""
-        return self.tiling.along(self.axes).keep([block_id[a] for a in self.axes])
+    def window(self, block_id: Sequence[int]) -> Window:
+        """Return the window of a chunk along the spatial axes."""
+        return self.tiling.along(self.axes).window([block_id[a] for a in self.axes])
 
     def block(self, windows: Sequence[Any], block_id: Sequence[int]) -> Block:
         """Return a chunk's window as a block."""
@@ -91,11 +93,10 @@ class _Task:
         }
         image = fields[self.windows[0]]
         mask = fields["mask"][0] if "mask" in fields else None
-        tiling, index = self.tiling.along(self.axes), [block_id[a] for a in self.axes]
-        nodata = self.nodata if self.first else None
-        sides = tiling.open_sides(index)
+        nodata, window = self.nodata if self.first else None, self.window(block_id)
+        sides = window.open_sides
         block = make_block(image, self.spacing, nodata, mask, sides, fields.get("guide"), self.carried)
-        block.origin, block.frame = tiling.origin(index), self.frame
+        block.origin, block.frame = window.origin, self.frame
         return block
 
     def image(self, fields: Any) -> Any:
@@ -316,7 +317,7 @@ def _advance_chunk(
     new_quantity: bool,
     block_id: tuple[int, ...],
 ) -> Any:
-    keep = task.keep(block_id)
+    keep = task.window(block_id).keep
     block = task.block(windows, block_id)
     advance(block, [leg.bind(bound) for leg in legs])
     if result:
@@ -344,9 +345,8 @@ def _reduce(task: _Task, statistics: Mapping[str, Statistic], arrays: list[Any])
     """Return the lazy mapping from parameters to the numbers of their statistics."""
     if not statistics:
         return {}
-    reach = [max(r) for r in zip(*(s.radius(task.spacing) for s in statistics.values()), strict=True)]
     ones = tuple((1,) * n for n in arrays[0].numblocks)
-    task = task.reaching(reach)
+    task = task.reaching(widest(s.radius(task.spacing) for s in statistics.values()))
     tallies = map_windows(
         _measure_chunk, arrays, task.tiling, ones, np.dtype(object), task=task, statistics=statistics
     )
@@ -356,7 +356,7 @@ def _reduce(task: _Task, statistics: Mapping[str, Statistic], arrays: list[Any])
 def _measure_chunk(
     *windows: Any, task: _Task, statistics: Mapping[str, Statistic], block_id: tuple[int, ...]
 ) -> Any:
-    block, keep = task.block(windows, block_id), task.keep(block_id)
+    block, keep = task.block(windows, block_id), task.window(block_id).keep
     result = np.empty((1,) * windows[0].ndim, object)
     result.flat[0] = {name: statistic.measure(block, keep) for name, statistic in statistics.items()}
     return result

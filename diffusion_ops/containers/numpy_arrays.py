@@ -16,8 +16,7 @@ from diffusion_ops.blocks.fields import (
     make_block,
 )
 from diffusion_ops.containers.completion import complete
-from diffusion_ops.evolution.adaptive import march_adaptively
-from diffusion_ops.evolution.advance import Leg, advance
+from diffusion_ops.evolution.advance import Leg, advance, march_adaptively
 from diffusion_ops.evolution.arguments import split_batches
 from diffusion_ops.evolution.problem import make_problem
 

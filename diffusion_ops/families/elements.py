@@ -140,7 +140,7 @@ def march_elements(
     contrast: float = 1.0,
     structure: Floats | None = None,
 ) -> None:
-    """Take a cycle `count` times on a block, in place, and note what it spoils.
+    """Take a cycle `count` times on a block, in place.
 
     Parameters
     ----------
@@ -166,8 +166,6 @@ def march_elements(
     rates = [cycle.tau / h**2 for h in lengths]
     march = _march_lumped if mass == "lumped" else _march_consistent
     march(block, cycle.weights * count, cycle.inertial, rates, conductances)
-    reach = step_reach(mass, len(block.spatial))
-    block.spoil((len(cycle.weights) * count * reach,) * len(block.spatial))
 
 
 def _march_lumped(

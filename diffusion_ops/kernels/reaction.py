@@ -95,7 +95,7 @@ def march_fields(
     reaction: Sequence[float],
     tensor: Floats | None = None,
 ) -> None:
-    """Take steps of reaction and diffusion on each channel of a block and its partner, in place; note what they spoil.
+    """Take steps of reaction and diffusion on each channel of a block and its partner, in place.
 
     Parameters
     ----------
@@ -125,7 +125,6 @@ def march_fields(
         else:
             _march_aligned(pair, update, steps, [tau * d for d in diffusions], reaction, tensor)
         visible[...], other[...] = both
-    block.spoil((steps,) * len(block.spatial))
 
 
 def _march_aligned(
@@ -137,9 +136,9 @@ def _march_aligned(
     tensor: Floats,
 ) -> None:
     # Without diffusion no cell reads another, so no side is open to what is spoilt.
-    alone = dataclasses.replace(pair, open_sides=(), spoilt=[])
-    for _ in range(steps):
+    alone = dataclasses.replace(pair, open_sides=())
+    for step in range(steps):
+        after = pair.after((step,) * len(pair.spatial))
         march_rows(alone, update, 1, [*[0.0] * _REACTION, *reaction], together=True)
         for field, tau in zip(pair.storage, taus, strict=True):
-            march(pair, [field[None]], tensor, tau, [1.0], _ALPHA)
-        pair.spoil((1,) * len(pair.spatial))
+            march(after, [field[None]], tensor, tau, [1.0], _ALPHA)

@@ -195,7 +195,7 @@ def start(block: Block) -> None:
 
 
 def iterate(block: Block, weight: float, count: int, first: int = 0, every: int = 0) -> None:
-    """Take the iterations first, first + 1, ... on a block, in place, and note what they spoil.
+    """Take the iterations first, first + 1, ... on a block, in place.
 
     Parameters
     ----------
@@ -221,7 +221,6 @@ def iterate(block: Block, weight: float, count: int, first: int = 0, every: int 
         taken = range(first + k, first + min(k + group, count))
         numbers = np.array([step_numbers(i, weight, every, block.spacing) for i in taken], u.dtype)
         descend(u.reshape(-1), carried.reshape(-1), kernel_walls(block), grid, numbers, k, low, high, band)
-    block.spoil((count,) * ndim)
 
 
 def operator_norm(spacing: Sequence[float]) -> float:
