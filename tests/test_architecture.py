@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from diffusion_ops import compiled_cache
 from diffusion_ops.evolution.operator import OPERATORS
 
 ROOT = Path(__file__).parents[1]
@@ -38,7 +39,7 @@ ONLY_IN = {
         r"dask": r"(containers/\w+|evolve)\.py",
         r"xarray": r"(containers/xarray_objects|accessor|evolve)\.py",
         r"llvmlite": r"kernels/lanes\.py",
-        r"numba": r"(kernels/(\w+/)?\w+|blocks/(histogram|exact_sum))\.py",
+        r"numba": r"(kernels/(\w+/)?\w+|blocks/(histogram|exact_sum)|compiled_cache)\.py",
     },
     "pipelines": {
         "|".join(sorted(FORMAT_LIBRARIES)): r"formats/(metadata/)?\w+\.py",
@@ -52,6 +53,8 @@ ONLY_IN = {
     },
 }
 """Libraries that only some modules of a package may import: the faces, a format's file, the terminal."""
+
+COMPILERS = {"numba", "llvmlite"}
 
 PLUGINS = (
     *("diffusion_ops.operators.", "diffusion_ops.statistics.", "diffusion_ops.criteria."),
@@ -171,6 +174,19 @@ def test_no_plugin_is_imported_by_name(module: Module) -> None:
     plugins = (i.module for i in module.imports() if i.module.startswith(PLUGINS))
     named = [name for name in plugins if not name.startswith(SHARED_BY_PLUGINS)]
     assert not named
+
+
+def compiling_modules() -> list[Module]:
+    """Return the modules with functions that become machine code."""
+    found = [m for m in MODULES if COMPILERS & {i.module.split(".")[0] for i in m.imports()}]
+    return [m for m in found if m.name != compiled_cache.__name__]
+
+
+@pytest.mark.parametrize("module", compiling_modules(), ids=str)
+def test_all_that_becomes_machine_code_is_in_its_digest(module: Module) -> None:
+    """What a kernel inlines, and the constants that it takes, come from folders that the cache looks at."""
+    lent = {i.module for i in module.imports() if i.module in NAMES}
+    assert {name.split(".")[1] for name in lent | {module.name}} <= set(compiled_cache.COMPILED)
 
 
 @each_module

@@ -2,3 +2,8 @@
 
 Knows arrays; never a PDE, a file or a container.
 """
+
+from diffusion_ops.compiled_cache import use_for_kernels
+
+# Before anything here is compiled.
+use_for_kernels()
