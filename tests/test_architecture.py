@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from diffusion_ops import compiled_cache
+from diffusion_ops import compilation
 from diffusion_ops.evolution.operator import OPERATORS
 
 ROOT = Path(__file__).parents[1]
@@ -39,7 +39,7 @@ ONLY_IN = {
         r"dask": r"(containers/\w+|evolve)\.py",
         r"xarray": r"(containers/xarray_objects|accessor|evolve)\.py",
         r"llvmlite": r"kernels/lanes\.py",
-        r"numba": r"(kernels/(\w+/)?\w+|blocks/(histogram|exact_sum)|compiled_cache)\.py",
+        r"numba": r"(kernels/(\w+/)?\w+|blocks/(histogram|exact_sum)|compilation)\.py",
     },
     "pipelines": {
         "|".join(sorted(FORMAT_LIBRARIES)): r"formats/(metadata/)?\w+\.py",
@@ -179,14 +179,14 @@ def test_no_plugin_is_imported_by_name(module: Module) -> None:
 def compiling_modules() -> list[Module]:
     """Return the modules with functions that become machine code."""
     found = [m for m in MODULES if COMPILERS & {i.module.split(".")[0] for i in m.imports()}]
-    return [m for m in found if m.name != compiled_cache.__name__]
+    return [m for m in found if m.name != compilation.__name__]
 
 
 @pytest.mark.parametrize("module", compiling_modules(), ids=str)
 def test_all_that_becomes_machine_code_is_in_its_digest(module: Module) -> None:
     """What a kernel inlines, and the constants that it takes, come from folders that the cache looks at."""
     lent = {i.module for i in module.imports() if i.module in NAMES}
-    assert {name.split(".")[1] for name in lent | {module.name}} <= set(compiled_cache.COMPILED)
+    assert {name.split(".")[1] for name in lent | {module.name}} <= set(compilation.COMPILED)
 
 
 @each_module

@@ -3,7 +3,7 @@
 Knows arrays; never a PDE, a file or a container.
 """
 
-from diffusion_ops.compiled_cache import use_for_kernels
+from diffusion_ops.compilation import prepare_compiler
 
 # Before anything here is compiled.
-use_for_kernels()
+prepare_compiler()

@@ -1,6 +1,6 @@
 """Compiled kernels: only arithmetic on one block, nothing about tiles, files or graphs."""
 
-from diffusion_ops.compiled_cache import use_for_kernels
+from diffusion_ops.compilation import prepare_compiler
 
 # Before anything here is compiled.
-use_for_kernels()
+prepare_compiler()

@@ -301,3 +301,46 @@ def test_folders_of_older_code_are_removed_but_the_newest(package: Path, tmp_pat
     left = {path.name for path in place.iterdir()}
     assert {name for name in left if len(name) == 1} == {"0", "1", "2", "3"}
     assert len(left) == 5
+
+
+EXIT = """
+import atexit, sys, threading, time
+from numba.core import event
+def look():
+    before = len(calls)
+    time.sleep(0.5)
+    print(len(calls) - before, flush=True)
+# First in, last out: after all that a process does at its end.
+atexit.register(look)
+class Calls(event.Listener):
+    def on_start(self, started):
+        calls.append(started)
+        if len(calls) > int(sys.argv[1]):
+            begun.set()
+    def on_end(self, ended):
+        pass
+calls, begun = [], threading.Event()
+event.register("numba:llvm_lock", Calls())
+import numpy as np
+import diffusion_ops as do
+image = np.ones((20, 36), np.float32)
+evolve = lambda: do.evolve(image, do.PeronaMalik(0.2), steps=1)
+threading.Thread(target=evolve, daemon=True).start()
+begun.wait()
+sys.exit(2)
+"""
+
+
+@pytest.mark.parametrize("calls", [1, 2000])
+def test_no_thread_compiles_while_a_process_ends(calls: int, tmp_path: Path) -> None:
+    """The process ends early or late in a compilation, and counts the calls of LLVM after all its exit handlers."""
+    environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path), "PYTHONPATH": str(ROOT)}
+    run = subprocess.run(
+        [sys.executable, "-c", EXIT, str(calls)],
+        env=environment,
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (run.returncode, run.stdout) == (2, "0\n"), run.stderr

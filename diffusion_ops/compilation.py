@@ -1,7 +1,8 @@
-"""Keep compiled kernels on disk under a digest of all their sources: an edited kernel never runs old machine code.
+"""Keep compiled kernels on disk under a digest of all their sources, and compile nothing while a process ends.
 
-By itself numba compares the file of a function only, and not what other files lend to it, which becomes part of its
-machine code. It also keeps nothing where folders are read-only, as those of packages and containers often are.
+An edited kernel so never runs old machine code: by itself numba compares the file of a function only, and not what
+other files lend to it, which becomes part of its machine code. It also keeps nothing where folders are read-only, as
+those of packages and containers often are.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from typing import Any
 import numba
 from numba.core import config
 from numba.core.caching import CacheImpl, _CacheLocator
+from numba.core.compiler_lock import global_compiler_lock
 
 PACKAGE = Path(__file__).parent
 
@@ -182,7 +184,22 @@ class KernelLocator(_CacheLocator):
         return self._place
 
 
-def use_for_kernels() -> None:
-    """Make numba ask `KernelLocator` first, from now on, for functions that are compiled and kept."""
-    if KernelLocator not in CacheImpl._locator_classes:
-        CacheImpl._locator_classes.insert(0, KernelLocator)
+@functools.cache
+def prepare_compiler() -> None:
+    """Make numba ask `KernelLocator` first for all that is kept from now on, and compile nothing at exit."""
+    CacheImpl._locator_classes.insert(0, KernelLocator)
+    atexit.register(_finish_compiling, os.getpid())
+
+
+def _finish_compiling(process: int) -> None:
+    """Wait for the function that another thread compiles or loads, and let none begin after it.
+
+    At the end of a process LLVM's data go; a thread that is inside of it then stops the process with an assertion and
+    SIGABRT, whatever the exit code was to be.
+    """
+    # A copy of a process may have a lock without the thread that would open it.
+    while os.getpid() == process:
+        # Not sooner for a second Ctrl-C: one function takes a second or two.
+        with contextlib.suppress(KeyboardInterrupt):
+            global_compiler_lock.acquire()  # type: ignore[no-untyped-call]
+            return
