@@ -276,6 +276,25 @@ def test_engine_is_silent(module: Module) -> None:
     assert not calls or module.name == "pipelines.cli.verbs" or module.name == "pipelines.cli.progress"
 
 
+def _returns(node: ast.AST) -> Iterator[int]:
+    """Yield the lines of a function's own return statements."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.Return):
+            yield child.lineno
+        elif not isinstance(child, ast.FunctionDef | ast.Lambda):
+            yield from _returns(child)
+
+
+def test_no_test_is_green_without_a_check() -> None:
+    """A test that does not apply is skipped with a reason, or its parameters are left out."""
+    found = []
+    for path in sorted((ROOT / "tests").rglob("test_*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.FunctionDef) and node.name.startswith("test_"):
+                found += [f"{path.name}:{line}" for line in _returns(node)]
+    assert not found
+
+
 def test_top_level_names() -> None:
     if not (ROOT / ".git").exists():
         pytest.skip("not a clone: the folder may hold anything")
