@@ -140,7 +140,7 @@ def take_element_steps(
     contrast: float = 1.0,
     structure: Floats | None = None,
 ) -> None:
-    """Take a cycle `count` times on a block, in place, and note what it spoils.
+    """Take a cycle `count` times on a block, in place.
 
     Parameters
     ----------
@@ -166,8 +166,6 @@ def take_element_steps(
     rates = [cycle.tau / h**2 for h in lengths]
     take = _take_lumped_steps if mass == "lumped" else _take_consistent_steps
     take(block, cycle.weights * count, cycle.inertial, rates, conductances)
-    reach = step_reach(mass, len(block.spatial))
-    block.spoil((len(cycle.weights) * count * reach,) * len(block.spatial))
 
 
 def _take_lumped_steps(

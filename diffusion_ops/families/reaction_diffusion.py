@@ -13,6 +13,7 @@ from diffusion_ops.blocks.block import Block, Floats, allocate
 from diffusion_ops.blocks.statistic import STATISTICS, Statistic
 from diffusion_ops.evolution.operator import Operator
 from diffusion_ops.evolution.parameters import check_choice, check_number
+from diffusion_ops.evolution.reach import Reach
 from diffusion_ops.evolution.schedule import Cycle
 from diffusion_ops.families.alignment import align, at_corners
 from diffusion_ops.kernels.philox import check_seed
@@ -127,9 +128,16 @@ class ReactionDiffusion(Operator):
         """Return both fields of one channel, side by side, and the tensor at the corners."""
         return 2 + (tensor_arrays(ndim) * _CORNERS[ndim] if self.anisotropy else 0)
 
-    def start_radius(self, spacing: tuple[float, ...]) -> tuple[int, ...]:
-        """Return the reach of the structure tensor."""
-        return structure_radius(self.sigma, self.rho, spacing) if self.anisotropy else (0,) * len(spacing)
+    def reach(self, spacing: tuple[float, ...]) -> Reach:
+        """Return what a step and the start read.
+
+        Returns
+        -------
+        start
+            the reach of the structure tensor
+        """
+        start = structure_radius(self.sigma, self.rho, spacing) if self.anisotropy else ()
+        return Reach((1,) * len(spacing), start=start)
 
     def pace(self, ndim: int, channels: int) -> float:
         """Return what was measured in float32; both fields take one step in that time."""

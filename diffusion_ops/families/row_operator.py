@@ -33,7 +33,7 @@ class RowOperator(Operator):
 
     def extra_arrays(self, ndim: int, inertial: bool, channels: int) -> float:
         """Return the rows between the steps of a visit to the cache."""
-        return ring_arrays(ndim, self.step_radius((1.0,) * ndim)[0], channels if self.couples_channels else 1)
+        return ring_arrays(ndim, self.reach((1.0,) * ndim).step[0], channels if self.couples_channels else 1)
 
     def pace(self, ndim: int, channels: int) -> float:
         """Return what was measured in 2-D; about 0.4 of it in 3-D."""
@@ -48,7 +48,7 @@ class RowOperator(Operator):
             self.update(),
             cycle.steps * count,
             [*half_inverse(block.spacing), cycle.tau, *self.numbers(block.spacing, cycle.tau)],
-            radius=self.step_radius(block.spacing)[0] // levels,
+            radius=self.reach(block.spacing).step[0] // levels,
             together=self.couples_channels,
             prepare=prepare,
             fields=levels - 1,

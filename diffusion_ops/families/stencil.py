@@ -73,14 +73,15 @@ def take_cycle(
     stencil: Stencil,
     contrast: float = 1.0,
     faces: Floats | None = None,
+    before: int = 0,
 ) -> None:
-    """Take a cycle `count` times on a block, in place, and note what it spoils."""
+    """Take a cycle `count` times on a block, in place, after `before` steps of the same call."""
     weights = cycle.weights * count
     states = [block.storage]
     if cycle.inertial:
         states.append(allocate(len(block.storage), block.spatial, block.storage.dtype))
         states[1][...] = block.storage
     rates = [cycle.tau * w for w in stencil.weights]
-    take_steps(block, states, kind, rates, stencil.scales(contrast), weights, faces, stencil.diagonal)
+    after = block.after((before,) * len(block.spatial))
+    take_steps(after, states, kind, rates, stencil.scales(contrast), weights, faces, stencil.diagonal)
     block.storage = states[len(weights) % len(states)]
-    block.spoil((len(weights),) * len(block.spatial))

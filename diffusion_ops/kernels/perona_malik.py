@@ -288,7 +288,7 @@ def take_steps(
     sweep = build_sweep(kind, masked, volume, diagonal, inertial, coupled)
     grid = kernel_grid(block, channels)
     group, band = group_shape(len(weights), grid, dtype.itemsize)
-    bounds = level_bounds(block, 1, len(weights))
+    bounds = level_bounds(block, 1, 0, len(weights))
     for first in range(0, len(weights), group):
         some = np.array(weights[first : first + group], dtype)
         sweep(

@@ -94,7 +94,7 @@ def take_reaction_steps(
     reaction: Sequence[float],
     tensor: Floats | None = None,
 ) -> None:
-    """Take steps of reaction and diffusion on each channel of a block and its partner, in place; note what they spoil.
+    """Take steps of reaction and diffusion on each channel of a block and its partner, in place.
 
     Parameters
     ----------
@@ -124,7 +124,6 @@ def take_reaction_steps(
         else:
             _take_aligned_steps(pair, update, steps, [tau * d for d in diffusions], reaction, tensor)
         visible[...], other[...] = both
-    block.spoil((steps,) * len(block.spatial))
 
 
 def _take_aligned_steps(
@@ -136,9 +135,9 @@ def _take_aligned_steps(
     tensor: Floats,
 ) -> None:
     # Without diffusion no cell reads another, so no side is open to what is spoilt.
-    alone = dataclasses.replace(pair, open_sides=(), spoilt=[])
-    for _ in range(steps):
+    alone = dataclasses.replace(pair, open_sides=())
+    for step in range(steps):
+        after = pair.after((step,) * len(pair.spatial))
         take_row_steps(alone, update, 1, [*[0.0] * _REACTION, *reaction], together=True)
         for field, tau in zip(pair.storage, taus, strict=True):
-            take_tensor_steps(pair, [field[None]], tensor, tau, [1.0], _ALPHA)
-        pair.spoil((1,) * len(pair.spatial))
+            take_tensor_steps(after, [field[None]], tensor, tau, [1.0], _ALPHA)

@@ -179,7 +179,7 @@ def start(block: Block) -> None:
 
 
 def iterate(block: Block, weight: float, count: int, first: int = 0, every: int = 0) -> None:
-    """Take the iterations first, first + 1, ... on a block, in place, and note what they spoil.
+    """Take the iterations first, first + 1, ... on a block, in place.
 
     Parameters
     ----------
@@ -200,12 +200,11 @@ def iterate(block: Block, weight: float, count: int, first: int = 0, every: int 
     grid = kernel_grid(block, len(u))
     descend = build_descent(block.valid_storage is not None, ndim == 3, len(u) if len(u) <= _FEW else 0)
     group, band = _group_shape(count, grid, (3 + ndim) * u.itemsize)
-    bounds = level_bounds(block, 1, count)
+    bounds = level_bounds(block, 1, 0, count)
     for k in range(0, count, group):
         taken = range(first + k, first + min(k + group, count))
         numbers = np.array([step_numbers(i, weight, every, block.spacing) for i in taken], u.dtype)
         descend(u.reshape(-1), carried.reshape(-1), kernel_walls(block), grid, numbers, k, bounds, band)
-    block.spoil((count,) * ndim)
 
 
 def operator_norm(spacing: Sequence[float]) -> float:

@@ -280,11 +280,15 @@ class _Scratch(threading.local):
 _SCRATCH = _Scratch()
 
 
-def level_bounds(block: Block, radius: int, steps: int) -> Any:
-    """Return (steps + 1, 3, 2): the cells that no open side has spoilt after each step, along the kernel's axes."""
+def level_bounds(block: Block, radius: int, first: int, steps: int) -> Any:
+    """Return (steps + 1, 3, 2): the cells that no open side has spoilt after each step, along the kernel's axes.
+
+    `first` steps have been taken since the block's ledger was written.
+    """
     axes = []
     for size, spoilt, sides in zip(block.spatial, block.spoilt, block.open_sides, strict=True):
-        margins = [[spoilt + s * radius if side else 0 for side in sides] for s in range(steps + 1)]
+        lost = range(spoilt + first * radius, spoilt + (first + steps) * radius + 1, radius)
+        margins = [[cells if side else 0 for side in sides] for cells in lost]
         axes.append([(low, size - high) for low, high in margins])
     if len(axes) == 2:
         axes.insert(1, [(0, 1)] * (steps + 1))
@@ -303,7 +307,7 @@ def take_row_steps(
     prepare: Callable[..., None] | None = None,
     fields: int = 0,
 ) -> None:
-    """Take steps of an update on a block, in place, and note what they spoil.
+    """Take steps of an update on a block, in place.
 
     Parameters
     ----------
@@ -337,8 +341,8 @@ def take_row_steps(
     scratch = _SCRATCH.rows(group * ring + row, dtype)
     sweep = build_sweep(update, prepare, fields, (block.valid_storage is not None, volume), radius)
     lines = np.empty((2 * radius + 1) ** (2 if volume else 1), np.int64)
-    while steps:
-        some = min(group, steps)
+    for first in range(0, steps, group):
+        some = min(group, steps - first)
         sweep(
             u.reshape(-1),
             kernel_walls(block),
@@ -346,14 +350,12 @@ def take_row_steps(
             0 if data is None else len(data) // calls,
             together,
             grid,
-            level_bounds(block, radius, some * levels),
+            level_bounds(block, radius, first * levels, some * levels),
             tuple([dtype.type(x) for x in numbers]),
             scratch[: group * ring],
             scratch[group * ring :],
             lines,
         )
-        block.spoil((radius * levels * some,) * len(block.spatial))
-        steps -= some
 
 
 def ring_arrays(ndim: int, radius: int, channels: int) -> float:

@@ -1,4 +1,4 @@
-"""Canny's edges: thin, and only where they are strong or hang together with a strong one."""
+"""Canny's edges: thin lines, kept only where they are strong or connected with a strong one."""
 
 from __future__ import annotations
 
@@ -8,8 +8,11 @@ from typing import ClassVar
 
 from diffusion_ops.blocks.block import Block
 from diffusion_ops.blocks.statistic import STATISTICS, Statistic
+from diffusion_ops.evolution.completion import Completion
 from diffusion_ops.evolution.operator import AUTO, Map, register
 from diffusion_ops.evolution.parameters import check_number
+from diffusion_ops.evolution.reach import Reach
+from diffusion_ops.families.hysteresis import Hysteresis
 from diffusion_ops.kernels.gaussian import gaussian_radius, smoothed
 from diffusion_ops.kernels.pixels.edges import gradient_of, slope_of, thinned
 from diffusion_ops.kernels.tensors.structure import principal_axes, structure_tensor, tensor_arrays
@@ -26,7 +29,7 @@ class Canny(Map):
     the gradient leaves the cells around it; there it is interpolated linearly, and it is 0 beyond walls. So of two
     neighbours that are equally steep, up to rounding, both are kept. Channels share the magnitude sqrt(Σ_c |∇u_c|²)
     and the direction in which they vary most together (Di Zenzo). Weak edges stay where they are connected with a
-    strong one, over the whole image and however it is cut; see `diffusion_ops.containers.hysteresis`.
+    strong one, over the whole image and however it is cut; see `Hysteresis`.
 
     Parameters
     ----------
@@ -64,11 +67,6 @@ class Canny(Map):
     couples_channels = True
     new_quantity = True
 
-    @property
-    def joins(self) -> bool:
-        """Whether weak edges are still to be connected."""
-        return self.joined
-
     def __post_init__(self) -> None:
         check_number("sigma", self.sigma, positive=False, unit="the units of the spacing")
         for name in ("low", "high"):
@@ -85,13 +83,17 @@ class Canny(Map):
             return super().automatic(parameter)
         return STATISTICS["quantile"](q=_QUANTILES[parameter], sigma=self.sigma)  # type: ignore[call-arg]
 
+    def completion(self) -> Completion | None:
+        """Return the joining of weak edges with strong ones, unless it is left out."""
+        return Hysteresis() if self.joined else None
+
     def result_channels(self, channels: int) -> int:
         """Return 1."""
         return 1
 
-    def reach(self, spacing: tuple[float, ...]) -> tuple[int, ...]:
+    def reach(self, spacing: tuple[float, ...]) -> Reach:
         """Return the reach of the Gaussian, of the central difference and of the neighbour it is compared with."""
-        return tuple(2 + r for r in gaussian_radius(self.sigma, spacing))
+        return Reach(tuple([2 + r for r in gaussian_radius(self.sigma, spacing)]))
 
     def extra_arrays(self, ndim: int, inertial: bool, channels: int) -> float:
         """Return the smoothed channels, the magnitude, the direction and the result."""

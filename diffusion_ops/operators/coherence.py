@@ -1,4 +1,4 @@
-"""How clearly the image has a direction."""
+"""Coherence: how clearly the image has a direction."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import numpy as np
 from diffusion_ops.blocks.block import Block
 from diffusion_ops.evolution.operator import Map, register
 from diffusion_ops.evolution.parameters import check_choice, check_number
+from diffusion_ops.evolution.reach import Reach
 from diffusion_ops.kernels.tensors.structure import (
     principal_axes,
     structure_radius,
@@ -69,9 +70,9 @@ class Coherence(Map):
         """Return 1."""
         return 1
 
-    def reach(self, spacing: tuple[float, ...]) -> tuple[int, ...]:
+    def reach(self, spacing: tuple[float, ...]) -> Reach:
         """Return the reach of the structure tensor."""
-        return structure_radius(self.sigma, self.rho, spacing)
+        return Reach(structure_radius(self.sigma, self.rho, spacing))
 
     def extra_arrays(self, ndim: int, inertial: bool, channels: int) -> float:
         """Return the smoothed channels and the tensor before and after its smoothing, or with its values and axes."""

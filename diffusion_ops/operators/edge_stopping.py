@@ -1,4 +1,4 @@
-"""Where diffusion would stop: the conductance of Perona and Malik as a field."""
+"""The edge-stopping function: where Perona-Malik diffusion would stop, as an image."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from diffusion_ops.blocks.block import Block
 from diffusion_ops.blocks.statistic import Statistic
 from diffusion_ops.evolution.operator import Map, register
+from diffusion_ops.evolution.reach import Reach
 from diffusion_ops.families.edge_stopping import ALIAS_VALUES, ALIASES, UNITS, check_edge_stopping
 from diffusion_ops.kernels.conductance import CONDUCTANCES
 from diffusion_ops.kernels.gaussian import gaussian_radius, smoothed
@@ -61,9 +62,9 @@ class EdgeStopping(Map):
         """Return 1."""
         return 1
 
-    def reach(self, spacing: tuple[float, ...]) -> tuple[int, ...]:
+    def reach(self, spacing: tuple[float, ...]) -> Reach:
         """Return the reach of the Gaussian and of the central difference."""
-        return tuple(1 + r for r in gaussian_radius(self.sigma, spacing))
+        return Reach(tuple([1 + r for r in gaussian_radius(self.sigma, spacing)]))
 
     def extra_arrays(self, ndim: int, inertial: bool, channels: int) -> float:
         """Return the smoothed channels and the result."""

@@ -1,4 +1,4 @@
-"""The heat equation by bilinear and trilinear finite elements."""
+"""The heat equation by finite elements: linear smoothing on bilinear and trilinear elements."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from diffusion_ops.blocks.block import Block
 from diffusion_ops.evolution.operator import Operator, register
 from diffusion_ops.evolution.parameters import check_choice
+from diffusion_ops.evolution.reach import Reach
 from diffusion_ops.evolution.schedule import Cycle
 from diffusion_ops.families.elements import MASSES, mass_arrays, stable_step, step_reach, take_element_steps
 
@@ -50,9 +51,9 @@ class FiniteElementHeat(Operator):
         """Return 2 over the largest eigenvalue of an element, also of one cut by walls; 1/3 h² in 2-D, lumped."""
         return stable_step(self.mass, spacing)
 
-    def step_radius(self, spacing: tuple[float, ...]) -> tuple[int, ...]:
+    def reach(self, spacing: tuple[float, ...]) -> Reach:
         """Return 1, or with the consistent mass the reach of its inversion."""
-        return (step_reach(self.mass, len(spacing)),) * len(spacing)
+        return Reach((step_reach(self.mass, len(spacing)),) * len(spacing))
 
     def extra_arrays(self, ndim: int, inertial: bool, channels: int) -> float:
         """Return the state before, what solves for the mass, and the rows of a sweep."""

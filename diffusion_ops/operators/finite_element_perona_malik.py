@@ -1,4 +1,4 @@
-"""Perona-Malik diffusion by finite elements: one conductance per element, from the whole gradient in it."""
+"""Perona-Malik diffusion by finite elements: smoothing that stops at edges, with one conductance per element."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from diffusion_ops.blocks.block import Block
 from diffusion_ops.blocks.statistic import Statistic
 from diffusion_ops.evolution.operator import Operator, register
 from diffusion_ops.evolution.parameters import check_choice
+from diffusion_ops.evolution.reach import Reach
 from diffusion_ops.evolution.schedule import Cycle
 from diffusion_ops.families.edge_stopping import ALIAS_VALUES, ALIASES, UNITS, check_edge_stopping
 from diffusion_ops.families.elements import MASSES, mass_arrays, stable_step, step_reach, take_element_steps
@@ -69,13 +70,18 @@ class FiniteElementPeronaMalik(Operator):
         """Return 2 over the largest eigenvalue of an element, also of one cut by walls; 1/3 h² in 2-D, lumped."""
         return stable_step(self.mass, spacing)
 
-    def step_radius(self, spacing: tuple[float, ...]) -> tuple[int, ...]:
-        """Return 1, or with the consistent mass the reach of its inversion."""
-        return (step_reach(self.mass, len(spacing)),) * len(spacing)
+    def reach(self, spacing: tuple[float, ...]) -> Reach:
+        """Return what a step and the conductances read.
 
-    def setup_radius(self, spacing: tuple[float, ...]) -> tuple[int, ...]:
-        """Return the reach of the regularisation; the gradient of an element adds none to the step's."""
-        return gaussian_radius(self.sigma, spacing)
+        Returns
+        -------
+        step
+            1, or with the consistent mass the reach of its inversion
+        setup
+            the reach of the regularisation; the gradient of an element adds none to the step's
+        """
+        step = (step_reach(self.mass, len(spacing)),) * len(spacing)
+        return Reach(step, setup=gaussian_radius(self.sigma, spacing))
 
     def extra_arrays(self, ndim: int, inertial: bool, channels: int) -> float:
         """Return the state before, frozen conductances, what solves for the mass, and the rows of a sweep."""
@@ -96,7 +102,6 @@ class FiniteElementPeronaMalik(Operator):
         kind, structure = CONDUCTANCES.index(self.conductance), None
         if self.sigma > 0:
             structure = smoothed(block, self.sigma)
-            block.spoil(self.setup_radius(block.spacing))
         take_element_steps(block, cycle, count, self.mass, kind, self.contrast, structure)
 
 

@@ -1,4 +1,4 @@
-"""Min/max curvature flow: curvature motion that wipes out noise and stops at shapes larger than its stencil."""
+"""Min/max curvature flow: removes noise, and keeps shapes larger than its stencil."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import ClassVar
 
 from diffusion_ops.evolution.operator import register
 from diffusion_ops.evolution.parameters import check_choice, check_number
+from diffusion_ops.evolution.reach import Reach
 from diffusion_ops.families.row_operator import RowOperator
 from diffusion_ops.families.stencil import make_stencil
 from diffusion_ops.kernels.motions.curvature import flat_numbers
@@ -61,9 +62,9 @@ class MinMaxCurvature(RowOperator):
         """Return 1 / (2 Σ 1/h²), as of the heat equation."""
         return make_stencil(spacing).stable_dt
 
-    def step_radius(self, spacing: tuple[float, ...]) -> tuple[int, ...]:
+    def reach(self, spacing: tuple[float, ...]) -> Reach:
         """Return the radius of the disk."""
-        return (self.stencil_radius,) * len(spacing)
+        return Reach((self.stencil_radius,) * len(spacing))
 
     def update(self) -> Callable[..., None]:
         """Return the row of the flow."""

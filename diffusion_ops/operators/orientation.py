@@ -1,4 +1,4 @@
-"""Which way lines and layers run."""
+"""Orientation: which way lines and layers run."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import ClassVar
 from diffusion_ops.blocks.block import Block
 from diffusion_ops.evolution.operator import Map, register
 from diffusion_ops.evolution.parameters import check_number
+from diffusion_ops.evolution.reach import Reach
 from diffusion_ops.kernels.angle import orientation_of
 from diffusion_ops.kernels.tensors.structure import structure_radius, structure_tensor
 
@@ -58,9 +59,9 @@ class Orientation(Map):
         """Return 1."""
         return 1
 
-    def reach(self, spacing: tuple[float, ...]) -> tuple[int, ...]:
+    def reach(self, spacing: tuple[float, ...]) -> Reach:
         """Return the reach of the structure tensor."""
-        return structure_radius(self.sigma, self.rho, spacing)
+        return Reach(structure_radius(self.sigma, self.rho, spacing))
 
     def extra_arrays(self, ndim: int, inertial: bool, channels: int) -> float:
         """Return the smoothed channels and the tensor before and after its smoothing, or with the angle."""

@@ -10,6 +10,7 @@ from diffusion_ops.blocks.block import Block
 from diffusion_ops.blocks.statistic import STATISTICS, Statistic, statistic_from
 from diffusion_ops.evolution.operator import Operator, register
 from diffusion_ops.evolution.parameters import check_choice, check_number
+from diffusion_ops.evolution.reach import Reach
 from diffusion_ops.evolution.schedule import Cycle
 from diffusion_ops.families.stencil import make_stencil, take_cycle
 from diffusion_ops.kernels.conductance import CONDUCTANCES, FROZEN
@@ -118,11 +119,16 @@ class PeronaMalik(Operator):
         """Return 1 / Σ w over the neighbours; 1 / (2 Σ 1/h²) for 4 or 6 of them."""
         return make_stencil(spacing, self.neighbours).stable_dt
 
-    def setup_radius(self, spacing: tuple[float, ...]) -> tuple[int, ...]:
-        """Return the reach of the regularised gradient; differences across faces add none."""
-        if self.sigma == 0:
-            return (0,) * len(spacing)
-        return tuple(1 + r for r in gaussian_radius(self.sigma, spacing))
+    def reach(self, spacing: tuple[float, ...]) -> Reach:
+        """Return what a step and the conductances read.
+
+        Returns
+        -------
+        setup
+            the reach of the regularised gradient; differences across faces add none
+        """
+        setup = gaussian_radius(self.sigma, spacing) if self.sigma > 0 else ()
+        return Reach((1,) * len(spacing), setup=tuple([1 + r for r in setup]))
 
     def extra_arrays(self, ndim: int, inertial: bool, channels: int) -> float:
         """Return the frozen faces and the state before, or the smoothed channels and a plane while faces are made."""
@@ -141,7 +147,6 @@ class PeronaMalik(Operator):
         scales = stencil.scales(self.contrast)
         if self.sigma > 0:
             faces = cell_faces(block, smoothed(block, self.sigma), kind, scales)
-            block.spoil(self.setup_radius(block.spacing))
             take_cycle(block, cycle, count, FROZEN, stencil, faces=faces)
         elif cycle.inertial:
             faces = edge_faces(block, kind, scales, stencil.diagonal)

@@ -1,4 +1,4 @@
-"""Noise by a known law, the same on every tile and machine: to test with, and to start textures from."""
+"""Random noise: of a known law, the same on every tile and machine."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from diffusion_ops.blocks.block import Block
 from diffusion_ops.blocks.statistic import STATISTICS, Statistic
 from diffusion_ops.evolution.operator import Map, register
 from diffusion_ops.evolution.parameters import check_choice, check_number
+from diffusion_ops.evolution.reach import Reach
 from diffusion_ops.kernels.philox import check_seed
 from diffusion_ops.kernels.pixels.noise import LAWS, put_noise
 
@@ -101,9 +102,9 @@ class RandomNoise(Map):
             return STATISTICS["minimum" if parameter == "low" else "maximum"]()
         return super().automatic(parameter)
 
-    def reach(self, spacing: tuple[float, ...]) -> tuple[int, ...]:
+    def reach(self, spacing: tuple[float, ...]) -> Reach:
         """Return 0: cells do not know of each other."""
-        return (0,) * len(spacing)
+        return Reach((0,) * len(spacing))
 
     def pace(self, ndim: int, channels: int) -> float:
         """Return what was measured in float32; counts are drawn one by one."""

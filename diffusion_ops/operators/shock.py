@@ -1,4 +1,4 @@
-"""Shock filters: what is on the dark side of an edge flows down, what is on the bright side up, until they meet."""
+"""Shock filters: blurred edges become sharp steps, as each side flows towards its own extreme."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import ClassVar
 from diffusion_ops.blocks.block import Block, Floats, allocate
 from diffusion_ops.evolution.operator import Operator, register
 from diffusion_ops.evolution.parameters import check_choice, check_number
+from diffusion_ops.evolution.reach import Reach
 from diffusion_ops.evolution.schedule import Cycle
 from diffusion_ops.kernels.gaussian import gaussian_radius, smoothed
 from diffusion_ops.kernels.motions.curvature import flat_numbers
@@ -120,18 +121,21 @@ class Shock(Operator):
         total = 2 * sum(1 / h**2 for h in spacing)
         return 1 / (math.sqrt(total) + self.diffusion * total)
 
-    def setup_radius(self, spacing: tuple[float, ...]) -> tuple[int, ...]:
-        """Return the reach of the sign: of v and a difference, or of w."""
-        if self.kind == "osher-rudin":
-            return (0,) * len(spacing)
-        if self.kind == "weickert":
-            return structure_radius(self.sigma, self.rho, spacing)
-        return tuple(1 + r for r in gaussian_radius(self.sigma, spacing))
+    def reach(self, spacing: tuple[float, ...]) -> Reach:
+        """Return what a step reads, and the signs that are found once in `refresh` steps.
 
-    def halo(self, cycles: tuple[Cycle, ...], spacing: tuple[float, ...]) -> tuple[int, ...]:
-        """Return the reach of all steps and of the signs that are found on the way, once in `refresh` steps."""
-        steps = sum(cycle.steps for cycle in cycles)
-        return tuple(steps + math.ceil(steps / self.refresh) * r for r in self.setup_radius(spacing))
+        Returns
+        -------
+        setup
+            the reach of the sign: of v and a difference, or of w
+        """
+        step = (1,) * len(spacing)
+        if self.kind == "osher-rudin":
+            return Reach(step)
+        if self.kind == "weickert":
+            return Reach(step, setup=structure_radius(self.sigma, self.rho, spacing), refresh=self.refresh)
+        setup = tuple([1 + r for r in gaussian_radius(self.sigma, spacing)])
+        return Reach(step, setup=setup, refresh=self.refresh)
 
     def carried_arrays(self, ndim: int, channels: int) -> int:
         """Return the signs, where steps share them."""
@@ -172,7 +176,6 @@ class Shock(Operator):
         for step in range(block.step, block.step + cycle.steps * count):
             if step % self.refresh == 0:
                 signs = self._signs(block, numbers)
-                block.spoil(self.setup_radius(block.spacing))
                 if block.carried is not None:
                     block.carried[...] = signs
             update = diffused_shock_row if self.diffusion else guided_shock_row

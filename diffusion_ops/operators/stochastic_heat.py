@@ -70,6 +70,6 @@ class StochasticHeat(Operator):
         stencil = make_stencil(block.spacing)
         deviation = self.level * math.sqrt(cycle.tau / math.prod(block.spacing))
         for step in range(count):
-            take_cycle(block, Cycle(cycle.tau), 1, CONSTANT, stencil)
+            take_cycle(block, Cycle(cycle.tau), 1, CONSTANT, stencil, before=step)
             # Number 0 is for what is done once, such as a start from noise of the same seed.
             put_noise(block, "gaussian", (deviation,), self.seed, draw=block.step + step + 1)

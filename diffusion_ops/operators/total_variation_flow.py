@@ -1,4 +1,4 @@
-"""Total variation flow: every level line moves with a speed that only its shape decides."""
+"""Total variation flow: small detail vanishes first, and edges stay sharp."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from diffusion_ops.blocks.block import Block
 from diffusion_ops.blocks.statistic import STATISTICS, Statistic
 from diffusion_ops.evolution.operator import Operator, register
 from diffusion_ops.evolution.parameters import check_number
+from diffusion_ops.evolution.reach import Reach
 from diffusion_ops.evolution.schedule import Cycle
 from diffusion_ops.kernels import total_variation
 
@@ -71,9 +72,9 @@ class TotalVariationFlow(Operator):
         """
         return self.tolerance * self.inner_iterations / total_variation.operator_norm(spacing)
 
-    def step_radius(self, spacing: tuple[float, ...]) -> tuple[int, ...]:
+    def reach(self, spacing: tuple[float, ...]) -> Reach:
         """Return one cell for each iteration of a step."""
-        return (self.inner_iterations,) * len(spacing)
+        return Reach((self.inner_iterations,) * len(spacing))
 
     def carried_arrays(self, ndim: int, channels: int) -> int:
         """Return the state before the step, the extrapolated state and the dual."""

@@ -1,4 +1,4 @@
-"""Edges where the second derivative changes its sign."""
+"""Zero crossings: edges where the second derivative changes its sign."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from diffusion_ops.blocks.block import Block
 from diffusion_ops.blocks.statistic import Statistic
 from diffusion_ops.evolution.operator import Map, register
 from diffusion_ops.evolution.parameters import check_number
+from diffusion_ops.evolution.reach import Reach
 from diffusion_ops.kernels.gaussian import gaussian_radius, smoothed
 from diffusion_ops.kernels.pixels.edges import crossed, laplacian_of, slope_of
 
@@ -59,9 +60,9 @@ class ZeroCrossings(Map):
         """Return 1."""
         return 1
 
-    def reach(self, spacing: tuple[float, ...]) -> tuple[int, ...]:
+    def reach(self, spacing: tuple[float, ...]) -> Reach:
         """Return the reach of the Gaussian, of the Laplacian and of the neighbour it is compared with."""
-        return tuple(2 + r for r in gaussian_radius(self.sigma, spacing))
+        return Reach(tuple([2 + r for r in gaussian_radius(self.sigma, spacing)]))
 
     def extra_arrays(self, ndim: int, inertial: bool, channels: int) -> float:
         """Return the smoothed channels, the Laplacian, the slope and the result."""

@@ -5,15 +5,20 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import re
+import sys
 from typing import Any
 
-from diffusion_ops.evolution.operator import Map, Operator
+from diffusion_ops.evolution.operator import Operator
 
 
 def describe_operator(cls: type[Operator]) -> dict[str, Any]:
     """Return one operator as plain values."""
+    title, purpose = title_and_purpose(cls)
     return {
         "name": cls.name,
+        "title": title,
+        "purpose": purpose,
+        "module": cls.__module__,
         "about": first_sentence(cls),
         "equation": cls.equation,
         "parameters": describe_parameters(cls),
@@ -30,13 +35,17 @@ def describe_operator(cls: type[Operator]) -> dict[str, Any]:
     }
 
 
-_REACHES = {
-    "step": "step_radius",
-    "cycle": "setup_radius",
-    "start": "start_radius",
-    "finish": "finish_radius",
-}
-"""What reads beyond what it writes, and the method that says how far."""
+def title_and_purpose(cls: type[Operator]) -> tuple[str, str]:
+    """Return the title of an operator and what it is for: its file begins with "Title: purpose".
+
+    A file that does not leaves the name of the class, and the first line of its documentation.
+    """
+    title, colon, purpose = first_sentence(sys.modules[cls.__module__]).partition(": ")
+    return (title, purpose) if colon else (cls.__name__, first_sentence(cls))
+
+
+_REACHES = {"step": "step", "cycle": "setup", "start": "start", "finish": "finish"}
+"""What reads beyond what it writes, and the part of its reach that says how far."""
 
 
 def describe_halo(cls: type[Operator]) -> dict[str, dict[str, Any]]:
@@ -45,15 +54,14 @@ def describe_halo(cls: type[Operator]) -> dict[str, dict[str, Any]]:
     Cells are on each side for spacing 1 and the usual parameters, 1 where one is required; None where those do not go
     together. What reads nothing is left out.
     """
-    spacing = (1.0,) * cls.dimensions[0]
     usual = _usual(cls)
+    reach = None if usual is None else usual.reach((1.0,) * cls.dimensions[0])
+    reasons = {} if cls.reach is Operator.reach else _reasons(cls.reach)
     parts = {}
-    for part, method in _REACHES.items():
-        method = "reach" if part == "step" and issubclass(cls, Map) else method
-        own = getattr(cls, method) is not getattr(Operator, method, None)
-        if own or part == "step":
-            cells = None if usual is None else max(getattr(usual, method)(spacing))
-            parts[part] = {"cells": cells, "about": _returned(getattr(cls, method)) if own else ""}
+    for part, name in _REACHES.items():
+        cells = None if reach is None else max(getattr(reach, name))
+        if part == "step" or name in reasons or cells:
+            parts[part] = {"cells": cells, "about": reasons.get(name, "")}
     return parts
 
 
@@ -64,14 +72,15 @@ def _usual(cls: type[Operator]) -> Operator | None:
         return None
 
 
-def _returned(method: Any) -> str:
-    """Return what a method says that it returns, without the verb and the full stop."""
-    return first_sentence(method).removeprefix("Return ")
+def _reasons(reach: Any) -> dict[str, str]:
+    """Return what an operator's `reach` says of its parts: in its section Returns, else its first line of the step."""
+    parts = documented(reach, "Returns")
+    return parts or {"step": first_sentence(reach).removeprefix("Return ")}
 
 
 def describe_parameters(cls: type[Operator]) -> list[dict[str, Any]]:
     """Return the parameters of an operator in order: name, type, whether required, default, unit, meaning."""
-    documented = parameter_docs(cls)
+    about = documented(cls, "Parameters")
     return [
         {
             "name": field.name,
@@ -79,7 +88,7 @@ def describe_parameters(cls: type[Operator]) -> list[dict[str, Any]]:
             "required": is_required(field),
             "default": None if is_required(field) else field.default,
             "unit": cls.units.get(field.name, ""),
-            "about": documented.get(field.name, ""),
+            "about": about.get(field.name, ""),
         }
         for field in operator_fields(cls)
     ]
@@ -100,10 +109,10 @@ def first_sentence(cls: Any) -> str:
     return (inspect.getdoc(cls) or "").split("\n")[0].rstrip(".")
 
 
-def parameter_docs(cls: type[Any]) -> dict[str, str]:
-    """Return what the numpydoc section "Parameters" of a class says of each one."""
-    text = inspect.getdoc(cls) or ""
-    section = re.search(r"^Parameters\n-+\n(.*?)(?=^\S[^\n]*\n-+$|\Z)", text, re.DOTALL | re.MULTILINE)
+def documented(thing: Any, title: str) -> dict[str, str]:
+    """Return what a numpydoc section of a class or a function, such as "Parameters", says of each name."""
+    text = inspect.getdoc(thing) or ""
+    section = re.search(rf"^{title}\n-+\n(.*?)(?=^\S[^\n]*\n-+$|\Z)", text, re.DOTALL | re.MULTILINE)
     found: dict[str, str] = {}
     names: list[str] = []
     for line in section.group(1).splitlines() if section else []:

@@ -1,4 +1,4 @@
-"""Draw README's small pictures, an operator before and after on a real image, and write its table.
+"""Draw an operator before and after on a real image, for README.md and the site, and write README's table.
 
 Run it as `python -m tests.pictures.make_pictures`.
 """
@@ -61,6 +61,21 @@ IMAGES: dict[str, Callable[[], Image]] = {
     "noisy scene": lambda: noisy(crop(data.astronaut(), 20, 150), 20),
 }
 """Images that come with scikit-image, which may be passed on."""
+
+IMAGES_IN_WORDS: dict[str, str] = {
+    "man": "a part of `data.camera()`",
+    "noisy man": "a part of `data.camera()` with Gaussian noise of 20 grey levels",
+    "speckled man": "a part of `data.camera()` with speckle of 25 %",
+    "peppered man": "a part of `data.camera()` with 15 % salt and pepper",
+    "coins": "a part of `data.coins()`",
+    "bricks": "a part of `data.brick()`",
+    "vessels": "vessels of `data.retina()`",
+    "noisy vessels": "vessels of `data.retina()` with Gaussian noise of 20 grey levels",
+    "blurred text": "a part of `data.text()`, blurred with a Gaussian of 1.5 pixels",
+    "grey": "an even grey",
+    "noisy scene": "a part of `data.astronaut()` with Gaussian noise of 20 grey levels",
+}
+"""The images in words, for captions."""
 
 STRETCHED = {"gradient-magnitude", "edge-stopping", "coherence", "canny", "zero-crossings"}
 """Maps whose values are no grey levels."""
