@@ -40,8 +40,21 @@ __all__ = [
     "tune",
 ]
 
-# Operators and statistics are names of this module too (`Heat`, `GradientQuantile`), found by the registries.
-for _registry in (OPERATORS, STATISTICS):
-    for _plugin in _registry.values():
-        globals()[_plugin.__name__] = _plugin
-        __all__ += [_plugin.__name__]
+
+def _plugins() -> dict[str, type[Operator] | type[Statistic]]:
+    """Return operators and statistics under the names of their classes (`Heat`, `GradientQuantile`)."""
+    found = [cls for registry in (STATISTICS, OPERATORS) for cls in registry.values()]
+    # Ours come last: a class of another package never takes the place of one of the same name.
+    found.sort(key=lambda cls: cls.__module__.startswith(f"{__name__}."))
+    return {cls.__name__: cls for cls in found}
+
+
+def __getattr__(name: str) -> type[Operator] | type[Statistic]:
+    # Names with underscores are asked for by the import system itself.
+    if not name.startswith("_") and name in (plugins := _plugins()):
+        return plugins[name]
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*__all__, *_plugins()})

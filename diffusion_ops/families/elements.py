@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from diffusion_ops.blocks.block import LANES, Block, Bools, Floats, aligned_zeros
+from diffusion_ops.evolution.parameters import Choice
 from diffusion_ops.evolution.schedule import Cycle
 from diffusion_ops.kernels.conductance import CONSTANT, FROZEN
 from diffusion_ops.kernels.finite_elements.element_edges import MASS, STIFFNESS
@@ -23,6 +24,9 @@ from diffusion_ops.kernels.finite_elements.elements import (
 
 MASSES = ("lumped", "consistent")
 """What stands before ∂u/∂t: one number per cell, or the exact integrals of the elements."""
+
+MASS_KIND = Choice(MASSES)
+"""The parameter that says which."""
 
 MASS_ERROR = 1e-7
 """The consistent mass is inverted to this part of the result, in the norm of the mass: float32's rounding."""

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from diffusion_ops.blocks.block import Block, Bools, Floats, allocate
 from diffusion_ops.blocks.statistic import Statistic
 from diffusion_ops.evolution.operator import Operator
-from diffusion_ops.evolution.parameters import check_choice, check_number
+from diffusion_ops.evolution.parameters import Choice, Number, NumberOrStatistic, number
 from diffusion_ops.evolution.schedule import Cycle
 from diffusion_ops.kernels.gaussian import gaussian_radius
 from diffusion_ops.kernels.tensors import fluxes, lattice
@@ -126,6 +125,13 @@ class Lattice(Scheme):
 DISCRETISATIONS = ("www", "lattice")
 """Nonstandard differences (Weickert, Welk and Wickert 2013), and `Lattice`."""
 
+DISCRETISATION = Choice(DISCRETISATIONS)
+STENCIL = Number(unit="1", least=0, most=0.5)
+CONDITION = Number(unit="1", least=1, most=100)
+ALPHA = Number(unit="1", least=0, most=1, aliases=("Alpha",))
+EXPONENT = Choice(range(1, 9), aliases=("Exponent",))
+"""Parameters of the discretisation, and of how the diffusivity depends on the structure."""
+
 
 @dataclass(frozen=True)
 class TensorField:
@@ -194,10 +200,10 @@ class TensorField:
 class TensorDiffusion(Operator):
     """∂u/∂t = div(D ∇u), D from the structure of the image or of a guide; a subclass says how the flow depends on it.
 
-    A subclass is a frozen dataclass with the fields below and its own `law` and `enhancement`.
+    A subclass has the parameters below, its own `law` and `enhancement`.
     """
 
-    contrast: float | Statistic
+    contrast: NumberOrStatistic
     sigma: float
     rho: float
     enhancement: str
@@ -207,38 +213,17 @@ class TensorDiffusion(Operator):
     stencil: float
     condition: float
 
-    units: ClassVar[Mapping[str, str]] = {
-        "contrast": "image units per unit length",
-        "sigma": "unit length",
-        "rho": "unit length",
-        "alpha": "1",
-        "stencil": "1",
-        "condition": "1",
-    }
-    aliases: ClassVar[Mapping[str, str]] = {
-        "Enhancement": "enhancement",
-        "NoiseScale": "sigma",
-        "FeatureScale": "rho",
-        "Alpha": "alpha",
-        "Exponent": "exponent",
-        "derivativeSigma": "sigma",
-        "regularizationSigma": "rho",
-    }
     reads_guide = True
     couples_channels = True
     keeps_mean = True
-    law: str
 
     def __post_init__(self) -> None:
-        if not isinstance(self.contrast, Statistic):
-            check_number("contrast", self.contrast, positive=True, unit="image units per unit length")
-        for name in ("sigma", "rho"):
-            check_number(name, getattr(self, name), positive=False, unit="the units of the spacing")
-        check_choice("discretisation", self.discretisation, DISCRETISATIONS)
-        for name, low, high in (("alpha", 0.0, 1.0), ("stencil", 0.0, 0.5), ("condition", 1.0, 100.0)):
-            _check_between(name, getattr(self, name), low, high)
-        check_choice("exponent", self.exponent, range(1, 9))
         object.__setattr__(self, "keeps_maximum", self.scheme.keeps_maximum)
+
+    @property
+    @abstractmethod
+    def law(self) -> str:
+        """How a diffusivity depends on its eigenvalue."""
 
     @property
     def scheme(self) -> Scheme:
@@ -248,7 +233,7 @@ class TensorDiffusion(Operator):
     @property
     def field(self) -> TensorField:
         """How the tensor is made; the contrast is a number by now, or does not matter."""
-        contrast = math.nan if isinstance(self.contrast, Statistic) else self.contrast
+        contrast = math.nan if isinstance(self.contrast, Statistic) else number(self.contrast)
         shape = (self.law, self.enhancement, self.exponent, self.alpha)
         return TensorField(contrast, *shape, self.sigma, self.rho, self.scheme)
 
@@ -285,9 +270,3 @@ class TensorDiffusion(Operator):
         """Freeze the tensor and take the steps of the cycle, as often as asked for."""
         for _ in range(count):
             self.field.march(block, cycle, self.field.freeze(block))
-
-
-def _check_between(name: str, value: float, low: float, high: float) -> None:
-    check_number(name, value, positive=False, unit="1")
-    if not low <= value <= high:
-        raise ValueError(f"{name}={value!r} is not possible. Allowed: a number from {low:g} to {high:g}.")

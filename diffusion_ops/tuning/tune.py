@@ -12,8 +12,8 @@ from typing import Any
 from diffusion_ops.blocks.block import Block
 from diffusion_ops.evolution.advance import Leg
 from diffusion_ops.evolution.arguments import make_legs
-from diffusion_ops.evolution.operator import AUTO, OPERATORS, Operator
-from diffusion_ops.evolution.parameters import check_count, check_number
+from diffusion_ops.evolution.operator import OPERATORS, Operator
+from diffusion_ops.evolution.parameters import AUTO, check_count, check_number
 from diffusion_ops.tuning.criterion import CRITERIA
 from diffusion_ops.tuning.samples import Place, read_samples
 from diffusion_ops.tuning.trajectory import Trial, Watch, unwatched
@@ -269,7 +269,7 @@ def _candidate(operator: Any, point: Mapping[str, Any]) -> Operator:
         raise TypeError(
             f"{operator!r} is not an operator. Give one such as Heat(), a class, or a name: {', '.join(OPERATORS)}."
         )
-    return replace(operator, **point) if point else operator  # type: ignore[type-var]
+    return replace(operator, **point) if point else operator
 
 
 def _times_of(operator: Operator, times: Sequence[float] | None, spacing: tuple[float, ...]) -> Times:

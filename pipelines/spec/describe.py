@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import inspect
 import re
 from typing import Any
@@ -17,7 +16,7 @@ def describe_operator(cls: type[Operator]) -> dict[str, Any]:
         "about": first_sentence(cls),
         "equation": cls.equation,
         "parameters": describe_parameters(cls),
-        "aliases": dict(cls.aliases),
+        "aliases": cls.aliases(),
         "goes_by": cls.marches,
         "cycles": cls.inertial_cycles,
         "halo": describe_halo(cls),
@@ -59,7 +58,7 @@ def describe_halo(cls: type[Operator]) -> dict[str, dict[str, Any]]:
 
 def _usual(cls: type[Operator]) -> Operator | None:
     try:
-        return cls(**{field.name: 1.0 for field in operator_fields(cls) if is_required(field)})
+        return cls(**{name: 1.0 for name, one in cls.parameters().items() if one.required})
     except (TypeError, ValueError):
         return None
 
@@ -70,29 +69,20 @@ def _returned(method: Any) -> str:
 
 
 def describe_parameters(cls: type[Operator]) -> list[dict[str, Any]]:
-    """Return the parameters of an operator in order: name, type, whether required, default, unit, meaning."""
+    """Return the parameters of an operator in order: name, type, range, whether required, default, unit, meaning."""
     documented = parameter_docs(cls)
     return [
         {
-            "name": field.name,
-            "type": str(field.type),
-            "required": is_required(field),
-            "default": None if is_required(field) else field.default,
-            "unit": cls.units.get(field.name, ""),
-            "about": documented.get(field.name, ""),
+            "name": name,
+            "type": one.type,
+            "allowed": one.allowed,
+            "required": one.required,
+            "default": None if one.required else one.default,
+            "unit": one.unit,
+            "about": documented.get(name, ""),
         }
-        for field in operator_fields(cls)
+        for name, one in cls.parameters().items()
     ]
-
-
-def operator_fields(cls: type[Operator]) -> tuple[dataclasses.Field[Any], ...]:
-    """Return the dataclass fields of an operator that its constructor takes."""
-    return tuple(f for f in dataclasses.fields(cls) if f.init)  # type: ignore[arg-type]
-
-
-def is_required(field: dataclasses.Field[Any]) -> bool:
-    """Return whether a field has no default."""
-    return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
 
 
 def first_sentence(cls: Any) -> str:

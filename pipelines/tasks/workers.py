@@ -30,7 +30,7 @@ class Cluster(ABC):
         """Return a context with a client to workers that take `threads` tasks at a time."""
 
 
-CLUSTERS: Registry[type[Cluster]] = Registry("cluster", "pipelines.clusters")
+CLUSTERS: Registry[type[Cluster]] = Registry("cluster", "pipelines.clusters", "diffuse.clusters")
 
 
 @contextlib.contextmanager

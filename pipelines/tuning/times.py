@@ -13,7 +13,8 @@ from diffusion_ops.blocks.block import Block
 from diffusion_ops.blocks.fields import working_dtype
 from diffusion_ops.evolution.advance import Leg
 from diffusion_ops.evolution.arguments import make_legs
-from diffusion_ops.evolution.operator import AUTO, Operator
+from diffusion_ops.evolution.operator import Operator
+from diffusion_ops.evolution.parameters import AUTO
 from diffusion_ops.tuning.samples import Frame, Place, sample_frames
 from diffusion_ops.tuning.tune import Tuning, tune_samples
 from pipelines.events import Choosing, Listener, tell
