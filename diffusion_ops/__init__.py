@@ -1,6 +1,6 @@
 """Diffusion PDEs on images: operators, schedules, statistics, and `evolve` on NumPy, Dask and xarray."""
 
-from diffusion_ops import accessor as _accessor  # noqa: F401  (registers `image.diffuse`)
+from diffusion_ops.accessor import DiffuseAccessor
 from diffusion_ops.blocks.block import Block
 from diffusion_ops.blocks.statistic import STATISTICS, Statistic
 from diffusion_ops.ensemble import Ensemble, combine, ensemble
@@ -21,6 +21,7 @@ __all__ = [
     "Criterion",
     "Cycle",
     "Cycles",
+    "DiffuseAccessor",
     "Ensemble",
     "Explicit",
     "Iteration",

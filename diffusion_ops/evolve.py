@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable, Sequence
 from typing import Any
 
 import dask.array as da
 import numpy as np
 import xarray as xr
+from numpy.typing import DTypeLike
 
 from diffusion_ops.blocks.block import Block
 from diffusion_ops.blocks.fields import (
@@ -23,6 +25,11 @@ from diffusion_ops.containers.hysteresis import hysteresis
 from diffusion_ops.evolution.adaptive import march_adaptively
 from diffusion_ops.evolution.advance import Leg, advance
 from diffusion_ops.evolution.arguments import (
+    OneOrEach,
+    OperatorLike,
+    ScheduleLike,
+    SpacingLike,
+    TimeLike,
     make_legs,
     makes_new_quantity,
     require_guide_readers,
@@ -35,20 +42,20 @@ from diffusion_ops.tuning.tune import asks_for_time, resolve_automatic_time
 
 def evolve(
     image: Any,
-    operator: Any,
+    operator: OperatorLike | Sequence[OperatorLike],
     *,
-    time: Any = None,
-    steps: Any = None,
-    dt: Any = None,
-    schedule: Any = None,
-    spacing: Any = None,
-    channel_axis: Any = None,
+    time: OneOrEach[TimeLike] = None,
+    steps: OneOrEach[int] = None,
+    dt: OneOrEach[float] = None,
+    schedule: OneOrEach[ScheduleLike] = None,
+    spacing: SpacingLike | None = None,
+    channel_axis: Hashable | None = None,
     mask: Any = None,
     nodata: float | None = None,
-    dtype: Any = None,
+    dtype: DTypeLike | None = None,
     batch: int | None = None,
     guide: Any = None,
-    **aliases: Any,
+    **aliases: object,
 ) -> Any:
     """Diffuse an image with an operator, or a chain of them.
 

@@ -3,15 +3,37 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from numbers import Integral, Real
-from typing import Any
+from typing import Any, Literal, TypeAlias, TypedDict, TypeVar
 
 from diffusion_ops.evolution.adaptive import Adaptive, adaptive_from
 from diffusion_ops.evolution.advance import Leg
 from diffusion_ops.evolution.operator import OPERATORS, Iteration, Operator
-from diffusion_ops.evolution.schedule import Cycle, resolve_schedule
+from diffusion_ops.evolution.schedule import Cycle, Schedule, resolve_schedule
+
+OperatorLike: TypeAlias = Operator | str
+"""One operator, or the name of one with its default parameters."""
+
+TimeLike: TypeAlias = float | Literal["auto"]
+ScheduleLike: TypeAlias = Schedule | Adaptive | str | Mapping[str, object]
+SpacingLike: TypeAlias = float | str | Sequence[float] | Mapping[Hashable, float]
+
+V = TypeVar("V")
+OneOrEach: TypeAlias = V | Sequence[V | None] | None
+"""One value for all operators of a chain, or one for each."""
+
+
+class Container(TypedDict, total=False):
+    """What `evolve`, `tune` and `ensemble` have to know of an image."""
+
+    spacing: SpacingLike | None
+    channel_axis: Hashable | None
+    mask: Any
+    nodata: float | None
+    guide: Any
+
 
 ALIASES: Mapping[str, str] = {
     "niter": "steps",

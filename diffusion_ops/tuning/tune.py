@@ -7,11 +7,11 @@ import math
 import time as clock
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, TypeAlias, Unpack
 
 from diffusion_ops.blocks.block import Block
 from diffusion_ops.evolution.advance import Leg
-from diffusion_ops.evolution.arguments import make_legs
+from diffusion_ops.evolution.arguments import Container, OperatorLike, ScheduleLike, make_legs
 from diffusion_ops.evolution.operator import OPERATORS, Operator
 from diffusion_ops.evolution.parameters import AUTO, check_count, check_number
 from diffusion_ops.tuning.criterion import CRITERIA
@@ -19,6 +19,8 @@ from diffusion_ops.tuning.samples import Place, read_samples
 from diffusion_ops.tuning.trajectory import Trial, Watch, unwatched
 
 Times = tuple[float | None, ...]
+
+Candidate: TypeAlias = OperatorLike | type[Operator]
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,7 @@ class Curve:
     best: int
 
     @property
-    def time(self) -> Any:
+    def time(self) -> float | None:
         """The best time."""
         return self.times[self.best]
 
@@ -90,7 +92,7 @@ class Tuning:
         return self.curves[0].operator
 
     @property
-    def time(self) -> Any:
+    def time(self) -> float | None:
         """Its best time (number of iterations); None for an operator that is applied once."""
         return self.curves[0].time
 
@@ -111,17 +113,17 @@ def default_times(spacing: Sequence[float]) -> tuple[float, ...]:
 
 def tune(
     image: Any,
-    operator: Any,
+    operator: Candidate | Sequence[Candidate],
     parameters: Mapping[str, Sequence[Any]] | None = None,
     *,
     times: Sequence[float] | None = None,
     criterion: str = "sure",
     noise: float | None = None,
-    schedule: Any = None,
+    schedule: ScheduleLike | None = None,
     samples: int = 16,
     size: int = 256,
     seed: int = 0,
-    **container: Any,
+    **container: Unpack[Container],
 ) -> Tuning:
     """Choose the stopping time of an operator, and between operators, from the noisy image alone.
 
