@@ -7,6 +7,7 @@ from diffusion_ops.ensemble import Ensemble, combine, ensemble
 from diffusion_ops.evolution.adaptive import Adaptive
 from diffusion_ops.evolution.advance import Leg, advance, total_halo
 from diffusion_ops.evolution.operator import OPERATORS, Iteration, Map, Operator, RateOperator, register
+from diffusion_ops.evolution.parameters import Choice, Count, Number, Parameter, parameter
 from diffusion_ops.evolution.schedule import Cycle, Cycles, Explicit, Schedule
 from diffusion_ops.evolve import evolve
 from diffusion_ops.tuning.criterion import CRITERIA, Criterion
@@ -18,6 +19,8 @@ __all__ = [
     "STATISTICS",
     "Adaptive",
     "Block",
+    "Choice",
+    "Count",
     "Criterion",
     "Cycle",
     "Cycles",
@@ -27,7 +30,9 @@ __all__ = [
     "Iteration",
     "Leg",
     "Map",
+    "Number",
     "Operator",
+    "Parameter",
     "RateOperator",
     "Schedule",
     "Statistic",
@@ -36,6 +41,7 @@ __all__ = [
     "combine",
     "ensemble",
     "evolve",
+    "parameter",
     "register",
     "total_halo",
     "tune",

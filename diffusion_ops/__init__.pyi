@@ -17,6 +17,11 @@ from diffusion_ops.evolution.operator import OPERATORS as OPERATORS
 from diffusion_ops.evolution.operator import Operator as Operator
 from diffusion_ops.evolution.operator import RateOperator as RateOperator
 from diffusion_ops.evolution.operator import register as register
+from diffusion_ops.evolution.parameters import Choice as Choice
+from diffusion_ops.evolution.parameters import Count as Count
+from diffusion_ops.evolution.parameters import Number as Number
+from diffusion_ops.evolution.parameters import Parameter as Parameter
+from diffusion_ops.evolution.parameters import parameter as parameter
 from diffusion_ops.evolution.schedule import Cycle as Cycle
 from diffusion_ops.evolution.schedule import Cycles as Cycles
 from diffusion_ops.evolution.schedule import Explicit as Explicit
@@ -76,8 +81,10 @@ __all__ = [
     "Block",
     "CRITERIA",
     "Canny",
+    "Choice",
     "Coherence",
     "CoherenceEnhancing",
+    "Count",
     "Criterion",
     "CurvatureDiffusion",
     "Cycle",
@@ -110,9 +117,11 @@ __all__ = [
     "Minimum",
     "Noise",
     "NoiseGradient",
+    "Number",
     "OPERATORS",
     "Operator",
     "Orientation",
+    "Parameter",
     "PeronaMalik",
     "Potential",
     "RandomNoise",
@@ -135,6 +144,7 @@ __all__ = [
     "combine",
     "ensemble",
     "evolve",
+    "parameter",
     "register",
     "total_halo",
     "tune",

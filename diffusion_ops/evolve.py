@@ -15,13 +15,13 @@ from diffusion_ops.blocks.fields import (
     channels_first,
     check_image,
     check_mask,
+    fill_values_like,
     finish_image,
     guide_fields,
     make_block,
-    without_values,
 )
 from diffusion_ops.containers import dask_arrays, xarray_objects
-from diffusion_ops.containers.hysteresis import hysteresis
+from diffusion_ops.containers.completion import complete
 from diffusion_ops.evolution.adaptive import march_adaptively
 from diffusion_ops.evolution.advance import Leg, advance
 from diffusion_ops.evolution.arguments import (
@@ -185,15 +185,11 @@ def _evolve_numpy(
             continue
         for part in split_batches([leg], batch):
             advance(block, part)
-        if leg.operator.joins:
-            block.u[...] = join_classes(block.u)
-    original = without_values(fields, result_type, nodata) if makes_new_quantity(legs) else fields
+        if (completion := leg.operator.completion()) is not None:
+            for channel in block.u:
+                channel[...] = complete(channel, completion)
+    original = fill_values_like(fields, result_type, nodata) if makes_new_quantity(legs) else fields
     return as_result(finish_image(block, original, result_type, nodata), channel_axis)
-
-
-def join_classes(classes: Any) -> Any:
-    """Return where edges are, channel by channel, in the place of weak and strong ones."""
-    return np.stack([hysteresis(channel) for channel in classes]).astype(classes.dtype)
 
 
 def as_result(fields: Any, channel_axis: int | None) -> Any:

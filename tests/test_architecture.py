@@ -26,7 +26,7 @@ ALLOWED = {
         *("pydantic_core", "ruamel", "typer", "lazy_loader", "rich", "filelock", "psutil"),
     },
 }
-"""Libraries that a package may import; the table in README.md says the same."""
+"""Libraries that a package may import; the table in notebooks/architecture.md says the same."""
 
 FORMAT_LIBRARIES = {
     *("tifffile", "imagecodecs", "imageio", "PIL", "rasterio", "affine", "netCDF4", "h5netcdf", "xarray"),
@@ -280,17 +280,24 @@ def test_deploy_holds_no_logic() -> None:
     assert not list((ROOT / "deploy").rglob("*.py"))
 
 
-def test_readme_shows_the_layers_as_they_are() -> None:
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
+def test_site_shows_the_layers_as_they_are() -> None:
+    text = (ROOT / "notebooks" / "architecture.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| `(\w+)/` \|([^|]*)\|", text, re.MULTILINE)
     shown = {package: set(re.findall(r"`(\w+)`", cell)) for package, cell in rows}
     assert {package: shown[package] for package in ALLOWED} == ALLOWED
 
 
-def test_readme_draws_modules_that_exist() -> None:
-    (picture,) = re.findall(
-        r"^```text\n(.*?)^```$", (ROOT / "README.md").read_text(encoding="utf-8"), re.M | re.S
-    )
+@pytest.mark.parametrize("package", PACKAGES)
+def test_site_describes_every_room(package: str) -> None:
+    text = (ROOT / "notebooks" / "architecture.md").read_text(encoding="utf-8")
+    table = text.partition(f"| room of `{package}/` |")[2].split("\n\n")[0]
+    rooms = {path.parent.name for path in (ROOT / package).glob("*/__init__.py")}
+    assert rooms <= set(re.findall(r"^\| `(\w+)/` \|", table, re.MULTILINE))
+
+
+def test_site_draws_modules_that_exist() -> None:
+    text = (ROOT / "notebooks" / "architecture.md").read_text(encoding="utf-8")
+    (picture,) = re.findall(r"^```text\n(.*?)^```$", text, re.M | re.S)
     folder = ROOT
     for line in picture.splitlines():
         title, *words = re.split(r"\s{2,}", line.strip())

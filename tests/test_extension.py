@@ -30,7 +30,7 @@ from pipelines.store.publish import published_file, scratch_folder
 from pipelines.image.sink import SINKS, Level, Sink
 from pipelines.image.source import SOURCES, Source
 from pipelines.image.levels import create_level
-from pipelines.store.arrays import choose_layout, open_array
+from pipelines.store.arrays import choose_chunks, open_array
 
 
 @SOURCES.register("graymap")
@@ -69,7 +69,7 @@ class GraymapSink(Sink):
     about = "portable graymap"
 
     def levels(self, info):
-        layout = choose_layout("yx", (info.size("y"), info.size("x")), self.spec.chunk)
+        layout = choose_chunks("yx", (info.size("y"), info.size("x")), self.spec.chunk)
         return (Level("pixels", reordered(info, "yx").replace(chunks=layout.unit), layout.chunks, (1, 1)),)
 
     def create(self, root, info, levels):
@@ -85,12 +85,12 @@ class GraymapSink(Sink):
 
 @pytest.fixture(scope="module")
 def extended(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a folder with a copy of both packages and two more files: README's operator, and a format."""
+    """Return a folder with a copy of both packages and two more files: the site's operator, and a format."""
     folder = tmp_path_factory.mktemp("extended")
     for package in ("diffusion_ops", "pipelines"):
         shutil.copytree(ROOT / package, folder / package)
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    blocks = re.findall(r"^```python\n(.*?)^```$", readme, re.MULTILINE | re.DOTALL)
+    page = (ROOT / "notebooks" / "guides" / "new_operator.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"^```python\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
     (operator,) = (block for block in blocks if '@register("fisher")' in block)
     (folder / "diffusion_ops" / "operators" / "fisher.py").write_text(operator, encoding="utf-8")
     (folder / "pipelines" / "formats" / "graymap.py").write_text(GRAYMAP, encoding="utf-8")

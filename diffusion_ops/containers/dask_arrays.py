@@ -21,15 +21,15 @@ from diffusion_ops.blocks.fields import (
     channels_first,
     check_image,
     check_mask,
+    fill_values_like,
     finish_image,
     guide_fields,
     make_block,
-    without_values,
     working_dtype,
 )
 from diffusion_ops.blocks.statistic import Statistic, Tally
+from diffusion_ops.containers.completion import complete
 from diffusion_ops.containers.dask_windows import map_windows
-from diffusion_ops.containers.hysteresis import hysteresis
 from diffusion_ops.containers.tiling import Tiling
 from diffusion_ops.evolution.advance import Leg, advance, carried_out_of, result_channels, total_halo
 from diffusion_ops.evolution.arguments import (
@@ -39,6 +39,7 @@ from diffusion_ops.evolution.arguments import (
     resolve_spacing,
     split_batches,
 )
+from diffusion_ops.evolution.completion import Completion
 
 _HALO_PART = 0.25
 """Both halos are at most this part of a chunk where the batch is chosen here: about 0.28 more work in 2-D."""
@@ -168,7 +169,7 @@ class _Evolution:
     inputs: Mapping[str, Any]
     task: _Task
     result_type: np.dtype[Any]
-    blank: bool
+    new_quantity: bool
     """Whether invalid pixels have no value to get back."""
 
     def __post_init__(self) -> None:
@@ -179,14 +180,14 @@ class _Evolution:
     def take(self, stages: list[list[tuple[Leg, ...]]]) -> Any:
         """Return the result of all batches of all stages."""
         # Where one batch does it all, its windows hold what the result needs of the image.
-        joins = any(leg.operator.joins for batches in stages for part in batches for leg in part)
-        single = self.result_type if sum(map(len, stages)) == 1 and not joins else None
+        incomplete = any(batches[-1][-1].operator.completion() is not None for batches in stages)
+        single = self.result_type if sum(map(len, stages)) == 1 and not incomplete else None
         for batches in stages:
             bound = _reduce(self.task, batches[0][0].operator.statistics(), self.state)
             for part in batches:
                 self._advance(part, bound, single)
-            if batches[-1][-1].operator.joins:
-                self._join()
+            if (completion := batches[-1][-1].operator.completion()) is not None:
+                self._complete(completion)
         return self.state[0] if single else self._finish()
 
     def _advance(self, legs: tuple[Leg, ...], bound: Any, result: np.dtype[Any] | None) -> None:
@@ -204,18 +205,17 @@ class _Evolution:
             legs=legs,
             bound=bound,
             result=result,
-            blank=self.blank,
+            new_quantity=self.new_quantity,
         )
         self.task = self.task.after(carried)
         self.state = [done, *([self.inputs["guide"]] if "guide" in self.inputs else [])]
 
-    def _join(self) -> None:
-        """Put edges in the place of weak and strong cells, channel by channel."""
-        classes, axis = self.state[0], self.task.channel_axis
-        parts = [classes] if axis is None else [da.take(classes, i, axis) for i in range(classes.shape[axis])]
-        edges = [hysteresis(part) for part in parts]
-        joined = edges[0] if axis is None else da.stack(edges, axis).rechunk(classes.chunks)
-        self.state[0] = da.map_blocks(_edges_chunk, joined, classes, dtype=classes.dtype)
+    def _complete(self, completion: Completion) -> None:
+        """Complete the state over the whole image, channel by channel."""
+        state, axis = self.state[0], self.task.channel_axis
+        parts = [state] if axis is None else [da.take(state, i, axis) for i in range(state.shape[axis])]
+        done = [complete(part, completion) for part in parts]
+        self.state[0] = done[0] if axis is None else da.stack(done, axis).rechunk(state.chunks)
 
     def _finish(self) -> Any:
         """Return the result in its own type, with the user's values where walls are."""
@@ -227,7 +227,7 @@ class _Evolution:
             *arrays,
             task=task,
             result=self.result_type,
-            blank=self.blank,
+            new_quantity=self.new_quantity,
             chunks=self.task.chunks(self.channels),
             meta=np.empty((0,) * image.ndim, self.result_type),
             dtype=self.result_type,
@@ -285,7 +285,11 @@ def _stages(legs: Sequence[Leg]) -> list[tuple[Leg, ...]]:
                 "lazy. Allowed: NumPy arrays, or a run over Zarr; else give schedule='explicit' or 'cycles'."
             )
         if leg.cycles:
-            joined = stages and not leg.operator.statistics() and not stages[-1][-1].operator.joins
+            joined = (
+                stages
+                and not leg.operator.statistics()
+                and not stages[-1][-1].operator.completion() is not None
+            )
             stages[-1:] = [(*stages[-1], leg)] if joined else [*stages[-1:], (leg,)]
     return stages
 
@@ -328,7 +332,7 @@ def _advance_chunk(
     legs: tuple[Leg, ...],
     bound: Mapping[str, float],
     result: np.dtype[Any] | None,
-    blank: bool,
+    new_quantity: bool,
     block_id: tuple[int, ...],
 ) -> Any:
     keep = task.keep(block_id)
@@ -336,22 +340,23 @@ def _advance_chunk(
     advance(block, [leg.bind(bound) for leg in legs])
     if result:
         original = channels_first(windows[0], task.channel_axis)[(slice(None), *keep)]
-        original = without_values(original, result, task.nodata) if blank else original
+        original = fill_values_like(original, result, task.nodata) if new_quantity else original
         return task.image(finish_image(block, original, result, task.nodata, keep))
     return task.image(block.kept(keep))
 
 
 def _finish_chunk(
-    state: Any, *others: Any, task: _Task, result: np.dtype[Any], blank: bool, block_id: tuple[int, ...]
+    state: Any,
+    *others: Any,
+    task: _Task,
+    result: np.dtype[Any],
+    new_quantity: bool,
+    block_id: tuple[int, ...],
 ) -> Any:
     original = channels_first(state if task.first else others[0], task.channel_axis)
-    original = without_values(original, result, task.nodata) if blank else original
+    original = fill_values_like(original, result, task.nodata) if new_quantity else original
     block = task.block([state, *others] if task.first else [state], block_id)
     return task.image(finish_image(block, original, result, task.nodata))
-
-
-def _edges_chunk(joined: Any, classes: Any) -> Any:
-    return np.where(np.isnan(classes), classes, joined)
 
 
 def _reduce(task: _Task, statistics: Mapping[str, Statistic], arrays: list[Any]) -> Any:

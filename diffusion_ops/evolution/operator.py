@@ -14,6 +14,7 @@ import numpy as np
 
 from diffusion_ops.blocks.block import Block, Floats
 from diffusion_ops.blocks.statistic import Statistic
+from diffusion_ops.evolution.completion import Completion
 from diffusion_ops.evolution.examples import Picture, Samples
 from diffusion_ops.evolution.parameters import (
     Parameter,
@@ -93,11 +94,6 @@ class Operator(ABC):
         """Return the other words for parameters, each with the parameter's name."""
         return words_of(cls.parameters())
 
-    @property
-    def joins(self) -> bool:
-        """Whether its result is 1 and 2 for weak and strong cells, of which connected ones are still to be joined."""
-        return False
-
     couples_channels: ClassVar[bool] = False
     """Whether a channel's result depends on the others."""
     keeps_maximum: ClassVar[bool] = False
@@ -132,6 +128,15 @@ class Operator(ABC):
     def result_channels(self, channels: int) -> int:
         """Return how many channels come out."""
         return channels
+
+    @property
+    def kind(self) -> str:
+        """Name of the kind of work that carries it out over files; "evolve" for everything with a finite halo."""
+        return "evolve"
+
+    def completion(self) -> Completion | None:
+        """Return what is left to do over the whole image after the last step, or None."""
+        return None
 
     def start(self, block: Block) -> None:  # noqa: B027 (most operators need nothing)
         """Make what is carried, before the first step; the state may change too."""

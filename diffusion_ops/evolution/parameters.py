@@ -72,12 +72,20 @@ class Parameter(ABC):
         return " | ".join([self.plain_type, *(word for word, possible in more.items() if possible)])
 
     @property
+    def range(self) -> str:
+        """The possible values in words, without the unit: "a number > 0, or a statistic"."""
+        return self.plain_range + self._more
+
+    @property
     def allowed(self) -> str:
         """The possible values in words: "a number > 0, in image units, or a statistic"."""
         unit = _UNIT_WORDS.get(self.unit, f"in {self.unit}")
+        return f"{self.plain_range}, {unit}{self._more}" if self.unit else self.range
+
+    @property
+    def _more(self) -> str:
         more = {"a statistic": self.statistic, "'auto'": self.automatic is not None, "None": self.optional}
-        words = [f", or {word}" for word, possible in more.items() if possible]
-        return "".join([self.plain_allowed, f", {unit}" if self.unit else "", *words])
+        return "".join(f", or {word}" for word, possible in more.items() if possible)
 
     def schema(self) -> dict[str, Any]:
         """Return the possible values as JSON Schema."""
@@ -112,7 +120,7 @@ class Parameter(ABC):
 
     @property
     @abstractmethod
-    def plain_allowed(self) -> str:
+    def plain_range(self) -> str:
         """The range of plain values, without the unit: "a number > 0"."""
 
     @abstractmethod
@@ -144,7 +152,7 @@ class Number(Parameter):
     plain_type = "float"
 
     @property
-    def plain_allowed(self) -> str:
+    def plain_range(self) -> str:
         """The range in words."""
         if self.most is not None and self.least is not None:
             return f"a number from {self.least:g} to {self.most:g}"
@@ -190,7 +198,7 @@ class Count(Parameter):
     plain_type = "int"
 
     @property
-    def plain_allowed(self) -> str:
+    def plain_range(self) -> str:
         """The range in words."""
         what = "an odd whole number" if self.odd else "a whole number"
         return f"{what} >= {self.least}" if self.most is None else f"{what} from {self.least} to {self.most}"
@@ -227,7 +235,7 @@ class Choice(Parameter):
         return " | ".join(dict.fromkeys(type(value).__name__ for value in self.values))
 
     @property
-    def plain_allowed(self) -> str:
+    def plain_range(self) -> str:
         """All values."""
         return ", ".join(str(value) for value in self.values)
 

@@ -1,4 +1,4 @@
-"""Additive operator splitting: semi-implicit diffusion that keeps the extremes at steps far beyond explicit ones."""
+"""Additive operator splitting: smoothing that stops at edges, in few large steps that keep the extremes."""
 
 from __future__ import annotations
 

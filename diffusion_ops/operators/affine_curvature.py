@@ -1,4 +1,4 @@
-"""Affine curvature motion: the smoothing that commutes with affine maps of the plane."""
+"""Affine curvature motion: rounds shapes, in the same way from any angle of view."""
 
 from __future__ import annotations
 

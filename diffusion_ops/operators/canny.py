@@ -1,12 +1,14 @@
-"""Canny's edges: thin, and only where they are strong or hang together with a strong one."""
+"""Canny's edges: thin lines, kept only where they are strong or connected with a strong one."""
 
 from __future__ import annotations
 
 from diffusion_ops.blocks.block import Block
 from diffusion_ops.blocks.statistic import make_statistic
+from diffusion_ops.evolution.completion import Completion
 from diffusion_ops.evolution.examples import Picture, Samples
 from diffusion_ops.evolution.operator import Map, register
 from diffusion_ops.evolution.parameters import AUTO, Automatic, Number, NumberOrStatistic, parameter
+from diffusion_ops.families.hysteresis import Hysteresis
 from diffusion_ops.families.parameters import FLAG, SIGMA
 from diffusion_ops.kernels.gaussian import gaussian_radius, smoothed
 from diffusion_ops.kernels.pixels.edges import gradient_of, slope_of, thinned
@@ -28,7 +30,7 @@ class Canny(Map):
     the gradient leaves the cells around it; there it is interpolated linearly, and it is 0 beyond walls. So of two
     neighbours that are equally steep, up to rounding, both are kept. Channels share the magnitude sqrt(Σ_c |∇u_c|²)
     and the direction in which they vary most together (Di Zenzo). Weak edges stay where they are connected with a
-    strong one, over the whole image and however it is cut; see `diffusion_ops.containers.hysteresis`.
+    strong one, over the whole image and however it is cut; see `Hysteresis`.
 
     Parameters
     ----------
@@ -66,14 +68,13 @@ class Canny(Map):
     couples_channels = True
     new_quantity = True
 
-    @property
-    def joins(self) -> bool:
-        """Whether weak edges are still to be connected."""
-        return self.joined
-
     def __post_init__(self) -> None:
         if isinstance(self.low, int | float) and isinstance(self.high, int | float) and self.low > self.high:
             raise ValueError(f"low={self.low!r} is not possible. Allowed: at most high={self.high!r}.")
+
+    def completion(self) -> Completion | None:
+        """Return the joining of weak edges with strong ones, unless it is left out."""
+        return Hysteresis() if self.joined else None
 
     def result_channels(self, channels: int) -> int:
         """Return 1."""

@@ -1,4 +1,4 @@
-"""How clearly the image has a direction."""
+"""Coherence: how clearly the image has a direction."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Coherence-enhancing diffusion: smoothing along lines that are interrupted, and nowhere else."""
+"""Coherence-enhancing diffusion: smoothing along lines only, so that interrupted ones close."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Modified curvature diffusion: curvature motion that stops at edges, and so keeps and even sharpens them."""
+"""Modified curvature diffusion: smoothing by curvature that stops at edges, and even sharpens them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where diffusion would stop: the conductance of Perona and Malik as a field."""
+"""The edge-stopping function: where Perona-Malik diffusion would stop, as an image."""
 
 from __future__ import annotations
 

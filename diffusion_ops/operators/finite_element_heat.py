@@ -1,4 +1,4 @@
-"""The heat equation by bilinear and trilinear finite elements."""
+"""The heat equation by finite elements: linear smoothing on bilinear and trilinear elements."""
 
 from __future__ import annotations
 

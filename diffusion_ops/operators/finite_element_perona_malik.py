@@ -1,4 +1,4 @@
-"""Perona-Malik diffusion by finite elements: one conductance per element, from the whole gradient in it."""
+"""Perona-Malik diffusion by finite elements: smoothing that stops at edges, with one conductance per element."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The FitzHugh-Nagumo reaction: an activator and its inhibitor, for labyrinths, spots and waves."""
+"""The FitzHugh-Nagumo reaction: labyrinths, spots and waves, from an activator and its inhibitor."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How steep the image is at every cell."""
+"""Gradient magnitude: how steep the image is at every cell."""
 
 from __future__ import annotations
 

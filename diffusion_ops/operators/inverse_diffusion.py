@@ -1,4 +1,4 @@
-"""Inverse diffusion: sharpening by the heat equation backwards, with fluxes that no extremum can grow by."""
+"""Inverse diffusion: sharpening by the heat equation run backwards, within the image's own extremes."""
 
 from __future__ import annotations
 

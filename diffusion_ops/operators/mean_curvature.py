@@ -1,4 +1,4 @@
-"""Mean curvature motion: level lines shrink as fast as they are bent."""
+"""Mean curvature motion: rounds the outlines of shapes, and removes small ones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Min/max curvature flow: curvature motion that wipes out noise and stops at shapes larger than its stencil."""
+"""Min/max curvature flow: removes noise, and keeps shapes larger than its stencil."""
 
 from __future__ import annotations
 

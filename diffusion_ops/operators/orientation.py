@@ -1,4 +1,4 @@
-"""Which way lines and layers run."""
+"""Orientation: which way lines and layers run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Noise by a known law, the same on every tile and machine: to test with, and to start textures from."""
+"""Random noise: of a known law, the same on every tile and machine."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Salt-and-pepper noise: find the impulses, and fill them along the structures around them."""
+"""Salt-and-pepper noise: finds the impulses, and fills them along the structures around them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The Schnakenberg reaction: the plainest one that makes Turing's spots and stripes."""
+"""The Schnakenberg reaction: Turing's spots and stripes, by the plainest reaction that makes them."""
 
 from __future__ import annotations
 

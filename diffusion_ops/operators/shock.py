@@ -1,4 +1,4 @@
-"""Shock filters: what is on the dark side of an edge flows down, what is on the bright side up, until they meet."""
+"""Shock filters: blurred edges become sharp steps, as each side flows towards its own extreme."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Total variation denoising: the image of least total variation near the data (ROF)."""
+"""Total variation denoising: flat regions and sharp edges, as near to the data as the weight allows (ROF)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Total variation flow: every level line moves with a speed that only its shape decides."""
+"""Total variation flow: small detail vanishes first, and edges stay sharp."""
 
 from __future__ import annotations
 

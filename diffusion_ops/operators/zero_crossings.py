@@ -1,4 +1,4 @@
-"""Edges where the second derivative changes its sign."""
+"""Zero crossings: edges where the second derivative changes its sign."""
 
 from __future__ import annotations
 

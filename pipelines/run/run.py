@@ -13,10 +13,9 @@ from typing import Any
 from pipelines.events import Listener, RunFinished, tell
 from pipelines.image.info import ImageInfo
 from pipelines.image.open_source import cached_source
-from pipelines.kinds.evolve import Evolve
 from pipelines.plan.plan import Plan
 from pipelines.plan.search import make_plan
-from pipelines.run.driver import Runner
+from pipelines.run.driver import Driver
 from pipelines.run.validity import require_valid_pixels
 from pipelines.run.workdir import Workdir
 from pipelines.spec.spec import Spec
@@ -78,18 +77,15 @@ def run(spec: Spec, *, overwrite: bool = False, listeners: Sequence[Listener] = 
         ):
             tell(listeners, RunFinished(finished))
             return Report(finished)
-        runner = Runner(spec, plan, workdir, listeners)
-        runner.tuning = settled.tuning
-        return Report(runner.run())
+        return Report(Driver(spec, plan, workdir, listeners, settled.tuning).run())
 
 
 def _rehearse(plan: Plan) -> None:
     """Load the kernels while the driver prepares the rest: a quarter of a second less for the first tiles."""
     for stage in plan.stages:
-        if isinstance(stage.work, Evolve):
-            # Whatever is wrong with an operator is for its tiles to say, with their names.
-            with contextlib.suppress(Exception):
-                stage.work.rehearse()
+        # Whatever is wrong with an operator is for its tiles to say, with their names.
+        with contextlib.suppress(Exception):
+            stage.work.rehearse()
 
 
 def check_places(spec: Spec) -> None:

@@ -162,7 +162,7 @@ class Workdir:
 
     def has_tiles(self) -> bool:
         """Return whether any tile was finished here."""
-        return next(self.journal.entries(repair=False), None) is not None
+        return next(self.journal.events(repair=False), None) is not None
 
     def geometry(self) -> Geometry | None:
         """Return tile and batch of the run that was begun here."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
+import sys
 from typing import Any
 
 from diffusion_ops.evolution.operator import Map, Operator
@@ -11,8 +12,12 @@ from diffusion_ops.evolution.operator import Map, Operator
 
 def describe_operator(cls: type[Operator]) -> dict[str, Any]:
     """Return one operator as plain values."""
+    title, purpose = title_and_purpose(cls)
     return {
         "name": cls.name,
+        "title": title,
+        "purpose": purpose,
+        "module": cls.__module__,
         "about": first_sentence(cls),
         "equation": cls.equation,
         "parameters": describe_parameters(cls),
@@ -27,6 +32,15 @@ def describe_operator(cls: type[Operator]) -> dict[str, Any]:
         "dimensions": list(cls.dimensions),
         "reference": cls.reference,
     }
+
+
+def title_and_purpose(cls: type[Operator]) -> tuple[str, str]:
+    """Return the title of an operator and what it is for: its file begins with "Title: purpose".
+
+    A file that does not leaves the name of the class, and the first line of its documentation.
+    """
+    title, colon, purpose = first_sentence(sys.modules[cls.__module__]).partition(": ")
+    return (title, purpose) if colon else (cls.__name__, first_sentence(cls))
 
 
 _REACHES = {
@@ -75,7 +89,7 @@ def describe_parameters(cls: type[Operator]) -> list[dict[str, Any]]:
         {
             "name": name,
             "type": one.type,
-            "allowed": one.allowed,
+            "range": one.range,
             "required": one.required,
             "default": None if one.required else one.default,
             "unit": one.unit,

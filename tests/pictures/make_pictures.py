@@ -1,4 +1,4 @@
-"""Draw README's small pictures, an operator before and after on a real image, and write its table.
+"""Draw an operator before and after on a real image, for README.md and the site, and write README's table.
 
 Run it as `python -m tests.pictures.make_pictures`.
 """
@@ -17,7 +17,7 @@ from scipy import ndimage
 from skimage import color, data
 
 import diffusion_ops as do
-from diffusion_ops.evolution.operator import OPERATORS
+from diffusion_ops.evolution.operator import OPERATORS, Operator
 from pipelines.cli.words import PICTURES, with_table
 from pipelines.spec.describe import describe_operator
 
@@ -60,6 +60,21 @@ IMAGES: dict[str, Callable[[], Image]] = {
 }
 """Images that come with scikit-image, which may be passed on."""
 
+IMAGES_IN_WORDS: dict[str, str] = {
+    "man": "a part of `data.camera()`",
+    "noisy man": "a part of `data.camera()` with Gaussian noise of 20 grey levels",
+    "speckled man": "a part of `data.camera()` with speckle of 25 %",
+    "peppered man": "a part of `data.camera()` with 15 % salt and pepper",
+    "coins": "a part of `data.coins()`",
+    "bricks": "a part of `data.brick()`",
+    "vessels": "vessels of `data.retina()`",
+    "noisy vessels": "vessels of `data.retina()` with Gaussian noise of 20 grey levels",
+    "blurred text": "a part of `data.text()`, blurred with a Gaussian of 1.5 pixels",
+    "grey": "an even grey",
+    "noisy scene": "a part of `data.astronaut()` with Gaussian noise of 20 grey levels",
+}
+"""The images in words, for captions."""
+
 
 def drawn(name: str) -> Image:
     """Return an image before and after an operator, side by side."""
@@ -67,14 +82,18 @@ def drawn(name: str) -> Image:
     wanted = operator.picture
     before = IMAGES[wanted.image]()
     axis = -1 if before.ndim == 3 else None
-    far = wanted.far or ({"time": 4} if operator.marches == "time" else {})
-    after = do.evolve(before, operator(**wanted.parameters), channel_axis=axis, **far)
+    after = do.evolve(before, operator(**wanted.parameters), channel_axis=axis, **how_far(operator))
     panels = [before, SHADES[wanted.shown](after)]
     colours = any(panel.ndim == 3 and panel.shape[-1] == 3 for panel in panels)
     flat = [panel if panel.ndim == 3 or not colours else np.stack([panel] * 3, axis=-1) for panel in panels]
     gap = np.full((SIZE, GAP, *flat[0].shape[2:]), 255, np.float32)
     picture = np.concatenate([flat[0], gap, flat[1]], axis=1)
     return np.clip(np.rint(picture / LEVELS) * LEVELS, 0, 255).astype(np.uint8)
+
+
+def how_far(operator: type[Operator]) -> dict[str, Any]:
+    """Return how far an operator goes in its picture."""
+    return dict(operator.picture.far) or ({"time": 4} if operator.marches == "time" else {})
 
 
 def stretched(values: Image) -> Image:

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from tests.diffusion_ops.test_tensor import gaussian_error
 
 import diffusion_ops as do
 from diffusion_ops.blocks.block import Block, allocate, as_image
@@ -22,6 +21,7 @@ from diffusion_ops.kernels.tensors.lattice import (
     touched,
 )
 from diffusion_ops.kernels.tensors.structure import tensor_arrays
+from tests.diffusion_ops.operators.test_tensor import gaussian_error
 
 Array = NDArray[Any]
 

@@ -17,7 +17,7 @@ import diffusion_ops as do
 from pipelines.events import StageDone, StageStarted, TileDone, TileFailed
 from pipelines.image.open_source import open_source
 from pipelines.image.source import SourceSpec, read_canonical
-from pipelines.run.journal import Entry
+from pipelines.run.journal import event_from_line
 from pipelines.run.preview import parse_roi, preview
 from pipelines.run.run import RefusedError, run
 from pipelines.run.status import NoRunError, status
@@ -307,7 +307,7 @@ def test_a_cut_line_of_the_journal_is_done_again(tmp_path, image, expected):
     run(spec)
     assert same(read_result(tmp_path / "out.zarr"), expected)
     lines = journal.read_text().splitlines(keepends=True)
-    assert all(Entry.from_line(line).to_line() == line for line in lines)
+    assert all(event_from_line(line).to_line() == line for line in lines)
 
 
 def test_after_a_power_cut_what_the_journal_says_is_checked(tmp_path, image, expected):
