@@ -62,6 +62,7 @@ class Registry(Mapping[str, T], Generic[T]):
         self._package, self._group = package, group
         self._entries: dict[str, T] = {}
         self._broken: dict[str, str] = {}
+        self._packages: set[str] = set()
         self._scanned = self._scanning = False
         self._lock = threading.RLock()
 
@@ -85,6 +86,11 @@ class Registry(Mapping[str, T], Generic[T]):
         """Return all names, sorted."""
         self._scan()
         return tuple(sorted(self._entries))
+
+    def other_packages(self) -> tuple[str, ...]:
+        """Return the import names of the packages whose entry points were loaded, sorted."""
+        self._scan()
+        return tuple(sorted(self._packages))
 
     def __getitem__(self, name: str) -> T:
         self._scan()
@@ -125,6 +131,7 @@ class Registry(Mapping[str, T], Generic[T]):
         for entry_point in sorted(_installed().select(group=self._group), key=lambda one: one.name):
             try:
                 entry_point.load()
+                self._packages.add(entry_point.module.partition(".")[0])
             except NameClashError:
                 raise
             except Exception as error:

@@ -191,6 +191,8 @@ def api_page() -> str:
         _heading("API reference", "="),
         "All public names of ``import diffusion_ops as do``. Operators have a page each: :doc:`/operators/index`.",
         "On xarray objects every operator is a method too: ``image.diffuse.perona_malik(contrast=8, time=4)``.",
+        "Type checkers and editors know all of it. What xarray adds to its classes at run time mypy sees with "
+        '``plugins = ["diffusion_ops.mypy_plugin"]`` in its settings.',
     ]
     for title, about, belongs in groups:
         members = [name for name, value in names.items() if belongs(value)]

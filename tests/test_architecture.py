@@ -42,7 +42,8 @@ ONLY_IN = {
         r"dask": r"(containers/\w+|evolve)\.py",
         r"xarray": r"(containers/xarray_objects|accessor|evolve)\.py",
         r"llvmlite": r"kernels/lanes\.py",
-        r"numba": r"(kernels/(\w+/)?\w+|blocks/(histogram|exact_sum))\.py",
+        # An operator may bring its own kernel, so that it is one file.
+        r"numba": r"(operators/\w+|kernels/(\w+/)?\w+|blocks/(histogram|exact_sum))\.py",
     },
     "pipelines": {
         "|".join(sorted(FORMAT_LIBRARIES)): r"formats/(metadata/)?\w+\.py",

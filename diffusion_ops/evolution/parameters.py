@@ -22,7 +22,7 @@ NumberOrStatistic: TypeAlias = float | Statistic | Mapping[str, object] | Litera
 Automatic: TypeAlias = Callable[[Mapping[str, Any]], Statistic | Literal["auto"]]
 """A function of the other parameters that gives the statistic for "auto", or "auto" where none is needed."""
 
-_REQUIRED: Any = inspect.Parameter.empty
+_REQUIRED: Any = ...
 _KEY = "parameter"
 _UNIT_WORDS = {"1": "without unit", "unit length": "in units of the spacing"}
 
@@ -302,10 +302,10 @@ def words_of(parameters: Mapping[str, Parameter]) -> dict[str, str]:
 
 def signature_of(parameters: Mapping[str, Parameter]) -> inspect.Signature:
     """Return the signature of a constructor, for editors and documentation."""
-    kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
+    kind, empty = inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.empty
     return inspect.Signature(
         [
-            inspect.Parameter(name, kind, default=one.default, annotation=one.type)
+            inspect.Parameter(name, kind, default=empty if one.required else one.default, annotation=one.type)
             for name, one in parameters.items()
         ]
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 import sys
+from collections.abc import Callable
 from typing import Any
 
 from diffusion_ops.evolution.operator import Map, Operator
@@ -56,7 +57,7 @@ def describe_halo(cls: type[Operator]) -> dict[str, dict[str, Any]]:
     """Return how far a step, what is frozen in a cycle, the start and the finish read: cells and why.
 
     Cells are on each side for spacing 1 and the usual parameters, 1 where one is required; None where those do not go
-    together. What reads nothing is left out.
+    together, or where the whole image is read. What reads nothing is left out.
     """
     spacing = (1.0,) * cls.dimensions[0]
     usual = _usual(cls)
@@ -65,9 +66,17 @@ def describe_halo(cls: type[Operator]) -> dict[str, dict[str, Any]]:
         method = "reach" if part == "step" and issubclass(cls, Map) else method
         own = getattr(cls, method) is not getattr(Operator, method, None)
         if own or part == "step":
-            cells = None if usual is None else max(getattr(usual, method)(spacing))
+            cells = None if usual is None else _cells(getattr(usual, method), spacing)
             parts[part] = {"cells": cells, "about": _returned(getattr(cls, method)) if own else ""}
     return parts
+
+
+def _cells(radius: Callable[[tuple[float, ...]], tuple[int, ...]], spacing: tuple[float, ...]) -> int | None:
+    try:
+        return max(radius(spacing))
+    except NotImplementedError:
+        # What has a kind of work of its own need not have a finite reach.
+        return None
 
 
 def _usual(cls: type[Operator]) -> Operator | None:

@@ -1,11 +1,12 @@
 """Draw an operator before and after on a real image, for README.md and the site, and write README's table.
 
-Run it as `python -m tests.pictures.make_pictures`.
+Run it as `python -m tests.pictures.make_pictures`, or with the names of some operators.
 """
 
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -115,14 +116,14 @@ SHADES: dict[str, Callable[[Image], Image]] = {
 }
 
 
-def main() -> None:
-    """Write all pictures, and the table into README."""
+def main(*names: str) -> None:
+    """Write the pictures of some operators or of all, and the table into README."""
     folder = ROOT / PICTURES
-    folder.mkdir(exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     for old in folder.glob("*.png"):
         if old.stem not in OPERATORS:
             os.remove(old)
-    for name in OPERATORS:
+    for name in names or OPERATORS:
         imageio.imwrite(folder / f"{name}.png", drawn(name), optimize=True)
     readme = ROOT / "README.md"
     entries = [describe_operator(cls) for cls in OPERATORS.values()]
@@ -130,4 +131,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(*sys.argv[1:])
