@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -48,14 +48,32 @@ def samples(name: str) -> list[Operator]:
 
 each_operator = pytest.mark.parametrize("name", OPERATORS.names())
 
-each_sample = pytest.mark.parametrize(
-    ("name", "sample"),
-    [
-        pytest.param(name, i, id=f"{name}-{i}")
-        for name in OPERATORS.names()
-        for i in range(len(sample_arguments(name)))
-    ],
-)
+
+def each_sample_where(applies: Callable[[Operator], bool]) -> pytest.MarkDecorator:
+    """Return the parameters "name" and "sample" of all samples that a test applies to."""
+    found = [(name, i) for name in OPERATORS.names() for i, o in enumerate(samples(name)) if applies(o)]
+    return pytest.mark.parametrize(
+        ("name", "sample"), [pytest.param(name, i, id=f"{name}-{i}") for name, i in found]
+    )
+
+
+each_sample = each_sample_where(lambda operator: True)
+
+
+def each_sample_and(
+    key: str, cases: Iterable[Any], applies: Callable[[Operator, Any], bool]
+) -> pytest.MarkDecorator:
+    """Return the parameters "name", "sample" and one more of all samples and cases that a test applies to."""
+    every = [(name, i, o) for name in OPERATORS.names() for i, o in enumerate(samples(name))]
+    return pytest.mark.parametrize(
+        ("name", "sample", key),
+        [
+            pytest.param(name, i, case, id=f"{name}-{i}-{case}")
+            for case in cases
+            for name, i, operator in every
+            if applies(operator, case)
+        ],
+    )
 
 
 def picture(*shape: int, dtype: Any = np.float32, seed: int = 0) -> NDArray[Any]:
@@ -82,7 +100,7 @@ def short_ways(operator: Operator) -> list[dict[str, Any]]:
     What is frozen reads far through taps and conductances that are small; a second cycle would hide them.
     """
     spacing = (1.0,) * operator.dimensions[0]
-    far = operator.name not in FAINT and not any(operator.setup_radius(spacing))
+    far = operator.name not in FAINT and not any(operator.reach(spacing).setup)
     if operator.marches == "once" or far:
         return ways(operator)
     return [{"steps": 1}, _cycles(operator, 1.6, 1)] if operator.inertial_cycles else [{"steps": 1}]

@@ -26,6 +26,8 @@ from tests.operator_samples import (
     PLACED,
     each_operator,
     each_sample,
+    each_sample_and,
+    each_sample_where,
     flat_shape,
     picture,
     samples,
@@ -87,18 +89,16 @@ def test_its_aliases_mean_one_thing(name: str) -> None:
         cls(no_such_parameter=1)
 
 
-@each_sample
-@pytest.mark.parametrize("spacing", [(1.0, 1.0), (0.5, 2.0), (3.0, 1.0, 1.0)], ids=str)
+@each_sample_and(
+    "spacing", [(1.0, 1.0), (0.5, 2.0), (3.0, 1.0, 1.0)], lambda o, spacing: len(spacing) in o.dimensions
+)
 def test_it_tells_what_a_plan_needs(name: str, sample: int, spacing: tuple[float, ...]) -> None:
-    operator = samples(name)[sample]
-    if len(spacing) not in operator.dimensions:
-        return
-    ndim = len(spacing)
+    operator, ndim = samples(name)[sample], len(spacing)
     assert operator.stable_dt(spacing) > 0
     assert (operator.stable_dt(spacing) < math.inf) is (operator.marches == "time")
     assert operator.stable_dt(tuple(h / 2 for h in spacing)) <= operator.stable_dt(spacing)
-    for radius in ("step_radius", "setup_radius", "start_radius", "finish_radius"):
-        cells = getattr(operator, radius)(spacing)
+    reach = operator.reach(spacing)
+    for cells in (reach.step, reach.setup, reach.start, reach.finish, reach.further):
         assert len(cells) == ndim
         assert all(isinstance(n, int) and n >= 0 for n in cells)
     for inertial in {False, operator.inertial_cycles}:
@@ -132,11 +132,9 @@ def test_it_goes_by_time_by_iterations_or_once(name: str, sample: int) -> None:
             do.evolve(image, operator, **far)
 
 
-@each_sample
+@each_sample_where(lambda operator: operator.marches == "time")
 def test_a_step_beyond_the_stable_one_is_refused(name: str, sample: int) -> None:
     operator = samples(name)[sample]
-    if operator.marches != "time":
-        return
     image = image_for(operator, 8, 8)
     limit = operator.stable_dt((1.0,) * image.ndim)
     do.evolve(image, operator, steps=1, dt=limit)
@@ -189,14 +187,18 @@ def test_all_that_lasts_from_batch_to_batch_is_state_and_what_is_carried(
 # ---- a guide
 
 
-@each_sample
-def test_a_guide_is_followed_or_refused(name: str, sample: int) -> None:
+@each_sample_where(lambda operator: not operator.reads_guide)
+def test_a_guide_that_nobody_reads_is_refused(name: str, sample: int) -> None:
+    operator = samples(name)[sample]
+    image = image_for(operator, 20, 21)
+    with pytest.raises(ValueError, match="guide"):
+        do.evolve(image, operator, guide=image, **ways(operator)[0])
+
+
+@each_sample_where(lambda operator: operator.reads_guide)
+def test_a_guide_is_followed(name: str, sample: int) -> None:
     operator = samples(name)[sample]
     image, guide = image_for(operator, 20, 21), image_for(operator, 20, 21, seed=1)
-    if not operator.reads_guide:
-        with pytest.raises(ValueError, match="guide"):
-            do.evolve(image, operator, guide=guide, **ways(operator)[0])
-        return
     for far in [{"steps": 1} if operator.marches != "once" else {}, *ways(operator)[1:]]:
         alone = do.evolve(image, operator, **far)
         guided = do.evolve(image, operator, guide=guide, **far)
@@ -265,10 +267,10 @@ def test_nodata_keeps_its_value_and_masks_their_pixels(name: str, sample: int) -
     if operator.new_quantity:
         # What has no value of the new quantity is nodata.
         assert np.array_equal(result == 255, ((image == 255) | ~mask)[..., : result.shape[-1]])
-        return
-    assert np.array_equal(result == 255, image == 255)
-    assert np.array_equal(result[..., 15, :], image[..., 15, :])
-    assert not np.array_equal(result[mask], image[mask])
+    else:
+        assert np.array_equal(result == 255, image == 255)
+        assert np.array_equal(result[..., 15, :], image[..., 15, :])
+        assert not np.array_equal(result[mask], image[mask])
 
 
 @each_sample
@@ -324,11 +326,9 @@ def test_the_place_in_the_image_matters_where_it_is_said_to(name: str, sample: i
 # ---- the mathematics it claims
 
 
-@each_sample
+@each_sample_where(lambda operator: operator.keeps_maximum)
 def test_explicit_steps_keep_the_maximum_where_it_says_so(name: str, sample: int) -> None:
     operator = samples(name)[sample]
-    if not operator.keeps_maximum:
-        return
     image = image_for(operator, 24, 24)
     image[..., 10, 10], image[..., 4, 4], image[..., 15, 3] = 1e4, -1e4, np.nan
     far = {"steps": 20}
@@ -340,11 +340,9 @@ def test_explicit_steps_keep_the_maximum_where_it_says_so(name: str, sample: int
     assert np.nanmax(result) <= np.nanmax(image) + slack
 
 
-@each_sample
+@each_sample_where(lambda operator: operator.keeps_mean)
 def test_the_mean_is_kept_where_it_says_so(name: str, sample: int) -> None:
     operator = samples(name)[sample]
-    if not operator.keeps_mean:
-        return
     image = image_for(operator, 40, 41)
     image[..., 7:9, 20:30] = np.nan
     for far in ways(operator):
@@ -353,12 +351,10 @@ def test_the_mean_is_kept_where_it_says_so(name: str, sample: int) -> None:
         assert after == pytest.approx(before, rel=1e-6)
 
 
-@each_sample
+@each_sample_where(lambda operator: operator.name not in LOPSIDED)
 def test_axes_are_alike(name: str, sample: int) -> None:
     """Turning image and spacing turns the result; flipping the image flips it."""
     operator = samples(name)[sample]
-    if name in LOPSIDED:
-        return
     image = image_for(operator, 20, 26, dtype=np.float64)
     spacing = (1.0, 1.0, 1.5)[-image.ndim :]
     for far in ways(operator):
@@ -369,13 +365,12 @@ def test_axes_are_alike(name: str, sample: int) -> None:
         np.testing.assert_allclose(np.flip(flipped), result, rtol=1e-7, atol=1e-7)
 
 
-@each_sample
+@each_sample_where(lambda operator: operator.energy() is not None and operator.marches != "once")
 def test_its_energy_falls_and_no_tiling_changes_it(name: str, sample: int) -> None:
     """Explicit steps never raise it; iterations, which may swing, end far below where they began."""
     operator = samples(name)[sample]
     energy = operator.energy()
-    if energy is None or operator.marches == "once":
-        return
+    assert energy is not None
     image, spacing = image_for(operator, 24, 25), (1.0,) * operator.dimensions[0]
     image[..., 3:5, 6] = np.nan
     block, values = make_block(image[None], spacing), []

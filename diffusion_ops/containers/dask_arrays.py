@@ -19,7 +19,6 @@ from dask.highlevelgraph import HighLevelGraph
 from diffusion_ops.blocks.block import Block
 from diffusion_ops.blocks.fields import (
     channels_first,
-    check_image,
     check_mask,
     fill_values_like,
     finish_image,
@@ -28,18 +27,17 @@ from diffusion_ops.blocks.fields import (
     working_dtype,
 )
 from diffusion_ops.blocks.statistic import Statistic, Tally
+from diffusion_ops.blocks.window import Window
 from diffusion_ops.containers.completion import complete
 from diffusion_ops.containers.dask_windows import map_windows
 from diffusion_ops.containers.tiling import Tiling
 from diffusion_ops.evolution.advance import Leg, advance, carried_out_of, result_channels, total_halo
 from diffusion_ops.evolution.arguments import (
-    make_legs,
-    makes_new_quantity,
-    require_guide_readers,
-    resolve_spacing,
     split_batches,
 )
 from diffusion_ops.evolution.completion import Completion
+from diffusion_ops.evolution.problem import make_problem
+from diffusion_ops.evolution.reach import widest
 
 _HALO_PART = 0.25
 """Both halos are at most this part of a chunk where the batch is chosen here: about 0.28 more work in 2-D."""
@@ -83,9 +81,9 @@ class _Task:
         """Return the task that starts from a state."""
         return replace(self, windows=("state", *(w for w in self.windows if w == "guide")), carried=carried)
 
-    def keep(self, block_id: Sequence[int]) -> tuple[slice, ...]:
-        """Return what to keep of a window, per spatial axis."""
-        return self.tiling.along(self.axes).keep([block_id[a] for a in self.axes])
+    def window(self, block_id: Sequence[int]) -> Window:
+        """Return the window of a chunk along the spatial axes."""
+        return self.tiling.along(self.axes).window([block_id[a] for a in self.axes])
 
     def block(self, windows: Sequence[Any], block_id: Sequence[int]) -> Block:
         """Return a chunk's window as a block."""
@@ -95,11 +93,10 @@ class _Task:
         }
         image = fields[self.windows[0]]
         mask = fields["mask"][0] if "mask" in fields else None
-        tiling, index = self.tiling.along(self.axes), [block_id[a] for a in self.axes]
-        nodata = self.nodata if self.first else None
-        sides = tiling.open_sides(index)
+        nodata, window = self.nodata if self.first else None, self.window(block_id)
+        sides = window.open_sides
         block = make_block(image, self.spacing, nodata, mask, sides, fields.get("guide"), self.carried)
-        block.origin, block.frame = tiling.origin(index), self.frame
+        block.origin, block.frame = window.origin, self.frame
         return block
 
     def image(self, fields: Any) -> Any:
@@ -112,20 +109,7 @@ class _Task:
         return tuple((channels,) if axis == self.channel_axis else some for axis, some in sizes)
 
 
-def evolve(
-    image: Any,
-    operator: Any,
-    *,
-    spacing: Any,
-    channel_axis: int | None,
-    mask: Any,
-    nodata: float | None,
-    dtype: Any,
-    batch: int | None,
-    guide: Any,
-    frame: int = 0,
-    **times: Any,
-) -> Any:
+def evolve(image: Any, operator: Any, *, mask: Any, guide: Any, **arguments: Any) -> Any:
     """Return the lazy evolution of a Dask array, in the same chunks; see `diffusion_ops.evolve`.
 
     One exchange of halos per batch. Where a halo is wider than the chunks (or the array), windows are
@@ -138,14 +122,12 @@ def evolve(
         chunks.
     """
     _check_container(image)
-    result_type = check_image(image.shape, image.dtype, channel_axis, dtype, nodata)
-    channel_axis = None if channel_axis is None else channel_axis % image.ndim
+    problem = make_problem(image, operator, guide=guide, **arguments)
+    channel_axis, steps = problem.channel_axis, problem.spacing
     _check_channels(image, channel_axis)
-    steps = resolve_spacing(spacing, image.ndim - (channel_axis is not None))
-    legs = make_legs(operator, steps, **times)
-    require_guide_readers(legs, guide)
-    split_batches(legs, batch)
-    stages = [_choose_batches(stage, batch, image, channel_axis, steps) for stage in _stages(legs)]
+    stages = [
+        _choose_batches(stage, problem.batch, image, channel_axis, steps) for stage in _stages(problem.legs)
+    ]
     inputs = {"image": image}
     if mask is not None:
         inputs["mask"] = _aligned_mask(mask, image, channel_axis)
@@ -156,8 +138,8 @@ def evolve(
     if added:
         inputs, channel_axis = {name: da.expand_dims(a, 0) for name, a in inputs.items()}, 0
     tiling = Tiling(inputs["image"].chunks, (0,) * inputs["image"].ndim)
-    task = _Task(tiling, steps, channel_axis, nodata, tuple(inputs), frame=frame)
-    run = _Evolution(inputs, task, result_type, makes_new_quantity(legs))
+    task = _Task(tiling, steps, channel_axis, problem.nodata, tuple(inputs), frame=problem.frame)
+    run = _Evolution(inputs, task, problem.result_type, problem.new_quantity)
     result = run.take(stages)
     return result[0] if added else result
 
@@ -335,7 +317,7 @@ def _advance_chunk(
     new_quantity: bool,
     block_id: tuple[int, ...],
 ) -> Any:
-    keep = task.keep(block_id)
+    keep = task.window(block_id).keep
     block = task.block(windows, block_id)
     advance(block, [leg.bind(bound) for leg in legs])
     if result:
@@ -363,9 +345,8 @@ def _reduce(task: _Task, statistics: Mapping[str, Statistic], arrays: list[Any])
     """Return the lazy mapping from parameters to the numbers of their statistics."""
     if not statistics:
         return {}
-    reach = [max(r) for r in zip(*(s.radius(task.spacing) for s in statistics.values()), strict=True)]
     ones = tuple((1,) * n for n in arrays[0].numblocks)
-    task = task.reaching(reach)
+    task = task.reaching(widest(s.radius(task.spacing) for s in statistics.values()))
     tallies = map_windows(
         _measure_chunk, arrays, task.tiling, ones, np.dtype(object), task=task, statistics=statistics
     )
@@ -375,7 +356,7 @@ def _reduce(task: _Task, statistics: Mapping[str, Statistic], arrays: list[Any])
 def _measure_chunk(
     *windows: Any, task: _Task, statistics: Mapping[str, Statistic], block_id: tuple[int, ...]
 ) -> Any:
-    block, keep = task.block(windows, block_id), task.keep(block_id)
+    block, keep = task.block(windows, block_id), task.window(block_id).keep
     result = np.empty((1,) * windows[0].ndim, object)
     result.flat[0] = {name: statistic.measure(block, keep) for name, statistic in statistics.items()}
     return result

@@ -24,6 +24,7 @@ from diffusion_ops.evolution.parameters import (
     signature_of,
     words_of,
 )
+from diffusion_ops.evolution.reach import Reach
 from diffusion_ops.evolution.schedule import Cycle
 from diffusion_ops.registry import Registry
 
@@ -105,21 +106,13 @@ class Operator(ABC):
     def stable_dt(self, spacing: tuple[float, ...]) -> float:
         """Return the largest stable explicit step for a grid spacing."""
 
-    def step_radius(self, spacing: tuple[float, ...]) -> tuple[int, ...]:
-        """Return how many cells one step reads on each side, per axis."""
-        return (self.radius,) * len(spacing)
+    def reach(self, spacing: tuple[float, ...]) -> Reach:
+        """Return how many cells its step, what it freezes, `start` and `finish` read: by default a step `radius`.
 
-    def setup_radius(self, spacing: tuple[float, ...]) -> tuple[int, ...]:
-        """Return how many cells the coefficients that are frozen at the start of a cycle read, per axis."""
-        return (0,) * len(spacing)
-
-    def start_radius(self, spacing: tuple[float, ...]) -> tuple[int, ...]:
-        """Return how many cells `start` reads, per axis."""
-        return (0,) * len(spacing)
-
-    def finish_radius(self, spacing: tuple[float, ...]) -> tuple[int, ...]:
-        """Return how many cells `finish` reads, per axis."""
-        return (0,) * len(spacing)
+        What an operator says of them in a section "Returns", part by part, or in one line of the step alone, is the
+        reason that lists of operators give.
+        """
+        return Reach((self.radius,) * len(spacing))
 
     def carried_arrays(self, ndim: int, channels: int) -> int:
         """Return how many arrays of one channel's size are carried from batch to batch beside the state."""
@@ -130,7 +123,7 @@ class Operator(ABC):
         return channels
 
     @property
-    def kind(self) -> str:
+    def work_kind(self) -> str:
         """Name of the kind of work that carries it out over files; "evolve" for everything with a finite halo."""
         return "evolve"
 
@@ -162,9 +155,10 @@ class Operator(ABC):
 
     @abstractmethod
     def run(self, block: Block, cycle: Cycle, count: int) -> None:
-        """Take a cycle `count` times in place and note what it spoils.
+        """Take a cycle `count` times in place.
 
-        `count` is more than 1 only where nothing is frozen at the start of a cycle.
+        `count` is more than 1 only where nothing is frozen at the start of a cycle. What is frozen may read the whole
+        block: `block.spoilt` counts its reach already, and cells that are spoilt before a step need not be made.
         """
 
     def statistics(self) -> dict[str, Statistic]:
@@ -191,12 +185,6 @@ class Operator(ABC):
                 "Give a number, or another statistic."
             ) from error
 
-    def halo(self, cycles: tuple[Cycle, ...], spacing: tuple[float, ...]) -> tuple[int, ...]:
-        """Return how many cells per axis a run of cycles reads beyond what it writes."""
-        steps = sum(cycle.steps for cycle in cycles)
-        setups, radii = self.setup_radius(spacing), self.step_radius(spacing)
-        return tuple(len(cycles) * s + steps * r for s, r in zip(setups, radii, strict=True))
-
 
 class Iteration(Operator):
     """An operator that approaches a minimum by iterations: it has no time, their number says how far it goes."""
@@ -218,8 +206,8 @@ class Map(Operator):
     inertial_cycles = False
 
     @abstractmethod
-    def reach(self, spacing: tuple[float, ...]) -> tuple[int, ...]:
-        """Return how many cells it reads on each side, per axis."""
+    def reach(self, spacing: tuple[float, ...]) -> Reach:
+        """Return how many cells it reads, as its one step."""
 
     @abstractmethod
     def apply(self, block: Block) -> None:
@@ -229,14 +217,9 @@ class Map(Operator):
         """Return infinity: there is no step."""
         return math.inf
 
-    def step_radius(self, spacing: tuple[float, ...]) -> tuple[int, ...]:
-        """Return the reach."""
-        return self.reach(spacing)
-
     def run(self, block: Block, cycle: Cycle, count: int) -> None:
         """Apply it."""
         self.apply(block)
-        block.spoil(self.reach(block.spacing))
 
 
 class RateOperator(Operator):
@@ -263,7 +246,6 @@ class RateOperator(Operator):
                 new = a * (block.u + tau * self.rate(block.u, block.spacing, block.valid)) + (1 - a) * before
                 before = block.u.copy()
                 block.u[...] = new if block.valid is None else np.where(block.valid, new, before)
-                block.spoil((self.radius,) * len(block.spatial))
 
 
 OPERATORS: Registry[type[Operator]] = Registry("operator", "diffusion_ops.operators", "diffuse.operators")

@@ -12,11 +12,12 @@ from diffusion_ops.blocks.block import Block, Floats, allocate
 from diffusion_ops.blocks.statistic import Statistic, make_statistic
 from diffusion_ops.evolution.operator import Operator, with_parameters
 from diffusion_ops.evolution.parameters import Choice, Number, NumberOrStatistic, parameter
+from diffusion_ops.evolution.reach import Reach
 from diffusion_ops.evolution.schedule import Cycle
 from diffusion_ops.families.alignment import align, at_corners
 from diffusion_ops.families.parameters import SEED, SIGMA
 from diffusion_ops.kernels.pixels.noise import put_noise
-from diffusion_ops.kernels.reaction import march_fields
+from diffusion_ops.kernels.reaction import take_reaction_steps
 from diffusion_ops.kernels.tensors.structure import structure_radius, tensor_arrays
 
 DIFFUSION = Number(unit="squared unit length / time", least=0)
@@ -113,9 +114,16 @@ class ReactionDiffusion(Operator):
         """Return both fields of one channel, side by side, and the tensor at the corners."""
         return 2 + (tensor_arrays(ndim) * _CORNERS[ndim] if self.anisotropy else 0)
 
-    def start_radius(self, spacing: tuple[float, ...]) -> tuple[int, ...]:
-        """Return the reach of the structure tensor."""
-        return structure_radius(self.sigma, self.rho, spacing) if self.anisotropy else (0,) * len(spacing)
+    def reach(self, spacing: tuple[float, ...]) -> Reach:
+        """Return what a step and the start read.
+
+        Returns
+        -------
+        start
+            the reach of the structure tensor
+        """
+        start = structure_radius(self.sigma, self.rho, spacing) if self.anisotropy else ()
+        return Reach((1,) * len(spacing), start=start)
 
     def pace(self, ndim: int, channels: int) -> float:
         """Return what was measured in float32; both fields take one step in that time."""
@@ -150,4 +158,6 @@ class ReactionDiffusion(Operator):
         assert block.carried is not None
         tensor = at_corners(block, block.carried[len(block.storage) :]) if self.anisotropy else None
         diffusions = (self.diffusion, self.other_diffusion)
-        march_fields(block, type(self).row, count, cycle.tau, diffusions, self.reaction(cycle.tau), tensor)
+        take_reaction_steps(
+            block, type(self).row, count, cycle.tau, diffusions, self.reaction(cycle.tau), tensor
+        )

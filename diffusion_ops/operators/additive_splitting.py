@@ -11,6 +11,7 @@ from diffusion_ops.blocks.partitions import whole_partitions
 from diffusion_ops.evolution.examples import Picture, Samples
 from diffusion_ops.evolution.operator import Operator, register
 from diffusion_ops.evolution.parameters import Choice, Count, NumberOrStatistic, parameter
+from diffusion_ops.evolution.reach import Reach
 from diffusion_ops.evolution.schedule import Cycle
 from diffusion_ops.families.edge_stopping import CONDUCTANCE, CONTRAST
 from diffusion_ops.families.parameters import SIGMA
@@ -94,22 +95,21 @@ class AdditiveSplitting(Operator):
         theta = MOST_THETA if self.form == "exact" else q / (1 - q) ** 2
         return theta * min(spacing) ** 2 / len(spacing)
 
-    def step_radius(self, spacing: tuple[float, ...]) -> tuple[int, ...]:
-        """Return the cells that one step reads, wherever the partitions lie."""
-        return (self._reach(1),) * len(spacing)
+    def reach(self, spacing: tuple[float, ...]) -> Reach:
+        """Return what a step and the conductances read; only the first of equal steps meets a partition that is cut.
 
-    def setup_radius(self, spacing: tuple[float, ...]) -> tuple[int, ...]:
-        """Return the reach of the regularised gradient; differences across faces add none."""
-        if self.contrast is None or self.sigma == 0:
-            return (0,) * len(spacing)
-        return tuple(1 + r for r in gaussian_radius(self.sigma, spacing))
-
-    def halo(self, cycles: tuple[Cycle, ...], spacing: tuple[float, ...]) -> tuple[int, ...]:
-        """Return the reach of the cycles: only the first of equal steps meets a partition that the window cuts."""
-        setups = self.setup_radius(spacing)
-        if any(setups):
-            return tuple(len(cycles) * (s + self._reach(1)) for s in setups)
-        return (sum(self._reach(len(list(run))) for _, run in itertools.groupby(cycles)),) * len(spacing)
+        Returns
+        -------
+        step
+            the cells that one step reads, wherever the partitions lie
+        setup
+            the reach of the regularised gradient; differences across faces add none
+        """
+        step, further = (WHOLE, 0) if self.form == "exact" else (2 * self.partition - 1, self.partition)
+        setup = () if self.contrast is None or self.sigma == 0 else gaussian_radius(self.sigma, spacing)
+        return Reach(
+            (step,) * len(spacing), setup=tuple([1 + r for r in setup]), further=(further,) * len(spacing)
+        )
 
     def extra_arrays(self, ndim: int, inertial: bool, channels: int) -> float:
         """Return the faces of each axis and the mean of the axes' solutions."""
@@ -117,7 +117,7 @@ class AdditiveSplitting(Operator):
 
     def setup_arrays(self, ndim: int, channels: int) -> float:
         """Return the smoothed channels and their conductances at cell centres."""
-        return channels + 2 if any(self.setup_radius((1.0,) * ndim)) else 0
+        return channels + 2 if any(self.reach((1.0,) * ndim).setup) else 0
 
     def pace(self, ndim: int, channels: int) -> float:
         """Return what was measured in float32."""
@@ -130,8 +130,8 @@ class AdditiveSplitting(Operator):
                 "form='exact' needs windows as large as the image, and this one is a part of it. "
                 "Use form='truncated', or give the image as one chunk."
             )
-        ndim, frozen = len(block.spatial), self.setup_radius(block.spacing)
-        lines = [whole_partitions(block, axis, frozen[axis], self.partition) for axis in range(ndim)]
+        ndim = len(block.spatial)
+        lines = [whole_partitions(block, axis, self.partition) for axis in range(ndim)]
         out = np.empty_like(block.storage[0])
         for _ in range(count):
             faces = self._faces(block)
@@ -153,11 +153,6 @@ class AdditiveSplitting(Operator):
             # Those of the next step take their place.
             del faces
             lines = [partitions.after_step() for partitions in lines]
-        block.spoil(tuple(f + self._reach(count) for f in frozen))
-
-    def _reach(self, steps: int) -> int:
-        """Return the cells that equal steps read: what is left of a partition that the window cuts, and one a step."""
-        return WHOLE if self.form == "exact" else (steps + 1) * self.partition - 1
 
     def _faces(self, block: Block) -> Floats:
         """Return the conductances of the state, of shape (axes, cells)."""

@@ -8,6 +8,7 @@ from diffusion_ops.evolution.completion import Completion
 from diffusion_ops.evolution.examples import Picture, Samples
 from diffusion_ops.evolution.operator import Map, register
 from diffusion_ops.evolution.parameters import AUTO, Automatic, Number, NumberOrStatistic, parameter
+from diffusion_ops.evolution.reach import Reach
 from diffusion_ops.families.hysteresis import Hysteresis
 from diffusion_ops.families.parameters import FLAG, SIGMA
 from diffusion_ops.kernels.gaussian import gaussian_radius, smoothed
@@ -80,9 +81,9 @@ class Canny(Map):
         """Return 1."""
         return 1
 
-    def reach(self, spacing: tuple[float, ...]) -> tuple[int, ...]:
+    def reach(self, spacing: tuple[float, ...]) -> Reach:
         """Return the reach of the Gaussian, of the central difference and of the neighbour it is compared with."""
-        return tuple(2 + r for r in gaussian_radius(self.sigma, spacing))
+        return Reach(tuple([2 + r for r in gaussian_radius(self.sigma, spacing)]))
 
     def extra_arrays(self, ndim: int, inertial: bool, channels: int) -> float:
         """Return the smoothed channels, the magnitude, the direction and the result."""

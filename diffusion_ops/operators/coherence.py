@@ -8,6 +8,7 @@ from diffusion_ops.blocks.block import Block
 from diffusion_ops.evolution.examples import Picture, Samples
 from diffusion_ops.evolution.operator import Map, register
 from diffusion_ops.evolution.parameters import parameter
+from diffusion_ops.evolution.reach import Reach
 from diffusion_ops.families.parameters import FEATURE_SCALE, FLAG, NOISE_SCALE
 from diffusion_ops.kernels.tensors.structure import (
     principal_axes,
@@ -61,9 +62,9 @@ class Coherence(Map):
         """Return 1."""
         return 1
 
-    def reach(self, spacing: tuple[float, ...]) -> tuple[int, ...]:
+    def reach(self, spacing: tuple[float, ...]) -> Reach:
         """Return the reach of the structure tensor."""
-        return structure_radius(self.sigma, self.rho, spacing)
+        return Reach(structure_radius(self.sigma, self.rho, spacing))
 
     def extra_arrays(self, ndim: int, inertial: bool, channels: int) -> float:
         """Return the smoothed channels and the tensor before and after its smoothing, or with its values and axes."""

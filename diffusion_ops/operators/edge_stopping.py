@@ -6,6 +6,7 @@ from diffusion_ops.blocks.block import Block
 from diffusion_ops.evolution.examples import Picture, Samples
 from diffusion_ops.evolution.operator import Map, register
 from diffusion_ops.evolution.parameters import NumberOrStatistic, parameter
+from diffusion_ops.evolution.reach import Reach
 from diffusion_ops.families.edge_stopping import CONDUCTANCE, CONTRAST
 from diffusion_ops.families.parameters import SIGMA
 from diffusion_ops.kernels.conductance import CONDUCTANCES
@@ -56,9 +57,9 @@ class EdgeStopping(Map):
         """Return 1."""
         return 1
 
-    def reach(self, spacing: tuple[float, ...]) -> tuple[int, ...]:
+    def reach(self, spacing: tuple[float, ...]) -> Reach:
         """Return the reach of the Gaussian and of the central difference."""
-        return tuple(1 + r for r in gaussian_radius(self.sigma, spacing))
+        return Reach(tuple([1 + r for r in gaussian_radius(self.sigma, spacing)]))
 
     def extra_arrays(self, ndim: int, inertial: bool, channels: int) -> float:
         """Return the smoothed channels and the result."""

@@ -6,8 +6,15 @@ from diffusion_ops.blocks.block import Block
 from diffusion_ops.evolution.examples import Picture, Samples
 from diffusion_ops.evolution.operator import Operator, register
 from diffusion_ops.evolution.parameters import parameter
+from diffusion_ops.evolution.reach import Reach
 from diffusion_ops.evolution.schedule import Cycle
-from diffusion_ops.families.elements import MASS_KIND, march_elements, mass_arrays, stable_step, step_reach
+from diffusion_ops.families.elements import (
+    MASS_KIND,
+    mass_arrays,
+    stable_step,
+    step_reach,
+    take_element_steps,
+)
 
 
 @register("finite-element-heat")
@@ -47,9 +54,9 @@ class FiniteElementHeat(Operator):
         """Return 2 over the largest eigenvalue of an element, also of one cut by walls; 1/3 h² in 2-D, lumped."""
         return stable_step(self.mass, spacing)
 
-    def step_radius(self, spacing: tuple[float, ...]) -> tuple[int, ...]:
+    def reach(self, spacing: tuple[float, ...]) -> Reach:
         """Return 1, or with the consistent mass the reach of its inversion."""
-        return (step_reach(self.mass, len(spacing)),) * len(spacing)
+        return Reach((step_reach(self.mass, len(spacing)),) * len(spacing))
 
     def extra_arrays(self, ndim: int, inertial: bool, channels: int) -> float:
         """Return the state before, what solves for the mass, and the rows of a sweep."""
@@ -61,7 +68,7 @@ class FiniteElementHeat(Operator):
 
     def run(self, block: Block, cycle: Cycle, count: int) -> None:
         """Take the steps in the compiled sweep over elements."""
-        march_elements(block, cycle, count, self.mass)
+        take_element_steps(block, cycle, count, self.mass)
 
 
 _PACE = {"lumped": 9e8, "consistent": 3e7}

@@ -6,9 +6,16 @@ from diffusion_ops.blocks.block import Block
 from diffusion_ops.evolution.examples import Picture, Samples
 from diffusion_ops.evolution.operator import Operator, register
 from diffusion_ops.evolution.parameters import NumberOrStatistic, parameter
+from diffusion_ops.evolution.reach import Reach
 from diffusion_ops.evolution.schedule import Cycle
 from diffusion_ops.families.edge_stopping import CONDUCTANCE, CONTRAST
-from diffusion_ops.families.elements import MASS_KIND, march_elements, mass_arrays, stable_step, step_reach
+from diffusion_ops.families.elements import (
+    MASS_KIND,
+    mass_arrays,
+    stable_step,
+    step_reach,
+    take_element_steps,
+)
 from diffusion_ops.families.parameters import SIGMA
 from diffusion_ops.kernels.conductance import CONDUCTANCES
 from diffusion_ops.kernels.gaussian import gaussian_radius, smoothed
@@ -68,13 +75,18 @@ class FiniteElementPeronaMalik(Operator):
         """Return 2 over the largest eigenvalue of an element, also of one cut by walls; 1/3 h² in 2-D, lumped."""
         return stable_step(self.mass, spacing)
 
-    def step_radius(self, spacing: tuple[float, ...]) -> tuple[int, ...]:
-        """Return 1, or with the consistent mass the reach of its inversion."""
-        return (step_reach(self.mass, len(spacing)),) * len(spacing)
+    def reach(self, spacing: tuple[float, ...]) -> Reach:
+        """Return what a step and the conductances read.
 
-    def setup_radius(self, spacing: tuple[float, ...]) -> tuple[int, ...]:
-        """Return the reach of the regularisation; the gradient of an element adds none to the step's."""
-        return gaussian_radius(self.sigma, spacing)
+        Returns
+        -------
+        step
+            1, or with the consistent mass the reach of its inversion
+        setup
+            the reach of the regularisation; the gradient of an element adds none to the step's
+        """
+        step = (step_reach(self.mass, len(spacing)),) * len(spacing)
+        return Reach(step, setup=gaussian_radius(self.sigma, spacing))
 
     def extra_arrays(self, ndim: int, inertial: bool, channels: int) -> float:
         """Return the state before, frozen conductances, what solves for the mass, and the rows of a sweep."""
@@ -95,8 +107,7 @@ class FiniteElementPeronaMalik(Operator):
         kind, structure = CONDUCTANCES.index(self.conductance), None
         if self.sigma > 0:
             structure = smoothed(block, self.sigma)
-            block.spoil(self.setup_radius(block.spacing))
-        march_elements(block, cycle, count, self.mass, kind, self.contrast, structure)
+        take_element_steps(block, cycle, count, self.mass, kind, self.contrast, structure)
 
 
 _PACE = {"lumped": 6e8, "consistent": 3e7}

@@ -7,7 +7,7 @@ from diffusion_ops.blocks.statistic import STATISTICS, Statistic
 from diffusion_ops.evolution.examples import Picture
 from diffusion_ops.evolution.operator import Operator, register
 from diffusion_ops.evolution.schedule import Cycle
-from diffusion_ops.families.stencil import make_stencil, march_cycle
+from diffusion_ops.families.stencil import make_stencil, take_cycle
 from diffusion_ops.kernels.conductance import CONSTANT
 
 
@@ -40,4 +40,4 @@ class Heat(Operator):
 
     def run(self, block: Block, cycle: Cycle, count: int) -> None:
         """Take the steps in the compiled flux-form kernel."""
-        march_cycle(block, cycle, count, CONSTANT, make_stencil(block.spacing))
+        take_cycle(block, cycle, count, CONSTANT, make_stencil(block.spacing))

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from diffusion_ops.evolution.examples import Picture, Samples
 from diffusion_ops.evolution.operator import register
 from diffusion_ops.evolution.parameters import Choice, parameter
+from diffusion_ops.evolution.reach import Reach
 from diffusion_ops.families.parameters import EPSILON
 from diffusion_ops.families.row_operator import RowOperator
 from diffusion_ops.families.stencil import make_stencil
@@ -59,9 +60,9 @@ class MinMaxCurvature(RowOperator):
         """Return 1 / (2 Σ 1/h²), as of the heat equation."""
         return make_stencil(spacing).stable_dt
 
-    def step_radius(self, spacing: tuple[float, ...]) -> tuple[int, ...]:
+    def reach(self, spacing: tuple[float, ...]) -> Reach:
         """Return the radius of the disk."""
-        return (self.stencil_radius,) * len(spacing)
+        return Reach((self.stencil_radius,) * len(spacing))
 
     def update(self) -> Callable[..., None]:
         """Return the row of the flow."""

@@ -10,10 +10,11 @@ from diffusion_ops.blocks.statistic import Statistic, make_statistic
 from diffusion_ops.evolution.examples import Picture, Samples
 from diffusion_ops.evolution.operator import Operator, register
 from diffusion_ops.evolution.parameters import Choice, NumberOrStatistic, parameter
+from diffusion_ops.evolution.reach import Reach
 from diffusion_ops.evolution.schedule import Cycle
 from diffusion_ops.families.edge_stopping import CONDUCTANCE, CONTRAST
 from diffusion_ops.families.parameters import SIGMA
-from diffusion_ops.families.stencil import make_stencil, march_cycle
+from diffusion_ops.families.stencil import make_stencil, take_cycle
 from diffusion_ops.kernels.conductance import CONDUCTANCES, FROZEN
 from diffusion_ops.kernels.faces import cell_faces, edge_faces
 from diffusion_ops.kernels.gaussian import gaussian_radius, smoothed
@@ -113,11 +114,16 @@ class PeronaMalik(Operator):
         """Return 1 / Σ w over the neighbours; 1 / (2 Σ 1/h²) for 4 or 6 of them."""
         return make_stencil(spacing, self.neighbours).stable_dt
 
-    def setup_radius(self, spacing: tuple[float, ...]) -> tuple[int, ...]:
-        """Return the reach of the regularised gradient; differences across faces add none."""
-        if self.sigma == 0:
-            return (0,) * len(spacing)
-        return tuple(1 + r for r in gaussian_radius(self.sigma, spacing))
+    def reach(self, spacing: tuple[float, ...]) -> Reach:
+        """Return what a step and the conductances read.
+
+        Returns
+        -------
+        setup
+            the reach of the regularised gradient; differences across faces add none
+        """
+        setup = gaussian_radius(self.sigma, spacing) if self.sigma > 0 else ()
+        return Reach((1,) * len(spacing), setup=tuple([1 + r for r in setup]))
 
     def extra_arrays(self, ndim: int, inertial: bool, channels: int) -> float:
         """Return the frozen faces and the state before, or the smoothed channels and a plane while faces are made."""
@@ -136,13 +142,12 @@ class PeronaMalik(Operator):
         scales = stencil.scales(self.contrast)
         if self.sigma > 0:
             faces = cell_faces(block, smoothed(block, self.sigma), kind, scales)
-            block.spoil(self.setup_radius(block.spacing))
-            march_cycle(block, cycle, count, FROZEN, stencil, faces=faces)
+            take_cycle(block, cycle, count, FROZEN, stencil, faces=faces)
         elif cycle.inertial:
             faces = edge_faces(block, kind, scales, stencil.diagonal)
-            march_cycle(block, cycle, count, FROZEN, stencil, faces=faces)
+            take_cycle(block, cycle, count, FROZEN, stencil, faces=faces)
         else:
-            march_cycle(block, cycle, count, kind, stencil, self.contrast)
+            take_cycle(block, cycle, count, kind, stencil, self.contrast)
 
 
 _PACE = {"exponential": 1.9e9, "rational": 5.5e9, "charbonnier": 3.6e9, "tukey": 5.2e9, "weickert": 1.1e9}

@@ -17,6 +17,7 @@ from diffusion_ops.evolution.parameters import (
     number,
     parameter,
 )
+from diffusion_ops.evolution.reach import Reach
 from diffusion_ops.families.parameters import SEED
 from diffusion_ops.kernels.pixels.noise import LAWS, put_noise
 
@@ -94,9 +95,9 @@ class RandomNoise(Map):
                     "salt and pepper replace."
                 )
 
-    def reach(self, spacing: tuple[float, ...]) -> tuple[int, ...]:
+    def reach(self, spacing: tuple[float, ...]) -> Reach:
         """Return 0: cells do not know of each other."""
-        return (0,) * len(spacing)
+        return Reach((0,) * len(spacing))
 
     def pace(self, ndim: int, channels: int) -> float:
         """Return what was measured in float32; counts are drawn one by one."""

@@ -21,6 +21,7 @@ from diffusion_ops.evolution.parameters import (
     number,
     parameter,
 )
+from diffusion_ops.evolution.reach import Reach
 from diffusion_ops.evolution.schedule import Cycle
 from diffusion_ops.families.edge_stopping import CONTRAST
 from diffusion_ops.families.parameters import SIGMA
@@ -117,17 +118,22 @@ class SaltAndPepper(Iteration):
         contrast = math.nan if isinstance(self.contrast, Statistic) else number(self.contrast)
         return TensorField(contrast, self.conductance, sigma=self.sigma, rho=self.rho)
 
-    def start_radius(self, spacing: tuple[float, ...]) -> tuple[int, ...]:
-        """Return the reach of the largest windows that look for impulses and for what is known."""
-        return (_MENDING + (self.window // 2 if self.detection == "median" else 0),) * len(spacing)
+    def reach(self, spacing: tuple[float, ...]) -> Reach:
+        """Return what an iteration, its tensor and the start read.
 
-    def step_radius(self, spacing: tuple[float, ...]) -> tuple[int, ...]:
-        """Return the reach of the steps with one tensor."""
-        return tuple(_STEPS * r for r in self.field.scheme.step_radius(spacing))
-
-    def setup_radius(self, spacing: tuple[float, ...]) -> tuple[int, ...]:
-        """Return the reach of the tensor."""
-        return self.field.setup_radius(spacing)
+        Returns
+        -------
+        step
+            the reach of the steps with one tensor
+        setup
+            the reach of the tensor
+        start
+            the reach of the largest windows that look for impulses and for what is known
+        """
+        field = self.field.reach(spacing)
+        step = tuple([_STEPS * r for r in field.step])
+        start = _MENDING + (self.window // 2 if self.detection == "median" else 0)
+        return Reach(step, field.setup, start=(start,) * len(spacing))
 
     def carried_arrays(self, ndim: int, channels: int) -> int:
         """Return the flags of impulses."""
@@ -165,11 +171,9 @@ class SaltAndPepper(Iteration):
         inner = Cycle(field.scheme.stable_dt(block.spacing), _STEPS, inertial=True)
         free = allocate(len(block.storage), block.spatial, np.dtype(bool))
         np.greater(block.carried, 0, out=free)
-        for _ in range(count):
+        for k in range(count):
             frozen = field.freeze(block, block.storage)
-            spoilt = block.spoilt
             for channel in range(len(free)):
-                part = dataclasses.replace(block, storage=block.storage[channel : channel + 1], spoilt=spoilt)
-                field.march(part, inner, frozen, free[channel])
+                part = dataclasses.replace(block, storage=block.storage[channel : channel + 1])
+                field.take_steps(part, inner, frozen, free[channel], before=k * _STEPS)
                 block.storage[channel] = part.storage[0]
-                block.spoilt = part.spoilt

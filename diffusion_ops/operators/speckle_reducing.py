@@ -87,4 +87,3 @@ class SpeckleReducing(Operator):
         steps = range(block.step, block.step + count * cycle.steps)
         levels = [self.level * math.exp(-self.decay * cycle.tau * k) for k in steps]
         reduce_speckle(block, _FORMS[self.conductance], cycle.tau, levels)
-        block.spoil(tuple(len(levels) * r for r in self.step_radius(block.spacing)))

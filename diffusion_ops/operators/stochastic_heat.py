@@ -10,7 +10,7 @@ from diffusion_ops.evolution.operator import Operator, register
 from diffusion_ops.evolution.parameters import Number, parameter
 from diffusion_ops.evolution.schedule import Cycle
 from diffusion_ops.families.parameters import SEED
-from diffusion_ops.families.stencil import make_stencil, march_cycle
+from diffusion_ops.families.stencil import make_stencil, take_cycle
 from diffusion_ops.kernels.conductance import CONSTANT
 from diffusion_ops.kernels.pixels.noise import put_noise
 
@@ -70,6 +70,6 @@ class StochasticHeat(Operator):
         stencil = make_stencil(block.spacing)
         deviation = self.level * math.sqrt(cycle.tau / math.prod(block.spacing))
         for step in range(count):
-            march_cycle(block, Cycle(cycle.tau), 1, CONSTANT, stencil)
+            take_cycle(block, Cycle(cycle.tau), 1, CONSTANT, stencil, before=step)
             # Number 0 is for what is done once, such as a start from noise of the same seed.
             put_noise(block, "gaussian", (deviation,), self.seed, draw=block.step + step + 1)

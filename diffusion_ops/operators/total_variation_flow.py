@@ -7,6 +7,7 @@ from diffusion_ops.blocks.statistic import STATISTICS, Statistic
 from diffusion_ops.evolution.examples import Picture, Samples
 from diffusion_ops.evolution.operator import Operator, register
 from diffusion_ops.evolution.parameters import Count, Number, parameter
+from diffusion_ops.evolution.reach import Reach
 from diffusion_ops.evolution.schedule import Cycle
 from diffusion_ops.kernels import total_variation
 
@@ -61,9 +62,9 @@ class TotalVariationFlow(Operator):
         """
         return self.tolerance * self.inner_iterations / total_variation.operator_norm(spacing)
 
-    def step_radius(self, spacing: tuple[float, ...]) -> tuple[int, ...]:
+    def reach(self, spacing: tuple[float, ...]) -> Reach:
         """Return one cell for each iteration of a step."""
-        return (self.inner_iterations,) * len(spacing)
+        return Reach((self.inner_iterations,) * len(spacing))
 
     def carried_arrays(self, ndim: int, channels: int) -> int:
         """Return the state before the step, the extrapolated state and the dual."""

@@ -6,6 +6,7 @@ from diffusion_ops.blocks.block import Block
 from diffusion_ops.evolution.examples import Picture, Samples
 from diffusion_ops.evolution.operator import Map, register
 from diffusion_ops.evolution.parameters import Number, NumberOrStatistic, parameter
+from diffusion_ops.evolution.reach import Reach
 from diffusion_ops.families.parameters import SIGMA
 from diffusion_ops.kernels.gaussian import gaussian_radius, smoothed
 from diffusion_ops.kernels.pixels.edges import crossed, laplacian_of, slope_of
@@ -53,9 +54,9 @@ class ZeroCrossings(Map):
         """Return 1."""
         return 1
 
-    def reach(self, spacing: tuple[float, ...]) -> tuple[int, ...]:
+    def reach(self, spacing: tuple[float, ...]) -> Reach:
         """Return the reach of the Gaussian, of the Laplacian and of the neighbour it is compared with."""
-        return tuple(2 + r for r in gaussian_radius(self.sigma, spacing))
+        return Reach(tuple([2 + r for r in gaussian_radius(self.sigma, spacing)]))
 
     def extra_arrays(self, ndim: int, inertial: bool, channels: int) -> float:
         """Return the smoothed channels, the Laplacian, the slope and the result."""

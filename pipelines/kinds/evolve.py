@@ -14,6 +14,7 @@ from diffusion_ops.blocks.block import Block
 from diffusion_ops.blocks.fields import finish_image, make_block, working_dtype
 from diffusion_ops.blocks.statistic import Statistic, Tally
 from diffusion_ops.evolution.advance import Leg, advance, result_channels, total_halo
+from diffusion_ops.evolution.reach import chained
 from pipelines.image.frames import Frames
 from pipelines.image.window import (
     Grid,
@@ -150,11 +151,9 @@ class Evolve(ChainWork):
     @property
     def halo(self) -> tuple[int, ...]:
         """Cells read around a tile, per axis of the image."""
-        halo = total_halo(self.legs, self.frames.spacing)
-        for statistic in self.statistics.values():
-            more = statistic.radius(self.frames.spacing)
-            halo = tuple(h + r for h, r in zip(halo, more, strict=True))
-        return self.frames.on_axes(halo)
+        spacing = self.frames.spacing
+        after = [statistic.radius(spacing) for statistic in self.statistics.values()]
+        return self.frames.on_axes(chained([total_halo(self.legs, spacing), *after], len(spacing)))
 
     def bind(self, values: Mapping[int, Mapping[str, float]]) -> Evolve:
         """Return the work with statistics bound into its operators, and into those that its inputs come from."""

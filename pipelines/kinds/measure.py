@@ -9,6 +9,7 @@ from typing import Any
 
 from diffusion_ops.blocks.fields import working_dtype
 from diffusion_ops.blocks.statistic import Statistic, Tally
+from diffusion_ops.evolution.reach import widest
 from pipelines.image.frames import Frames
 from pipelines.image.window import Grid, Region, Window, extent, grown_cells, one_frame, window_of
 from pipelines.tasks.inputs import Inputs
@@ -58,8 +59,7 @@ class Measure(Work):
     @property
     def halo(self) -> tuple[int, ...]:
         """Cells read around a tile, per axis of the image: the widest radius of the statistics."""
-        radii = [s.radius(self.frames.spacing) for s in self.wanted.values()]
-        return self.frames.on_axes(tuple(max(r) for r in zip(*radii, strict=True)))
+        return self.frames.on_axes(widest(s.radius(self.frames.spacing) for s in self.wanted.values()))
 
     def conclude(self, told: Told) -> Conclusion:
         """Return the numbers, which take the place of the operator's statistics."""

@@ -81,7 +81,7 @@ CHECKS = 20
 
 def kind_of(operator: Operator) -> str:
     """Return the kind of work that carries out an operator: its own, or the one that completes over the image."""
-    return operator.kind if operator.completion() is None else "complete"
+    return operator.work_kind if operator.completion() is None else "complete"
 
 
 @dataclass(frozen=True)

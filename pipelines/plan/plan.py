@@ -39,6 +39,21 @@ class Geometry:
 
 
 @dataclass(frozen=True)
+class Begun:
+    """A run that was begun and is not finished.
+
+    Attributes
+    ----------
+    science : str
+        Digest of what the pixels of its result depend on.
+    geometry : Geometry
+    """
+
+    science: str
+    geometry: Geometry
+
+
+@dataclass(frozen=True)
 class Output:
     """A result: a sink, and the arrays that it is made of.
 

@@ -16,6 +16,7 @@ from pipelines.image.window import Region, extent
 from pipelines.plan.graph import Known, make_chains
 from pipelines.plan.layout import Layout
 from pipelines.plan.plan import (
+    Begun,
     Geometry,
     Output,
     Plan,
@@ -53,6 +54,7 @@ def make_plan(
     geometry: Geometry | None = None,
     roi: Region | None = None,
     known: Known | None = None,
+    begun: Begun | None = None,
 ) -> Plan:
     """Return the best plan that fits.
 
@@ -61,11 +63,13 @@ def make_plan(
     spec : Spec
     source : ImageInfo
     geometry : Geometry, optional
-        What an interrupted run used; chosen where it is not given.
+        Tile and batch; chosen where they are not given.
     roi : tuple of slice, optional
         Part of the image that the result holds, per canonical axis; it is computed in one pass.
     known : Known, optional
         What was found out already.
+    begun : Begun, optional
+        An unfinished run, which keeps its tile and batch where it is of the same work.
 
     Raises
     ------
@@ -74,7 +78,10 @@ def make_plan(
     ValueError
         For images that cannot be diffused or held by the sink.
     """
-    return _Planner(spec, source, roi, known or Known()).plan(geometry)
+    planner = _Planner(spec, source, roi, known or Known())
+    if begun is not None and begun.science == planner.science:
+        geometry = begun.geometry
+    return planner.plan(geometry)
 
 
 def lay_out_part(

@@ -177,7 +177,7 @@ class ChainRequest:
 
 
 class ChainWork(Work):
-    """A kind of work that carries out chains of operators: those whose `kind` names it."""
+    """A kind of work that carries out chains of operators: those whose `work_kind` names it."""
 
     @classmethod
     @abstractmethod

@@ -5,10 +5,10 @@ from __future__ import annotations
 import inspect
 import re
 import sys
-from collections.abc import Callable
 from typing import Any
 
-from diffusion_ops.evolution.operator import Map, Operator
+from diffusion_ops.evolution.operator import Operator
+from diffusion_ops.evolution.reach import Reach
 
 
 def describe_operator(cls: type[Operator]) -> dict[str, Any]:
@@ -44,13 +44,8 @@ def title_and_purpose(cls: type[Operator]) -> tuple[str, str]:
     return (title, purpose) if colon else (cls.__name__, first_sentence(cls))
 
 
-_REACHES = {
-    "step": "step_radius",
-    "cycle": "setup_radius",
-    "start": "start_radius",
-    "finish": "finish_radius",
-}
-"""What reads beyond what it writes, and the method that says how far."""
+_REACHES = {"step": "step", "cycle": "setup", "start": "start", "finish": "finish"}
+"""What reads beyond what it writes, and the part of its reach that says how far."""
 
 
 def describe_halo(cls: type[Operator]) -> dict[str, dict[str, Any]]:
@@ -59,41 +54,34 @@ def describe_halo(cls: type[Operator]) -> dict[str, dict[str, Any]]:
     Cells are on each side for spacing 1 and the usual parameters, 1 where one is required; None where those do not go
     together, or where the whole image is read. What reads nothing is left out.
     """
-    spacing = (1.0,) * cls.dimensions[0]
-    usual = _usual(cls)
+    reach = _usual_reach(cls)
+    reasons = {} if cls.reach is Operator.reach else _reasons(cls.reach)
     parts = {}
-    for part, method in _REACHES.items():
-        method = "reach" if part == "step" and issubclass(cls, Map) else method
-        own = getattr(cls, method) is not getattr(Operator, method, None)
-        if own or part == "step":
-            cells = None if usual is None else _cells(getattr(usual, method), spacing)
-            parts[part] = {"cells": cells, "about": _returned(getattr(cls, method)) if own else ""}
+    for part, name in _REACHES.items():
+        cells = None if reach is None else max(getattr(reach, name))
+        if part == "step" or name in reasons or cells:
+            parts[part] = {"cells": cells, "about": reasons.get(name, "")}
     return parts
 
 
-def _cells(radius: Callable[[tuple[float, ...]], tuple[int, ...]], spacing: tuple[float, ...]) -> int | None:
+def _usual_reach(cls: type[Operator]) -> Reach | None:
     try:
-        return max(radius(spacing))
-    except NotImplementedError:
+        usual = cls(**{name: 1.0 for name, one in cls.parameters().items() if one.required})
+        return usual.reach((1.0,) * cls.dimensions[0])
+    except (TypeError, ValueError, NotImplementedError):
         # What has a kind of work of its own need not have a finite reach.
         return None
 
 
-def _usual(cls: type[Operator]) -> Operator | None:
-    try:
-        return cls(**{name: 1.0 for name, one in cls.parameters().items() if one.required})
-    except (TypeError, ValueError):
-        return None
-
-
-def _returned(method: Any) -> str:
-    """Return what a method says that it returns, without the verb and the full stop."""
-    return first_sentence(method).removeprefix("Return ")
+def _reasons(reach: Any) -> dict[str, str]:
+    """Return what an operator's `reach` says of its parts: in its section Returns, else its first line of the step."""
+    parts = documented(reach, "Returns")
+    return parts or {"step": first_sentence(reach).removeprefix("Return ")}
 
 
 def describe_parameters(cls: type[Operator]) -> list[dict[str, Any]]:
     """Return the parameters of an operator in order: name, type, range, whether required, default, unit, meaning."""
-    documented = parameter_docs(cls)
+    about = documented(cls, "Parameters")
     return [
         {
             "name": name,
@@ -102,7 +90,7 @@ def describe_parameters(cls: type[Operator]) -> list[dict[str, Any]]:
             "required": one.required,
             "default": None if one.required else one.default,
             "unit": one.unit,
-            "about": documented.get(name, ""),
+            "about": about.get(name, ""),
         }
         for name, one in cls.parameters().items()
     ]
@@ -113,10 +101,10 @@ def first_sentence(cls: Any) -> str:
     return (inspect.getdoc(cls) or "").split("\n")[0].rstrip(".")
 
 
-def parameter_docs(cls: type[Any]) -> dict[str, str]:
-    """Return what the numpydoc section "Parameters" of a class says of each one."""
-    text = inspect.getdoc(cls) or ""
-    section = re.search(r"^Parameters\n-+\n(.*?)(?=^\S[^\n]*\n-+$|\Z)", text, re.DOTALL | re.MULTILINE)
+def documented(thing: Any, title: str) -> dict[str, str]:
+    """Return what a numpydoc section of a class or a function, such as "Parameters", says of each name."""
+    text = inspect.getdoc(thing) or ""
+    section = re.search(rf"^{title}\n-+\n(.*?)(?=^\S[^\n]*\n-+$|\Z)", text, re.DOTALL | re.MULTILINE)
     found: dict[str, str] = {}
     names: list[str] = []
     for line in section.group(1).splitlines() if section else []:

@@ -22,15 +22,12 @@ from diffusion_ops.evolution.adaptive import adaptive_from
 from diffusion_ops.evolution.arguments import ALIASES, make_legs
 from diffusion_ops.evolution.operator import OPERATORS, Operator
 from diffusion_ops.evolution.parameters import Parameter
-from diffusion_ops.evolution.schedule import Explicit, resolve_schedule
+from diffusion_ops.evolution.schedule import MOST_STEPS, Explicit, resolve_schedule
 from pipelines.spec.describe import describe_parameters, first_sentence
 from pipelines.spec.errors import no_such, refusal, unknown_key
 
 TIME_ALIASES = {word: name for word, name in ALIASES.items() if name in ("time", "steps", "dt")}
 """Words of other systems for how far a step goes."""
-
-MOST_STEPS = 1_000_000
-"""Explicit steps beyond this are a slip of the pen: cycles reach the same time in a thousandth of them."""
 
 
 class UntilSpec(BaseModel):

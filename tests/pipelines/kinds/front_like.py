@@ -38,7 +38,7 @@ class StepsToSeeds(Map):
     equation = "|∇d|₁ = 1, d = 0 where u >= threshold"
     reference = "Dijkstra 1959"
     new_quantity = True
-    kind = "front-like"
+    work_kind = "front-like"
 
     def reach(self, spacing: tuple[float, ...]) -> tuple[int, ...]:
         raise NotImplementedError("the whole image")

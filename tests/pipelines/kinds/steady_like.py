@@ -40,7 +40,7 @@ class ImplicitHeat(Map):
 
     equation = "u - a Δu = f"
     reference = "Briggs, Henson and McCormick 2000"
-    kind = "steady-like"
+    work_kind = "steady-like"
 
     def reach(self, spacing: tuple[float, ...]) -> tuple[int, ...]:
         raise NotImplementedError("the whole image")

@@ -6,7 +6,8 @@ import pytest
 
 from diffusion_ops.evolution.operator import OPERATORS, Map, Operator, with_parameters
 from diffusion_ops.evolution.parameters import Choice, Number, parameter
-from pipelines.spec.describe import describe_halo, describe_operator, first_sentence, parameter_docs
+from diffusion_ops.evolution.reach import Reach
+from pipelines.spec.describe import describe_halo, describe_operator, documented, first_sentence
 
 
 @dataclass
@@ -29,7 +30,7 @@ class Documented:
 
 
 def test_the_parameters_section_is_read():
-    assert parameter_docs(Documented) == {
+    assert documented(Documented, "Parameters") == {
         "a": "What both are: in two lines.",
         "b": "What both are: in two lines.",
         "c": "",
@@ -61,9 +62,15 @@ class Reaching(Operator):
 
     width: float = parameter(Number(unit="cells"))
 
-    def setup_radius(self, spacing):
-        """Return twice the width, in cells."""
-        return (2 * int(self.width),) * len(spacing)
+    def reach(self, spacing):
+        """Return what a step and the set-up read.
+
+        Returns
+        -------
+        setup
+            twice the width, in cells
+        """
+        return Reach((1,) * len(spacing), setup=(2 * int(self.width),) * len(spacing))
 
     def stable_dt(self, spacing):
         """Return 1."""
@@ -81,7 +88,7 @@ class Picky(Map):
 
     def reach(self, spacing):
         """Return as much as the word has letters."""
-        return (len(self.word),) * len(spacing)
+        return Reach((len(self.word),) * len(spacing))
 
     def apply(self, block):
         """Do nothing."""
