@@ -54,7 +54,7 @@ class Member:
         """Arguments of `evolve` that say how far to go."""
         if self.time is None:
             return {}
-        return {"time" if self.operator.marches == "time" else "steps": self.time}
+        return {"time" if self.operator.controlled_by == "time" else "steps": self.time}
 
 
 @dataclass(frozen=True)
@@ -190,7 +190,7 @@ def weigh_samples(
 def _times_of(
     trial: Trial, operator: Operator, times: Sequence[float] | None, schedule: Any
 ) -> Sequence[float | None]:
-    if operator.marches != "time" and times is None:
+    if operator.controlled_by != "time" and times is None:
         return [None]
     if times is not None:
         return sorted(set(times))

@@ -88,7 +88,7 @@ def flat_shape(operator: Operator, rows: int, columns: int) -> tuple[int, ...]:
 
 def ways(operator: Operator) -> list[dict[str, Any]]:
     """Return how far it goes: explicit steps, and cycles where they make sense; iterations; or once."""
-    if operator.marches == "once":
+    if operator.controlled_by == "once":
         return [{}]
     explicit: dict[str, Any] = {"steps": 3}
     return [explicit, _cycles(operator, 10.0, 2)] if operator.inertial_cycles else [explicit]
@@ -101,7 +101,7 @@ def short_ways(operator: Operator) -> list[dict[str, Any]]:
     """
     spacing = (1.0,) * operator.dimensions[0]
     far = operator.name not in FAINT and not any(operator.reach(spacing).setup)
-    if operator.marches == "once" or far:
+    if operator.controlled_by == "once" or far:
         return ways(operator)
     return [{"steps": 1}, _cycles(operator, 1.6, 1)] if operator.inertial_cycles else [{"steps": 1}]
 

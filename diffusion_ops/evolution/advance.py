@@ -200,7 +200,7 @@ def advance_adaptively(
     ValueError
         For an operator that has no time or carries arrays; where the tolerance asks for steps too small to add up.
     """
-    if operator.marches != "time" or operator.carried_arrays(len(block.spatial), len(block.storage)):
+    if operator.controlled_by != "time" or operator.carried_arrays(len(block.spatial), len(block.storage)):
         raise ValueError(
             f"{operator.name} does not take adaptive steps: it has no time, or carries arrays. Give time or steps."
         )

@@ -138,7 +138,7 @@ def _make_leg(
             f"{operator.name} does not work on {len(spacing)} spatial axes. Allowed: {allowed}. "
             "Take one plane at a time (image.ndim: 2 in a spec), or say channel_axis if one of the axes holds channels."
         )
-    if operator.marches != "time":
+    if operator.controlled_by != "time":
         return _make_timeless_leg(operator, time, steps, dt, schedule)
     if time is None and steps is None and dt is None:
         raise ValueError(
@@ -175,13 +175,13 @@ def _make_adaptive_leg(
 def _make_timeless_leg(operator: Operator, time: Any, steps: Any, dt: Any, schedule: Any) -> Leg:
     """Return the leg of an operator that goes by iterations, or is applied once."""
     given = {"time": time, "dt": dt, "schedule": schedule}
-    if operator.marches == "once":
+    if operator.controlled_by == "once":
         given["steps"] = steps
     wrong = [word for word, value in given.items() if value is not None]
     if wrong:
         how = (
             f"is applied once. Remove {wrong[0]}"
-            if operator.marches == "once"
+            if operator.controlled_by == "once"
             else "goes by iterations. Give steps, or nothing"
         )
         raise ValueError(f"{wrong[0]}={given[wrong[0]]!r} is not possible: {operator.name} {how}.")

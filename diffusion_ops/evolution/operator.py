@@ -28,7 +28,7 @@ from diffusion_ops.evolution.reach import Reach
 from diffusion_ops.evolution.schedule import Cycle
 from diffusion_ops.registry import Registry
 
-Marches = Literal["time", "iterations", "once"]
+ControlledBy = Literal["time", "iterations", "once"]
 
 
 @dataclass(frozen=True, init=False)
@@ -65,8 +65,8 @@ class Operator(ABC):
     """What the constructor takes, for editors and documentation; made from the fields."""
     dimensions: ClassVar[tuple[int, ...]] = (2, 3)
     """Numbers of spatial axes that it is defined for."""
-    marches: ClassVar[Marches] = "time"
-    """How far it goes is said by a time, by a number of iterations, or it is applied once."""
+    controlled_by: ClassVar[ControlledBy] = "time"
+    """What controls the extent of an evolution: a time, a number of iterations, or nothing as it is applied once."""
     inertial_cycles: ClassVar[bool] = True
     """Whether FSI cycles make sense: for ∂u/∂t = div(D ∇u) with D frozen in a cycle."""
     radius: ClassVar[int] = 1
@@ -189,7 +189,7 @@ class Operator(ABC):
 class Iteration(Operator):
     """An operator that approaches a minimum by iterations: it has no time, their number says how far it goes."""
 
-    marches = "iterations"
+    controlled_by = "iterations"
     inertial_cycles = False
     usual_steps: ClassVar[int] = 200
     """Iterations where the user says no number."""
@@ -202,7 +202,7 @@ class Iteration(Operator):
 class Map(Operator):
     """An operator that is applied once, such as an edge map; it has neither time nor steps."""
 
-    marches = "once"
+    controlled_by = "once"
     inertial_cycles = False
 
     @abstractmethod

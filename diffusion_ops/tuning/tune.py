@@ -276,13 +276,13 @@ def _candidate(operator: Any, point: Mapping[str, Any]) -> Operator:
 
 def _times_of(operator: Operator, times: Sequence[float] | None, spacing: tuple[float, ...]) -> Times:
     """Return the times to look at, growing."""
-    if operator.marches == "once" or (operator.marches == "iterations" and times is None):
+    if operator.controlled_by == "once" or (operator.controlled_by == "iterations" and times is None):
         return (None,)
     found = default_times(spacing) if times is None else tuple(sorted(set(times)))
     if not found:
         raise ValueError("times is empty. Give at least one, or leave it out.")
     for time in found:
-        if operator.marches == "iterations":
+        if operator.controlled_by == "iterations":
             check_count("times", time)
         check_number("times", time, positive=True, unit="squared units of the spacing")
     return found
@@ -319,7 +319,7 @@ def resolve_automatic_time(
     chain = make_candidates(operator)
     columns = [_per_operator(value, len(chain)) for value in (time, steps, dt, schedule)]
     times = columns[0]
-    wanted = [i for i, one in enumerate(chain) if _is_auto(times[i]) and one.marches == "time"]
+    wanted = [i for i, one in enumerate(chain) if _is_auto(times[i]) and one.controlled_by == "time"]
     if any(columns[1][i] is not None or columns[2][i] is not None for i in wanted):
         raise ValueError("time='auto' chooses how far to go by itself. Leave out steps and dt.")
     places, blocks = read_samples(image, **container) if wanted else ([], [])

@@ -273,7 +273,7 @@ class _Planner:
         if threads < self.spec.run.threads:
             yield f"Only {threads} of {self.spec.run.threads} threads fit into the memory."
         for leg in (leg for chain in self.chains for leg in chain.legs):
-            if leg.operator.marches == "once":
+            if leg.operator.controlled_by == "once":
                 continue
             if leg.adaptive is not None:
                 yield (

@@ -23,7 +23,7 @@ def describe_operator(cls: type[Operator]) -> dict[str, Any]:
         "equation": cls.equation,
         "parameters": describe_parameters(cls),
         "aliases": cls.aliases(),
-        "goes_by": cls.marches,
+        "goes_by": cls.controlled_by,
         "cycles": cls.inertial_cycles,
         "halo": describe_halo(cls),
         "reads_guide": cls.reads_guide,

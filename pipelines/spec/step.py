@@ -219,7 +219,7 @@ def _help(operator: str, parameter: str) -> str:
 def _check_times(step: StepSpec) -> None:
     """Refuse what contradicts itself; how large a stable step may be is known with the spacing."""
     operator = OPERATORS[step.operator]
-    if operator.marches != "time":
+    if operator.controlled_by != "time":
         _check_timeless(step)
         return
     time, steps, dt = step.time, step.steps, step.dt

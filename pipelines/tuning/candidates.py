@@ -124,7 +124,7 @@ def _position(spec: Spec, name: str) -> int:
 
 def _own_steps(step: StepSpec) -> tuple[float, ...] | None:
     """Return the number of iterations that the user gave a step without time."""
-    iterates = OPERATORS[step.operator].marches == "iterations"
+    iterates = OPERATORS[step.operator].controlled_by == "iterations"
     return (step.steps,) if iterates and step.steps else None
 
 
@@ -145,9 +145,9 @@ def _candidates(spec: Spec, position: int, values: Mapping[str, Sequence[Any]]) 
     kept = {
         key: value
         for key, value in own.items()
-        if aliases.get(key, key) not in meant and (key not in HOW_FAR or cls.marches != "time")
+        if aliases.get(key, key) not in meant and (key not in HOW_FAR or cls.controlled_by != "time")
     }
-    if cls.marches == "time":
+    if cls.controlled_by == "time":
         kept["time"] = AUTO
     for row in itertools.product(*values.values()):
         point = dict(zip(values, row, strict=True))

@@ -94,7 +94,7 @@ def drawn(name: str) -> Image:
 
 def how_far(operator: type[Operator]) -> dict[str, Any]:
     """Return how far an operator goes in its picture."""
-    return dict(operator.picture.far) or ({"time": 4} if operator.marches == "time" else {})
+    return dict(operator.picture.far) or ({"time": 4} if operator.controlled_by == "time" else {})
 
 
 def stretched(values: Image) -> Image:
