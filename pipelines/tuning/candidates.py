@@ -98,7 +98,7 @@ def tune_step(
     }
     watch = watching(f"tune {step.name}", listeners)
     found = tune_samples(
-        trials.places, trials.blocks, operators, criterion=asked.criterion, watch=watch, **how
+        trials.positions, trials.blocks, operators, criterion=asked.criterion, watch=watch, **how
     )
     data = {
         "step": step.name,
@@ -110,7 +110,7 @@ def tune_step(
         "best": _to_paste(settled, position, _of(found.operator, candidates).step, found.time),
     }
     if asked.ensemble:
-        together = weigh_samples(trials.places, trials.blocks, operators, **how)
+        together = weigh_samples(trials.positions, trials.blocks, operators, **how)
         data["ensemble"] = _weighed(together, candidates)
     return data
 

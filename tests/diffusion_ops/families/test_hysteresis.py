@@ -30,11 +30,11 @@ def hysteresis(classes: Any) -> Any:
 
 
 def by_tiles(classes: NDArray[Any], side: int) -> NDArray[np.bool_]:
-    """Return the edges from labels of single tiles and what they tell of their faces, as a runner would."""
+    """Return the edges from labels of single tiles and the tallies of their sides, as a runner would."""
     origins = list(itertools.product(*(range(0, n, side) for n in classes.shape)))
     tiles = {o: classes[tuple(slice(i, i + side) for i in o)] for o in origins}
     rule = Hysteresis()
-    merged = rule.merge([rule.tell(tile, o, classes.shape) for o, tile in tiles.items()], classes.shape)
+    merged = rule.merge([rule.tally(tile, o, classes.shape) for o, tile in tiles.items()], classes.shape)
     result = np.zeros(classes.shape, bool)
     for o, tile in tiles.items():
         result[tuple(slice(i, i + side) for i in o)] = rule.complete(tile, o, classes.shape, merged)
