@@ -22,8 +22,8 @@ def corner_block(block: Block) -> Block:
     if block.valid is not None:
         walls = allocate(1, spatial, np.dtype(bool))
         found = as_image(walls, spatial)[0]
-        for place in np.ndindex((2,) * len(spatial)):
-            found[tuple(slice(s, s + n) for s, n in zip(place, block.spatial, strict=True))] |= block.valid
+        for offset in np.ndindex((2,) * len(spatial)):
+            found[tuple(slice(s, s + n) for s, n in zip(offset, block.spatial, strict=True))] |= block.valid
     empty = np.zeros((0, 0), block.storage.dtype)
     return dataclasses.replace(block, storage=empty, spatial=spatial, valid_storage=walls)
 

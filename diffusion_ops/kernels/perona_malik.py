@@ -205,9 +205,9 @@ def build_sweep(
                             weigh_row(kind, sort, g, stride, now, size, valid, row, n, scales)
                         for c in range(channels):
                             line, fresh = s * channels + c, (p == p0, m == m0)
-                            places = ((line * band + m - top) * wide, (line * outer + p) * wide)
+                            starts = ((line * band + m - top) * wide, (line * outer + p) * wide)
                             aslant = (line * wide, (group * channels + line) * wide)
-                            kept = _entering(volume, diagonal, room, places + aslant, fresh, n, zero)
+                            kept = _entering(volume, diagonal, room, starts + aslant, fresh, n, zero)
                             form = (step_masked, volume, diagonal, inertial)
                             x, y = shift(now, c * cells), shift(new, c * cells)
                             _step_row(

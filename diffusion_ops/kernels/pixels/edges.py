@@ -16,7 +16,7 @@ from diffusion_ops.kernels.lanes import begin, fill, inlined, kernel, shift, sto
 from diffusion_ops.kernels.tensors.structure import central_gradient
 
 SLOPE = CONSTANT
-"""In the place of a conductance: the square root of q itself."""
+"""Instead of a conductance: the square root of q itself."""
 
 
 @functools.cache
