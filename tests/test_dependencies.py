@@ -18,7 +18,6 @@ TESTING = ("test", "bench")
 """Extras of those who work on the project; libraries of the others are the product's."""
 
 REASONS = {
-    "bokeh": "Dask draws its dashboard with it",
     "s3fs": "fsspec opens s3:// with it",
     "ipykernel": "runs the notebooks",
     "mypy": "a program",

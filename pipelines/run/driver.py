@@ -14,6 +14,7 @@ from typing import Any
 import distributed
 
 from pipelines.events import (
+    Connected,
     Exporting,
     Listener,
     RunFinished,
@@ -184,7 +185,10 @@ class Runner(Record):
     def _hand_out(self) -> None:
         """Keep a bounded number of tiles in flight until none is left or none can go on."""
         cluster = self.spec.run.cluster
-        with connect(cluster, self.plan.threads) as client:
+        with connect(cluster, self.plan.threads, self.spec.run.dashboard) as workers:
+            client, self.dashboard = workers.client, workers.dashboard
+            self.workdir.write("workers.json", {"cluster": cluster, "dashboard": self.dashboard})
+            tell(self.listeners, Connected(cluster, self.dashboard))
             self._create()
             # Our own workers have as many threads as the plan allows; on a foreign cluster what is in
             # flight is the bound.

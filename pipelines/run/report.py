@@ -42,6 +42,8 @@ class Record:
     workers : dict
         Peak resident memory per process.
     memory : PeakMemory
+    dashboard : str
+        Address of the pages that showed the workers, "" without any.
     full : str
         What to say where no space is left.
     tuning : tuple of dict
@@ -61,7 +63,7 @@ class Record:
         self.seconds: dict[int, float] = {}
         self.workers: dict[int, int] = {}
         self.memory = PeakMemory()
-        self.full = ""
+        self.dashboard = self.full = ""
         self.tuning: tuple[dict[str, Any], ...] = ()
 
 
@@ -83,6 +85,7 @@ def make_report(run: Record, start: datetime, seconds: float, resumed: int) -> d
         "tiles_resumed": resumed,
         "retries": sum(run.tries.values()),
         "problem": run.full,
+        "dashboard": run.dashboard,
         "failed": [_failure(run, place, error) for place, error in run.failed.items()],
         "statistics": [
             {"title": stage.title, "position": stage.work.position, "values": run.bound[stage.work.position]}

@@ -46,7 +46,8 @@ def status(target: str, workdir: str | None = None) -> dict[str, Any]:
         seen[entry.stage][entry.tile] = True
     for stage, tiles in zip(stages, seen, strict=True):
         stage["done"] = int(tiles.sum())
-    report = folder.read("report.json") or {}
+    report, running = folder.read("report.json") or {}, folder.is_locked()
+    workers = (folder.read("workers.json") or {}) if running else {}
     return {
         "target": run["target"],
         "complete": bool(report.get("complete")) and is_taken(run["target"]),
@@ -55,7 +56,8 @@ def status(target: str, workdir: str | None = None) -> dict[str, Any]:
         "stages": stages,
         "failed": report.get("failed", []),
         "problem": report.get("problem", ""),
-        "running": folder.is_locked(),
+        "running": running,
+        "dashboard": workers.get("dashboard", ""),
         "workdir": str(folder.path),
         "report": report,
     }
