@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 
@@ -14,7 +14,7 @@ from diffusion_ops.blocks.block import Block, Floats
 from diffusion_ops.blocks.probe import divergence
 from diffusion_ops.containers import xarray_objects
 from diffusion_ops.evolution.advance import Leg
-from diffusion_ops.evolution.arguments import make_legs
+from diffusion_ops.evolution.arguments import Container, OperatorLike, ScheduleLike, SpacingLike, make_legs
 from diffusion_ops.evolution.operator import Operator
 from diffusion_ops.evolve import evolve
 from diffusion_ops.tuning.criterion import CRITERIA, exact_means
@@ -54,7 +54,7 @@ class Member:
         """Arguments of `evolve` that say how far to go."""
         if self.time is None:
             return {}
-        return {"time" if self.operator.marches == "time" else "steps": self.time}
+        return {"time" if self.operator.controlled_by == "time" else "steps": self.time}
 
 
 @dataclass(frozen=True)
@@ -96,15 +96,15 @@ class Ensemble:
 
 def ensemble(
     image: Any,
-    operators: Any,
+    operators: OperatorLike | Sequence[OperatorLike],
     *,
     times: Sequence[float] | None = None,
     noise: float | None = None,
-    schedule: Any = None,
+    schedule: ScheduleLike | None = None,
     samples: int = 16,
     size: int = 256,
     seed: int = 0,
-    **container: Any,
+    **container: Unpack[Container],
 ) -> Ensemble:
     """Choose the weights of operators and stopping times that make the smallest error together.
 
@@ -190,11 +190,12 @@ def weigh_samples(
 def _times_of(
     trial: Trial, operator: Operator, times: Sequence[float] | None, schedule: Any
 ) -> Sequence[float | None]:
-    if operator.marches != "time" and times is None:
+    if operator.controlled_by != "time" and times is None:
         return [None]
     if times is not None:
         return sorted(set(times))
     best = rank(trial, [operator], None, schedule)[0].time
+    assert best is not None
     return [best * part for part in _AROUND]
 
 
@@ -245,8 +246,8 @@ def combine(
     image: Any,
     chosen: Ensemble,
     *,
-    spacing: Any = None,
-    channel_axis: Any = None,
+    spacing: SpacingLike | None = None,
+    channel_axis: Hashable | None = None,
     mask: Any = None,
     nodata: float | None = None,
     guide: Any = None,

@@ -2,53 +2,42 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable, Sequence
 from typing import Any
 
 import dask.array as da
 import numpy as np
 import xarray as xr
+from numpy.typing import DTypeLike
 
-from diffusion_ops.blocks.block import Block
-from diffusion_ops.blocks.fields import (
-    channels_first,
-    check_image,
-    check_mask,
-    finish_image,
-    guide_fields,
-    make_block,
-    without_values,
-)
-from diffusion_ops.containers import dask_arrays, xarray_objects
-from diffusion_ops.containers.hysteresis import hysteresis
-from diffusion_ops.evolution.adaptive import march_adaptively
-from diffusion_ops.evolution.advance import Leg, advance
+from diffusion_ops.containers import dask_arrays, numpy_arrays, xarray_objects
 from diffusion_ops.evolution.arguments import (
-    make_legs,
-    makes_new_quantity,
-    require_guide_readers,
+    OneOrEach,
+    OperatorLike,
+    ScheduleLike,
+    SpacingLike,
+    TimeLike,
     resolve_aliases,
-    resolve_spacing,
-    split_batches,
 )
 from diffusion_ops.tuning.tune import asks_for_time, resolve_automatic_time
 
 
 def evolve(
     image: Any,
-    operator: Any,
+    operator: OperatorLike | Sequence[OperatorLike],
     *,
-    time: Any = None,
-    steps: Any = None,
-    dt: Any = None,
-    schedule: Any = None,
-    spacing: Any = None,
-    channel_axis: Any = None,
+    time: OneOrEach[TimeLike] = None,
+    steps: OneOrEach[int] = None,
+    dt: OneOrEach[float] = None,
+    schedule: OneOrEach[ScheduleLike] = None,
+    spacing: SpacingLike | None = None,
+    channel_axis: Hashable | None = None,
     mask: Any = None,
     nodata: float | None = None,
-    dtype: Any = None,
+    dtype: DTypeLike | None = None,
     batch: int | None = None,
     guide: Any = None,
-    **aliases: Any,
+    **aliases: object,
 ) -> Any:
     """Diffuse an image with an operator, or a chain of them.
 
@@ -139,62 +128,4 @@ def _evolve_frame(image: Any, operator: Any, **arguments: Any) -> Any:
     """Return the evolution of one frame, in NumPy or Dask."""
     if isinstance(image, da.Array):
         return dask_arrays.evolve(image, operator, **arguments)
-    return _evolve_numpy(np.asanyarray(image), operator, **arguments)
-
-
-def _evolve_numpy(
-    image: Any,
-    operator: Any,
-    *,
-    spacing: Any,
-    channel_axis: int | None,
-    mask: Any,
-    nodata: float | None,
-    dtype: Any,
-    batch: int | None,
-    guide: Any,
-    frame: int = 0,
-    **times: Any,
-) -> Any:
-    if isinstance(image, np.ma.MaskedArray):
-        raise TypeError(
-            "Masked arrays carry their mask inverted. Pass image.data and mask=~image.mask instead."
-        )
-    result_type = check_image(image.shape, image.dtype, channel_axis, dtype, nodata)
-    ndim = image.ndim - (channel_axis is not None)
-    steps = resolve_spacing(spacing, ndim)
-    legs = make_legs(operator, steps, **times)
-    fields = channels_first(image, channel_axis)
-    walls = None if mask is None else check_mask(np.asarray(mask), fields.shape[1:])
-    other = (
-        None if guide is None else guide_fields(np.asarray(guide), image.ndim, channel_axis, fields.shape[1:])
-    )
-    require_guide_readers(legs, guide)
-    block = make_block(fields, steps, nodata, walls, guide=other)
-    block.frame = frame
-    for leg in (bind_statistics(leg, block) for leg in legs if leg.goes):
-        if leg.adaptive is not None:
-            march_adaptively(block, leg.operator, leg.adaptive)
-            continue
-        for part in split_batches([leg], batch):
-            advance(block, part)
-        if leg.operator.joins:
-            block.u[...] = join_classes(block.u)
-    original = without_values(fields, result_type, nodata) if makes_new_quantity(legs) else fields
-    return as_result(finish_image(block, original, result_type, nodata), channel_axis)
-
-
-def join_classes(classes: Any) -> Any:
-    """Return where edges are, channel by channel, in the place of weak and strong ones."""
-    return np.stack([hysteresis(channel) for channel in classes]).astype(classes.dtype)
-
-
-def as_result(fields: Any, channel_axis: int | None) -> Any:
-    """Return finished fields of shape (channels, *spatial) with their axes where the user has them."""
-    return fields[0] if channel_axis is None else np.ascontiguousarray(np.moveaxis(fields, 0, channel_axis))
-
-
-def bind_statistics(leg: Leg, block: Block) -> Leg:
-    """Return the leg with the statistics of its operator reduced over a block that is the whole image."""
-    everything = (slice(None),) * len(block.spatial)
-    return leg.bind({n: s.value(s.measure(block, everything)) for n, s in leg.operator.statistics().items()})
+    return numpy_arrays.evolve(np.asanyarray(image), operator, **arguments)

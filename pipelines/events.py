@@ -83,6 +83,8 @@ class TileDone:
         Pixels times steps that the tile stands for.
     memory_bytes : int
         Resident memory of the worker's process at its peak.
+    left : int or None
+        Tiles of the run that are left: more than before where some are to be done again; None where nobody counts.
     """
 
     stage: int
@@ -92,6 +94,7 @@ class TileDone:
     seconds: float
     cell_steps: int
     memory_bytes: int
+    left: int | None = None
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from diffusion_ops import compilation
 from diffusion_ops.evolution.operator import OPERATORS
 
 ROOT = Path(__file__).parents[1]
@@ -26,19 +27,24 @@ ALLOWED = {
         *("pydantic_core", "ruamel", "typer", "lazy_loader", "rich", "filelock", "psutil"),
     },
 }
-"""Libraries that a package may import; the table in README.md says the same."""
+"""Libraries that a package may import; the table in notebooks/architecture.md says the same."""
 
 FORMAT_LIBRARIES = {
     *("tifffile", "imagecodecs", "imageio", "PIL", "rasterio", "affine", "netCDF4", "h5netcdf", "xarray"),
 }
 """Libraries that only a format's own file may import."""
 
+TYPE_CHECKERS = {"mypy"}
+"""Libraries that a module is only for, and which import it themselves; nothing of ours needs them."""
+
 ONLY_IN = {
     "diffusion_ops": {
+        "|".join(TYPE_CHECKERS): r"mypy_plugin\.py",
         r"dask": r"(containers/\w+|evolve)\.py",
         r"xarray": r"(containers/xarray_objects|accessor|evolve)\.py",
         r"llvmlite": r"kernels/lanes\.py",
-        r"numba": r"(kernels/(\w+/)?\w+|blocks/(histogram|exact_sum))\.py",
+        # An operator may bring its own kernel, so that it is one file.
+        r"numba": r"(operators/\w+|kernels/(\w+/)?\w+|blocks/(histogram|exact_sum)|compilation)\.py",
     },
     "pipelines": {
         "|".join(sorted(FORMAT_LIBRARIES)): r"formats/(metadata/)?\w+\.py",
@@ -52,6 +58,8 @@ ONLY_IN = {
     },
 }
 """Libraries that only some modules of a package may import: the faces, a format's file, the terminal."""
+
+COMPILERS = {"numba", "llvmlite"}
 
 PLUGINS = (
     *("diffusion_ops.operators.", "diffusion_ops.statistics.", "diffusion_ops.criteria."),
@@ -78,6 +86,9 @@ TOP_LEVEL = {
 }
 
 MOST_LINES = 400
+
+MOST_LINES_OF_FUNCTION = 60
+"""With the functions inside it, without docstrings: one that is longer has a second concept inside."""
 
 
 @dataclass(frozen=True)
@@ -152,7 +163,11 @@ def test_imports_only_what_its_package_may_know(module: Module) -> None:
         if library in sys.stdlib_module_names or library == module.package:
             continue
         place = f"{module}:{found.line}"
-        allowed = ALLOWED[module.package] | (FORMAT_LIBRARIES if module.package == "pipelines" else set())
+        allowed = (
+            ALLOWED[module.package]
+            | TYPE_CHECKERS
+            | (FORMAT_LIBRARIES if module.package == "pipelines" else set())
+        )
         assert library in allowed, f"{place}: {module.package} must not know {library}"
         for libraries, files in ONLY_IN[module.package].items():
             if re.fullmatch(libraries, library):
@@ -171,6 +186,19 @@ def test_no_plugin_is_imported_by_name(module: Module) -> None:
     plugins = (i.module for i in module.imports() if i.module.startswith(PLUGINS))
     named = [name for name in plugins if not name.startswith(SHARED_BY_PLUGINS)]
     assert not named
+
+
+def compiling_modules() -> list[Module]:
+    """Return the modules with functions that become machine code."""
+    found = [m for m in MODULES if COMPILERS & {i.module.split(".")[0] for i in m.imports()}]
+    return [m for m in found if m.name != compilation.__name__]
+
+
+@pytest.mark.parametrize("module", compiling_modules(), ids=str)
+def test_all_that_becomes_machine_code_is_in_its_digest(module: Module) -> None:
+    """What a kernel inlines, and the constants that it takes, come from folders that the cache looks at."""
+    lent = {i.module for i in module.imports() if i.module in NAMES}
+    assert {name.split(".")[1] for name in lent | {module.name}} <= set(compilation.COMPILED)
 
 
 @each_module
@@ -240,11 +268,42 @@ def test_only_the_store_reads_addresses(module: Module) -> None:
 
 
 @each_module
+def test_only_advance_keeps_the_ledger_of_what_is_spoilt(module: Module) -> None:
+    """Kernels and operators read it; a block begins it, and copies it for a later kernel of one call."""
+    assigned = {
+        n.attr
+        for n in ast.walk(module.tree)
+        if isinstance(n, ast.Attribute) and not isinstance(n.ctx, ast.Load)
+    }
+    given = {n.arg for n in ast.walk(module.tree) if isinstance(n, ast.keyword)}
+    keepers = {"diffusion_ops.evolution.advance", "diffusion_ops.blocks.block"}
+    assert module.name in keepers or "spoilt" not in assigned | given
+
+
+@each_module
 def test_modules_have_a_subject_and_a_readable_length(module: Module) -> None:
     assert module.path.stem not in {"utils", "util", "core", "common", "helpers", "misc"}
     lines = module.text.count("\n")
     assert lines <= MOST_LINES, f"{module} has {lines} lines, more than {MOST_LINES}: it has two subjects."
     assert ast.get_docstring(module.tree), f"{module} does not say what it is for"
+
+
+def code_lines(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
+    """Return the lines of a function, decorators and docstrings not counted."""
+    assert function.end_lineno is not None
+    lines = function.end_lineno - function.lineno + 1
+    for node in ast.walk(function):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and ast.get_docstring(node) is not None:
+            assert node.body[0].end_lineno is not None
+            lines -= node.body[0].end_lineno - node.body[0].lineno + 1
+    return lines
+
+
+@each_module
+def test_functions_are_short_enough_to_read(module: Module) -> None:
+    functions = (n for n in ast.walk(module.tree) if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef))
+    lines = {function.name: code_lines(function) for function in functions}
+    assert {name: n for name, n in lines.items() if n > MOST_LINES_OF_FUNCTION} == {}
 
 
 @each_module
@@ -260,6 +319,25 @@ def test_engine_is_silent(module: Module) -> None:
     assert not calls or module.name == "pipelines.cli.verbs" or module.name == "pipelines.cli.progress"
 
 
+def _returns(node: ast.AST) -> Iterator[int]:
+    """Yield the lines of a function's own return statements."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.Return):
+            yield child.lineno
+        elif not isinstance(child, ast.FunctionDef | ast.Lambda):
+            yield from _returns(child)
+
+
+def test_no_test_is_green_without_a_check() -> None:
+    """A test that does not apply is skipped with a reason, or its parameters are left out."""
+    found = []
+    for path in sorted((ROOT / "tests").rglob("test_*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.FunctionDef) and node.name.startswith("test_"):
+                found += [f"{path.name}:{line}" for line in _returns(node)]
+    assert not found
+
+
 def test_top_level_names() -> None:
     if not (ROOT / ".git").exists():
         pytest.skip("not a clone: the folder may hold anything")
@@ -272,17 +350,24 @@ def test_deploy_holds_no_logic() -> None:
     assert not list((ROOT / "deploy").rglob("*.py"))
 
 
-def test_readme_shows_the_layers_as_they_are() -> None:
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
+def test_site_shows_the_layers_as_they_are() -> None:
+    text = (ROOT / "notebooks" / "architecture.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| `(\w+)/` \|([^|]*)\|", text, re.MULTILINE)
     shown = {package: set(re.findall(r"`(\w+)`", cell)) for package, cell in rows}
     assert {package: shown[package] for package in ALLOWED} == ALLOWED
 
 
-def test_readme_draws_modules_that_exist() -> None:
-    (picture,) = re.findall(
-        r"^```text\n(.*?)^```$", (ROOT / "README.md").read_text(encoding="utf-8"), re.M | re.S
-    )
+@pytest.mark.parametrize("package", PACKAGES)
+def test_site_describes_every_room(package: str) -> None:
+    text = (ROOT / "notebooks" / "architecture.md").read_text(encoding="utf-8")
+    table = text.partition(f"| room of `{package}/` |")[2].split("\n\n")[0]
+    rooms = {path.parent.name for path in (ROOT / package).glob("*/__init__.py")}
+    assert rooms <= set(re.findall(r"^\| `(\w+)/` \|", table, re.MULTILINE))
+
+
+def test_site_draws_modules_that_exist() -> None:
+    text = (ROOT / "notebooks" / "architecture.md").read_text(encoding="utf-8")
+    (picture,) = re.findall(r"^```text\n(.*?)^```$", text, re.M | re.S)
     folder = ROOT
     for line in picture.splitlines():
         title, *words = re.split(r"\s{2,}", line.strip())

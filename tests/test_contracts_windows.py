@@ -7,16 +7,24 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from diffusion_ops.blocks.block import Block
 from diffusion_ops.blocks.fields import make_block
+from diffusion_ops.blocks.window import window_of
 from diffusion_ops.evolution.advance import Leg, advance, total_halo
 from diffusion_ops.evolution.arguments import make_legs
-from tests.operator_samples import each_operator, each_sample, picture, samples, short_ways, ways
+from tests.operator_samples import (
+    each_operator,
+    each_sample,
+    each_sample_and,
+    picture,
+    samples,
+    short_ways,
+    ways,
+)
 
 Image = NDArray[Any]
 
@@ -30,14 +38,11 @@ def cut(
     guide: Image | None = None,
 ) -> tuple[Block, tuple[slice, ...]]:
     """Return the window around what to keep, and where in it that is."""
-    shape = image.shape[1:]
-    ends = [(max(s.start - h, 0), min(s.stop + h, n)) for s, h, n in zip(keep, halo, shape, strict=True)]
-    window = tuple(slice(*end) for end in ends)
-    sides = tuple((a > 0, b < n) for (a, b), n in zip(ends, shape, strict=True))
-    parts = [None if field is None else field[..., *window] for field in (mask, guide)]
-    block = make_block(image[:, *window], spacing, None, parts[0], sides, parts[1])
-    block.origin = tuple(a for a, _ in ends)
-    return block, tuple(slice(s.start - a, s.stop - a) for s, (a, _) in zip(keep, ends, strict=True))
+    window = window_of(tuple(keep), image.shape[1:], halo)
+    parts = [None if field is None else field[..., *window.read] for field in (mask, guide)]
+    block = make_block(image[:, *window.read], spacing, None, parts[0], window.open_sides, parts[1])
+    block.origin = window.origin
+    return block, window.keep
 
 
 CASES = {
@@ -64,16 +69,13 @@ def whole_image(
     return image, mask, guide, advance(block, legs).u.copy(), legs
 
 
-@each_sample
-@pytest.mark.parametrize("case", CASES)
+@each_sample_and("case", CASES, lambda operator, case: len(CASES[case][2]) in operator.dimensions)
 @given(data=st.data())
 @settings(max_examples=6)
 def test_windows_equal_the_whole_image_bitwise(
     name: str, sample: int, case: str, data: st.DataObject
 ) -> None:
     operator, (shape, _, spacing, _) = samples(name)[sample], CASES[case]
-    if len(spacing) not in operator.dimensions:
-        return
     # A guide is read by the same code for all samples, and walls by the same code for both float types.
     guided = operator.reads_guide and case in ("plane", "walls") and data.draw(st.booleans())
     way = data.draw(st.integers(0, len(ways(operator)) - 1))
@@ -111,7 +113,7 @@ def right_with_halo(
     legs: tuple[Leg, ...], spacing: tuple[float, ...], halo: tuple[int, ...]
 ) -> Iterator[bool]:
     """Yield whether a window has the right bits where it has this halo, for strong edges and for faint ones."""
-    full, frozen = total_halo(legs, spacing), legs[0].operator.setup_radius(spacing)
+    full, frozen = total_halo(legs, spacing), legs[0].operator.reach(spacing).setup
     # What reads whole parts of a grid reads farthest from a window whose first right cell begins one.
     margins = [16 - r % 16 for r in frozen]
     inner = 60 if len(spacing) == 2 else 6

@@ -14,7 +14,7 @@ from diffusion_ops.blocks.block import Block, row_pitch
 from diffusion_ops.blocks.fields import make_block
 from diffusion_ops.evolution.operator import Operator, RateOperator
 from diffusion_ops.evolution.schedule import Cycle
-from tests.operator_samples import each_sample, picture, samples
+from tests.operator_samples import each_sample_and, picture, samples
 
 SMALL_BYTES = 1 << 16
 """Objects of Python, taps, weights."""
@@ -33,7 +33,9 @@ CASES = {
     "channels": (3, 3, False),
 }
 
-each_case = pytest.mark.parametrize("case", CASES)
+each_case_of_a_sample = each_sample_and(
+    "case", CASES, lambda operator, case: CASES[case][0] in operator.dimensions
+)
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -81,19 +83,16 @@ def small_bytes(ndim: int, arrays: int) -> int:
 
 def cycles(operator: Operator, ndim: int, steps: int) -> Iterator[tuple[Cycle, int]]:
     """Yield cycles of some steps, and how many of them are taken at once: explicit ones, and inertial ones."""
-    tau = 0.8 * operator.stable_dt((1.0,) * ndim) if operator.marches == "time" else 0.0
-    once = operator.marches == "once" or any(operator.setup_radius((1.0,) * ndim))
+    tau = 0.8 * operator.stable_dt((1.0,) * ndim) if operator.controlled_by == "time" else 0.0
+    once = operator.controlled_by == "once" or any(operator.reach((1.0,) * ndim).setup)
     yield Cycle(tau), 1 if once else steps
     if operator.inertial_cycles:
         yield Cycle(tau, steps, inertial=True), 1
 
 
-@each_case
-@each_sample
+@each_case_of_a_sample
 def test_a_run_holds_what_it_declares(name: str, sample: int, case: str) -> None:
     operator, (ndim, channels, walls) = samples(name)[sample], CASES[case]
-    if ndim not in operator.dimensions:
-        return
     small = small_bytes(ndim, channels)
     for cycle, count in cycles(operator, ndim, 3):
         peak = 0
@@ -110,12 +109,13 @@ def test_a_run_holds_what_it_declares(name: str, sample: int, case: str) -> None
             assert declared * array_bytes(ndim) <= 1.3 * peak + small, told
 
 
-@pytest.mark.parametrize("case", ["plane", "volume"])
-@each_sample
+@each_sample_and(
+    "case",
+    ["plane", "volume"],
+    lambda operator, case: CASES[case][0] in operator.dimensions and not isinstance(operator, RateOperator),
+)
 def test_more_steps_hold_no_more(name: str, sample: int, case: str) -> None:
     operator, (ndim, channels, walls) = samples(name)[sample], CASES[case]
-    if ndim not in operator.dimensions or isinstance(operator, RateOperator):
-        return
     few, many = (list(cycles(operator, ndim, steps)) for steps in (STEPS, 3 * STEPS))
     for short, long in zip(few, many, strict=True):
         peaks = []
@@ -125,12 +125,9 @@ def test_more_steps_hold_no_more(name: str, sample: int, case: str) -> None:
         assert abs(peaks[2] - peaks[1]) < SMALL_BYTES / 4, f"{short} held {peaks[1]}, {long} {peaks[2]} bytes"
 
 
-@each_case
-@each_sample
+@each_case_of_a_sample
 def test_start_and_finish_hold_no_more_than_a_run(name: str, sample: int, case: str) -> None:
     operator, (ndim, channels, _) = samples(name)[sample], CASES[case]
-    if ndim not in operator.dimensions:
-        return
     declared = operator.extra_arrays(ndim, operator.inertial_cycles, channels)
     declared += operator.setup_arrays(ndim, channels)
     carried = operator.carried_arrays(ndim, channels)

@@ -14,13 +14,16 @@ import pytest
 from tests.base_install import PROJECT, ROOT, distribution, environment, extras, module, needs
 
 OURS = ("diffusion_ops", "pipelines")
-TESTING = ("test", "bench")
+TESTING = ("docs", "test", "bench")
 """Extras of those who work on the project; libraries of the others are the product's."""
 
 REASONS = {
     "s3fs": "fsspec opens s3:// with it",
+    "furo": "the look of the site",
     "ipykernel": "runs the notebooks",
     "mypy": "a program",
+    "myst-nb": "Sphinx reads the pages with it",
+    "numpydoc": "Sphinx reads docstrings with it",
     "ruff": "a program",
     "scipy-stubs": "SciPy's types, for mypy",
 }
@@ -28,11 +31,19 @@ REASONS = {
 
 COMES_WITH = {
     "affine": "rasterio",
+    "docutils": "sphinx",
     "aiohttp": "s3fs",
     "llvmlite": "numba",
     "pydantic_core": "pydantic",
 }
 """What is imported and comes with another library, whose version it must fit."""
+
+OPTIONAL = {
+    "h5netcdf": "reads NetCDF where it happens to be installed and netCDF4 is not",
+    "h5py": "see h5netcdf",
+    "mypy": "loads our plugin itself",
+}
+"""What is used where it is installed, and not required, and why."""
 
 FINDERS = ("resources.files", "util.find_spec", ".importorskip")
 """How functions end whose first argument is a module's name."""
@@ -52,7 +63,7 @@ def used_modules(tree: ast.AST) -> Iterator[str]:
 def libraries(sources: Iterable[str]) -> set[str]:
     """Return the libraries, in lower case, that Python sources use, without Python's own and ours."""
     names = {name.partition(".")[0] for source in sources for name in used_modules(ast.parse(source))}
-    return {name.lower() for name in names - sys.stdlib_module_names - {*OURS, "tests", ""}}
+    return {name.lower() for name in names - sys.stdlib_module_names - {*OURS, "tests", "registry_pages", ""}}
 
 
 def files(*folders: str) -> list[Path]:
@@ -66,7 +77,9 @@ def notebook_code() -> Iterator[str]:
 
 
 PRODUCT = libraries(path.read_text(encoding="utf-8") for path in files(*OURS))
-TESTS = libraries([*(path.read_text(encoding="utf-8") for path in files("tests")), *notebook_code()])
+TESTS = libraries(
+    [*(path.read_text(encoding="utf-8") for path in files("tests", "notebooks")), *notebook_code()]
+)
 EXTRAS = extras()
 PRODUCT_EXTRAS = [name for name in EXTRAS if name not in TESTING]
 
@@ -90,8 +103,7 @@ def test_what_an_extra_requires_is_used(extra: str, requirement: str) -> None:
 
 def test_what_the_product_imports_is_required() -> None:
     required = modules([*PROJECT["dependencies"], *(one for name in PRODUCT_EXTRAS for one in EXTRAS[name])])
-    optional = {"h5netcdf", "h5py"}  # read NetCDF where they happen to be installed and netCDF4 is not
-    assert PRODUCT - required - COMES_WITH.keys() == optional
+    assert PRODUCT - required - COMES_WITH.keys() == OPTIONAL.keys()
 
 
 def test_what_tests_and_notebooks_import_is_required() -> None:
@@ -102,7 +114,7 @@ def test_what_tests_and_notebooks_import_is_required() -> None:
 
 @pytest.mark.parametrize(("name", "carrier"), COMES_WITH.items())
 def test_what_comes_along_does_come_along(name: str, carrier: str) -> None:
-    if carrier in ("rasterio", "s3fs"):
+    if carrier in ("rasterio", "s3fs", "sphinx"):
         pytest.importorskip(carrier, reason=f"the extra with {carrier} is not installed")
     assert name in modules(needs(carrier))
 

@@ -1,4 +1,4 @@
-"""Everything that README.md shows is run with the base alone: Python in one session, commands in one shell."""
+"""All that README.md and the site show is run with the base alone: Python page by page, commands in one shell."""
 
 from __future__ import annotations
 
@@ -20,12 +20,30 @@ from tests.base_install import environment
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("diffusion_ops.", "pipelines.")
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+MOST_LINES = 150
+GENERATED = {"operators", "api"}
+"""Folders of pages that the build of the site writes; tests/test_site.py runs their examples."""
 
 
-def blocks(language: str) -> list[tuple[int, str]]:
+def blocks(language: str, text: str = README) -> list[tuple[int, str]]:
     """Return the code blocks of a language, each with the line before its first one."""
-    found = re.finditer(rf"^```{language}\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
-    return [(README.count("\n", 0, match.start(1)), match[1]) for match in found]
+    found = re.finditer(rf"^```{language}\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    return [(text.count("\n", 0, match.start(1)), match[1]) for match in found]
+
+
+def pages(language: str) -> pytest.MarkDecorator:
+    """Return a test's parameters: README.md, and the pages of the site with blocks of a language."""
+    written = [p for p in sorted((ROOT / "notebooks").rglob("*.md")) if p.parent.name not in GENERATED]
+    texts = {str(p.relative_to(ROOT)): p.read_text(encoding="utf-8") for p in (ROOT / "README.md", *written)}
+    shown = {name: text for name, text in texts.items() if commands(text) or language != "sh"}
+    return pytest.mark.parametrize(
+        "page", [pytest.param(text, id=name) for name, text in shown.items() if blocks(language, text)]
+    )
+
+
+def commands(page: str) -> str:
+    """Return the commands of a page, but for those that install."""
+    return "".join(text for _, text in blocks("sh", page) if "pip install" not in text)
 
 
 def run(*command: str, cwd: Path) -> str:
@@ -36,25 +54,26 @@ def run(*command: str, cwd: Path) -> str:
     return done.stdout
 
 
-def test_python_runs_from_top_to_bottom(tmp_path: Path) -> None:
+@pages("python")
+def test_python_runs_from_top_to_bottom(page: str, tmp_path: Path) -> None:
     script = ""
-    for line, code in blocks("python"):
-        # As many empty lines as README.md has before: a traceback then names the right line.
+    for line, code in blocks("python", page):
+        # As many empty lines as the page has before: a traceback then names the right line.
         script += "\n" * (line - script.count("\n")) + code
-    file = tmp_path / "readme.py"
+    file = tmp_path / "page.py"
     file.write_text(script, encoding="utf-8")
     run(sys.executable, "-W", "error", str(file), cwd=tmp_path)
 
 
-def test_commands_run_from_top_to_bottom(tmp_path: Path) -> None:
-    for _, text in blocks("yaml"):
+@pages("sh")
+def test_commands_run_from_top_to_bottom(page: str, tmp_path: Path) -> None:
+    for _, text in blocks("yaml", page):
         # The first line is a comment with the name of the file.
         (tmp_path / text.splitlines()[0].removeprefix("# ")).write_text(text, encoding="utf-8")
-    commands = "".join(text for _, text in blocks("sh") if "pip install" not in text)
-    run("bash", "-euo", "pipefail", "-c", commands, cwd=tmp_path)
+    run("bash", "-euo", "pipefail", "-c", commands(page), cwd=tmp_path)
     assert (tmp_path / "demo" / "denoised.ome.zarr" / "zarr.json").is_file()
-    for name in ("soft", "flat", "removed"):
-        assert (tmp_path / f"{name}.ome.zarr" / "zarr.json").is_file()
+    for name in re.findall(r"[ :](\w+\.ome\.zarr)\b", page):
+        assert (tmp_path / name / "zarr.json").is_file()
 
 
 def test_fresh_machine_commands_are_those_of_continuous_integration() -> None:
@@ -79,10 +98,16 @@ def test_every_pinned_version_is_exact() -> None:
 
 
 @pytest.mark.parametrize(
-    ("header", "registry"), [("name | equation", OPERATORS), ("reads", SOURCES), ("writes", SINKS)]
+    ("page", "header", "registry"),
+    [
+        ("README.md", "operator", OPERATORS),
+        ("notebooks/formats.md", "reads", SOURCES),
+        ("notebooks/formats.md", "writes", SINKS),
+    ],
 )
-def test_tables_name_every_plugin(header: str, registry: Mapping[str, type]) -> None:
-    table = README[README.index(f"| {header} |") :].split("\n\n")[0]
+def test_tables_name_every_plugin(page: str, header: str, registry: Mapping[str, type]) -> None:
+    text = (ROOT / page).read_text(encoding="utf-8")
+    table = text[text.index(f"| {header} |") :].split("\n\n")[0]
     named = {name for row in table.splitlines()[2:] for name in re.findall(r"`([\w-]+)`", row)}
     # Other tests register plug-ins of their own.
     ours = {name for name, plugin in registry.items() if plugin.__module__.startswith(PACKAGES)}
@@ -94,6 +119,10 @@ def test_operators_are_those_of_the_registry() -> None:
     ours = [cls for cls in OPERATORS.values() if cls.__module__.startswith(PACKAGES)]
     assert with_table(README, map(describe_operator, ours)) == README
     assert {path.stem for path in (ROOT / PICTURES).glob("*.png")} == {cls.name for cls in ours}
+
+
+def test_readme_is_one_page() -> None:
+    assert README.count("\n") < MOST_LINES
 
 
 def test_pictures_stay_small() -> None:

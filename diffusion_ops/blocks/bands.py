@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from diffusion_ops.blocks.block import Block
+from diffusion_ops.blocks.window import window_of
 
 PARTS = 8
 """A band is about this part of the block."""
@@ -26,11 +27,6 @@ def bands(
     length = max(-(-(high - low) // PARTS), 4 * radius[axis], 16)
     for start in range(low, high, length):
         ends[axis] = (start, min(start + length, high))
-        read = [
-            (max(a - r, 0), min(b + r, size))
-            for (a, b), r, size in zip(ends, radius, block.spatial, strict=True)
-        ]
-        window = tuple(slice(a, b) for a, b in read)
-        valid = None if block.valid is None else block.valid[window]
-        band = Block.from_image(block.u[(slice(None), *window)], block.spacing, valid)
-        yield band, tuple(slice(a - c, b - c) for (a, b), (c, _) in zip(ends, read, strict=True))
+        window = window_of(tuple(slice(*end) for end in ends), block.spatial, radius)
+        valid = None if block.valid is None else block.valid[window.read]
+        yield Block.from_image(block.u[(slice(None), *window.read)], block.spacing, valid), window.keep

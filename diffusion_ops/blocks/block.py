@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -90,8 +90,8 @@ class Block:
     open_sides : tuple of (bool, bool) per axis
         True where the image goes on beyond the block, so that cells near that side are spoilt step by step; False where
         the side is the image's own edge, which is a wall.
-    spoilt : list of int
-        Cells already spoilt at the open sides, per axis.
+    spoilt : tuple of int
+        Cells already spoilt at the open sides, per axis: a ledger that `advance` alone keeps.
     origin : tuple of int
         Index in the image of the block's first cell, per axis: what is drawn at random or laid on a fixed grid
         depends on the place in the image, not on the tile.
@@ -110,7 +110,7 @@ class Block:
     spacing: tuple[float, ...]
     valid_storage: Bools | None = None
     open_sides: OpenSides = ()
-    spoilt: list[int] = field(default_factory=list)
+    spoilt: tuple[int, ...] = ()
     origin: tuple[int, ...] = ()
     frame: int = 0
     carried: Floats | None = None
@@ -119,7 +119,7 @@ class Block:
 
     def __post_init__(self) -> None:
         self.open_sides = self.open_sides or ((False, False),) * len(self.spatial)
-        self.spoilt = self.spoilt or [0] * len(self.spatial)
+        self.spoilt = self.spoilt or (0,) * len(self.spatial)
         self.origin = self.origin or (0,) * len(self.spatial)
 
     @classmethod
@@ -191,6 +191,6 @@ class Block:
         planes, rows, columns = (1,) * (3 - len(self.spatial)) + self.spatial
         return planes, rows, columns, row_pitch(columns)
 
-    def spoil(self, radius: tuple[int, ...]) -> None:
-        """Note that `radius` more cells per axis are spoilt at the open sides."""
-        self.spoilt = [s + r for s, r in zip(self.spoilt, radius, strict=True)]
+    def after(self, cells: tuple[int, ...]) -> Block:
+        """Return a block of the same arrays for a later kernel of one call, when `cells` more per axis are spoilt."""
+        return replace(self, spoilt=tuple([s + c for s, c in zip(self.spoilt, cells, strict=True)]))

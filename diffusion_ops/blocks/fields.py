@@ -262,12 +262,12 @@ def finish_image(
     return result
 
 
-def without_values(original: Image, dtype: np.dtype[Any], nodata: float | None) -> Image:
+def fill_values_like(original: Image, dtype: np.dtype[Any], nodata: float | None) -> Image:
     """Return as many values as `original` has pixels for those that are invalid in a new quantity."""
-    return np.broadcast_to(np.float64(value_of_nothing(dtype, nodata)), (1, *original.shape[1:]))
+    return np.broadcast_to(np.float64(fill_value(dtype, nodata)), (1, *original.shape[1:]))
 
 
-def value_of_nothing(dtype: np.dtype[Any], nodata: float | None) -> float:
+def fill_value(dtype: np.dtype[Any], nodata: float | None) -> float:
     """Return what invalid pixels of a new quantity hold: nodata, else NaN, or 0 in integers."""
     return nodata if nodata is not None else math.nan if dtype.kind == "f" else 0.0
 

@@ -31,7 +31,7 @@ class Partitions:
         return Partitions(self.edges[0 if self.ends[0] else 1 : max(last, 1)], self.ends)
 
 
-def whole_partitions(block: Block, axis: int, frozen: int, size: int) -> Partitions:
+def whole_partitions(block: Block, axis: int, size: int) -> Partitions:
     """Return the partitions of `size` cells that are whole in a block.
 
     Parameters
@@ -39,15 +39,13 @@ def whole_partitions(block: Block, axis: int, frozen: int, size: int) -> Partiti
     block : Block
         Its origin says where the image's first cell is, its open sides and spoilt cells what is known.
     axis : int
-    frozen : int
-        Cells that are lost at the open sides to what coefficients read.
     size : int
         Cells of a partition.
     """
     start, n, sides = block.origin[axis], block.spatial[axis], block.open_sides[axis]
-    lost = block.spoilt[axis] + frozen
-    first = -(-(start + lost) // size) * size - start if sides[0] else 0
-    last = (start + n - lost) // size * size - start if sides[1] else n
+    spoilt = block.spoilt[axis]
+    first = -(-(start + spoilt) // size) * size - start if sides[0] else 0
+    last = (start + n - spoilt) // size * size - start if sides[1] else n
     grid = np.arange(-(start % size), n, size)
     inner = grid[(grid > first) & (grid < last)]
     edges = [first, *inner, last] if last > first else [0]

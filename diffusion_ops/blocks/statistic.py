@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from numbers import Real
 from typing import Any
@@ -14,7 +15,9 @@ from numpy.typing import NDArray
 from diffusion_ops.blocks.block import Block
 from diffusion_ops.registry import Registry
 
-STATISTICS: Registry[type[Statistic]] = Registry("statistic", "diffusion_ops.statistics")
+STATISTICS: Registry[type[Statistic]] = Registry(
+    "statistic", "diffusion_ops.statistics", "diffuse.statistics"
+)
 
 Integers = NDArray[np.int64]
 
@@ -100,15 +103,20 @@ def statistic_from(parameter: str, value: Any) -> Any:
             f"{parameter}: a statistic is one name and its number, such as {{quantile: 0.9}}, got {value!r}."
         )
     ((name, argument),) = value.items()
-    statistic = STATISTICS[name]
     given = argument if isinstance(argument, dict) else {} if argument is None else None
     try:
-        return statistic(argument) if given is None else statistic(**given)  # type: ignore[call-arg]
+        return make_statistic(name, argument) if given is None else make_statistic(name, **given)
     except TypeError as error:
-        allowed = ", ".join(f.name for f in fields(statistic)) or "none"
+        allowed = ", ".join(f.name for f in fields(STATISTICS[name])) or "none"
         raise ValueError(
             f"{parameter}: {value!r} does not fit the statistic {name}. Its parameters: {allowed}."
         ) from error
+
+
+def make_statistic(name: str, *args: Any, **kwargs: Any) -> Statistic:
+    """Return the statistic of a name with the parameters of its class."""
+    make: Callable[..., Statistic] = STATISTICS[name]
+    return make(*args, **kwargs)
 
 
 def no_valid_cell(what: str) -> ValueError:

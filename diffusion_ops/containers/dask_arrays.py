@@ -19,26 +19,25 @@ from dask.highlevelgraph import HighLevelGraph
 from diffusion_ops.blocks.block import Block
 from diffusion_ops.blocks.fields import (
     channels_first,
-    check_image,
     check_mask,
+    fill_values_like,
     finish_image,
     guide_fields,
     make_block,
-    without_values,
     working_dtype,
 )
 from diffusion_ops.blocks.statistic import Statistic, Tally
+from diffusion_ops.blocks.window import Window
+from diffusion_ops.containers.completion import complete
 from diffusion_ops.containers.dask_windows import map_windows
-from diffusion_ops.containers.hysteresis import hysteresis
 from diffusion_ops.containers.tiling import Tiling
 from diffusion_ops.evolution.advance import Leg, advance, carried_out_of, result_channels, total_halo
 from diffusion_ops.evolution.arguments import (
-    make_legs,
-    makes_new_quantity,
-    require_guide_readers,
-    resolve_spacing,
     split_batches,
 )
+from diffusion_ops.evolution.completion import Completion
+from diffusion_ops.evolution.problem import make_problem
+from diffusion_ops.evolution.reach import widest
 
 _HALO_PART = 0.25
 """Both halos are at most this part of a chunk where the batch is chosen here: about 0.28 more work in 2-D."""
@@ -82,9 +81,9 @@ class _Task:
         """Return the task that starts from a state."""
         return replace(self, windows=("state", *(w for w in self.windows if w == "guide")), carried=carried)
 
-    def keep(self, block_id: Sequence[int]) -> tuple[slice, ...]:
-        """Return what to keep of a window, per spatial axis."""
-        return self.tiling.along(self.axes).keep([block_id[a] for a in self.axes])
+    def window(self, block_id: Sequence[int]) -> Window:
+        """Return the window of a chunk along the spatial axes."""
+        return self.tiling.along(self.axes).window([block_id[a] for a in self.axes])
 
     def block(self, windows: Sequence[Any], block_id: Sequence[int]) -> Block:
         """Return a chunk's window as a block."""
@@ -94,11 +93,10 @@ class _Task:
         }
         image = fields[self.windows[0]]
         mask = fields["mask"][0] if "mask" in fields else None
-        tiling, index = self.tiling.along(self.axes), [block_id[a] for a in self.axes]
-        nodata = self.nodata if self.first else None
-        sides = tiling.open_sides(index)
+        nodata, window = self.nodata if self.first else None, self.window(block_id)
+        sides = window.open_sides
         block = make_block(image, self.spacing, nodata, mask, sides, fields.get("guide"), self.carried)
-        block.origin, block.frame = tiling.origin(index), self.frame
+        block.origin, block.frame = window.origin, self.frame
         return block
 
     def image(self, fields: Any) -> Any:
@@ -111,20 +109,7 @@ class _Task:
         return tuple((channels,) if axis == self.channel_axis else some for axis, some in sizes)
 
 
-def evolve(
-    image: Any,
-    operator: Any,
-    *,
-    spacing: Any,
-    channel_axis: int | None,
-    mask: Any,
-    nodata: float | None,
-    dtype: Any,
-    batch: int | None,
-    guide: Any,
-    frame: int = 0,
-    **times: Any,
-) -> Any:
+def evolve(image: Any, operator: Any, *, mask: Any, guide: Any, **arguments: Any) -> Any:
     """Return the lazy evolution of a Dask array, in the same chunks; see `diffusion_ops.evolve`.
 
     One exchange of halos per batch. Where a halo is wider than the chunks (or the array), windows are
@@ -137,14 +122,12 @@ def evolve(
         chunks.
     """
     _check_container(image)
-    result_type = check_image(image.shape, image.dtype, channel_axis, dtype, nodata)
-    channel_axis = None if channel_axis is None else channel_axis % image.ndim
+    problem = make_problem(image, operator, guide=guide, **arguments)
+    channel_axis, steps = problem.channel_axis, problem.spacing
     _check_channels(image, channel_axis)
-    steps = resolve_spacing(spacing, image.ndim - (channel_axis is not None))
-    legs = make_legs(operator, steps, **times)
-    require_guide_readers(legs, guide)
-    split_batches(legs, batch)
-    stages = [_choose_batches(stage, batch, image, channel_axis, steps) for stage in _stages(legs)]
+    stages = [
+        _choose_batches(stage, problem.batch, image, channel_axis, steps) for stage in _stages(problem.legs)
+    ]
     inputs = {"image": image}
     if mask is not None:
         inputs["mask"] = _aligned_mask(mask, image, channel_axis)
@@ -155,8 +138,8 @@ def evolve(
     if added:
         inputs, channel_axis = {name: da.expand_dims(a, 0) for name, a in inputs.items()}, 0
     tiling = Tiling(inputs["image"].chunks, (0,) * inputs["image"].ndim)
-    task = _Task(tiling, steps, channel_axis, nodata, tuple(inputs), frame=frame)
-    run = _Evolution(inputs, task, result_type, makes_new_quantity(legs))
+    task = _Task(tiling, steps, channel_axis, problem.nodata, tuple(inputs), frame=problem.frame)
+    run = _Evolution(inputs, task, problem.result_type, problem.new_quantity)
     result = run.take(stages)
     return result[0] if added else result
 
@@ -168,7 +151,7 @@ class _Evolution:
     inputs: Mapping[str, Any]
     task: _Task
     result_type: np.dtype[Any]
-    blank: bool
+    new_quantity: bool
     """Whether invalid pixels have no value to get back."""
 
     def __post_init__(self) -> None:
@@ -179,14 +162,14 @@ class _Evolution:
     def take(self, stages: list[list[tuple[Leg, ...]]]) -> Any:
         """Return the result of all batches of all stages."""
         # Where one batch does it all, its windows hold what the result needs of the image.
-        joins = any(leg.operator.joins for batches in stages for part in batches for leg in part)
-        single = self.result_type if sum(map(len, stages)) == 1 and not joins else None
+        incomplete = any(batches[-1][-1].operator.completion() is not None for batches in stages)
+        single = self.result_type if sum(map(len, stages)) == 1 and not incomplete else None
         for batches in stages:
             bound = _reduce(self.task, batches[0][0].operator.statistics(), self.state)
             for part in batches:
                 self._advance(part, bound, single)
-            if batches[-1][-1].operator.joins:
-                self._join()
+            if (completion := batches[-1][-1].operator.completion()) is not None:
+                self._complete(completion)
         return self.state[0] if single else self._finish()
 
     def _advance(self, legs: tuple[Leg, ...], bound: Any, result: np.dtype[Any] | None) -> None:
@@ -204,18 +187,17 @@ class _Evolution:
             legs=legs,
             bound=bound,
             result=result,
-            blank=self.blank,
+            new_quantity=self.new_quantity,
         )
         self.task = self.task.after(carried)
         self.state = [done, *([self.inputs["guide"]] if "guide" in self.inputs else [])]
 
-    def _join(self) -> None:
-        """Put edges in the place of weak and strong cells, channel by channel."""
-        classes, axis = self.state[0], self.task.channel_axis
-        parts = [classes] if axis is None else [da.take(classes, i, axis) for i in range(classes.shape[axis])]
-        edges = [hysteresis(part) for part in parts]
-        joined = edges[0] if axis is None else da.stack(edges, axis).rechunk(classes.chunks)
-        self.state[0] = da.map_blocks(_edges_chunk, joined, classes, dtype=classes.dtype)
+    def _complete(self, completion: Completion) -> None:
+        """Complete the state over the whole image, channel by channel."""
+        state, axis = self.state[0], self.task.channel_axis
+        parts = [state] if axis is None else [da.take(state, i, axis) for i in range(state.shape[axis])]
+        done = [complete(part, completion) for part in parts]
+        self.state[0] = done[0] if axis is None else da.stack(done, axis).rechunk(state.chunks)
 
     def _finish(self) -> Any:
         """Return the result in its own type, with the user's values where walls are."""
@@ -227,7 +209,7 @@ class _Evolution:
             *arrays,
             task=task,
             result=self.result_type,
-            blank=self.blank,
+            new_quantity=self.new_quantity,
             chunks=self.task.chunks(self.channels),
             meta=np.empty((0,) * image.ndim, self.result_type),
             dtype=self.result_type,
@@ -285,7 +267,11 @@ def _stages(legs: Sequence[Leg]) -> list[tuple[Leg, ...]]:
                 "lazy. Allowed: NumPy arrays, or a run over Zarr; else give schedule='explicit' or 'cycles'."
             )
         if leg.cycles:
-            joined = stages and not leg.operator.statistics() and not stages[-1][-1].operator.joins
+            joined = (
+                stages
+                and not leg.operator.statistics()
+                and not stages[-1][-1].operator.completion() is not None
+            )
             stages[-1:] = [(*stages[-1], leg)] if joined else [*stages[-1:], (leg,)]
     return stages
 
@@ -328,39 +314,39 @@ def _advance_chunk(
     legs: tuple[Leg, ...],
     bound: Mapping[str, float],
     result: np.dtype[Any] | None,
-    blank: bool,
+    new_quantity: bool,
     block_id: tuple[int, ...],
 ) -> Any:
-    keep = task.keep(block_id)
+    keep = task.window(block_id).keep
     block = task.block(windows, block_id)
     advance(block, [leg.bind(bound) for leg in legs])
     if result:
         original = channels_first(windows[0], task.channel_axis)[(slice(None), *keep)]
-        original = without_values(original, result, task.nodata) if blank else original
+        original = fill_values_like(original, result, task.nodata) if new_quantity else original
         return task.image(finish_image(block, original, result, task.nodata, keep))
     return task.image(block.kept(keep))
 
 
 def _finish_chunk(
-    state: Any, *others: Any, task: _Task, result: np.dtype[Any], blank: bool, block_id: tuple[int, ...]
+    state: Any,
+    *others: Any,
+    task: _Task,
+    result: np.dtype[Any],
+    new_quantity: bool,
+    block_id: tuple[int, ...],
 ) -> Any:
     original = channels_first(state if task.first else others[0], task.channel_axis)
-    original = without_values(original, result, task.nodata) if blank else original
+    original = fill_values_like(original, result, task.nodata) if new_quantity else original
     block = task.block([state, *others] if task.first else [state], block_id)
     return task.image(finish_image(block, original, result, task.nodata))
-
-
-def _edges_chunk(joined: Any, classes: Any) -> Any:
-    return np.where(np.isnan(classes), classes, joined)
 
 
 def _reduce(task: _Task, statistics: Mapping[str, Statistic], arrays: list[Any]) -> Any:
     """Return the lazy mapping from parameters to the numbers of their statistics."""
     if not statistics:
         return {}
-    reach = [max(r) for r in zip(*(s.radius(task.spacing) for s in statistics.values()), strict=True)]
     ones = tuple((1,) * n for n in arrays[0].numblocks)
-    task = task.reaching(reach)
+    task = task.reaching(widest(s.radius(task.spacing) for s in statistics.values()))
     tallies = map_windows(
         _measure_chunk, arrays, task.tiling, ones, np.dtype(object), task=task, statistics=statistics
     )
@@ -370,7 +356,7 @@ def _reduce(task: _Task, statistics: Mapping[str, Statistic], arrays: list[Any])
 def _measure_chunk(
     *windows: Any, task: _Task, statistics: Mapping[str, Statistic], block_id: tuple[int, ...]
 ) -> Any:
-    block, keep = task.block(windows, block_id), task.keep(block_id)
+    block, keep = task.block(windows, block_id), task.window(block_id).keep
     result = np.empty((1,) * windows[0].ndim, object)
     result.flat[0] = {name: statistic.measure(block, keep) for name, statistic in statistics.items()}
     return result

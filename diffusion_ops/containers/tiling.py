@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from diffusion_ops.blocks.window import Window, window_of
+
 
 @dataclass(frozen=True)
 class Tiling:
@@ -24,34 +26,20 @@ class Tiling:
             len(sizes) == 1 or h <= min(sizes) for sizes, h in zip(self.chunks, self.halo, strict=True)
         )
 
-    def ends(self, axis: int, i: int) -> tuple[int, int, int, int]:
-        """Return where the window begins, the chunk begins, the chunk ends and the window ends."""
-        sizes, h = self.chunks[axis], self.halo[axis]
-        start = sum(sizes[:i])
-        stop = start + sizes[i]
-        return max(start - h, 0), start, stop, min(stop + h, sum(sizes))
-
-    def keep(self, index: Sequence[int]) -> tuple[slice, ...]:
-        """Return the chunk as slices of its window."""
-        ends = (self.ends(axis, i) for axis, i in enumerate(index))
-        return tuple(slice(start - low, stop - low) for low, start, stop, _ in ends)
-
-    def open_sides(self, index: Sequence[int]) -> tuple[tuple[bool, bool], ...]:
-        """Return per axis whether the array goes on before and after the window."""
-        ends = (self.ends(axis, i) for axis, i in enumerate(index))
-        return tuple((low > 0, high < sum(s)) for (low, _, _, high), s in zip(ends, self.chunks, strict=True))
-
-    def origin(self, index: Sequence[int]) -> tuple[int, ...]:
-        """Return where the window begins in the array."""
-        return tuple(self.ends(axis, i)[0] for axis, i in enumerate(index))
+    def window(self, index: Sequence[int]) -> Window:
+        """Return the window of a chunk."""
+        starts = [sum(sizes[:i]) for sizes, i in zip(self.chunks, index, strict=True)]
+        sizes = [sizes[i] for sizes, i in zip(self.chunks, index, strict=True)]
+        region = tuple([slice(start, start + size) for start, size in zip(starts, sizes, strict=True)])
+        return window_of(region, [sum(sizes) for sizes in self.chunks], self.halo)
 
     def pieces(self, axis: int, i: int) -> Iterator[tuple[int, slice]]:
         """Yield the chunks that a window reads along an axis, and which part of each."""
-        low, _, _, high = self.ends(axis, i)
+        (read,) = self.along([axis]).window([i]).read
         start = 0
         for k, size in enumerate(self.chunks[axis]):
-            if k == i or (start < high and start + size > low):
-                yield k, slice(max(low - start, 0), min(high - start, size))
+            if k == i or (start < read.stop and start + size > read.start):
+                yield k, slice(max(read.start - start, 0), min(read.stop - start, size))
             start += size
 
     def along(self, axes: Sequence[int]) -> Tiling:

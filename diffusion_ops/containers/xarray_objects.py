@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+import warnings
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Real
 from typing import Any
@@ -30,7 +31,8 @@ FRAMES = frozenset(["time", "t", "date", "frame", "frames"])
 _EVEN = 1e-3
 """Coordinates are evenly spaced where no step differs from the mean by more than this part."""
 
-_FILL_NAMES = ("_FillValue", "missing_value", "nodata")
+_FILL_NAMES = ("_FillValue", "missing_value", "fill_value", "nodata")
+_FILL_PER_BAND = "nodatavals"
 # What a file was packed as does not fit once integers have become floats.
 _PACKING = ("dtype", "rasterio_dtype", "_Unsigned")
 
@@ -86,7 +88,7 @@ def evolve(
         units.
     **arguments
         The others of `diffusion_ops.evolve`. `mask` may be a DataArray; `nodata` is read from the attributes,
-        or from rioxarray where that is loaded.
+        the encoding of integers, or what rioxarray was told.
 
     Raises
     ------
@@ -277,24 +279,49 @@ def _require_same_coordinates(name: str, other: xr.DataArray, image: xr.DataArra
 def _find_nodata(image: xr.DataArray) -> float | None:
     """Return the value that marks holes in the data as they are in memory, or None.
 
-    The fill value in the encoding of floats is not it: decoding has replaced it by NaN.
+    The fill value in the encoding of floats is not it: decoding has replaced it by NaN. A value that no pixel can
+    hold marks none. rioxarray adds an accessor to every image once anything imports it, so that it is asked last,
+    for what only it knows, and the answer is the same without it.
     """
-    found = [image.attrs.get(name) for name in _FILL_NAMES]
+    for value in _written_nodata(image):
+        number = _held_number(value, image.dtype)
+        if number is not None:
+            return number
+    return _held_number(_rioxarray_nodata(image), image.dtype)
+
+
+def _written_nodata(image: xr.DataArray) -> Iterator[Any]:
+    """Yield what attributes and encoding of an image call nodata."""
+    yield from (image.attrs.get(name) for name in _FILL_NAMES)
+    values = image.attrs.get(_FILL_PER_BAND)
+    yield next(iter(values), None) if isinstance(values, Iterable) else None
     if image.dtype.kind in "iu":
-        found.append(image.encoding.get("_FillValue"))
-    rio = getattr(image, "rio", None)
-    found.append(getattr(rio, "nodata", None))
-    for value in found:
-        number = np.ravel(value)[0] if isinstance(value, np.ndarray) and value.size == 1 else value
-        if not isinstance(number, Real | np.number) or math.isnan(number):
-            continue
+        yield from (image.encoding.get(name) for name in _FILL_NAMES)
+
+
+def _rioxarray_nodata(image: xr.DataArray) -> Any:
+    """Return what rioxarray alone knows, such as the value of `set_nodata`, or None."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
         try:
-            check_nodata(number, image.dtype, "image")  # type: ignore[arg-type]
-        except ValueError:
-            # No pixel can hold it.
-            continue
-        return number  # type: ignore[return-value]
-    return None
+            return image.rio.nodata
+        except Exception:
+            # Not imported, or what it read is no value of this dtype, or its file is closed: nothing is known.
+            return None
+
+
+def _held_number(value: Any, dtype: np.dtype[Any]) -> float | None:
+    """Return an attribute as a number that pixels can hold, or None; it may be a text or an array of one number."""
+    if isinstance(value, np.ndarray) and value.size == 1:
+        value = value.ravel()[0]
+    try:
+        number = value if isinstance(value, Real) else float(value)
+        if math.isnan(number):
+            return None
+        check_nodata(number, dtype, "image")  # type: ignore[arg-type]
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return number  # type: ignore[return-value]
 
 
 def _find_spacing(image: xr.DataArray, roles: _Roles, spacing: Any) -> Any:

@@ -6,7 +6,7 @@ from E(u) by what the first-order step misses. `take_batch` keeps the largest su
 state, `StepError` reduces it over the image to one number in integers, and `Control.after` answers with the next step
 or a repetition. Nothing depends on the tiling: the number is the same for any, and so is every step that follows.
 
-A runner of tiles does per batch, for each tile with its halo `batch_halo(...)`:
+A runner of tiles does per batch, for each tile with its halo `reach.batch_halo(adaptive.batch)`:
 
     take_batch(block, operator, control.tau, adaptive.batch)     # the error is in block.carried
     tally = statistic.measure(block, keep)                       # merged over the tiles
@@ -28,11 +28,10 @@ from fractions import Fraction
 import numpy as np
 
 from diffusion_ops.blocks import exact_sum
-from diffusion_ops.blocks.block import Block, allocate, as_image
+from diffusion_ops.blocks.block import Block, as_image
 from diffusion_ops.blocks.statistic import Statistic, Tally, no_valid_cell
-from diffusion_ops.evolution.operator import Operator
 from diffusion_ops.evolution.parameters import check_choice, check_number
-from diffusion_ops.evolution.schedule import SAFE, Cycle
+from diffusion_ops.evolution.schedule import SAFE
 from diffusion_ops.kernels.sums.measure import sum_cells, valid_cells
 
 NORMS = ("maximum", "rms")
@@ -280,84 +279,3 @@ def adaptive_from(schedule: object) -> Adaptive | None:
         raise ValueError(
             f"adaptive={given!r} is not possible. Allowed: a tolerance, or some of {allowed}."
         ) from None
-
-
-def batch_halo(operator: Operator, steps: int, spacing: tuple[float, ...]) -> tuple[int, ...]:
-    """Return how many cells per axis a batch of adaptive steps reads beyond what it writes: two explicit steps each."""
-    return tuple(2 * steps * n for n in operator.halo((Cycle(1.0),), spacing))
-
-
-def take_batch(block: Block, operator: Operator, tau: float, steps: int) -> None:
-    """Take Heun steps of an operator in place, and put the largest error of each cell into what the block carries.
-
-    Parameters
-    ----------
-    block : Block
-        It carries nothing of the operator's own; afterwards one array of errors per channel.
-    operator : Operator
-        A time evolution without statistics left in it, that carries nothing.
-    tau : float
-        Step size, at most the operator's stable one.
-    steps : int
-    """
-    cycle, half = Cycle(tau), block.storage.dtype.type(0.5)
-    error = allocate(len(block.storage), block.spatial, block.storage.dtype)
-    before, once = np.empty_like(block.storage), np.empty_like(block.storage)
-    for _ in range(steps):
-        before[...] = block.storage
-        operator.run(block, cycle, 1)
-        once[...] = block.storage
-        operator.run(block, cycle, 1)
-        block.storage += before
-        block.storage *= half
-        once -= block.storage
-        np.maximum(error, np.abs(once, out=once), out=error)
-    block.carried = error
-
-
-def advance_adaptively(
-    block: Block, operator: Operator, adaptive: Adaptive, time: float, first: float | None = None
-) -> tuple[Control, ...]:
-    """Carry a block that is the whole image to a time, in place, by steps as large as the tolerance allows.
-
-    Parameters
-    ----------
-    block : Block
-    operator : Operator
-        A time evolution with explicit steps, that carries nothing.
-    adaptive : Adaptive
-    time : float
-        Reached exactly, in squared units of the spacing.
-    first : float, optional
-        First step to try.
-
-    Returns
-    -------
-    tuple of Control
-        One per batch, refused ones too, and the start before them.
-
-    Raises
-    ------
-    ValueError
-        For an operator that has no time or carries arrays; where the tolerance asks for steps too small to add up.
-    """
-    if operator.marches != "time" or operator.carried_arrays(len(block.spatial), len(block.storage)):
-        raise ValueError(
-            f"{operator.name} does not take adaptive steps: it has no time, or carries arrays. Give time or steps."
-        )
-    return march_adaptively(block, operator, adaptive.start(time, operator.stable_dt(block.spacing), first))
-
-
-def march_adaptively(block: Block, operator: Operator, control: Control) -> tuple[Control, ...]:
-    """Carry a block that is the whole image on to the end of a control, in place; see `advance_adaptively`."""
-    history, everything = [control], (slice(None),) * len(block.spatial)
-    statistic = control.adaptive.statistic
-    while not control.finished:
-        before = block.storage.copy()
-        take_batch(block, operator, control.tau, control.adaptive.batch)
-        control = control.after(statistic.value(statistic.measure(block, everything)))
-        if not control.accepted:
-            block.storage[...] = before
-        block.carried = None
-        history.append(control)
-    return tuple(history)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
+
 from diffusion_ops.blocks.block import Block, allocate
-from diffusion_ops.evolution.adaptive import Control, batch_halo, take_batch
+from diffusion_ops.evolution.adaptive import Adaptive, Control
 from diffusion_ops.evolution.operator import Operator
+from diffusion_ops.evolution.reach import Cells, Run, chained
 from diffusion_ops.evolution.schedule import Cycle
 
 
@@ -46,14 +48,15 @@ class Leg:
 
     def halo(self, spacing: tuple[float, ...]) -> tuple[int, ...]:
         """Return how many cells per axis the leg reads beyond what it writes."""
-        parts = [self.operator.halo(self.cycles, spacing)]
+        reach = self.operator.reach(spacing)
+        parts = [reach.halo(self.cycles, self.first)]
         if self.adaptive is not None:
-            parts.append(batch_halo(self.operator, self.adaptive.adaptive.batch, spacing))
+            parts.append(reach.batch_halo(self.adaptive.adaptive.batch))
         if self.first == 0:
-            parts.append(self.operator.start_radius(spacing))
+            parts.append(reach.start)
         if self.last:
-            parts.append(self.operator.finish_radius(spacing))
-        return tuple(map(sum, zip(*parts, strict=True)))
+            parts.append(reach.finish)
+        return chained(parts, len(spacing))
 
     def carried_arrays(self, ndim: int, channels: int) -> int:
         """Return how many arrays the operator carries beside the state while it goes on."""
@@ -66,10 +69,7 @@ class Leg:
 
 def total_halo(legs: Iterable[Leg], spacing: tuple[float, ...]) -> tuple[int, ...]:
     """Return the halo of legs one after another: halos add along a chain."""
-    halo = [0] * len(spacing)
-    for leg in legs:
-        halo = [a + b for a, b in zip(halo, leg.halo(spacing), strict=True)]
-    return tuple(halo)
+    return chained((leg.halo(spacing) for leg in legs), len(spacing))
 
 
 def carried_into(legs: Sequence[Leg], ndim: int, channels: int) -> int:
@@ -105,24 +105,35 @@ def advance(block: Block, legs: Sequence[Leg]) -> Block:
     if block.valid is not None and not block.valid.any():
         return _pass_over(block, legs)
     for leg in legs:
-        operator = leg.operator
+        operator, reach = leg.operator, leg.operator.reach(block.spacing)
         if leg.first == 0:
             operator.start(block)
-            block.spoil(operator.start_radius(block.spacing))
+            _spend(block, reach.start)
         block.step = leg.first
-        for cycle, run in itertools.groupby(leg.cycles):
-            count = len(list(run))
-            frozen = cycle.inertial or any(operator.setup_radius(block.spacing))
-            for repeat in [1] * count if frozen else [count]:
-                operator.run(block, cycle, repeat)
-                block.step += repeat * cycle.steps
+        for run in reach.runs(leg.cycles, leg.first):
+            for _ in range(run.times):
+                _take(block, operator, run)
+                block.step += run.count * run.cycle.steps
         if leg.adaptive is not None:
             take_batch(block, operator, leg.adaptive.tau, leg.adaptive.adaptive.batch)
         if leg.last:
             operator.finish(block)
-            block.spoil(operator.finish_radius(block.spacing))
+            _spend(block, reach.finish)
             block.carried = None
     return block
+
+
+def _take(block: Block, operator: Operator, run: Run) -> None:
+    """Let an operator take one call of a run of its cycles."""
+    # Before the call: kernels are told where what it freezes is right.
+    _spend(block, run.setup)
+    operator.run(block, run.cycle, run.count)
+    _spend(block, run.steps)
+
+
+def _spend(block: Block, cells: Cells) -> None:
+    """Note that more cells are spoilt at the open sides of a block; nobody else writes this ledger."""
+    block.spoilt = chained((block.spoilt, cells), len(cells))
 
 
 def _pass_over(block: Block, legs: Sequence[Leg]) -> Block:
@@ -133,3 +144,79 @@ def _pass_over(block: Block, legs: Sequence[Leg]) -> Block:
     carried = carried_out_of(legs, len(block.spatial), channels)
     block.carried = allocate(carried, block.spatial, block.storage.dtype) if carried else None
     return block
+
+
+def take_batch(block: Block, operator: Operator, tau: float, steps: int) -> None:
+    """Take Heun steps of an operator in place, and put the largest error of each cell into what the block carries.
+
+    Parameters
+    ----------
+    block : Block
+        It carries nothing of the operator's own; afterwards one array of errors per channel.
+    operator : Operator
+        A time evolution without statistics left in it, that carries nothing.
+    tau : float
+        Step size, at most the operator's stable one.
+    steps : int
+    """
+    (run,), half = operator.reach(block.spacing).runs((Cycle(tau),)), block.storage.dtype.type(0.5)
+    error = allocate(len(block.storage), block.spatial, block.storage.dtype)
+    before, once = np.empty_like(block.storage), np.empty_like(block.storage)
+    for _ in range(steps):
+        before[...] = block.storage
+        _take(block, operator, run)
+        once[...] = block.storage
+        _take(block, operator, run)
+        block.storage += before
+        block.storage *= half
+        once -= block.storage
+        np.maximum(error, np.abs(once, out=once), out=error)
+    block.carried = error
+
+
+def advance_adaptively(
+    block: Block, operator: Operator, adaptive: Adaptive, time: float, first: float | None = None
+) -> tuple[Control, ...]:
+    """Carry a block that is the whole image to a time, in place, by steps as large as the tolerance allows.
+
+    Parameters
+    ----------
+    block : Block
+    operator : Operator
+        A time evolution with explicit steps, that carries nothing.
+    adaptive : Adaptive
+    time : float
+        Reached exactly, in squared units of the spacing.
+    first : float, optional
+        First step to try.
+
+    Returns
+    -------
+    tuple of Control
+        One per batch, refused ones too, and the start before them.
+
+    Raises
+    ------
+    ValueError
+        For an operator that has no time or carries arrays; where the tolerance asks for steps too small to add up.
+    """
+    if operator.controlled_by != "time" or operator.carried_arrays(len(block.spatial), len(block.storage)):
+        raise ValueError(
+            f"{operator.name} does not take adaptive steps: it has no time, or carries arrays. Give time or steps."
+        )
+    return march_adaptively(block, operator, adaptive.start(time, operator.stable_dt(block.spacing), first))
+
+
+def march_adaptively(block: Block, operator: Operator, control: Control) -> tuple[Control, ...]:
+    """Carry a block that is the whole image on to the end of a control, in place; see `advance_adaptively`."""
+    history, everything = [control], (slice(None),) * len(block.spatial)
+    statistic = control.adaptive.statistic
+    while not control.finished:
+        before = block.storage.copy()
+        take_batch(block, operator, control.tau, control.adaptive.batch)
+        control = control.after(statistic.value(statistic.measure(block, everything)))
+        if not control.accepted:
+            block.storage[...] = before
+        block.carried = None
+        history.append(control)
+    return tuple(history)

@@ -3,15 +3,37 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from numbers import Integral, Real
-from typing import Any
+from typing import Any, Literal, TypeAlias, TypedDict, TypeVar
 
 from diffusion_ops.evolution.adaptive import Adaptive, adaptive_from
 from diffusion_ops.evolution.advance import Leg
 from diffusion_ops.evolution.operator import OPERATORS, Iteration, Operator
-from diffusion_ops.evolution.schedule import Cycle, resolve_schedule
+from diffusion_ops.evolution.schedule import Cycle, Schedule, resolve_schedule
+
+OperatorLike: TypeAlias = Operator | str
+"""One operator, or the name of one with its default parameters."""
+
+TimeLike: TypeAlias = float | Literal["auto"]
+ScheduleLike: TypeAlias = Schedule | Adaptive | str | Mapping[str, object]
+SpacingLike: TypeAlias = float | str | Sequence[float] | Mapping[Hashable, float]
+
+V = TypeVar("V")
+OneOrEach: TypeAlias = V | Sequence[V | None] | None
+"""One value for all operators of a chain, or one for each."""
+
+
+class Container(TypedDict, total=False):
+    """What `evolve`, `tune` and `ensemble` have to know of an image."""
+
+    spacing: SpacingLike | None
+    channel_axis: Hashable | None
+    mask: Any
+    nodata: float | None
+    guide: Any
+
 
 ALIASES: Mapping[str, str] = {
     "niter": "steps",
@@ -116,7 +138,7 @@ def _make_leg(
             f"{operator.name} does not work on {len(spacing)} spatial axes. Allowed: {allowed}. "
             "Take one plane at a time (image.ndim: 2 in a spec), or say channel_axis if one of the axes holds channels."
         )
-    if operator.marches != "time":
+    if operator.controlled_by != "time":
         return _make_timeless_leg(operator, time, steps, dt, schedule)
     if time is None and steps is None and dt is None:
         raise ValueError(
@@ -153,13 +175,13 @@ def _make_adaptive_leg(
 def _make_timeless_leg(operator: Operator, time: Any, steps: Any, dt: Any, schedule: Any) -> Leg:
     """Return the leg of an operator that goes by iterations, or is applied once."""
     given = {"time": time, "dt": dt, "schedule": schedule}
-    if operator.marches == "once":
+    if operator.controlled_by == "once":
         given["steps"] = steps
     wrong = [word for word, value in given.items() if value is not None]
     if wrong:
         how = (
             f"is applied once. Remove {wrong[0]}"
-            if operator.marches == "once"
+            if operator.controlled_by == "once"
             else "goes by iterations. Give steps, or nothing"
         )
         raise ValueError(f"{wrong[0]}={given[wrong[0]]!r} is not possible: {operator.name} {how}.")

@@ -3,27 +3,53 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
+import inspect
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, Literal, TypeVar
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, TypeVar, dataclass_transform
 
 import numpy as np
 
 from diffusion_ops.blocks.block import Block, Floats
-from diffusion_ops.blocks.statistic import Statistic, statistic_from
+from diffusion_ops.blocks.statistic import Statistic
+from diffusion_ops.evolution.completion import Completion
+from diffusion_ops.evolution.examples import Picture, Samples
+from diffusion_ops.evolution.parameters import (
+    Parameter,
+    described,
+    parameter,
+    settle,
+    signature_of,
+    words_of,
+)
+from diffusion_ops.evolution.reach import Reach
 from diffusion_ops.evolution.schedule import Cycle
 from diffusion_ops.registry import Registry
 
-Marches = Literal["time", "iterations", "once"]
+ControlledBy = Literal["time", "iterations", "once"]
 
 
+@dataclass(frozen=True, init=False)
 class Operator(ABC):
-    """One PDE; a final subclass is a frozen dataclass whose fields are its parameters, in the image's own units.
+    """One PDE; a final subclass is a frozen value whose fields are its parameters, in the image's own units.
 
-    A subclass is one file in `diffusion_ops/operators`, registered under its name; specs, the command
-    line, plans and the contract tests pick it up by themselves.
+    A subclass is one file in `diffusion_ops/operators`, or in another package that has an entry point for it,
+    registered under its name; specs, the command line, plans and the contract tests pick it up by themselves. Every
+    field is a `parameter`, and the constructor here is the only one.
+
+    Parameters
+    ----------
+    *args, **kwargs
+        The parameters, by position or by name, or by one of their aliases.
+
+    Raises
+    ------
+    TypeError
+        For an unknown word, one that is given twice, one that is missing.
+    ValueError
+        For a value out of range, with the range and its unit.
     """
 
     name: ClassVar[str]
@@ -31,16 +57,16 @@ class Operator(ABC):
     """The PDE in one line."""
     reference: ClassVar[str]
     """The paper that it is from."""
-    units: ClassVar[Mapping[str, str]] = {}
-    """Unit of each parameter, such as "grey levels per unit length"."""
-    aliases: ClassVar[Mapping[str, str]] = {}
-    """Other words for a parameter, where they mean the same: {"kappa": "contrast"}."""
-    alias_values: ClassVar[Mapping[str, Mapping[Any, Any]]] = {}
-    """Values that an alias is written with elsewhere: {"option": {1: "exponential"}}."""
+    samples: ClassVar[Samples] = Samples()
+    """What the contract tests make it with."""
+    picture: ClassVar[Picture] = Picture("noisy man")
+    """What is drawn of it."""
+    __signature__: ClassVar[inspect.Signature]
+    """What the constructor takes, for editors and documentation; made from the fields."""
     dimensions: ClassVar[tuple[int, ...]] = (2, 3)
     """Numbers of spatial axes that it is defined for."""
-    marches: ClassVar[Marches] = "time"
-    """How far it goes is said by a time, by a number of iterations, or it is applied once."""
+    controlled_by: ClassVar[ControlledBy] = "time"
+    """What controls the extent of an evolution: a time, a number of iterations, or nothing as it is applied once."""
     inertial_cycles: ClassVar[bool] = True
     """Whether FSI cycles make sense: for ∂u/∂t = div(D ∇u) with D frozen in a cycle."""
     radius: ClassVar[int] = 1
@@ -50,10 +76,24 @@ class Operator(ABC):
     new_quantity: ClassVar[bool] = False
     """Whether the result is no image but a slope, an angle, a class: invalid pixels have no value to get back then."""
 
-    @property
-    def joins(self) -> bool:
-        """Whether its result is 1 and 2 for weak and strong cells, of which connected ones are still to be joined."""
-        return False
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        for name, value in settle(type(self).__name__, self.parameters(), args, kwargs).items():
+            # As the constructor of any frozen dataclass does.
+            object.__setattr__(self, name, value)
+        self.__post_init__()
+
+    def __post_init__(self) -> None:  # noqa: B027 (most need nothing)
+        """Refuse parameters that do not go together; each by itself is checked already."""
+
+    @classmethod
+    def parameters(cls) -> dict[str, Parameter]:
+        """Return what each parameter may be, in order."""
+        return described(cls)
+
+    @classmethod
+    def aliases(cls) -> dict[str, str]:
+        """Return the other words for parameters, each with the parameter's name."""
+        return words_of(cls.parameters())
 
     couples_channels: ClassVar[bool] = False
     """Whether a channel's result depends on the others."""
@@ -66,21 +106,13 @@ class Operator(ABC):
     def stable_dt(self, spacing: tuple[float, ...]) -> float:
         """Return the largest stable explicit step for a grid spacing."""
 
-    def step_radius(self, spacing: tuple[float, ...]) -> tuple[int, ...]:
-        """Return how many cells one step reads on each side, per axis."""
-        return (self.radius,) * len(spacing)
+    def reach(self, spacing: tuple[float, ...]) -> Reach:
+        """Return how many cells its step, what it freezes, `start` and `finish` read: by default a step `radius`.
 
-    def setup_radius(self, spacing: tuple[float, ...]) -> tuple[int, ...]:
-        """Return how many cells the coefficients that are frozen at the start of a cycle read, per axis."""
-        return (0,) * len(spacing)
-
-    def start_radius(self, spacing: tuple[float, ...]) -> tuple[int, ...]:
-        """Return how many cells `start` reads, per axis."""
-        return (0,) * len(spacing)
-
-    def finish_radius(self, spacing: tuple[float, ...]) -> tuple[int, ...]:
-        """Return how many cells `finish` reads, per axis."""
-        return (0,) * len(spacing)
+        What an operator says of them in a section "Returns", part by part, or in one line of the step alone, is the
+        reason that lists of operators give.
+        """
+        return Reach((self.radius,) * len(spacing))
 
     def carried_arrays(self, ndim: int, channels: int) -> int:
         """Return how many arrays of one channel's size are carried from batch to batch beside the state."""
@@ -89,6 +121,15 @@ class Operator(ABC):
     def result_channels(self, channels: int) -> int:
         """Return how many channels come out."""
         return channels
+
+    @property
+    def work_kind(self) -> str:
+        """Name of the kind of work that carries it out over files; "evolve" for everything with a finite halo."""
+        return "evolve"
+
+    def completion(self) -> Completion | None:
+        """Return what is left to do over the whole image after the last step, or None."""
+        return None
 
     def start(self, block: Block) -> None:  # noqa: B027 (most operators need nothing)
         """Make what is carried, before the first step; the state may change too."""
@@ -99,19 +140,6 @@ class Operator(ABC):
     def energy(self) -> Statistic | None:
         """Return the functional that the PDE descends, measured on a block, or None."""
         return None
-
-    def automatic(self, parameter: str) -> Statistic:
-        """Return the statistic that the word "auto" stands for.
-
-        Raises
-        ------
-        ValueError
-            For a parameter that cannot choose itself.
-        """
-        raise ValueError(
-            f"{parameter}='auto' is not possible: {self.name} has no rule for it. "
-            "Give a number, or a statistic such as {'quantile': 0.9}."
-        )
 
     def extra_arrays(self, ndim: int, inertial: bool, channels: int) -> float:
         """Return how many arrays of one channel's size a cycle holds beside the state and what is carried."""
@@ -127,15 +155,16 @@ class Operator(ABC):
 
     @abstractmethod
     def run(self, block: Block, cycle: Cycle, count: int) -> None:
-        """Take a cycle `count` times in place and note what it spoils.
+        """Take a cycle `count` times in place.
 
-        `count` is more than 1 only where nothing is frozen at the start of a cycle.
+        `count` is more than 1 only where nothing is frozen at the start of a cycle. What is frozen may read the whole
+        block: `block.spoilt` counts its reach already, and cells that are spoilt before a step need not be made.
         """
 
     def statistics(self) -> dict[str, Statistic]:
         """Return the parameters that are still statistics, to be reduced over the whole image first."""
-        fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}  # type: ignore[arg-type]
-        return {name: value for name, value in fields.items() if isinstance(value, Statistic)}
+        values = {name: getattr(self, name) for name in self.parameters()}
+        return {name: value for name, value in values.items() if isinstance(value, Statistic)}
 
     def bind(self, values: Mapping[str, float]) -> Operator:
         """Return the operator with numbers in the place of its statistics.
@@ -146,7 +175,7 @@ class Operator(ABC):
             Where a number is out of the parameter's range, such as a contrast of 0 from a constant image.
         """
         try:
-            return dataclasses.replace(self, **values)  # type: ignore[type-var]
+            return dataclasses.replace(self, **values)
         except ValueError as error:
             found = ", ".join(
                 f"{name} = {self.statistics()[name]} is {value:g}" for name, value in values.items()
@@ -156,17 +185,11 @@ class Operator(ABC):
                 "Give a number, or another statistic."
             ) from error
 
-    def halo(self, cycles: tuple[Cycle, ...], spacing: tuple[float, ...]) -> tuple[int, ...]:
-        """Return how many cells per axis a run of cycles reads beyond what it writes."""
-        steps = sum(cycle.steps for cycle in cycles)
-        setups, radii = self.setup_radius(spacing), self.step_radius(spacing)
-        return tuple(len(cycles) * s + steps * r for s, r in zip(setups, radii, strict=True))
-
 
 class Iteration(Operator):
     """An operator that approaches a minimum by iterations: it has no time, their number says how far it goes."""
 
-    marches = "iterations"
+    controlled_by = "iterations"
     inertial_cycles = False
     usual_steps: ClassVar[int] = 200
     """Iterations where the user says no number."""
@@ -179,12 +202,12 @@ class Iteration(Operator):
 class Map(Operator):
     """An operator that is applied once, such as an edge map; it has neither time nor steps."""
 
-    marches = "once"
+    controlled_by = "once"
     inertial_cycles = False
 
     @abstractmethod
-    def reach(self, spacing: tuple[float, ...]) -> tuple[int, ...]:
-        """Return how many cells it reads on each side, per axis."""
+    def reach(self, spacing: tuple[float, ...]) -> Reach:
+        """Return how many cells it reads, as its one step."""
 
     @abstractmethod
     def apply(self, block: Block) -> None:
@@ -194,14 +217,9 @@ class Map(Operator):
         """Return infinity: there is no step."""
         return math.inf
 
-    def step_radius(self, spacing: tuple[float, ...]) -> tuple[int, ...]:
-        """Return the reach."""
-        return self.reach(spacing)
-
     def run(self, block: Block, cycle: Cycle, count: int) -> None:
         """Apply it."""
         self.apply(block)
-        block.spoil(self.reach(block.spacing))
 
 
 class RateOperator(Operator):
@@ -228,69 +246,39 @@ class RateOperator(Operator):
                 new = a * (block.u + tau * self.rate(block.u, block.spacing, block.valid)) + (1 - a) * before
                 before = block.u.copy()
                 block.u[...] = new if block.valid is None else np.where(block.valid, new, before)
-                block.spoil((self.radius,) * len(block.spatial))
 
 
-AUTO = "auto"
-"""The word for a parameter that chooses itself; see `Operator.automatic`."""
-
-OPERATORS: Registry[type[Operator]] = Registry("operator", "diffusion_ops.operators")
+OPERATORS: Registry[type[Operator]] = Registry("operator", "diffusion_ops.operators", "diffuse.operators")
 
 O = TypeVar("O", bound=type[Operator])
 
 
+@dataclass_transform(field_specifiers=(parameter,), frozen_default=True)
+def with_parameters(cls: O) -> O:
+    """Make an operator of its fields, without a name: a base that several operators share.
+
+    Raises
+    ------
+    TypeError
+        For a field that is no `parameter`, a required one after others, a class with a constructor of its own.
+    """
+    if "__init__" in vars(cls):
+        raise TypeError(
+            f"{cls.__name__} has a constructor of its own. Remove it, and @dataclass where it stands: operators have "
+            "one constructor, Operator's; what is to be checked of several parameters goes into __post_init__."
+        )
+    dataclass(frozen=True, init=False)(cls)
+    cls.__signature__ = signature_of(described(cls))
+    return cls
+
+
+@dataclass_transform(field_specifiers=(parameter,), frozen_default=True)
 def register(name: str) -> Callable[[O], O]:
-    """File an operator under its name, and let its parameters be given by their aliases and as statistics."""
+    """Return a decorator that makes a class the operator of a name, and a frozen dataclass of its parameters."""
 
     def add(cls: O) -> O:
         cls.name = name
-        cls.__init__ = _accept_aliases(cls, cls.__init__)  # type: ignore[method-assign]
-        OPERATORS.register(name)(cls)
+        OPERATORS.register(name)(with_parameters(cls))
         return cls
 
     return add
-
-
-def _accept_aliases(cls: type[Operator], init: Callable[..., None]) -> Callable[..., None]:
-    @functools.wraps(init)
-    def wrapped(self: Operator, *args: Any, **kwargs: Any) -> None:
-        fields = [f.name for f in dataclasses.fields(cls)]  # type: ignore[arg-type]
-        given: dict[str, Any] = dict(zip(fields, args, strict=False))
-        for word, value in kwargs.items():
-            name = cls.aliases.get(word, word)
-            if name not in fields:
-                raise TypeError(
-                    f"{cls.__name__} has no parameter {word!r}. Allowed: {', '.join(fields)}; "
-                    f"also {', '.join(cls.aliases) or 'no other words'}."
-                )
-            if name in given:
-                raise TypeError(
-                    f"{cls.__name__}: {name!r} is given twice, the second time as {word!r}. Give it once."
-                )
-            given[name] = _alias_value(cls, word, value)
-        asked = [name for name, value in given.items() if isinstance(value, str) and value == AUTO]
-        given = {name: statistic_from(name, value) for name, value in given.items() if name not in asked}
-        for name in asked:
-            # A stand-in lets the other parameters be known, which the choice may depend on.
-            draft = object.__new__(cls)
-            object.__setattr__(draft, "__dict__", {**_defaults(cls), **given})
-            given[name] = draft.automatic(name)
-        init(self, **given)
-
-    return wrapped
-
-
-def _defaults(cls: type[Operator]) -> dict[str, Any]:
-    fields = dataclasses.fields(cls)  # type: ignore[arg-type]
-    return {f.name: f.default for f in fields if f.default is not dataclasses.MISSING}
-
-
-def _alias_value(cls: type[Operator], word: str, value: Any) -> Any:
-    known = cls.alias_values.get(word)
-    if known is None:
-        return value
-    if value not in known:
-        raise ValueError(
-            f"{cls.__name__}: {word}={value!r} is not known. Allowed: {', '.join(map(repr, known))}."
-        )
-    return known[value]

@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-MOST_STEPS = 10_000_000
+MOST_STEPS = 1_000_000
 """Explicit steps beyond this are a slip of the pen: cycles reach the same time in a thousandth of them."""
 
 SAFE = 0.8

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from diffusion_ops.blocks.block import LANES, Block, Bools, Floats, aligned_zeros
+from diffusion_ops.evolution.parameters import Choice
 from diffusion_ops.evolution.schedule import Cycle
 from diffusion_ops.kernels.conductance import CONSTANT, FROZEN
 from diffusion_ops.kernels.finite_elements.element_edges import MASS, STIFFNESS
@@ -23,6 +24,9 @@ from diffusion_ops.kernels.finite_elements.elements import (
 
 MASSES = ("lumped", "consistent")
 """What stands before ∂u/∂t: one number per cell, or the exact integrals of the elements."""
+
+MASS_KIND = Choice(MASSES)
+"""The parameter that says which."""
 
 MASS_ERROR = 1e-7
 """The consistent mass is inverted to this part of the result, in the norm of the mass: float32's rounding."""
@@ -49,7 +53,7 @@ def step_reach(mass: str, ndim: int) -> int:
 
 
 def mass_arrays(mass: str, ndim: int, channels: int) -> float:
-    """Return how many arrays the steps of `march_elements` hold beside states and conductances, at most.
+    """Return how many arrays the steps of `take_element_steps` hold beside states and conductances, at most.
 
     Three for the solution, one for the weights of elements at walls, and a plane of a volume for the sweep.
     """
@@ -131,7 +135,7 @@ def stable_step(mass: str, spacing: tuple[float, ...]) -> float:
     return 2 / largest / (1 if mass == "lumped" else 1 + MASS_ERROR)
 
 
-def march_elements(
+def take_element_steps(
     block: Block,
     cycle: Cycle,
     count: int,
@@ -140,7 +144,7 @@ def march_elements(
     contrast: float = 1.0,
     structure: Floats | None = None,
 ) -> None:
-    """Take a cycle `count` times on a block, in place, and note what it spoils.
+    """Take a cycle `count` times on a block, in place.
 
     Parameters
     ----------
@@ -164,13 +168,11 @@ def march_elements(
         kind = FROZEN
     conductances = {"kind": kind, "g": g, "scales": scales}
     rates = [cycle.tau / h**2 for h in lengths]
-    march = _march_lumped if mass == "lumped" else _march_consistent
-    march(block, cycle.weights * count, cycle.inertial, rates, conductances)
-    reach = step_reach(mass, len(block.spatial))
-    block.spoil((len(cycle.weights) * count * reach,) * len(block.spatial))
+    take = _take_lumped_steps if mass == "lumped" else _take_consistent_steps
+    take(block, cycle.weights * count, cycle.inertial, rates, conductances)
 
 
-def _march_lumped(
+def _take_lumped_steps(
     block: Block,
     weights: Sequence[float],
     inertial: bool,
@@ -189,7 +191,7 @@ def _march_lumped(
     block.storage = now
 
 
-def _march_consistent(
+def _take_consistent_steps(
     block: Block,
     weights: Sequence[float],
     inertial: bool,

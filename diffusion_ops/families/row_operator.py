@@ -1,4 +1,4 @@
-"""An operator whose explicit step is one compiled row, marched through the block by `kernels/wavefront.py`."""
+"""An operator whose explicit step is one compiled row, which `kernels/wavefront.py` takes through the block."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import ClassVar
 from diffusion_ops.blocks.block import Block
 from diffusion_ops.evolution.operator import Operator
 from diffusion_ops.evolution.schedule import Cycle
-from diffusion_ops.kernels.wavefront import half_inverse, march_rows, ring_arrays
+from diffusion_ops.kernels.wavefront import half_inverse, ring_arrays, take_row_steps
 
 
 class RowOperator(Operator):
@@ -33,22 +33,22 @@ class RowOperator(Operator):
 
     def extra_arrays(self, ndim: int, inertial: bool, channels: int) -> float:
         """Return the rows between the steps of a visit to the cache."""
-        return ring_arrays(ndim, self.step_radius((1.0,) * ndim)[0], channels if self.couples_channels else 1)
+        return ring_arrays(ndim, self.reach((1.0,) * ndim).step[0], channels if self.couples_channels else 1)
 
     def pace(self, ndim: int, channels: int) -> float:
         """Return what was measured in 2-D; about 0.4 of it in 3-D."""
         return self.pace_2d * (1.0 if ndim == 2 else 0.4)
 
     def run(self, block: Block, cycle: Cycle, count: int) -> None:
-        """March all steps."""
+        """Take all steps."""
         prepare = self.prepare()
         levels = 1 if prepare is None else 2
-        march_rows(
+        take_row_steps(
             block,
             self.update(),
             cycle.steps * count,
             [*half_inverse(block.spacing), cycle.tau, *self.numbers(block.spacing, cycle.tau)],
-            radius=self.step_radius(block.spacing)[0] // levels,
+            radius=self.reach(block.spacing).step[0] // levels,
             together=self.couples_channels,
             prepare=prepare,
             fields=levels - 1,

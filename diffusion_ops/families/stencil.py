@@ -8,7 +8,7 @@ import numpy as np
 
 from diffusion_ops.blocks.block import Block, Floats, allocate
 from diffusion_ops.evolution.schedule import Cycle
-from diffusion_ops.kernels.perona_malik import march
+from diffusion_ops.kernels.perona_malik import take_steps
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ def make_stencil(spacing: tuple[float, ...], neighbours: int | None = None) -> S
     return Stencil(weights, (x, y, z, float(np.hypot(x, y)) if diagonal else 0.0), diagonal)
 
 
-def march_cycle(
+def take_cycle(
     block: Block,
     cycle: Cycle,
     count: int,
@@ -73,14 +73,15 @@ def march_cycle(
     stencil: Stencil,
     contrast: float = 1.0,
     faces: Floats | None = None,
+    before: int = 0,
 ) -> None:
-    """Take a cycle `count` times on a block, in place, and note what it spoils."""
+    """Take a cycle `count` times on a block, in place, after `before` steps of the same call."""
     weights = cycle.weights * count
     states = [block.storage]
     if cycle.inertial:
         states.append(allocate(len(block.storage), block.spatial, block.storage.dtype))
         states[1][...] = block.storage
     rates = [cycle.tau * w for w in stencil.weights]
-    march(block, states, kind, rates, stencil.scales(contrast), weights, faces, stencil.diagonal)
+    after = block.after((before,) * len(block.spatial))
+    take_steps(after, states, kind, rates, stencil.scales(contrast), weights, faces, stencil.diagonal)
     block.storage = states[len(weights) % len(states)]
-    block.spoil((len(weights),) * len(block.spatial))

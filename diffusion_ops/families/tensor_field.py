@@ -1,17 +1,17 @@
-"""Diffusion tensors of an image and the march along them: what every anisotropic operator shares."""
+"""Diffusion tensors of an image and the steps along them: what every anisotropic operator shares."""
 
 from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from diffusion_ops.blocks.block import Block, Bools, Floats, allocate
 from diffusion_ops.blocks.statistic import Statistic
 from diffusion_ops.evolution.operator import Operator
-from diffusion_ops.evolution.parameters import check_choice, check_number
+from diffusion_ops.evolution.parameters import Choice, Number, NumberOrStatistic, number
+from diffusion_ops.evolution.reach import Reach, chained
 from diffusion_ops.evolution.schedule import Cycle
 from diffusion_ops.kernels.gaussian import gaussian_radius
 from diffusion_ops.kernels.tensors import fluxes, lattice
@@ -23,7 +23,7 @@ _CORNERS = {2: 1.01, 3: 1.06}
 
 
 class Scheme(ABC):
-    """A discretisation of div(D ∇u): what it freezes of D, and how it marches."""
+    """A discretisation of div(D ∇u): what it freezes of D, and how it takes steps."""
 
     condition: float = math.inf
     """Greatest ratio of the eigenvalues of D that it takes."""
@@ -34,23 +34,19 @@ class Scheme(ABC):
         """Return the largest stable explicit step where no eigenvalue of D is above 1."""
 
     @abstractmethod
-    def step_radius(self, spacing: tuple[float, ...]) -> tuple[int, ...]:
-        """Return how many cells a step reads."""
-
-    @abstractmethod
-    def setup_radius(self, spacing: tuple[float, ...]) -> tuple[int, ...]:
-        """Return how many cells its coefficients read beyond the Gaussians and the first step."""
+    def reach(self, spacing: tuple[float, ...]) -> Reach:
+        """Return how many cells a step reads, and its coefficients beyond the Gaussians and the first step."""
 
     @abstractmethod
     def coefficients(self, block: Block, corners: Floats) -> Any:
-        """Return what a march needs, from D at the corners."""
+        """Return what the steps need, from D at the corners."""
 
     @abstractmethod
     def arrays(self, ndim: int) -> float:
         """Return how many arrays of one channel's size the coefficients take."""
 
     @abstractmethod
-    def march(
+    def take_steps(
         self, block: Block, states: list[Floats], coefficients: Any, cycle: Cycle, free: Bools | None
     ) -> None:
         """Take the steps of a cycle on one or two states."""
@@ -66,13 +62,9 @@ class Nonstandard(Scheme):
         """Return h²/2 for equal spacing and alpha >= 1/4."""
         return fluxes.stable_tensor_dt(self.alpha, spacing)
 
-    def step_radius(self, spacing: tuple[float, ...]) -> tuple[int, ...]:
-        """Return 1."""
-        return (1,) * len(spacing)
-
-    def setup_radius(self, spacing: tuple[float, ...]) -> tuple[int, ...]:
-        """Return 0: the differences of a corner reach no farther than the step."""
-        return (0,) * len(spacing)
+    def reach(self, spacing: tuple[float, ...]) -> Reach:
+        """Return 1 for a step: the differences of a corner reach no farther."""
+        return Reach((1,) * len(spacing))
 
     def coefficients(self, block: Block, corners: Floats) -> Any:
         """Return D as it is."""
@@ -82,11 +74,11 @@ class Nonstandard(Scheme):
         """Return the components of D at one more corner along each axis than there are cells."""
         return tensor_arrays(ndim) * _CORNERS[ndim]
 
-    def march(
+    def take_steps(
         self, block: Block, states: list[Floats], coefficients: Any, cycle: Cycle, free: Bools | None
     ) -> None:
-        """March in the wavefront kernel."""
-        fluxes.march(block, states, coefficients, cycle.tau, cycle.weights, self.alpha, free)
+        """Take steps in the flux kernel."""
+        fluxes.take_tensor_steps(block, states, coefficients, cycle.tau, cycle.weights, self.alpha, free)
 
 
 @dataclass(frozen=True)
@@ -100,13 +92,9 @@ class Lattice(Scheme):
         """Return the step that keeps the extremes."""
         return lattice.stable_lattice_dt(self.condition, spacing)
 
-    def step_radius(self, spacing: tuple[float, ...]) -> tuple[int, ...]:
-        """Return the reach of the longest link that tensors of this condition need."""
-        return lattice.lattice_radius(self.condition, spacing)
-
-    def setup_radius(self, spacing: tuple[float, ...]) -> tuple[int, ...]:
-        """Return 1: a cell's D is the mean of its corners'."""
-        return (1,) * len(spacing)
+    def reach(self, spacing: tuple[float, ...]) -> Reach:
+        """Return the reach of the longest link that tensors of this condition need, and 1: D is a mean of corners."""
+        return Reach(lattice.lattice_radius(self.condition, spacing), setup=(1,) * len(spacing))
 
     def coefficients(self, block: Block, corners: Floats) -> Any:
         """Return the weights of the links."""
@@ -116,15 +104,22 @@ class Lattice(Scheme):
         """Return a cell's weights, the numbers of their offsets in two bytes each, and the sum of a step."""
         return 1.5 * tensor_arrays(ndim) + 1
 
-    def march(
+    def take_steps(
         self, block: Block, states: list[Floats], coefficients: Any, cycle: Cycle, free: Bools | None
     ) -> None:
-        """March link by link."""
-        lattice.march_links(block, states, coefficients, self.condition, cycle.tau, cycle.weights, free)
+        """Take steps link by link."""
+        lattice.take_link_steps(block, states, coefficients, self.condition, cycle.tau, cycle.weights, free)
 
 
 DISCRETISATIONS = ("www", "lattice")
 """Nonstandard differences (Weickert, Welk and Wickert 2013), and `Lattice`."""
+
+DISCRETISATION = Choice(DISCRETISATIONS)
+STENCIL = Number(unit="1", least=0, most=0.5)
+CONDITION = Number(unit="1", least=1, most=100)
+ALPHA = Number(unit="1", least=0, most=1, aliases=("Alpha",))
+EXPONENT = Choice(range(1, 9), aliases=("Exponent",))
+"""Parameters of the discretisation, and of how the diffusivity depends on the structure."""
 
 
 @dataclass(frozen=True)
@@ -135,7 +130,7 @@ class TensorField:
 
         field = TensorField(contrast=4.0, law="rational", enhancement="eed", sigma=0.8)
         frozen = field.freeze(block)
-        field.march(block, cycle, frozen, free=flagged)
+        field.take_steps(block, cycle, frozen, free=flagged)
 
     Parameters
     ----------
@@ -155,13 +150,14 @@ class TensorField:
     rho: float = 0.0
     scheme: Scheme = Nonstandard()
 
-    def setup_radius(self, spacing: tuple[float, ...]) -> tuple[int, ...]:
-        """Return how many cells are read beyond those that the first step reads."""
-        reach = (gaussian_radius(self.sigma, spacing), gaussian_radius(self.rho, spacing))
-        return tuple([a + b + c for a, b, c in zip(*reach, self.scheme.setup_radius(spacing), strict=True)])
+    def reach(self, spacing: tuple[float, ...]) -> Reach:
+        """Return how many cells a step reads, and D beyond those that the first step reads."""
+        own = self.scheme.reach(spacing)
+        parts = (gaussian_radius(self.sigma, spacing), gaussian_radius(self.rho, spacing), own.setup)
+        return Reach(own.step, setup=chained(parts, len(spacing)))
 
     def freeze(self, block: Block, of: Floats | None = None) -> Any:
-        """Return what a march needs, and note what it spoils.
+        """Return what the steps need.
 
         `of` is the image to read, (channels, cells): by default `block.structure`, the guide or the state.
         """
@@ -174,11 +170,12 @@ class TensorField:
             self.floor,
             self.scheme.condition,
         )
-        block.spoil(self.setup_radius(block.spacing))
         return self.scheme.coefficients(block, corners)
 
-    def march(self, block: Block, cycle: Cycle, frozen: Any, free: Bools | None = None) -> None:
-        """Take the steps of a cycle in place, and note what they spoil.
+    def take_steps(
+        self, block: Block, cycle: Cycle, frozen: Any, free: Bools | None = None, before: int = 0
+    ) -> None:
+        """Take the steps of a cycle in place, after `before` steps of the same call.
 
         Only cells where `free`, (cells,), is true change; the others are held.
         """
@@ -186,18 +183,18 @@ class TensorField:
         if cycle.inertial:
             states.append(allocate(len(block.storage), block.spatial, block.storage.dtype))
             states[1][...] = block.storage
-        self.scheme.march(block, states, frozen, cycle, free)
+        lost = tuple([before * r for r in self.scheme.reach(block.spacing).step])
+        self.scheme.take_steps(block.after(lost), states, frozen, cycle, free)
         block.storage = states[cycle.steps % len(states)]
-        block.spoil(tuple([cycle.steps * r for r in self.scheme.step_radius(block.spacing)]))
 
 
 class TensorDiffusion(Operator):
     """∂u/∂t = div(D ∇u), D from the structure of the image or of a guide; a subclass says how the flow depends on it.
 
-    A subclass is a frozen dataclass with the fields below and its own `law` and `enhancement`.
+    A subclass has the parameters below, its own `law` and `enhancement`.
     """
 
-    contrast: float | Statistic
+    contrast: NumberOrStatistic
     sigma: float
     rho: float
     enhancement: str
@@ -207,38 +204,17 @@ class TensorDiffusion(Operator):
     stencil: float
     condition: float
 
-    units: ClassVar[Mapping[str, str]] = {
-        "contrast": "image units per unit length",
-        "sigma": "unit length",
-        "rho": "unit length",
-        "alpha": "1",
-        "stencil": "1",
-        "condition": "1",
-    }
-    aliases: ClassVar[Mapping[str, str]] = {
-        "Enhancement": "enhancement",
-        "NoiseScale": "sigma",
-        "FeatureScale": "rho",
-        "Alpha": "alpha",
-        "Exponent": "exponent",
-        "derivativeSigma": "sigma",
-        "regularizationSigma": "rho",
-    }
     reads_guide = True
     couples_channels = True
     keeps_mean = True
-    law: str
 
     def __post_init__(self) -> None:
-        if not isinstance(self.contrast, Statistic):
-            check_number("contrast", self.contrast, positive=True, unit="image units per unit length")
-        for name in ("sigma", "rho"):
-            check_number(name, getattr(self, name), positive=False, unit="the units of the spacing")
-        check_choice("discretisation", self.discretisation, DISCRETISATIONS)
-        for name, low, high in (("alpha", 0.0, 1.0), ("stencil", 0.0, 0.5), ("condition", 1.0, 100.0)):
-            _check_between(name, getattr(self, name), low, high)
-        check_choice("exponent", self.exponent, range(1, 9))
         object.__setattr__(self, "keeps_maximum", self.scheme.keeps_maximum)
+
+    @property
+    @abstractmethod
+    def law(self) -> str:
+        """How a diffusivity depends on its eigenvalue."""
 
     @property
     def scheme(self) -> Scheme:
@@ -248,7 +224,7 @@ class TensorDiffusion(Operator):
     @property
     def field(self) -> TensorField:
         """How the tensor is made; the contrast is a number by now, or does not matter."""
-        contrast = math.nan if isinstance(self.contrast, Statistic) else self.contrast
+        contrast = math.nan if isinstance(self.contrast, Statistic) else number(self.contrast)
         shape = (self.law, self.enhancement, self.exponent, self.alpha)
         return TensorField(contrast, *shape, self.sigma, self.rho, self.scheme)
 
@@ -256,13 +232,17 @@ class TensorDiffusion(Operator):
         """Return the stable step of the discretisation."""
         return self.scheme.stable_dt(spacing)
 
-    def step_radius(self, spacing: tuple[float, ...]) -> tuple[int, ...]:
-        """Return 1, or the reach of the lattice."""
-        return self.scheme.step_radius(spacing)
+    def reach(self, spacing: tuple[float, ...]) -> Reach:
+        """Return what a step reads, and the tensor.
 
-    def setup_radius(self, spacing: tuple[float, ...]) -> tuple[int, ...]:
-        """Return the reach of both Gaussians, and of the lattice's own mean."""
-        return self.field.setup_radius(spacing)
+        Returns
+        -------
+        step
+            1, or the reach of the lattice
+        setup
+            the reach of both Gaussians, and of the lattice's own mean
+        """
+        return self.field.reach(spacing)
 
     def extra_arrays(self, ndim: int, inertial: bool, channels: int) -> float:
         """Return what the discretisation holds and the state before."""
@@ -283,11 +263,5 @@ class TensorDiffusion(Operator):
 
     def run(self, block: Block, cycle: Cycle, count: int) -> None:
         """Freeze the tensor and take the steps of the cycle, as often as asked for."""
-        for _ in range(count):
-            self.field.march(block, cycle, self.field.freeze(block))
-
-
-def _check_between(name: str, value: float, low: float, high: float) -> None:
-    check_number(name, value, positive=False, unit="1")
-    if not low <= value <= high:
-        raise ValueError(f"{name}={value!r} is not possible. Allowed: a number from {low:g} to {high:g}.")
+        for k in range(count):
+            self.field.take_steps(block, cycle, self.field.freeze(block), before=k * cycle.steps)

@@ -6,11 +6,9 @@ import functools
 import math
 from collections.abc import Callable
 
-from numba import njit
-
 from diffusion_ops.blocks.block import LANES, Block, Floats, allocate
 from diffusion_ops.kernels.eigen import plane_spread, size_of
-from diffusion_ops.kernels.lanes import begin, choose, load, store
+from diffusion_ops.kernels.lanes import begin, choose, inlined, kernel, load, store
 
 # Cephes atan: x + x z P(z) / Q(z) with z = x² for |x| <= 0.66 (Moshier 1989).
 _P = (
@@ -29,7 +27,7 @@ _Q = (
 )
 
 
-@njit(inline="always")
+@inlined
 def arctangent(y, x):  # type: ignore[no-untyped-def]
     """Return the angle of (x, y) in (-π, π], for groups of lanes; 0 for (0, 0)."""
     a, b = size_of(x), size_of(y)
@@ -50,7 +48,7 @@ def arctangent(y, x):  # type: ignore[no-untyped-def]
 def build_orientation() -> Callable[..., None]:
     """Compile the angle of the axis of the smaller eigenvalue."""
 
-    @njit(nogil=True, cache=True, error_model="numpy")
+    @kernel
     def orientation(out, tensor):  # type: ignore[no-untyped-def]
         """Fill out, flat (cells,), from tensor, flat (3, cells): xx, yy, xy."""
         cells = out.shape[0]

@@ -10,7 +10,7 @@ import numpy as np
 from numba import types
 from numba.extending import overload
 
-from diffusion_ops.kernels.lanes import Lanes, divide_by_power
+from diffusion_ops.kernels.lanes import INLINED, Lanes, divide_by_power
 
 CONDUCTANCES: tuple[str, ...] = ("exponential", "rational", "charbonnier", "tukey", "weickert")
 """What a user may ask for; the position is the number that the kernels know it by."""
@@ -29,7 +29,7 @@ def exp_negative(x: Any) -> Any:
     raise TypeError("exp_negative is called from compiled code only; use numpy.exp here.")
 
 
-@overload(exp_negative, inline="always")
+@overload(exp_negative, jit_options=INLINED)
 def _exp_negative(x: Any) -> Callable[..., Any]:
     """Return exp(-x) for x >= 0 within 1.5 ulp; beyond x = 80 it stays at exp(-80) = 1.8e-35.
 
@@ -79,7 +79,7 @@ def conductance(kind: int, q: Any) -> Any:
     raise TypeError("conductance is called from compiled code only.")
 
 
-@overload(conductance, inline="always", prefer_literal=True)
+@overload(conductance, jit_options=INLINED, prefer_literal=True)
 def _conductance(kind: Any, q: Any) -> Callable[..., Any] | None:
     """Return the conductance g of q = (s / contrast)², with g(0) = 1; `kind` is a constant of the caller.
 

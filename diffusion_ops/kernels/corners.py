@@ -9,11 +9,10 @@ from __future__ import annotations
 import dataclasses
 
 import numpy as np
-from numba import njit
 
 from diffusion_ops.blocks.block import Block, allocate, as_image
 from diffusion_ops.kernels.faces import left_of
-from diffusion_ops.kernels.lanes import between, choose, fill, load, store, where
+from diffusion_ops.kernels.lanes import between, choose, fill, inlined, load, store, where
 
 
 def corner_block(block: Block) -> Block:
@@ -29,7 +28,7 @@ def corner_block(block: Block) -> Block:
     return dataclasses.replace(block, storage=empty, spatial=spatial, valid_storage=walls)
 
 
-@njit(forceinline=True)
+@inlined
 def corner_side(masked, u, valid, row, there, j, columns):  # type: ignore[no-untyped-def]
     """Return the cells of a row left and right of a group of corners, and 1 for each that is valid, else 0."""
     right, left = load(u, row + j), left_of(u, row + j, row)
@@ -41,7 +40,7 @@ def corner_side(masked, u, valid, row, there, j, columns):  # type: ignore[no-un
     return left, right, vl, vr
 
 
-@njit(forceinline=True)
+@inlined
 def mirror_pairs(low, high, vlow, vhigh, low_side, high_side):  # type: ignore[no-untyped-def]
     """Return two opposite cells and whether they are valid, one copied to the other where that one's side is not."""
     no_low, no_high = low_side < 0.5, high_side < 0.5
@@ -53,13 +52,13 @@ def mirror_pairs(low, high, vlow, vhigh, low_side, high_side):  # type: ignore[n
     )
 
 
-@njit(forceinline=True)
+@inlined
 def fold_pairs(low, high, low_side, high_side):  # type: ignore[no-untyped-def]
     """Return the forces on two opposite cells, with what acts on a mirror image added to its cell."""
     return low + where(high_side < 0.5, high), high + where(low_side < 0.5, low)
 
 
-@njit(forceinline=True)
+@inlined
 def add_to(to, j, lanes):  # type: ignore[no-untyped-def]
     """Add to a group of numbers."""
     store(to, j, load(to, j) + lanes)

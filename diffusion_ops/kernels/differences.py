@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from numba import njit
-
 from diffusion_ops.blocks.block import LANES
 from diffusion_ops.kernels.faces import left_of, neighbour_rows, open_faces, right_of
-from diffusion_ops.kernels.lanes import between, load, where
+from diffusion_ops.kernels.lanes import between, inlined, load, where
 
 
-@njit(inline="always")
+@inlined
 def differences(masked, volume, u, valid, grid, row, j):  # type: ignore[no-untyped-def]
     """Return neighbour - cell towards (left, right, up, down, front, back) of the group at column j of a row.
 

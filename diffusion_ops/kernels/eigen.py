@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import math
 
-from numba import njit
-
-from diffusion_ops.kernels.lanes import choose
+from diffusion_ops.kernels.lanes import choose, inlined
 
 # Convergence is quadratic at last: float64 has its full precision after four sweeps.
 _SWEEPS = 4
@@ -19,13 +17,13 @@ _TINY = 1e-37
 """Stands in for 0 as a divisor: 0 / 0 is then 0."""
 
 
-@njit(forceinline=True)
+@inlined
 def size_of(x):  # type: ignore[no-untyped-def]
     """Return |x|."""
     return max(x, x * -1.0)
 
 
-@njit(forceinline=True)
+@inlined
 def plane_spread(a, b, c):  # type: ignore[no-untyped-def]
     """Return mean and half difference of the eigenvalues of (a c; c b), cos 2θ and sin 2θ.
 
@@ -40,7 +38,7 @@ def plane_spread(a, b, c):  # type: ignore[no-untyped-def]
     return (a + b) * 0.5, radius, half / divisor, c / divisor
 
 
-@njit(forceinline=True)
+@inlined
 def plane_eigen(a, b, c):  # type: ignore[no-untyped-def]
     """Return the eigenvalues of (a c; c b), the larger first, and the unit vector (x, y) of the larger."""
     mean, radius, cos2, sin2 = plane_spread(a, b, c)
@@ -48,7 +46,7 @@ def plane_eigen(a, b, c):  # type: ignore[no-untyped-def]
     return mean + radius, mean - radius, x, choose(sin2 < 0.0, y * -1.0, y)
 
 
-@njit(forceinline=True)
+@inlined
 def _rotate(app, aqq, apq, arp, arq, vp, vq):  # type: ignore[no-untyped-def]
     """Turn the axes p and q of a symmetric tensor so that apq vanishes; r is the third axis."""
     d, twice = aqq - app, apq * 2.0
@@ -60,7 +58,7 @@ def _rotate(app, aqq, apq, arp, arq, vp, vq):  # type: ignore[no-untyped-def]
     return app - t * apq, aqq + t * apq, arp * c - arq * s, arp * s + arq * c, up, uq
 
 
-@njit(forceinline=True)
+@inlined
 def volume_eigen(xx, yy, zz, xy, xz, yz):  # type: ignore[no-untyped-def]
     """Return the three eigenvalues, in no order, and their unit vectors, by cyclic Jacobi rotations."""
     most = max(max(size_of(xx), size_of(yy)), max(size_of(zz), size_of(xy)))

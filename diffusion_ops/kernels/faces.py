@@ -7,32 +7,44 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-from numba import njit
 
 from diffusion_ops.blocks.block import LANES, Block, Floats, allocate
 from diffusion_ops.kernels.conductance import conductance
-from diffusion_ops.kernels.lanes import begin, between, fill, following, load, previous, shift, store, where
+from diffusion_ops.kernels.lanes import (
+    begin,
+    between,
+    copied,
+    fill,
+    following,
+    inlined,
+    kernel,
+    load,
+    previous,
+    shift,
+    store,
+    where,
+)
 
 
-@njit(inline="always")
+@inlined
 def right_of(u, i, last):  # type: ignore[no-untyped-def]
     """Return the right neighbours of the group at u[i]; no group beyond the one at `last` is read."""
     return following(load(u, i), load(u, min(i + LANES, last)))
 
 
-@njit(inline="always")
+@inlined
 def left_of(u, i, first):  # type: ignore[no-untyped-def]
     """Return the left neighbours of the group at u[i]; no group before the one at `first` is read."""
     return previous(load(u, max(i - LANES, first)), load(u, i))
 
 
-@njit(inline="always")
+@inlined
 def open_faces(masked, valid, i, j, flux):  # type: ignore[no-untyped-def]
     """Return the fluxes or conductances between cells i and j, 0 where one of them is beyond a wall."""
     return where(load(valid, i) & load(valid, j), flux) if masked else flux
 
 
-@njit(inline="always")
+@inlined
 def neighbour_rows(volume, row, outer, middle, pitch):  # type: ignore[no-untyped-def]
     """Return where the rows above, below, in front and behind begin; at a wall a row is its own neighbour."""
     here, plane = row * pitch, middle * pitch
@@ -45,7 +57,7 @@ def neighbour_rows(volume, row, outer, middle, pitch):  # type: ignore[no-untype
     return up, down, front, back
 
 
-@njit(inline="always")
+@copied
 def weigh_row(kind, form, out, stride, u, size, valid, row, n, scales):  # type: ignore[no-untyped-def]
     """Fill out, an axis every `stride`, with a row's conductances along x, y, z or x, y and both diagonals.
 
@@ -91,7 +103,7 @@ def weigh_row(kind, form, out, stride, u, size, valid, row, n, scales):  # type:
 def build_edge_faces(kind: int, masked: bool, volume: bool, diagonal: bool) -> Callable[..., None]:
     """Compile the filling of face conductances from the differences across the faces."""
 
-    @njit(nogil=True, cache=True, error_model="numpy")
+    @kernel
     def fill_edge_faces(faces, u, valid, grid, scales):  # type: ignore[no-untyped-def]
         """Fill faces, flat (axes, cells), from a state u, flat (channels, cells); axes as in `weigh_row`."""
         channels, outer, middle, _, pitch = grid
@@ -109,7 +121,7 @@ def build_edge_faces(kind: int, masked: bool, volume: bool, diagonal: bool) -> C
 def build_cell_faces(kind: int, masked: bool, volume: bool) -> Callable[..., None]:
     """Compile the filling of face conductances from the gradient at cell centres (Catte et al. 1992)."""
 
-    @njit(nogil=True, cache=True, error_model="numpy")
+    @kernel
     def fill_cell_faces(faces, cell, u, valid, grid, scales):  # type: ignore[no-untyped-def]
         """Fill faces, flat (axes, cells), with the mean of the conductances of |∇u|² in the two cells.
 

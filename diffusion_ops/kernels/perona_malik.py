@@ -1,4 +1,4 @@
-"""March ∂u/∂t = div(g ∇u) through a block: each face once, many steps per visit to the cache, in place.
+"""Take steps of ∂u/∂t = div(g ∇u) on a block: each face once, many steps per visit to the cache, in place.
 
 The sweep is a wavefront over the outermost axis (rows of an image, planes of a volume). While step s works at
 row r, step s + 1 works at row r - 1, so a few rows per step stay in cache and memory is crossed once for a
@@ -17,12 +17,24 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-from numba import njit
 
 from diffusion_ops.blocks.block import LANES, Block, Floats, aligned_zeros
 from diffusion_ops.kernels.conductance import CONSTANT, FROZEN, conductance
 from diffusion_ops.kernels.faces import kernel_grid, kernel_walls, left_of, open_faces, right_of, weigh_row
-from diffusion_ops.kernels.lanes import begin, between, fill, load, previous, shift, store, where
+from diffusion_ops.kernels.lanes import (
+    begin,
+    between,
+    copied,
+    fill,
+    inlined,
+    kernel,
+    load,
+    previous,
+    shift,
+    store,
+    where,
+)
+from diffusion_ops.kernels.wavefront import level_bounds, step_bounds
 
 # A group of steps should keep its rows in half of a 1 MiB second-level cache; measured flat between 4 and 32
 # steps, and for bands of 4 to 64 rows.
@@ -31,17 +43,17 @@ _GROUP_STEPS = 16
 _BAND = 16
 
 
-@njit(inline="always")
-def _flux(kind, masked, d, axis, rates, scales, faces, f, valid, i, j):  # type: ignore[no-untyped-def]
-    """Return rate * g * d of the faces between the cells i and j, which differ by d; faces[f] is frozen g."""
+@inlined
+def _flux(kind, masked, d, rate, scale, faces, f, valid, i, j):  # type: ignore[no-untyped-def]
+    """Return rate g d of the faces between the cells i and j, which differ by d; a frozen g is faces[f]."""
     if kind == FROZEN:
-        return d * (load(faces, f) * rates[axis])
+        return d * (load(faces, f) * rate)
     if kind == CONSTANT:
-        return open_faces(masked, valid, i, j, d * rates[axis])
-    return open_faces(masked, valid, i, j, d * (conductance(kind, d * d * scales[axis]) * rates[axis]))
+        return open_faces(masked, valid, i, j, d * rate)
+    return open_faces(masked, valid, i, j, d * (conductance(kind, d * d * scale) * rate))
 
 
-@njit(inline="always")
+@inlined
 def _exchange(kept, i, leaving):  # type: ignore[no-untyped-def]
     """Return what leaves through the lower faces less what entered by the upper; keep it for the next row."""
     change = leaving - load(kept, i)
@@ -49,26 +61,33 @@ def _exchange(kept, i, leaving):  # type: ignore[no-untyped-def]
     return change
 
 
-@njit(inline="always")
+@inlined
 def _clear(kept, n, zero):  # type: ignore[no-untyped-def]
     """Let nothing enter from above."""
     for j in range(0, n, LANES):
         store(kept, j, fill(zero))
 
 
-@njit(inline="always")
+@copied
 def _step_row(kind, form, u, new, w, faces, stride, valid, row, ends, kept, rates, scales):  # type: ignore[no-untyped-def]
     """Take one step of one channel of a row: fluxes to the right, below and behind, each lane the same sum.
 
     Parameters
     ----------
-    kind, form : conductance; whether masked, a volume, with diagonals, inertial
-    u, new : addresses of the channel in the state that is read and in the one that is written
-    w : the weights of this step and of the state before it
-    faces, stride : address of the row's frozen conductances along x, and from one axis to the next
-    row : where the cells of the row, their lower neighbours and those behind begin in a channel
-    ends : cells of the row, its faces along x, its faces to below right, the first of its faces to below left
-    kept : addresses of the fluxes that enter from behind, above, above left and above right
+    kind, form : int, tuple of bool
+        Conductance; whether masked, a volume, with diagonals, inertial.
+    u, new : addresses
+        The channel in the state that is read and in the one that is written.
+    w : tuple of 2 floats
+        Weights of this step and of the state before it.
+    faces, stride : address, int
+        The row's frozen conductances along x, and how far on those of the next axis are.
+    row : tuple of int
+        Where the cells of the row, their lower neighbours and those behind begin in a channel.
+    ends : tuple of int
+        Cells of the row, its faces along x, its faces to below right, the first of its faces to below left.
+    kept : addresses
+        Fluxes that enter from behind, above, above left and above right.
     """
     masked, volume, diagonal, inertial = form
     here, down, back = row
@@ -79,24 +98,24 @@ def _step_row(kind, form, u, new, w, faces, stride, valid, row, ends, kept, rate
         i, before = here + j, flux
         centre = load(u, i)
         d = right_of(u, i, here + n - LANES) - centre
-        flux = _flux(kind, masked, d, 0, rates, scales, faces, j, valid, i, i + 1)
+        flux = _flux(kind, masked, d, rates[0], scales[0], faces, j, valid, i, i + 1)
         flux = where(between(0, right_end - j), flux)
         change = flux - previous(before, flux)
         d = load(u, down + j) - centre
-        leaving = _flux(kind, masked, d, 1, rates, scales, faces, stride + j, valid, i, down + j)
+        leaving = _flux(kind, masked, d, rates[1], scales[1], faces, stride + j, valid, i, down + j)
         if volume:
             change = change + _exchange(above, j, leaving)
             d = load(u, back + j) - centre
-            leaving = _flux(kind, masked, d, 2, rates, scales, faces, 2 * stride + j, valid, i, back + j)
+            leaving = _flux(kind, masked, d, rates[2], scales[2], faces, 2 * stride + j, valid, i, back + j)
         change = change + _exchange(behind, j, leaving)
         if diagonal:
             k, before, f = down + j, falling, 2 * stride + j
             d = right_of(u, k, down + n - LANES) - centre
-            falling = _flux(kind, masked, d, 3, rates, scales, faces, f, valid, i, k + 1)
+            falling = _flux(kind, masked, d, rates[3], scales[3], faces, f, valid, i, k + 1)
             falling = where(between(0, down_end - j), falling)
             d = left_of(u, k, down) - centre
             # Only an image of one row would read before the mask, and it has no such faces.
-            rising = _flux(kind, masked, d, 3, rates, scales, faces, f + stride, valid, i, max(k - 1, 0))
+            rising = _flux(kind, masked, d, rates[3], scales[3], faces, f + stride, valid, i, max(k - 1, 0))
             rising = where(between(left_start - j, down_end + 1 - j), rising)
             change = change + ((falling - load(above_left, j)) + (rising - load(above_right, j + 1)))
             store(above_left, j, previous(before, falling))
@@ -107,21 +126,44 @@ def _step_row(kind, form, u, new, w, faces, stride, valid, row, ends, kept, rate
         store(new, i, value)
 
 
+@copied
+def _entering(volume, diagonal, kept, offsets, fresh, n, zero):  # type: ignore[no-untyped-def]
+    """Return the addresses of the fluxes that enter a row; into the first row of a plane or an image none do.
+
+    Parameters
+    ----------
+    kept, offsets : addresses, ints
+        What the rows before left: behind, above, above left and above right, and where the row's part of it begins.
+    fresh : tuple of bool
+        Whether no row is behind, and whether none is above.
+    """
+    behind, above = shift(kept[0], offsets[0]), shift(kept[1], offsets[1])
+    left, right = shift(kept[2], offsets[2]), shift(kept[2], offsets[3])
+    if fresh[0]:
+        _clear(behind, n, zero)
+        if diagonal:
+            _clear(left, n + LANES, zero)
+            _clear(right, n + LANES, zero)
+    if volume and fresh[1]:
+        _clear(above, n, zero)
+    return behind, above, left, right
+
+
 @functools.cache
 def build_sweep(
     kind: int, masked: bool, volume: bool, diagonal: bool, inertial: bool, coupled: bool
 ) -> Callable[..., None]:
     """Compile the sweep for one conductance and one sort of block.
 
-    The six choices are constants of the closure: branches on them vanish in the compiler, and its cache on
-    disk tells the variants apart by them. One source serves all of them. `coupled` channels share
-    conductances, which are found row by row before the channels take their step as with frozen ones.
+    The six choices are constants of the closure: branches on them vanish in the compiler, and its cache on disk tells
+    the variants apart by them. `coupled` channels share conductances, which are found row by row before the channels
+    take their step as with frozen ones.
     """
     step_kind, step_masked = (FROZEN, False) if coupled else (kind, masked)
     slant = 1 if volume else 0
 
-    @njit(nogil=True, cache=True, error_model="numpy")
-    def sweep(u, older, faces, valid, grid, rates, scales, weights, first, low, high, band, scratch):  # type: ignore[no-untyped-def]
+    @kernel
+    def sweep(u, older, faces, valid, grid, rates, scales, weights, first, bounds, band, scratch):  # type: ignore[no-untyped-def]
         """Take the steps first, first + 1, ... of a cycle in place.
 
         Parameters
@@ -133,76 +175,43 @@ def build_sweep(
         grid : (channels, outer, middle, columns, pitch), see `kernel_grid`
         rates, scales : (4,), tau / h² and 1 / (contrast h)² along x, y, z and the diagonals
         weights : (group,), of the FSI recurrence
-        low, high : (3, 2), cells already spoilt at each side, and how many more each step spoils (0 or 1)
+        bounds : (steps, 3, 2), what `level_bounds` returned: first and last + 1 of what a step may read
         band : middle rows that a step takes at a time
         scratch : what `Workspace.rows` returned
         """
         channels, outer, middle, columns, pitch = grid
         cells, wide, group = outer * middle * pitch, pitch + LANES, weights.shape[0]
-        zero, one = u.dtype.type(0), u.dtype.type(1)
-        even, odd, faces, valid, shared = (
-            begin(u),
-            begin(older),
-            begin(faces),
-            begin(valid),
-            begin(scratch[3]),
-        )
-        behind, above, aslant = begin(scratch[0]), begin(scratch[1]), begin(scratch[2])
+        one, zero = u.dtype.type(1), u.dtype.type(0)
+        states, faces, valid = (begin(u), begin(older)), begin(faces), begin(valid)
+        room, shared = (begin(scratch[0]), begin(scratch[1]), begin(scratch[2])), begin(scratch[3])
         for start in range(0, middle + slant * (group - 1), band):
             for t in range(outer + group - 1):
                 for s in range(max(0, t - outer + 1), min(group, t + 1)):
                     p, k, top = t - s, first + s, start - slant * s
-                    p0, p1 = low[0, 0] + k * low[0, 1], outer - high[0, 0] - k * high[0, 1]
-                    m0, m1 = low[1, 0] + k * low[1, 1], middle - high[1, 0] - k * high[1, 1]
-                    # Whole groups of lanes: a few more cells than the next steps need.
-                    j0 = (low[2, 0] + k * low[2, 1]) // LANES * LANES
-                    n = (columns - high[2, 0] - k * high[2, 1] + LANES - 1) // LANES * LANES - j0
+                    (p0, p1), (m0, m1), (j0, n) = step_bounds(bounds, k)
                     if p < p0 or p >= p1 or n <= 0:
                         continue
                     end, w = columns - 1 - j0, (weights[s], one - weights[s])
                     ends = (n, end, end if p + 1 < p1 else -1, 1 if j0 == 0 else 0)
-                    now, new = (odd, even) if k % 2 else (even, odd)
+                    now, new = (states[1], states[0]) if k % 2 else states
                     for m in range(max(m0, top), min(m1, top + band)):
                         # The last row is its own neighbour: the difference, and with it the flux, is 0.
                         here = (p * middle + m) * pitch + j0
                         back = here + middle * pitch if p + 1 < p1 else here
-                        down = (here + pitch if m + 1 < m1 else here) if volume else back
-                        row = (here, down, back)
+                        row = (here, (here + pitch if m + 1 < m1 else here) if volume else back, back)
                         g, stride = (shared, wide) if coupled else (shift(faces, here), cells)
                         if coupled:
-                            faces_form, size = (masked, volume, diagonal), (channels, cells)
-                            weigh_row(kind, faces_form, g, stride, now, size, valid, row, n, scales)
+                            sort, size = (masked, volume, diagonal), (channels, cells)
+                            weigh_row(kind, sort, g, stride, now, size, valid, row, n, scales)
                         for c in range(channels):
-                            line = s * channels + c
-                            kept = (
-                                shift(behind, (line * band + m - top) * wide),
-                                shift(above, (line * outer + p) * wide),
-                                shift(aslant, line * wide),
-                                shift(aslant, (group * channels + line) * wide),
-                            )
-                            if p == p0:
-                                _clear(kept[0], n, zero)
-                                if diagonal:
-                                    _clear(kept[2], n + LANES, zero)
-                                    _clear(kept[3], n + LANES, zero)
-                            if volume and m == m0:
-                                _clear(kept[1], n, zero)
+                            line, fresh = s * channels + c, (p == p0, m == m0)
+                            places = ((line * band + m - top) * wide, (line * outer + p) * wide)
+                            aslant = (line * wide, (group * channels + line) * wide)
+                            kept = _entering(volume, diagonal, room, places + aslant, fresh, n, zero)
                             form = (step_masked, volume, diagonal, inertial)
-                            read, write = shift(now, c * cells), shift(new, c * cells)
+                            x, y = shift(now, c * cells), shift(new, c * cells)
                             _step_row(
-                                step_kind,
-                                form,
-                                read,
-                                write,
-                                w,
-                                g,
-                                stride,
-                                valid,
-                                row,
-                                ends,
-                                kept,
-                                rates,
-                                scales,
+                                step_kind, form, x, y, w, g, stride, valid, row, ends, kept, rates, scales
                             )
 
     return sweep
@@ -242,7 +251,7 @@ def group_shape(steps: int, grid: tuple[int, ...], itemsize: int) -> tuple[int, 
     return max(1, min(steps, _GROUP_STEPS, max(2, fitting))), band
 
 
-def march(
+def take_steps(
     block: Block,
     states: Sequence[Floats],
     kind: int,
@@ -279,6 +288,7 @@ def march(
     sweep = build_sweep(kind, masked, volume, diagonal, inertial, coupled)
     grid = kernel_grid(block, channels)
     group, band = group_shape(len(weights), grid, dtype.itemsize)
+    bounds = level_bounds(block, 1, 0, len(weights))
     for first in range(0, len(weights), group):
         some = np.array(weights[first : first + group], dtype)
         sweep(
@@ -291,15 +301,7 @@ def march(
             tuple(dtype.type(x) for x in scales),
             some,
             first,
-            _margins(block, 0),
-            _margins(block, 1),
+            bounds,
             band,
             _WORKSPACE.rows(len(some), band, grid, dtype, volume),
         )
-
-
-def _margins(block: Block, side: int) -> Any:
-    """Return (3, 2): cells spoilt at one side of the kernel's axes, and how many more each step spoils."""
-    axes = zip(block.spoilt, block.open_sides, strict=True)
-    rows = [(spoilt, 1) if sides[side] else (0, 0) for spoilt, sides in axes]
-    return np.array(rows if len(rows) == 3 else [rows[0], (0, 0), rows[1]], np.int64)

@@ -6,12 +6,11 @@ import dataclasses
 from collections.abc import Callable, Sequence
 
 from numba import njit
-from numba.extending import register_jitable
 
 from diffusion_ops.blocks.block import LANES, Block, Floats, allocate
-from diffusion_ops.kernels.lanes import element, load, shift, store
-from diffusion_ops.kernels.tensors.fluxes import march
-from diffusion_ops.kernels.wavefront import march_rows, seen
+from diffusion_ops.kernels.lanes import element, load, row_update, shift, store
+from diffusion_ops.kernels.tensors.fluxes import take_tensor_steps
+from diffusion_ops.kernels.wavefront import seen, take_row_steps
 
 # A step's numbers: tau D / h² along x, y, z of the visible field and of the other, then those of the reaction.
 _OTHER, _REACTION = 3, 6
@@ -68,25 +67,25 @@ def _step(reaction, form, fields, lines, out, n, numbers):  # type: ignore[no-un
         store(out, wide + j, v + (dv + fv))
 
 
-@register_jitable(inline="always")
+@row_update
 def gray_scott_row(form, u, lines, out, n, numbers, data):  # type: ignore[no-untyped-def]
     """Make a row of both fields of ∂v/∂t = Dv Δv + u v² - (F + K) v, ∂u/∂t = Du Δu - u v² + F (1 - u)."""
     _step(_gray_scott, form, u, lines, out, n, numbers)
 
 
-@register_jitable(inline="always")
+@row_update
 def fitzhugh_nagumo_row(form, u, lines, out, n, numbers, data):  # type: ignore[no-untyped-def]
     """Make a row of both fields of ∂u/∂t = Du Δu + u - u³ - w, ∂w/∂t = Dw Δw + E (u - G w - B)."""
     _step(_fitzhugh_nagumo, form, u, lines, out, n, numbers)
 
 
-@register_jitable(inline="always")
+@row_update
 def schnakenberg_row(form, u, lines, out, n, numbers, data):  # type: ignore[no-untyped-def]
     """Make a row of both fields of ∂u/∂t = Du Δu + R (a - u + u² v), ∂v/∂t = Dv Δv + R (b - u² v)."""
     _step(_schnakenberg, form, u, lines, out, n, numbers)
 
 
-def march_fields(
+def take_reaction_steps(
     block: Block,
     update: Callable[..., None],
     steps: int,
@@ -95,7 +94,7 @@ def march_fields(
     reaction: Sequence[float],
     tensor: Floats | None = None,
 ) -> None:
-    """Take steps of reaction and diffusion on each channel of a block and its partner, in place; note what they spoil.
+    """Take steps of reaction and diffusion on each channel of a block and its partner, in place.
 
     Parameters
     ----------
@@ -110,8 +109,8 @@ def march_fields(
     reaction : sequence of float
         What the reaction asks for, times tau.
     tensor : ndarray of shape (3 or 6, corners), optional
-        Makes the diffusion anisotropic, see `kernels.tensor`; no eigenvalue above 1. Each step then reacts first, and
-        diffuses what came of it.
+        Makes the diffusion anisotropic, see `kernels.tensors.fluxes`; no eigenvalue above 1. Each step then reacts
+        first and diffuses what came of it.
     """
     assert block.carried is not None
     both = allocate(2, block.spatial, block.storage.dtype)
@@ -121,14 +120,13 @@ def march_fields(
         if tensor is None:
             axes = [1 / h**2 for h in reversed(block.spacing)]
             weights = [tau * d * w for d in diffusions for w in (*axes, 0.0)[:3]]
-            march_rows(pair, update, steps, [*weights, *reaction], together=True)
+            take_row_steps(pair, update, steps, [*weights, *reaction], together=True)
         else:
-            _march_aligned(pair, update, steps, [tau * d for d in diffusions], reaction, tensor)
+            _take_aligned_steps(pair, update, steps, [tau * d for d in diffusions], reaction, tensor)
         visible[...], other[...] = both
-    block.spoil((steps,) * len(block.spatial))
 
 
-def _march_aligned(
+def _take_aligned_steps(
     pair: Block,
     update: Callable[..., None],
     steps: int,
@@ -137,9 +135,9 @@ def _march_aligned(
     tensor: Floats,
 ) -> None:
     # Without diffusion no cell reads another, so no side is open to what is spoilt.
-    alone = dataclasses.replace(pair, open_sides=(), spoilt=[])
-    for _ in range(steps):
-        march_rows(alone, update, 1, [*[0.0] * _REACTION, *reaction], together=True)
+    alone = dataclasses.replace(pair, open_sides=())
+    for step in range(steps):
+        after = pair.after((step,) * len(pair.spatial))
+        take_row_steps(alone, update, 1, [*[0.0] * _REACTION, *reaction], together=True)
         for field, tau in zip(pair.storage, taus, strict=True):
-            march(pair, [field[None]], tensor, tau, [1.0], _ALPHA)
-        pair.spoil((1,) * len(pair.spatial))
+            take_tensor_steps(after, [field[None]], tensor, tau, [1.0], _ALPHA)

@@ -20,17 +20,16 @@ import functools
 from collections.abc import Callable
 
 import numpy as np
-from numba import njit
 
 from diffusion_ops.blocks.block import LANES, Floats, aligned_zeros, row_pitch
 from diffusion_ops.blocks.partitions import Partitions
-from diffusion_ops.kernels.lanes import begin, fill, load, shift, store
+from diffusion_ops.kernels.lanes import begin, fill, inlined, kernel, load, shift, store
 
 _FIELDS = 6
 """Numbers per partition: both weights, both ends, what crosses it, and the flow ahead of it."""
 
 
-@njit(inline="always")
+@inlined
 def _sum_up(exact, f, c, part, a, b, one):  # type: ignore[no-untyped-def]
     """Fill the weights, the end values and the crossing of the partition of the cells a ... b, taken as closed."""
     ahead = back = cross = fill(one)
@@ -53,7 +52,7 @@ def _sum_up(exact, f, c, part, a, b, one):  # type: ignore[no-untyped-def]
     store(part, 4 * LANES, cross / ahead)
 
 
-@njit(inline="always")
+@inlined
 def _exchange(exact, c, parts, edges, count, one):  # type: ignore[no-untyped-def]
     """Put the values on both sides of every interface in the place of the closed partitions' ends."""
     size = _FIELDS * LANES
@@ -92,7 +91,7 @@ def _exchange(exact, c, parts, edges, count, one):  # type: ignore[no-untyped-de
             store(here, LANES, load(here, LANES) + load(here, 4 * LANES) * before)
 
 
-@njit(inline="always")
+@inlined
 def _solve(f, c, r, p, a, b, left, low, right, high, one):  # type: ignore[no-untyped-def]
     """Put x of the cells a ... b in the place of f, next to cells of values low and high over faces left and right."""
     e, total = left + one, load(f, a * LANES) + left * low
@@ -111,7 +110,7 @@ def _solve(f, c, r, p, a, b, left, low, right, high, one):  # type: ignore[no-un
         store(f, i * LANES, x)
 
 
-@njit(inline="always")
+@inlined
 def _solve_lines(exact, f, c, r, p, parts, edges, count, ends, one):  # type: ignore[no-untyped-def]
     """Put x in the place of f in the partitions whose neighbours are known; `ends` says where the line itself ends."""
     size, zero = _FIELDS * LANES, fill(one - one)
@@ -131,7 +130,7 @@ def _solve_lines(exact, f, c, r, p, parts, edges, count, ends, one):  # type: ig
 def build_split(exact: bool, across: bool) -> Callable[..., None]:
     """Compile the solution along one axis; `across` where neighbouring lines lie beside each other in memory."""
 
-    @njit(nogil=True, cache=True, error_model="numpy")
+    @kernel
     def split(out, u, faces, lines, theta, share, add, edges, ends, room):  # type: ignore[no-untyped-def]
         """Put share * x into out, or add it there.
 

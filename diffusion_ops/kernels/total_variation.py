@@ -16,12 +16,11 @@ import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
-from numba import njit
 
 from diffusion_ops.blocks.block import LANES, Block, allocate
 from diffusion_ops.kernels.faces import kernel_grid, kernel_walls, left_of, open_faces, right_of
-from diffusion_ops.kernels.lanes import begin, between, fill, load, shift, store, where
-from diffusion_ops.kernels.perona_malik import _margins as margins
+from diffusion_ops.kernels.lanes import begin, between, fill, inlined, kernel, load, shift, store, where
+from diffusion_ops.kernels.wavefront import level_bounds, step_bounds
 
 # A group of iterations should keep its rows in half of a 1 MiB second-level cache; measured flat from there to all of
 # it, and for bands of 2 to 16 rows of one channel. Three channels of a volume are 1.3 times as fast in bands of 4.
@@ -33,7 +32,7 @@ _FEW = 4
 """Numbers of channels up to this one have code of their own."""
 
 
-@njit(inline="always")
+@inlined
 def _ascend(masked, volume, dual, stride, state, valid, row, j, n, end, rise):  # type: ignore[no-untyped-def]
     """Return the dual of one channel after a step along the gradient, which is 0 across walls; lanes j, j + 1, ..."""
     here, down, back = row
@@ -49,7 +48,7 @@ def _ascend(masked, volume, dual, stride, state, valid, row, j, n, end, rise):  
     return x, y, load(dual, 2 * stride + i) + open_faces(masked, valid, i, back + j, d * rise[2])
 
 
-@njit(inline="always")
+@inlined
 def _step_row(form, size, u, data, state, dual, valid, row, before, span, rise, fall, pull, theta, one):  # type: ignore[no-untyped-def]
     """Take one iteration of all channels of a row.
 
@@ -99,7 +98,7 @@ def _step_row(form, size, u, data, state, dual, valid, row, before, span, rise, 
             store(v, i, new + (new - old) * theta)
 
 
-@njit(inline="always")
+@inlined
 def _anchor_row(channels, cells, data, u, here, n):  # type: ignore[no-untyped-def]
     """Let the state of a row be its data."""
     for c in range(channels):
@@ -115,8 +114,8 @@ def build_descent(masked: bool, volume: bool, few: int) -> Callable[..., None]:
     """
     slant = 1 if volume else 0
 
-    @njit(nogil=True, cache=True, error_model="numpy")
-    def descend(u, carried, valid, grid, numbers, first, low, high, band):  # type: ignore[no-untyped-def]
+    @kernel
+    def descend(u, carried, valid, grid, numbers, first, bounds, band):  # type: ignore[no-untyped-def]
         """Take the iterations first, first + 1, ... of a batch in place.
 
         Parameters
@@ -125,7 +124,7 @@ def build_descent(masked: bool, volume: bool, few: int) -> Callable[..., None]:
         valid : bool array of (cells,)
         grid : (channels, outer, middle, columns, pitch), see `kernel_grid`
         numbers : (group, 9), what `step_numbers` returned
-        low, high : (3, 2), cells already spoilt at each side, and how many more each iteration spoils (0 or 1)
+        bounds : (iterations, 3, 2), what `level_bounds` returned: first and last + 1 of what an iteration may read
         band : middle rows that an iteration takes at a time
         """
         channels, outer, middle, columns, pitch = grid
@@ -137,11 +136,7 @@ def build_descent(masked: bool, volume: bool, few: int) -> Callable[..., None]:
             for t in range(outer + group - 1):
                 for s in range(max(0, t - outer + 1), min(group, t + 1)):
                     p, k, top = t - s, first + s, start - slant * s
-                    p0, p1 = low[0, 0] + k * low[0, 1], outer - high[0, 0] - k * high[0, 1]
-                    m0, m1 = low[1, 0] + k * low[1, 1], middle - high[1, 0] - k * high[1, 1]
-                    # Whole groups of lanes: a few more cells than the next iterations need.
-                    j0 = (low[2, 0] + k * low[2, 1]) // LANES * LANES
-                    n = (columns - high[2, 0] - k * high[2, 1] + LANES - 1) // LANES * LANES - j0
+                    (p0, p1), (m0, m1), (j0, n) = step_bounds(bounds, k)
                     if p < p0 or p >= p1 or n <= 0:
                         continue
                     rise = (numbers[s, 0], numbers[s, 1], numbers[s, 2])
@@ -156,22 +151,11 @@ def build_descent(masked: bool, volume: bool, few: int) -> Callable[..., None]:
                         before = (up, front, LANES if up < here else 0, LANES if front < here else 0)
                         if numbers[s, 8] != 0:
                             _anchor_row(channels, cells, data, u, here, n)
+                        form, size, span = (masked, volume), (channels, cells), (n, columns - 1 - j0)
+                        row, pull, theta = (here, down, back), numbers[s, 6], numbers[s, 7]
                         _step_row(
-                            (masked, volume),
-                            (channels, cells),
-                            u,
-                            data,
-                            state,
-                            dual,
-                            valid,
-                            (here, down, back),
-                            before,
-                            (n, columns - 1 - j0),
-                            rise,
-                            fall,
-                            numbers[s, 6],
-                            numbers[s, 7],
-                            one,
+                            *(form, size, u, data, state, dual, valid, row, before, span),
+                            *(rise, fall, pull, theta, one),
                         )
 
     return descend
@@ -195,7 +179,7 @@ def start(block: Block) -> None:
 
 
 def iterate(block: Block, weight: float, count: int, first: int = 0, every: int = 0) -> None:
-    """Take the iterations first, first + 1, ... on a block, in place, and note what they spoil.
+    """Take the iterations first, first + 1, ... on a block, in place.
 
     Parameters
     ----------
@@ -216,12 +200,11 @@ def iterate(block: Block, weight: float, count: int, first: int = 0, every: int 
     grid = kernel_grid(block, len(u))
     descend = build_descent(block.valid_storage is not None, ndim == 3, len(u) if len(u) <= _FEW else 0)
     group, band = _group_shape(count, grid, (3 + ndim) * u.itemsize)
-    low, high = margins(block, 0), margins(block, 1)
+    bounds = level_bounds(block, 1, 0, count)
     for k in range(0, count, group):
         taken = range(first + k, first + min(k + group, count))
         numbers = np.array([step_numbers(i, weight, every, block.spacing) for i in taken], u.dtype)
-        descend(u.reshape(-1), carried.reshape(-1), kernel_walls(block), grid, numbers, k, low, high, band)
-    block.spoil((count,) * ndim)
+        descend(u.reshape(-1), carried.reshape(-1), kernel_walls(block), grid, numbers, k, bounds, band)
 
 
 def operator_norm(spacing: Sequence[float]) -> float:

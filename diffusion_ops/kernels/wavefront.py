@@ -1,4 +1,4 @@
-"""March any explicit update row by row through a block: many steps per visit to the cache, in place.
+"""Take steps of any explicit update on a block, row after row: many steps per visit to the cache, in place.
 
 An equation gives one compiled function that makes a row of the next step from the rows around it; everything else is
 here. The sweep is a pipeline over the rows (of a volume: plane after plane). Level 0 copies row t of the state into a
@@ -12,7 +12,7 @@ read neighbours past them, and what an update makes of an invalid cell is thrown
 
 Use
 ---
-    @register_jitable(inline="always")
+    @row_update
     def heat_row(form, u, lines, out, n, numbers, data):
         masked, volume, channels, wide, stride = form
         up, here, down = element(lines, 0), element(lines, 1), element(lines, 2)
@@ -22,7 +22,7 @@ Use
             above, below = seen(masked, load(u, up + j), c), seen(masked, load(u, down + j), c)
             store(out, j, c + numbers[0] * (((left - c) + (right - c)) + ((above - c) + (below - c))))
 
-    march_rows(block, heat_row, steps=8, numbers=[0.2])
+    take_row_steps(block, heat_row, steps=8, numbers=[0.2])
 
 form : (masked, volume, channels, wide, stride)
     The first two are constants of the compiler. A row of channel c begins c * wide further on, in `u` and in `out`, and
@@ -51,25 +51,34 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-from numba import njit
-from numba.extending import register_jitable
 
 from diffusion_ops.blocks.block import LANES, Block, Floats, aligned_zeros
 from diffusion_ops.kernels.faces import kernel_grid, kernel_walls
-from diffusion_ops.kernels.lanes import begin, choose, fill, known, load, shift, store
+from diffusion_ops.kernels.lanes import (
+    begin,
+    choose,
+    fill,
+    inlined,
+    kernel,
+    known,
+    load,
+    row_update,
+    shift,
+    store,
+)
 
 # The rings of a group of steps should stay in a second-level cache of 1 MiB.
 _GROUP_BYTES = 3 << 18
 _GROUP_STEPS = 16
 
 
-@njit(forceinline=True)
+@inlined
 def seen(masked, neighbour, centre):  # type: ignore[no-untyped-def]
     """Return the neighbours, or the cells themselves where these are beyond a wall."""
     return choose(known(neighbour), neighbour, centre) if masked else neighbour
 
 
-@njit(forceinline=True)
+@inlined
 def corner(masked, diagonal, one, other, centre):  # type: ignore[no-untyped-def]
     """Return diagonal neighbours, as read from the ring like the two neighbours beside them.
 
@@ -83,7 +92,7 @@ def corner(masked, diagonal, one, other, centre):  # type: ignore[no-untyped-def
     return choose(known((one + other) + diagonal), diagonal, beside)
 
 
-@njit(inline="always")
+@inlined
 def _fetch(masked, ring, u, valid, n, nan):  # type: ignore[no-untyped-def]
     """Copy a row of the state into a ring; invalid cells become NaN."""
     for j in range(0, n, LANES):
@@ -91,7 +100,7 @@ def _fetch(masked, ring, u, valid, n, nan):  # type: ignore[no-untyped-def]
         store(ring, j, choose(load(valid, j), x, fill(nan)) if masked else x)
 
 
-@njit(inline="always")
+@inlined
 def _put(masked, u, new, n):  # type: ignore[no-untyped-def]
     """Copy a finished row back into the state; invalid cells keep their numbers."""
     for j in range(0, n, LANES):
@@ -99,7 +108,7 @@ def _put(masked, u, new, n):  # type: ignore[no-untyped-def]
         store(u, j, choose(known(x), x, load(u, j)) if masked else x)
 
 
-@njit(inline="always")
+@inlined
 def _restore(new, old, n):  # type: ignore[no-untyped-def]
     """Make cells invalid again that were invalid before."""
     for j in range(0, n, LANES):
@@ -107,7 +116,7 @@ def _restore(new, old, n):  # type: ignore[no-untyped-def]
         store(new, j, choose(known(x), load(new, j), x))
 
 
-@njit(inline="always")
+@inlined
 def _extend(rings, at, columns, radius):  # type: ignore[no-untyped-def]
     """Let the row at rings[at] go on beyond both ends with copies of its end cells."""
     for i in range(1, radius + 1):
@@ -115,7 +124,7 @@ def _extend(rings, at, columns, radius):  # type: ignore[no-untyped-def]
         rings[at + columns - 1 + i] = rings[at + columns - 1]
 
 
-@njit(inline="always")
+@inlined
 def _find_lines(volume, radius, lines, p, m, outer, middle, slot, slots, room):  # type: ignore[no-untyped-def]
     """Fill lines with the offsets in a ring of the rows around row (p, m), which is in a slot of it."""
     k = 0
@@ -129,15 +138,53 @@ def _find_lines(volume, radius, lines, p, m, outer, middle, slot, slots, room): 
             k += 1
 
 
-@njit(inline="always")
+@inlined
+def step_bounds(bounds, k):  # type: ignore[no-untyped-def]
+    """Return first and last + 1 of the outer and of the middle axis before step k; of columns, first and number.
+
+    These are whole groups of lanes: a few more cells than the next steps need.
+    """
+    b = bounds[k]
+    j0 = b[2, 0] // LANES * LANES
+    return (b[0, 0], b[0, 1]), (b[1, 0], b[1, 1]), (j0, (b[2, 1] + LANES - 1) // LANES * LANES - j0)
+
+
+@inlined
 def _inside(bounds, level, p, m):  # type: ignore[no-untyped-def]
     """Return whether a level makes row (p, m)."""
     b = bounds[level]
     return b[0, 0] <= p < b[0, 1] and b[1, 0] <= m < b[1, 1] and b[2, 0] < b[2, 1]
 
 
+@inlined
+def _finish_rows(masked, prepares, is_last, per_call, states, steps, n):  # type: ignore[no-untyped-def]
+    """Let invalid cells of new rows be invalid, and put the last level's rows back into the state.
+
+    Parameters
+    ----------
+    masked, prepares, is_last : bool
+        Whether there are invalid cells; whether the level only prepares, so that its channels are those before;
+        whether it is the last one.
+    per_call : int
+        Number of channels.
+    states, steps : (address, int, address), (int, int)
+        The channels before, in a ring, and after, in a ring or a row, and how far apart they lie; the same channels in
+        the state, and how far apart they lie.
+    """
+    old, new, u = states
+    wide, cells = steps
+    for c in range(per_call):
+        before, after = shift(old, c * wide), shift(new, c * wide)
+        if prepares:
+            _put(False, after, before, n)
+        elif masked:
+            _restore(after, before, n)
+        if is_last:
+            _put(masked, shift(u, c * cells), after, n)
+
+
 @functools.cache
-def build_march(
+def build_sweep(
     update: Callable[..., None],
     prepare: Callable[..., None] | None,
     fields: int,
@@ -148,7 +195,7 @@ def build_march(
     masked, volume = form
     prepared, first = prepare is not None, prepare or update
 
-    @njit(nogil=True, cache=True, error_model="numpy")
+    @kernel
     def sweep(u, valid, data, arrays, together, grid, bounds, numbers, rings, line, lines):  # type: ignore[no-untyped-def]
         """Make all levels after the first, in place: each a step, or every second one where there is to prepare.
 
@@ -179,39 +226,25 @@ def build_march(
                     p, m, slot, ring = row // middle, row % middle, row % slots, level * slots * room + LANES
                     if not _inside(bounds, level, p, m):
                         continue
-                    # Whole groups of lanes: a few more cells than the next steps need.
-                    j0 = bounds[level, 2, 0] // LANES * LANES
-                    n = (bounds[level, 2, 1] + LANES - 1) // LANES * LANES - j0
+                    _, _, (j0, n) = step_bounds(bounds, level)
                     here = row * pitch + j0
                     state = shift(u, call * per_call * cells + here)
                     new = shift(fresh, LANES + j0) if level == last else shift(base, ring + slot * room + j0)
                     if level == 0:
                         for c in range(per_call):
-                            _fetch(
-                                masked,
-                                shift(new, c * wide),
-                                shift(state, c * cells),
-                                shift(valid, here),
-                                n,
-                                nan,
-                            )
+                            x, walls = shift(state, c * cells), shift(valid, here)
+                            _fetch(masked, shift(new, c * wide), x, walls, n, nan)
                     else:
-                        old = shift(base, ring - slots * room + j0)
+                        old, prepares = shift(base, ring - slots * room + j0), prepared and level % 2 == 1
                         _find_lines(volume, radius, lines, p, m, outer, middle, slot, slots, room)
                         form = (masked, volume, per_call, wide, cells)
                         coefficients = shift(data, call * arrays * cells + here)
-                        if prepared and level % 2:
+                        if prepares:
                             first(form, old, offsets, shift(new, per_call * wide), n, numbers, coefficients)
                         else:
                             update(form, old, offsets, new, n, numbers, coefficients)
-                    for c in range(per_call):
-                        before = shift(old, slot * room + c * wide) if level else new
-                        if prepared and level % 2:
-                            _put(False, shift(new, c * wide), before, n)
-                        elif masked and level:
-                            _restore(shift(new, c * wide), before, n)
-                        if level == last:
-                            _put(masked, shift(state, c * cells), shift(new, c * wide), n)
+                        states = (shift(old, slot * room), new, state)
+                        _finish_rows(masked, prepares, level == last, per_call, states, (wide, cells), n)
                     if level < last:
                         for c in range(per_call + fields):
                             _extend(rings, ring + slot * room + c * wide, columns, radius)
@@ -226,7 +259,7 @@ def named_update(namespace: dict[str, Any], name: str, row: Callable[..., None])
     """
     row.__name__ = row.__qualname__ = name
     namespace[name] = row
-    update: Callable[..., None] = register_jitable(inline="always")(row)
+    update: Callable[..., None] = row_update(row)
     return update
 
 
@@ -247,18 +280,22 @@ class _Scratch(threading.local):
 _SCRATCH = _Scratch()
 
 
-def level_bounds(block: Block, radius: int, steps: int) -> Any:
-    """Return (steps + 1, 3, 2): the cells that no open side has spoilt after each step, along the kernel's axes."""
+def level_bounds(block: Block, radius: int, first: int, steps: int) -> Any:
+    """Return (steps + 1, 3, 2): the cells that no open side has spoilt after each step, along the kernel's axes.
+
+    `first` steps have been taken since the block's ledger was written.
+    """
     axes = []
     for size, spoilt, sides in zip(block.spatial, block.spoilt, block.open_sides, strict=True):
-        margins = [[spoilt + s * radius if side else 0 for side in sides] for s in range(steps + 1)]
+        lost = range(spoilt + first * radius, spoilt + (first + steps) * radius + 1, radius)
+        margins = [[cells if side else 0 for side in sides] for cells in lost]
         axes.append([(low, size - high) for low, high in margins])
     if len(axes) == 2:
         axes.insert(1, [(0, 1)] * (steps + 1))
     return np.array(axes, np.int64).swapaxes(0, 1).copy()
 
 
-def march_rows(
+def take_row_steps(
     block: Block,
     update: Callable[..., None],
     steps: int,
@@ -270,21 +307,21 @@ def march_rows(
     prepare: Callable[..., None] | None = None,
     fields: int = 0,
 ) -> None:
-    """Take steps of an update on a block, in place, and note what they spoil.
+    """Take steps of an update on a block, in place.
 
     Parameters
     ----------
     block : Block
         Its sides that are not open and its invalid cells are walls.
     update : function
-        Makes a row, see the head of this module; a global of its module under `register_jitable(inline="always")`.
+        Makes a row, see the head of this module; a global of its module under `row_update`.
     steps : int
     numbers : sequence of float
         What the update is given; at least one.
     radius : int
         Cells that an update and what prepares it read on each side, at most 16.
     data : ndarray of shape (n, cells), optional
-        Arrays that every step reads in place, `allocate`d; shared out evenly where channels march alone.
+        Arrays that every step reads in place, `allocate`d; shared out evenly where each channel has a call of its own.
     together : bool
         Whether the update makes all channels at once, because they depend on each other.
     prepare, fields : function and int, optional
@@ -302,10 +339,10 @@ def march_rows(
         min(steps, _GROUP_STEPS // levels, _GROUP_BYTES // (ring * dtype.itemsize), u.shape[1] // (4 * ring)),
     )
     scratch = _SCRATCH.rows(group * ring + row, dtype)
-    sweep = build_march(update, prepare, fields, (block.valid_storage is not None, volume), radius)
+    sweep = build_sweep(update, prepare, fields, (block.valid_storage is not None, volume), radius)
     lines = np.empty((2 * radius + 1) ** (2 if volume else 1), np.int64)
-    while steps:
-        some = min(group, steps)
+    for first in range(0, steps, group):
+        some = min(group, steps - first)
         sweep(
             u.reshape(-1),
             kernel_walls(block),
@@ -313,14 +350,12 @@ def march_rows(
             0 if data is None else len(data) // calls,
             together,
             grid,
-            level_bounds(block, radius, some * levels),
+            level_bounds(block, radius, first * levels, some * levels),
             tuple([dtype.type(x) for x in numbers]),
             scratch[: group * ring],
             scratch[group * ring :],
             lines,
         )
-        block.spoil((radius * levels * some,) * len(block.spatial))
-        steps -= some
 
 
 def ring_arrays(ndim: int, radius: int, channels: int) -> float:

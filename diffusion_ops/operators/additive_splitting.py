@@ -1,20 +1,20 @@
-"""Additive operator splitting: semi-implicit diffusion that keeps the extremes at steps far beyond explicit ones."""
+"""Additive operator splitting: smoothing that stops at edges, in few large steps that keep the extremes."""
 
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass
-from numbers import Integral
 
 import numpy as np
 
 from diffusion_ops.blocks.block import Block, Floats
 from diffusion_ops.blocks.partitions import whole_partitions
-from diffusion_ops.blocks.statistic import Statistic
+from diffusion_ops.evolution.examples import Picture, Samples
 from diffusion_ops.evolution.operator import Operator, register
-from diffusion_ops.evolution.parameters import check_choice
+from diffusion_ops.evolution.parameters import Choice, Count, NumberOrStatistic, parameter
+from diffusion_ops.evolution.reach import Reach
 from diffusion_ops.evolution.schedule import Cycle
-from diffusion_ops.families.edge_stopping import ALIAS_VALUES, ALIASES, UNITS, check_edge_stopping
+from diffusion_ops.families.edge_stopping import CONDUCTANCE, CONTRAST
+from diffusion_ops.families.parameters import SIGMA
 from diffusion_ops.families.stencil import make_stencil
 from diffusion_ops.kernels.conductance import CONDUCTANCES, CONSTANT
 from diffusion_ops.kernels.faces import cell_faces, edge_faces
@@ -30,11 +30,8 @@ MOST_THETA = 1e5
 WHOLE = 1 << 30
 """Reach of the exact form: no line is longer, so every window is as long as the image."""
 
-_SMALLEST, _LARGEST = 2, 4096
-
 
 @register("additive-splitting")
-@dataclass(frozen=True)
 class AdditiveSplitting(Operator):
     """Diffusion ∂u/∂t = div(g(|∇u_sigma|) ∇u) in steps of u_new = 1/N Σ_l (I - N τ A_l(u))⁻¹ u, l the N axes.
 
@@ -74,31 +71,23 @@ class AdditiveSplitting(Operator):
     system solver: the SPIKE algorithm. Parallel Computing 2006.
     """
 
-    contrast: float | Statistic | None = None
-    conductance: str = "exponential"
-    sigma: float = 0.0
-    partition: int = 64
-    form: str = "truncated"
+    contrast: NumberOrStatistic | None = parameter(CONTRAST, optional=True, default=None)
+    conductance: str = parameter(CONDUCTANCE, default="exponential")
+    sigma: float = parameter(SIGMA, default=0.0)
+    partition: int = parameter(Count(unit="cells", least=2, most=4096), default=64)
+    form: str = parameter(Choice(("truncated", "exact")), default="truncated")
 
     equation = "u_new = 1/N Σ (I - N τ A_l)⁻¹ u for ∂u/∂t = div(g(|∇u_sigma|) ∇u)"
     reference = "Weickert, ter Haar Romeny and Viergever 1998"
-    units = UNITS
-    aliases = ALIASES
-    alias_values = ALIAS_VALUES
+    samples = Samples(
+        ({"contrast": 1e4, "partition": 16}, {"contrast": 60.0, "sigma": 0.75, "partition": 16}),
+        placed="lines are cut on a grid that begins at the image's first cell",
+    )
+    picture = Picture("noisy man", {"contrast": 15, "sigma": 1.0}, {"steps": 4, "dt": 2})
     inertial_cycles = False
     couples_channels = True
     keeps_maximum = True
     keeps_mean = True
-
-    def __post_init__(self) -> None:
-        check_edge_stopping(1.0 if self.contrast is None else self.contrast, self.conductance, self.sigma)
-        check_choice("form", self.form, ("truncated", "exact"))
-        whole = isinstance(self.partition, Integral) and not isinstance(self.partition, bool)
-        if not whole or not _SMALLEST <= self.partition <= _LARGEST:
-            raise ValueError(
-                f"partition={self.partition!r} is not possible. "
-                f"Allowed: a whole number from {_SMALLEST} to {_LARGEST}, in cells."
-            )
 
     def stable_dt(self, spacing: tuple[float, ...]) -> float:
         """Return the largest step whose truncation stays below 6e-8 of the range, or θ = 1e5 for the exact form."""
@@ -106,22 +95,21 @@ class AdditiveSplitting(Operator):
         theta = MOST_THETA if self.form == "exact" else q / (1 - q) ** 2
         return theta * min(spacing) ** 2 / len(spacing)
 
-    def step_radius(self, spacing: tuple[float, ...]) -> tuple[int, ...]:
-        """Return the cells that one step reads, wherever the partitions lie."""
-        return (self._reach(1),) * len(spacing)
+    def reach(self, spacing: tuple[float, ...]) -> Reach:
+        """Return what a step and the conductances read; only the first of equal steps meets a partition that is cut.
 
-    def setup_radius(self, spacing: tuple[float, ...]) -> tuple[int, ...]:
-        """Return the reach of the regularised gradient; differences across faces add none."""
-        if self.contrast is None or self.sigma == 0:
-            return (0,) * len(spacing)
-        return tuple(1 + r for r in gaussian_radius(self.sigma, spacing))
-
-    def halo(self, cycles: tuple[Cycle, ...], spacing: tuple[float, ...]) -> tuple[int, ...]:
-        """Return the reach of the cycles: only the first of equal steps meets a partition that the window cuts."""
-        setups = self.setup_radius(spacing)
-        if any(setups):
-            return tuple(len(cycles) * (s + self._reach(1)) for s in setups)
-        return (sum(self._reach(len(list(run))) for _, run in itertools.groupby(cycles)),) * len(spacing)
+        Returns
+        -------
+        step
+            the cells that one step reads, wherever the partitions lie
+        setup
+            the reach of the regularised gradient; differences across faces add none
+        """
+        step, further = (WHOLE, 0) if self.form == "exact" else (2 * self.partition - 1, self.partition)
+        setup = () if self.contrast is None or self.sigma == 0 else gaussian_radius(self.sigma, spacing)
+        return Reach(
+            (step,) * len(spacing), setup=tuple([1 + r for r in setup]), further=(further,) * len(spacing)
+        )
 
     def extra_arrays(self, ndim: int, inertial: bool, channels: int) -> float:
         """Return the faces of each axis and the mean of the axes' solutions."""
@@ -129,7 +117,7 @@ class AdditiveSplitting(Operator):
 
     def setup_arrays(self, ndim: int, channels: int) -> float:
         """Return the smoothed channels and their conductances at cell centres."""
-        return channels + 2 if any(self.setup_radius((1.0,) * ndim)) else 0
+        return channels + 2 if any(self.reach((1.0,) * ndim).setup) else 0
 
     def pace(self, ndim: int, channels: int) -> float:
         """Return what was measured in float32."""
@@ -142,8 +130,8 @@ class AdditiveSplitting(Operator):
                 "form='exact' needs windows as large as the image, and this one is a part of it. "
                 "Use form='truncated', or give the image as one chunk."
             )
-        ndim, frozen = len(block.spatial), self.setup_radius(block.spacing)
-        lines = [whole_partitions(block, axis, frozen[axis], self.partition) for axis in range(ndim)]
+        ndim = len(block.spatial)
+        lines = [whole_partitions(block, axis, self.partition) for axis in range(ndim)]
         out = np.empty_like(block.storage[0])
         for _ in range(count):
             faces = self._faces(block)
@@ -165,11 +153,6 @@ class AdditiveSplitting(Operator):
             # Those of the next step take their place.
             del faces
             lines = [partitions.after_step() for partitions in lines]
-        block.spoil(tuple(f + self._reach(count) for f in frozen))
-
-    def _reach(self, steps: int) -> int:
-        """Return the cells that equal steps read: what is left of a partition that the window cuts, and one a step."""
-        return WHOLE if self.form == "exact" else (steps + 1) * self.partition - 1
 
     def _faces(self, block: Block) -> Floats:
         """Return the conductances of the state, of shape (axes, cells)."""

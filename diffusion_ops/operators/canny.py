@@ -1,24 +1,29 @@
-"""Canny's edges: thin, and only where they are strong or hang together with a strong one."""
+"""Canny's edges: thin lines, kept only where they are strong or connected with a strong one."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import ClassVar
-
 from diffusion_ops.blocks.block import Block
-from diffusion_ops.blocks.statistic import STATISTICS, Statistic
-from diffusion_ops.evolution.operator import AUTO, Map, register
-from diffusion_ops.evolution.parameters import check_number
+from diffusion_ops.blocks.statistic import make_statistic
+from diffusion_ops.evolution.completion import Completion
+from diffusion_ops.evolution.examples import Picture, Samples
+from diffusion_ops.evolution.operator import Map, register
+from diffusion_ops.evolution.parameters import AUTO, Automatic, Number, NumberOrStatistic, parameter
+from diffusion_ops.evolution.reach import Reach
+from diffusion_ops.families.hysteresis import Hysteresis
+from diffusion_ops.families.parameters import FLAG, SIGMA
 from diffusion_ops.kernels.gaussian import gaussian_radius, smoothed
 from diffusion_ops.kernels.pixels.edges import gradient_of, slope_of, thinned
 from diffusion_ops.kernels.tensors.structure import principal_axes, structure_tensor, tensor_arrays
 
-_QUANTILES = {"low": 0.8, "high": 0.9}
+GRADIENT = Number(unit="image units per unit length", above=0, statistic=True)
+
+
+def _quantile(q: float) -> Automatic:
+    """Return the rule for a quantile of the gradient magnitude."""
+    return lambda values: make_statistic("quantile", q=q, sigma=values["sigma"])
 
 
 @register("canny")
-@dataclass(frozen=True)
 class Canny(Map):
     """Edges of one cell's width, where |∇u_sigma| is largest across the edge: 1, and 0 elsewhere.
 
@@ -26,7 +31,7 @@ class Canny(Map):
     the gradient leaves the cells around it; there it is interpolated linearly, and it is 0 beyond walls. So of two
     neighbours that are equally steep, up to rounding, both are kept. Channels share the magnitude sqrt(Σ_c |∇u_c|²)
     and the direction in which they vary most together (Di Zenzo). Weak edges stay where they are connected with a
-    strong one, over the whole image and however it is cut; see `diffusion_ops.containers.hysteresis`.
+    strong one, over the whole image and however it is cut; see `Hysteresis`.
 
     Parameters
     ----------
@@ -48,50 +53,37 @@ class Canny(Map):
     Canny: A computational approach to edge detection. PAMI 1986.
     """
 
-    low: float | Statistic | str = AUTO
-    high: float | Statistic | str = AUTO
-    sigma: float = 1.0
-    joined: bool = True
+    low: NumberOrStatistic = parameter(
+        GRADIENT, aliases=("low_threshold",), automatic=_quantile(0.8), default=AUTO
+    )
+    high: NumberOrStatistic = parameter(
+        GRADIENT, aliases=("high_threshold",), automatic=_quantile(0.9), default=AUTO
+    )
+    sigma: float = parameter(SIGMA, default=1.0)
+    joined: bool = parameter(FLAG, default=True)
 
     equation = "|∇u_sigma| >= low, largest across the edge"
     reference = "Canny 1986"
-    units: ClassVar[Mapping[str, str]] = {
-        "low": "image units per unit length",
-        "high": "image units per unit length",
-        "sigma": "unit length",
-    }
-    aliases: ClassVar[Mapping[str, str]] = {"low_threshold": "low", "high_threshold": "high"}
+    samples = Samples(({"low": 0.1, "high": 30.0, "sigma": 0.0, "joined": False},))
+    picture = Picture("coins", {"sigma": 2.0}, shown="stretched")
     couples_channels = True
     new_quantity = True
 
-    @property
-    def joins(self) -> bool:
-        """Whether weak edges are still to be connected."""
-        return self.joined
-
     def __post_init__(self) -> None:
-        check_number("sigma", self.sigma, positive=False, unit="the units of the spacing")
-        for name in ("low", "high"):
-            if getattr(self, name) == AUTO:
-                object.__setattr__(self, name, self.automatic(name))
-            if not isinstance(getattr(self, name), Statistic):
-                check_number(name, getattr(self, name), positive=True, unit="image units per unit length")
         if isinstance(self.low, int | float) and isinstance(self.high, int | float) and self.low > self.high:
             raise ValueError(f"low={self.low!r} is not possible. Allowed: at most high={self.high!r}.")
 
-    def automatic(self, parameter: str) -> Statistic:
-        """Return a quantile of the gradient magnitude."""
-        if parameter not in _QUANTILES:
-            return super().automatic(parameter)
-        return STATISTICS["quantile"](q=_QUANTILES[parameter], sigma=self.sigma)  # type: ignore[call-arg]
+    def completion(self) -> Completion | None:
+        """Return the joining of weak edges with strong ones, unless it is left out."""
+        return Hysteresis() if self.joined else None
 
     def result_channels(self, channels: int) -> int:
         """Return 1."""
         return 1
 
-    def reach(self, spacing: tuple[float, ...]) -> tuple[int, ...]:
+    def reach(self, spacing: tuple[float, ...]) -> Reach:
         """Return the reach of the Gaussian, of the central difference and of the neighbour it is compared with."""
-        return tuple(2 + r for r in gaussian_radius(self.sigma, spacing))
+        return Reach(tuple([2 + r for r in gaussian_radius(self.sigma, spacing)]))
 
     def extra_arrays(self, ndim: int, inertial: bool, channels: int) -> float:
         """Return the smoothed channels, the magnitude, the direction and the result."""

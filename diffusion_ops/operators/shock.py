@@ -1,17 +1,17 @@
-"""Shock filters: what is on the dark side of an edge flows down, what is on the bright side up, until they meet."""
+"""Shock filters: blurred edges become sharp steps, as each side flows towards its own extreme."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import ClassVar
 
 from diffusion_ops.blocks.block import Block, Floats, allocate
+from diffusion_ops.evolution.examples import Picture, Samples
 from diffusion_ops.evolution.operator import Operator, register
-from diffusion_ops.evolution.parameters import check_choice, check_number
+from diffusion_ops.evolution.parameters import Choice, Count, Number, parameter
+from diffusion_ops.evolution.reach import Reach
 from diffusion_ops.evolution.schedule import Cycle
+from diffusion_ops.families.parameters import EPSILON, SIGMA
 from diffusion_ops.kernels.gaussian import gaussian_radius, smoothed
 from diffusion_ops.kernels.motions.curvature import flat_numbers
 from diffusion_ops.kernels.motions.enhancement import (
@@ -27,13 +27,12 @@ from diffusion_ops.kernels.tensors.structure import (
     structure_tensor,
     tensor_arrays,
 )
-from diffusion_ops.kernels.wavefront import half_inverse, march_rows, ring_arrays
+from diffusion_ops.kernels.wavefront import half_inverse, ring_arrays, take_row_steps
 
 KINDS = ("osher-rudin", "alvarez-mazorra", "weickert")
 
 
 @register("shock")
-@dataclass(frozen=True)
 class Shock(Operator):
     """Shock filter, ∂u/∂t = -sgn(L(u)) |∇u|: dilation where L < 0, erosion where L > 0, a jump in between.
 
@@ -77,42 +76,36 @@ class Shock(Operator):
     Coherence-enhancing shock filters. DAGM 2003.
     """
 
-    kind: str = "weickert"
-    sigma: float = 1.0
-    rho: float = 4.0
-    diffusion: float = 0.0
-    ramp: float = 0.0
-    refresh: int = 1
-    epsilon: float = 1e-3
+    kind: str = parameter(Choice(KINDS, aliases=("method",)), default="weickert")
+    sigma: float = parameter(SIGMA, default=1.0)
+    rho: float = parameter(SIGMA, default=4.0)
+    diffusion: float = parameter(Number(unit="unit length", least=0), default=0.0)
+    ramp: float = parameter(Number(unit="image units per squared unit length", least=0), default=0.0)
+    refresh: int = parameter(Count(unit="steps"), default=1)
+    epsilon: float = parameter(EPSILON, default=1e-3)
 
     equation = "∂u/∂t = -sgn(L(u)) |∇u|"
     reference = "Osher and Rudin 1990; Alvarez and Mazorra 1994; Weickert 2003"
-    units: ClassVar[Mapping[str, str]] = {
-        "sigma": "unit length",
-        "rho": "unit length",
-        "diffusion": "unit length",
-        "ramp": "image units per squared unit length",
-        "refresh": "steps",
-        "epsilon": "image units per unit length",
-    }
-    aliases: ClassVar[Mapping[str, str]] = {"eps": "epsilon", "method": "kind"}
+    samples = Samples(
+        (
+            {"kind": "osher-rudin", "ramp": 20.0},
+            {"kind": "alvarez-mazorra", "sigma": 0.75, "ramp": 20.0, "diffusion": 0.3},
+            {"kind": "weickert", "sigma": 0.75, "rho": 0.75, "ramp": 20.0},
+            {"kind": "weickert", "sigma": 0.75, "rho": 0.75, "ramp": 20.0, "refresh": 2},
+        )
+    )
+    picture = Picture(
+        "blurred text", {"kind": "alvarez-mazorra", "sigma": 1.5, "diffusion": 0.2}, {"time": 2.5}
+    )
     inertial_cycles = False
     couples_channels = True
     keeps_maximum = True
 
     def __post_init__(self) -> None:
-        check_choice("kind", self.kind, KINDS)
-        for name in ("sigma", "rho", "diffusion", "ramp"):
-            check_number(name, getattr(self, name), positive=False, unit=self.units[name])
         if self.diffusion and self.kind == "osher-rudin":
             raise ValueError(
                 f"diffusion={self.diffusion!r} is not possible for kind='osher-rudin'. Allowed: 0; "
                 "use kind='alvarez-mazorra'."
-            )
-        check_number("epsilon", self.epsilon, positive=True, unit=self.units["epsilon"])
-        if isinstance(self.refresh, bool) or not isinstance(self.refresh, int) or self.refresh < 1:
-            raise ValueError(
-                f"refresh={self.refresh!r} is not possible. Allowed: a whole number >= 1, in steps."
             )
 
     def stable_dt(self, spacing: tuple[float, ...]) -> float:
@@ -120,18 +113,21 @@ class Shock(Operator):
         total = 2 * sum(1 / h**2 for h in spacing)
         return 1 / (math.sqrt(total) + self.diffusion * total)
 
-    def setup_radius(self, spacing: tuple[float, ...]) -> tuple[int, ...]:
-        """Return the reach of the sign: of v and a difference, or of w."""
-        if self.kind == "osher-rudin":
-            return (0,) * len(spacing)
-        if self.kind == "weickert":
-            return structure_radius(self.sigma, self.rho, spacing)
-        return tuple(1 + r for r in gaussian_radius(self.sigma, spacing))
+    def reach(self, spacing: tuple[float, ...]) -> Reach:
+        """Return what a step reads, and the signs that are found once in `refresh` steps.
 
-    def halo(self, cycles: tuple[Cycle, ...], spacing: tuple[float, ...]) -> tuple[int, ...]:
-        """Return the reach of all steps and of the signs that are found on the way, once in `refresh` steps."""
-        steps = sum(cycle.steps for cycle in cycles)
-        return tuple(steps + math.ceil(steps / self.refresh) * r for r in self.setup_radius(spacing))
+        Returns
+        -------
+        setup
+            the reach of the sign: of v and a difference, or of w
+        """
+        step = (1,) * len(spacing)
+        if self.kind == "osher-rudin":
+            return Reach(step)
+        if self.kind == "weickert":
+            return Reach(step, setup=structure_radius(self.sigma, self.rho, spacing), refresh=self.refresh)
+        setup = tuple([1 + r for r in gaussian_radius(self.sigma, spacing)])
+        return Reach(step, setup=setup, refresh=self.refresh)
 
     def carried_arrays(self, ndim: int, channels: int) -> int:
         """Return the signs, where steps share them."""
@@ -162,21 +158,20 @@ class Shock(Operator):
             block.carried = allocate(len(block.storage), block.spatial, block.storage.dtype)
 
     def run(self, block: Block, cycle: Cycle, count: int) -> None:
-        """March all steps at once, or step by step with the signs as they were last found."""
+        """Take all steps at once, or step by step with the signs as they were last found."""
         numbers = [*half_inverse(block.spacing), cycle.tau, *flat_numbers(self.epsilon, len(block.spatial))]
         numbers += [self.ramp, self.diffusion]
         if self.kind == "osher-rudin":
-            march_rows(block, shock_row, cycle.steps * count, numbers, together=True)
+            take_row_steps(block, shock_row, cycle.steps * count, numbers, together=True)
             return
         signs = block.carried
         for step in range(block.step, block.step + cycle.steps * count):
             if step % self.refresh == 0:
                 signs = self._signs(block, numbers)
-                block.spoil(self.setup_radius(block.spacing))
                 if block.carried is not None:
                     block.carried[...] = signs
             update = diffused_shock_row if self.diffusion else guided_shock_row
-            march_rows(block, update, 1, numbers, data=signs)
+            take_row_steps(block, update, 1, numbers, data=signs)
 
     def _signs(self, block: Block, numbers: list[float]) -> Floats:
         """Return sgn(v_ηη) or sgn(v_ww), of shape (channels, cells)."""
@@ -186,7 +181,7 @@ class Shock(Operator):
             axis, update = principal_axes(structure_tensor(block, 0.0, self.rho, of=v))[1], bend_along_row
         v = v.copy() if v is block.storage else v
         aside = dataclasses.replace(block, storage=v)
-        march_rows(aside, update, 1, numbers, data=axis, together=True)
+        take_row_steps(aside, update, 1, numbers, data=axis, together=True)
         return aside.storage
 
 

@@ -53,7 +53,7 @@ class Criterion(ABC):
         return min(range(len(scores)), key=scores.__getitem__)
 
 
-CRITERIA: Registry[type[Criterion]] = Registry("criterion", "diffusion_ops.criteria")
+CRITERIA: Registry[type[Criterion]] = Registry("criterion", "diffusion_ops.criteria", "diffuse.criteria")
 
 
 def exact_means(samples: Sequence[Block], fields: Sequence[Sequence[Floats]]) -> list[float]:

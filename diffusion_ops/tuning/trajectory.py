@@ -151,7 +151,7 @@ def _make_leg(
     """Return the leg from one time (or number of iterations) of an operator to another."""
     if end is None:
         return make_legs(operator, spacing, schedule=schedule)[0]
-    if operator.marches == "iterations":
+    if operator.controlled_by == "iterations":
         return make_legs(operator, spacing, steps=int(end - begin), schedule=schedule)[0]
     rule = resolve_schedule(schedule, None, None, operator.inertial_cycles)
     return make_legs(operator, spacing, time=end - begin, schedule=Cycles(1) if rule.inertial else rule)[0]

@@ -7,18 +7,20 @@ import math
 import time as clock
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, TypeAlias, Unpack
 
 from diffusion_ops.blocks.block import Block
 from diffusion_ops.evolution.advance import Leg
-from diffusion_ops.evolution.arguments import make_legs
-from diffusion_ops.evolution.operator import AUTO, OPERATORS, Operator
-from diffusion_ops.evolution.parameters import check_count, check_number
+from diffusion_ops.evolution.arguments import Container, OperatorLike, ScheduleLike, make_legs
+from diffusion_ops.evolution.operator import OPERATORS, Operator
+from diffusion_ops.evolution.parameters import AUTO, check_count, check_number
 from diffusion_ops.tuning.criterion import CRITERIA
 from diffusion_ops.tuning.samples import Place, read_samples
 from diffusion_ops.tuning.trajectory import Trial, Watch, unwatched
 
 Times = tuple[float | None, ...]
+
+Candidate: TypeAlias = OperatorLike | type[Operator]
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,7 @@ class Curve:
     best: int
 
     @property
-    def time(self) -> Any:
+    def time(self) -> float | None:
         """The best time."""
         return self.times[self.best]
 
@@ -90,7 +92,7 @@ class Tuning:
         return self.curves[0].operator
 
     @property
-    def time(self) -> Any:
+    def time(self) -> float | None:
         """Its best time (number of iterations); None for an operator that is applied once."""
         return self.curves[0].time
 
@@ -111,17 +113,17 @@ def default_times(spacing: Sequence[float]) -> tuple[float, ...]:
 
 def tune(
     image: Any,
-    operator: Any,
+    operator: Candidate | Sequence[Candidate],
     parameters: Mapping[str, Sequence[Any]] | None = None,
     *,
     times: Sequence[float] | None = None,
     criterion: str = "sure",
     noise: float | None = None,
-    schedule: Any = None,
+    schedule: ScheduleLike | None = None,
     samples: int = 16,
     size: int = 256,
     seed: int = 0,
-    **container: Any,
+    **container: Unpack[Container],
 ) -> Tuning:
     """Choose the stopping time of an operator, and between operators, from the noisy image alone.
 
@@ -269,18 +271,18 @@ def _candidate(operator: Any, point: Mapping[str, Any]) -> Operator:
         raise TypeError(
             f"{operator!r} is not an operator. Give one such as Heat(), a class, or a name: {', '.join(OPERATORS)}."
         )
-    return replace(operator, **point) if point else operator  # type: ignore[type-var]
+    return replace(operator, **point) if point else operator
 
 
 def _times_of(operator: Operator, times: Sequence[float] | None, spacing: tuple[float, ...]) -> Times:
     """Return the times to look at, growing."""
-    if operator.marches == "once" or (operator.marches == "iterations" and times is None):
+    if operator.controlled_by == "once" or (operator.controlled_by == "iterations" and times is None):
         return (None,)
     found = default_times(spacing) if times is None else tuple(sorted(set(times)))
     if not found:
         raise ValueError("times is empty. Give at least one, or leave it out.")
     for time in found:
-        if operator.marches == "iterations":
+        if operator.controlled_by == "iterations":
             check_count("times", time)
         check_number("times", time, positive=True, unit="squared units of the spacing")
     return found
@@ -317,7 +319,7 @@ def resolve_automatic_time(
     chain = make_candidates(operator)
     columns = [_per_operator(value, len(chain)) for value in (time, steps, dt, schedule)]
     times = columns[0]
-    wanted = [i for i, one in enumerate(chain) if _is_auto(times[i]) and one.marches == "time"]
+    wanted = [i for i, one in enumerate(chain) if _is_auto(times[i]) and one.controlled_by == "time"]
     if any(columns[1][i] is not None or columns[2][i] is not None for i in wanted):
         raise ValueError("time='auto' chooses how far to go by itself. Leave out steps and dt.")
     places, blocks = read_samples(image, **container) if wanted else ([], [])

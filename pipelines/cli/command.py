@@ -19,22 +19,37 @@ import lazy_loader
 import typer
 
 from pipelines.cli.options import (
-    READ,
-    WRITE,
+    ArrayPath,
+    Axes,
     Candidates,
-    Channels,
+    ChannelCoupling,
     Cluster,
+    ComplexPart,
     Criterion,
     Dashboard,
+    Dimensions,
+    FormatName,
     Json,
     Kind,
+    Level,
     Memory,
+    NoData,
+    OperatorName,
     Overwrite,
     Parameters,
-    Spacing,
+    PixelType,
+    Pyramid,
+    Result,
+    Schedule,
+    Series,
+    Source,
+    SpacingUnit,
     SpecFile,
+    Steps,
+    StepSize,
     Target,
     Threads,
+    Time,
     Workdir,
 )
 
@@ -160,59 +175,26 @@ def demo(
 
 @app.command()
 def apply(
-    operator: Annotated[
-        str,
-        typer.Argument(metavar="OPERATOR", help="Name, as in `diffuse list operators`.", show_default=False),
-    ],
-    source: Annotated[
-        str, typer.Argument(metavar="SOURCE", help="Path or address of the image.", show_default=False)
-    ],
-    target: Annotated[
-        str, typer.Argument(metavar="TARGET", help="Path or address of the result.", show_default=False)
-    ],
-    time: Annotated[
-        str | None, typer.Option(help="Diffusion time, in squared pixels, or auto.", metavar="NUMBER")
-    ] = None,
-    steps: Annotated[int | None, typer.Option(help="Number of explicit steps.")] = None,
-    dt: Annotated[float | None, typer.Option(help="Size of an explicit step.")] = None,
-    schedule: Annotated[
-        str | None, typer.Option(help="explicit, cycles, or {cycles: count}.", metavar="WORD")
-    ] = None,
+    operator: OperatorName,
+    source: Source,
+    target: Result,
+    time: Time = None,
+    steps: Steps = None,
+    dt: StepSize = None,
+    schedule: Schedule = None,
     parameter: Parameters = None,
-    spacing: Annotated[Spacing | None, typer.Option(help="Unit of time, contrast and sigma.")] = None,
-    ndim: Annotated[int | None, typer.Option(help="Axes that diffuse together, 2 or 3.", metavar="N")] = None,
-    channels: Annotated[Channels | None, typer.Option(help="Whether channels share one conductance.")] = None,
-    level: Annotated[
-        int | None, typer.Option(help="Pyramid level, 0 is the finest.", rich_help_panel=READ)
-    ] = None,
-    path: Annotated[
-        str | None, typer.Option(help="Array inside a Zarr or NetCDF.", rich_help_panel=READ)
-    ] = None,
-    series: Annotated[
-        int | None, typer.Option(help="Image series of a TIFF file.", rich_help_panel=READ)
-    ] = None,
-    axes: Annotated[
-        str | None, typer.Option(help="Axes where the file does not tell.", rich_help_panel=READ)
-    ] = None,
-    nodata: Annotated[
-        float | None, typer.Option(help="Value of invalid pixels.", rich_help_panel=READ)
-    ] = None,
-    complex_part: Annotated[
-        str | None,
-        typer.Option("--complex", help="Of complex pixels: amplitude or intensity.", rich_help_panel=READ),
-    ] = None,
-    format_name: Annotated[
-        str | None,
-        typer.Option(
-            "--format", help="Format of the result; by its ending by default.", rich_help_panel=WRITE
-        ),
-    ] = None,
-    dtype: Annotated[
-        str | None, typer.Option(help="Pixel type of the result.", rich_help_panel=WRITE)
-    ] = None,
-    pyramid: Annotated[
-        str | None, typer.Option(help="auto, none, or how many levels.", rich_help_panel=WRITE)
-    ] = None,
+    spacing: SpacingUnit = None,
+    ndim: Dimensions = None,
+    channels: ChannelCoupling = None,
+    level: Level = None,
+    path: ArrayPath = None,
+    series: Series = None,
+    axes: Axes = None,
+    nodata: NoData = None,
+    complex_part: ComplexPart = None,
+    format_name: FormatName = None,
+    dtype: PixelType = None,
+    pyramid: Pyramid = None,
     memory: Memory = None,
     threads: Threads = None,
     cluster: Cluster = None,

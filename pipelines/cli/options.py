@@ -99,3 +99,37 @@ Candidates = Annotated[
         help="Values to choose from, such as -p contrast=4,8,16; every combination is tried.",
     ),
 ]
+OperatorName = Annotated[
+    str,
+    typer.Argument(metavar="OPERATOR", help="Name, as in `diffuse list operators`.", show_default=False),
+]
+Source = Annotated[
+    str, typer.Argument(metavar="SOURCE", help="Path or address of the image.", show_default=False)
+]
+Result = Annotated[
+    str, typer.Argument(metavar="TARGET", help="Path or address of the result.", show_default=False)
+]
+Time = Annotated[
+    str | None, typer.Option(help="Diffusion time, in squared pixels, or auto.", metavar="NUMBER")
+]
+Steps = Annotated[int | None, typer.Option(help="Number of explicit steps.")]
+StepSize = Annotated[float | None, typer.Option(help="Size of an explicit step.")]
+Schedule = Annotated[str | None, typer.Option(help="explicit, cycles, or {cycles: count}.", metavar="WORD")]
+SpacingUnit = Annotated[Spacing | None, typer.Option(help="Unit of time, contrast and sigma.")]
+Dimensions = Annotated[int | None, typer.Option(help="Axes that diffuse together, 2 or 3.", metavar="N")]
+ChannelCoupling = Annotated[Channels | None, typer.Option(help="Whether channels share one conductance.")]
+Level = Annotated[int | None, typer.Option(help="Pyramid level, 0 is the finest.", rich_help_panel=READ)]
+ArrayPath = Annotated[str | None, typer.Option(help="Array inside a Zarr or NetCDF.", rich_help_panel=READ)]
+Series = Annotated[int | None, typer.Option(help="Image series of a TIFF file.", rich_help_panel=READ)]
+Axes = Annotated[str | None, typer.Option(help="Axes where the file does not tell.", rich_help_panel=READ)]
+NoData = Annotated[float | None, typer.Option(help="Value of invalid pixels.", rich_help_panel=READ)]
+ComplexPart = Annotated[
+    str | None,
+    typer.Option("--complex", help="Of complex pixels: amplitude or intensity.", rich_help_panel=READ),
+]
+FormatName = Annotated[
+    str | None,
+    typer.Option("--format", help="Format of the result; by its ending by default.", rich_help_panel=WRITE),
+]
+PixelType = Annotated[str | None, typer.Option(help="Pixel type of the result.", rich_help_panel=WRITE)]
+Pyramid = Annotated[str | None, typer.Option(help="auto, none, or how many levels.", rich_help_panel=WRITE)]

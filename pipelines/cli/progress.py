@@ -120,7 +120,10 @@ class Meter:
     def _count(self, event: TileDone) -> None:
         self.done += 1
         weight = self._weights[event.stage] if event.stage < len(self._weights) else 1.0
-        self._left = max(0.0, self._left - weight)
+        # Tiles may have to be done again, which nobody knew before.
+        more = 0 if event.left is None else max(0, event.left - (self.tiles - self.done))
+        self.tiles += more
+        self._left = max(0.0, self._left + (more - 1) * weight)
         self._recent.append((self._clock(), weight, event))
         self.memory_bytes = max(self.memory_bytes, event.memory_bytes)
 

@@ -11,7 +11,6 @@ _BEGIN = "<!-- operators: made from the registry -->"
 _END = "<!-- end of operators -->"
 
 PICTURES = "notebooks/pictures"
-_ACROSS = 3
 
 _PER_STEP = {"time": "per step", "iterations": "per iteration", "once": ""}
 _PER = {"cycle": "per cycle", "start": "at the start", "finish": "at the end"}
@@ -49,39 +48,22 @@ def _part_text(when: str, part: Mapping[str, Any]) -> str:
 
 
 def markdown_table(entries: Iterable[Mapping[str, Any]]) -> str:
-    """Return the operators as a table of Markdown, and their pictures as another."""
-    headings = ("name", "equation", "goes by", "parameters", "halo", "keeps", "axes", "guide", "paper")
-    rows = [_row(headings), _row(["---"] * len(headings))]
-    entries = list(entries)
+    """Return the operators as a table of Markdown: name with a link to its file, purpose, picture."""
+    rows = [_row(("operator", "what it is for", "before and after")), _row(["---"] * 3)]
     for e in entries:
-        guide = "yes" if e["reads_guide"] else ""
-        cells = (e["equation"], goes_text(e), _parameters_text(e), halo_text(e), keeps_text(e))
-        rows.append(_row([f"`{e['name']}`", *cells, dimensions_text(e), guide, e["reference"]]))
-    return "\n".join([*rows, "", *_gallery([e["name"] for e in entries])])
+        file = f"{e['module'].replace('.', '/')}.py"
+        picture = f"![{e['name']}]({PICTURES}/{e['name']}.png)"
+        rows.append(_row([f"[`{e['name']}`]({file})", e["purpose"], picture]))
+    return "\n".join(rows)
 
 
 def _row(cells: Iterable[str]) -> str:
     return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
 
 
-def _parameters_text(entry: Mapping[str, Any]) -> str:
-    texts = []
-    for one in entry["parameters"]:
-        default = "" if one["required"] or one["default"] is None else f" = {_value_text(one['default'])}"
-        unit = f" ({one['unit']})" if one["unit"] else ""
-        texts.append(f"`{one['name']}`{default}{unit}")
-    return "; ".join(texts) or "none"
-
-
-def _value_text(value: Any) -> str:
+def value_text(value: Any) -> str:
+    """Return a value as people write it: 0.5, and not 0.50000001."""
     return f"{value:g}" if isinstance(value, float) else str(value)
-
-
-def _gallery(names: list[str]) -> list[str]:
-    cells = [f"![{name}: before and after]({PICTURES}/{name}.png)<br>`{name}`" for name in names]
-    cells += [""] * (-len(cells) % _ACROSS)
-    rows = [_row(cells[i : i + _ACROSS]) for i in range(0, len(cells), _ACROSS)]
-    return [_row([""] * _ACROSS), _row([":-:"] * _ACROSS), *rows]
 
 
 def with_table(text: str, entries: Iterable[Mapping[str, Any]]) -> str:

@@ -15,7 +15,7 @@ from pipelines.image.info import Georeference, ImageInfo
 from pipelines.image.levels import create_level, level_factors, reordered
 from pipelines.image.sink import SINKS, Level, Sink
 from pipelines.image.window import Grid, Region
-from pipelines.store.arrays import choose_layout, holds, open_array
+from pipelines.store.arrays import choose_chunks, holds, open_array
 from pipelines.store.publish import published_file, scratch_folder
 
 WORKING = "pixels"
@@ -51,7 +51,7 @@ class CogSink(Sink):
         _place(info.georeference)
         axes = "cyx" if "c" in info.axes else "yx"
         plane = reordered(_flat(info), axes)
-        layout = choose_layout(axes, plane.shape, self.spec.chunk)
+        layout = choose_chunks(axes, plane.shape, self.spec.chunk)
         return (Level(WORKING, plane.replace(chunks=layout.unit), layout.chunks, (1,) * len(axes)),)
 
     def create(self, root: str, info: ImageInfo, levels: tuple[Level, ...]) -> None:

@@ -16,7 +16,7 @@ from pipelines.image.info import ImageInfo
 from pipelines.image.levels import create_level, pyramid_infos, reordered
 from pipelines.image.sink import SINKS, Level, Sink
 from pipelines.store.addresses import is_remote
-from pipelines.store.arrays import choose_layout, holds, json_number, open_array
+from pipelines.store.arrays import choose_chunks, holds, json_number, open_array
 from pipelines.store.publish import publish_folder
 
 SAMPLE_SIDE = 1024
@@ -36,7 +36,7 @@ class OmeZarrSink(Sink):
         finest = reordered(info, info.canonical_axes)
         found = []
         for i, (level, factors) in enumerate(pyramid_infos(finest, self.spec.pyramid)):
-            layout = choose_layout(level.axes, level.shape, self.spec.chunk)
+            layout = choose_chunks(level.axes, level.shape, self.spec.chunk)
             found.append(Level(str(i), level.replace(chunks=layout.unit), layout.chunks, factors))
         return tuple(found)
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pipelines.image.info import ImageInfo
 from pipelines.image.levels import create_level, reordered
 from pipelines.image.sink import SINKS, Level, Sink
-from pipelines.store.arrays import choose_layout, open_array
+from pipelines.store.arrays import choose_chunks, open_array
 from pipelines.store.publish import published_file, scratch_folder
 
 WORKING = "pixels"
@@ -38,7 +38,7 @@ class PictureSink(Sink):
         _refuse(info)
         axes = "".join(a for a in info.canonical_axes if a != "c") + ("c" if "c" in info.axes else "")
         picture = reordered(info, axes)
-        layout = choose_layout(axes, picture.shape, self.spec.chunk, whole="c")
+        layout = choose_chunks(axes, picture.shape, self.spec.chunk, whole="c")
         return (Level(WORKING, picture.replace(chunks=layout.unit), layout.chunks, (1,) * len(axes)),)
 
     def create(self, root: str, info: ImageInfo, levels: tuple[Level, ...]) -> None:

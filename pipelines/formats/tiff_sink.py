@@ -19,7 +19,7 @@ from pipelines.image.georeference import to_attributes
 from pipelines.image.info import ImageInfo, digest
 from pipelines.image.levels import Pyramid, create_level, pyramid_infos, reordered
 from pipelines.image.sink import SINKS, Level, Sink
-from pipelines.store.arrays import choose_layout, holds, json_number, open_array
+from pipelines.store.arrays import choose_chunks, holds, json_number, open_array
 from pipelines.store.publish import published_file, scratch_folder
 
 TILE = 512
@@ -70,7 +70,7 @@ class TiffSink(Sink):
         # The levels of an OME-TIFF have the planes of the finest one.
         infos = pyramid_infos(reordered(info, axes), self._pyramid, reduce_z=False)
         for i, (level, factors) in enumerate(infos):
-            layout = choose_layout(axes, level.shape, self.spec.chunk, whole=whole, planes=True)
+            layout = choose_chunks(axes, level.shape, self.spec.chunk, whole=whole, planes=True)
             found.append(Level(f"level{i}", level.replace(chunks=layout.unit), layout.chunks, factors))
         return tuple(found)
 

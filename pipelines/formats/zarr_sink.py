@@ -14,7 +14,7 @@ from pipelines.image.georeference import grid_mapping, pixel_centres, to_attribu
 from pipelines.image.info import Georeference, ImageInfo
 from pipelines.image.levels import create_level
 from pipelines.image.sink import SINKS, Level, Sink
-from pipelines.store.arrays import choose_layout, holds, json_number
+from pipelines.store.arrays import choose_chunks, holds, json_number
 from pipelines.store.publish import publish_folder
 
 GRID_MAPPING = "spatial_ref"
@@ -38,7 +38,7 @@ class ZarrSink(Sink):
                 "Use pyramid: none, or a target that ends in .ome.zarr."
             )
         interleaved = "c" if info.axes.endswith("c") else ""
-        layout = choose_layout(info.axes, info.shape, self.spec.chunk, whole=interleaved)
+        layout = choose_chunks(info.axes, info.shape, self.spec.chunk, whole=interleaved)
         return (Level(VARIABLE, info.replace(chunks=layout.unit), layout.chunks, (1,) * len(info.axes)),)
 
     def create(self, root: str, info: ImageInfo, levels: tuple[Level, ...]) -> None:

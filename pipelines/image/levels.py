@@ -11,7 +11,7 @@ import zarr
 from pipelines.image.info import ImageInfo
 from pipelines.image.pyramid import reduced_shape
 from pipelines.image.sink import Level
-from pipelines.store.arrays import SPATIAL, Compression, Layout, create_array
+from pipelines.store.arrays import SPATIAL, Chunking, Compression, create_array
 
 Pyramid = Literal["auto", "none"] | int
 
@@ -87,7 +87,7 @@ def create_level(
         level.path,
         info.shape,
         info.dtype,
-        Layout(level.chunks, None if info.chunks == level.chunks else info.chunks),
+        Chunking(level.chunks, None if info.chunks == level.chunks else info.chunks),
         axes=info.axes,
         compression=compression,
         nodata=info.nodata,

@@ -117,4 +117,4 @@ class Sink(ABC):
         """Make `target` of the filled hierarchy, using at most about `memory` bytes; `root` may be moved or left."""
 
 
-SINKS: Registry[type[Sink]] = Registry("sink format", "pipelines.formats")
+SINKS: Registry[type[Sink]] = Registry("sink format", "pipelines.formats", "diffuse.formats")

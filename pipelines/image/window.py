@@ -1,4 +1,4 @@
-"""Cut an image into tiles and say, for each, what to read, keep and write; pure arithmetic, nothing is listed."""
+"""Cut an image into tiles, each with its window; pure arithmetic, nothing is listed."""
 
 from __future__ import annotations
 
@@ -7,29 +7,21 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import product
 
-Region = tuple[slice, ...]
+from diffusion_ops.blocks.window import Region, Window, window_of
 
-
-@dataclass(frozen=True)
-class Window:
-    """One tile's share of the image, axis by axis.
-
-    Attributes
-    ----------
-    read : tuple of slice
-        The tile with its halo, clamped to the image and never padded: the kernel applies no-flux at true edges itself.
-    keep : tuple of slice
-        The tile inside what was read.
-    write : tuple of slice
-        The tile in the image: whole chunks of the target, but for the image's end.
-    open_sides : tuple of (bool, bool)
-        Where the image goes on beyond what was read.
-    """
-
-    read: Region
-    keep: Region
-    write: Region
-    open_sides: tuple[tuple[bool, bool], ...]
+__all__ = [
+    "Grid",
+    "Region",
+    "Window",
+    "extent",
+    "format_region",
+    "grown_cells",
+    "grown_extent",
+    "one_frame",
+    "shifted",
+    "shrinking_cells",
+    "window_of",
+]
 
 
 @dataclass(frozen=True)
@@ -87,16 +79,6 @@ class Grid:
             for i, count in zip(place, self.counts, strict=True):
                 index = index * count + i
             yield index
-
-
-def window_of(region: Region, shape: tuple[int, ...], halo: tuple[int, ...]) -> Window:
-    """Return the window of any region of an image."""
-    read = tuple(
-        slice(max(0, s.start - h), min(n, s.stop + h)) for s, n, h in zip(region, shape, halo, strict=True)
-    )
-    keep = tuple(slice(s.start - r.start, s.stop - r.start) for s, r in zip(region, read, strict=True))
-    sides = tuple((r.start > 0, r.stop < n) for r, n in zip(read, shape, strict=True))
-    return Window(read, keep, region, sides)
 
 
 def shifted(region: Region, by: Region) -> Region:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -9,20 +10,26 @@ from typing import Any
 
 import numpy as np
 
+from diffusion_ops.blocks.fields import working_dtype
 from diffusion_ops.blocks.statistic import Statistic, Tally
-from diffusion_ops.evolution.adaptive import Control, take_batch
-from diffusion_ops.evolution.advance import Leg
+from diffusion_ops.evolution.adaptive import Control
+from diffusion_ops.evolution.advance import Leg, take_batch
+from pipelines.image.frames import Frames
 from pipelines.image.window import Grid, Region, Window, extent, grown_cells, one_frame, window_of
-from pipelines.tasks.inputs import Inputs
+from pipelines.plan.batches import measure_statistics, request_after, request_inputs
+from pipelines.plan.stages import ChainRequest, ChainWork, Image, lay_out_chain
+from pipelines.tasks.inputs import Inputs, Reading
 from pipelines.tasks.pixels import Pixels, ZarrPixels
-from pipelines.tasks.work import Cost, Done, Frames, Work, merge_tallies
+from pipelines.tasks.values import Cost, Done
+from pipelines.tasks.work import KINDS, Conclusion, Told, merge_tallies
 
 ERROR = "error"
 """What tiles tally after a batch."""
 
 
+@KINDS.register("adapt")
 @dataclass(frozen=True)
-class Adapt(Work):
+class Adapt(ChainWork):
     """Carry a tile through one batch of steps whose size the batches before have decided.
 
     Attributes
@@ -38,6 +45,10 @@ class Adapt(Work):
     dtype : numpy dtype
         Of the state.
     image_shape : tuple of int
+    number : int
+        Of its stage.
+    history : tuple of Control
+        By which the batches before went, and where the last one has led.
     """
 
     inputs: Inputs
@@ -47,6 +58,40 @@ class Adapt(Work):
     position: int
     dtype: np.dtype[Any]
     image_shape: tuple[int, ...]
+    number: int
+    history: tuple[Control, ...] = ()
+
+    sections = ("adaptive",)
+
+    @classmethod
+    def lay_out(cls, request: ChainRequest) -> Image:
+        """Add the stage that takes steps as often as it needs, and the one that ends the operator."""
+        request.refuse_part(
+            "chooses its steps by the error over the whole image, so a part alone cannot "
+            "be computed. Run the spec first and verify it, or give schedule: explicit."
+        )
+        (leg,), (position,) = request.chain.legs, request.chain.positions
+        stages, begin = request.stages, request.begin
+        inputs, after = request_inputs(request), request_after(request)
+        working = working_dtype(begin.reading.dtype)
+        needs = measure_statistics(request, request.chain.legs, inputs, begin.shape, after, request.number)
+        target, number = request.target(request.number, None), stages.following
+        work = cls(inputs, target, request.frames, leg, position, working, begin.shape, number)
+        title = f"{leg.operator.name} (adaptive)"
+        stages.add(title, work, stages.grid(begin.shape), after, (*needs, *request.needs))
+        taken = Image(Reading(target, working, None, begin.reading.channels), begin.shape, (number,))
+        ended = replace(request.chain, legs=(replace(leg, adaptive=None, first=1),))
+        # No tile may end the operator before all of them have decided that it has.
+        end = replace(
+            request,
+            chain=ended,
+            begin=taken,
+            beside={},
+            needs=(number,),
+            number=request.number + 1,
+            given_back=begin.reading,
+        )
+        return lay_out_chain(end)
 
     @property
     def control(self) -> Control:
@@ -76,9 +121,28 @@ class Adapt(Work):
 
     def bind(self, values: Mapping[int, Mapping[str, float]]) -> Adapt:
         """Return the work with statistics bound into its operator."""
-        return replace(
-            self, leg=self.leg.bind(values.get(self.position, {})), inputs=self.inputs.bind(values)
-        )
+        leg, inputs = self.leg.bind(values.get(self.position, {})), self.inputs.bind(values)
+        return replace(self, leg=leg, inputs=inputs)
+
+    def conclude(self, told: Told) -> Conclusion:
+        """Return the error and the steps to follow: the stage is done again until its time is reached."""
+        error = self.statistics[ERROR].value(told.tallies[ERROR])
+        control = self.control.after(error)
+        values = {ERROR: error, "step": self.control.tau, "time": float(control.done)}
+        if control.finished:
+            return Conclusion(values, reader=self.number + 1)
+        return Conclusion(values, again={self.number: self.following(control)})
+
+    def report(self, title: str, concluded: Conclusion | None) -> Mapping[str, Mapping[str, Any]]:
+        """Return the batches: their steps, errors in tolerances, and whether they counted."""
+        controls = [*self.history, self.control]
+        if concluded is not None and not concluded.again:
+            controls.append(self.control.after(concluded.values[ERROR]))
+        batches = [
+            {"step": before.tau, "error": after.error, "accepted": after.accepted, "time": float(after.done)}
+            for before, after in itertools.pairwise(controls)
+        ]
+        return {"adaptive": {"position": self.position, "batches": batches}}
 
     def following(self, control: Control) -> Adapt:
         """Return the work of the next batch: from the state it made where that counts, else from the one it read."""
@@ -87,7 +151,8 @@ class Adapt(Work):
             inputs = replace(inputs, image=replace(inputs.image, pixels=self.target, nodata=None), mask=None)
         base, _, number = self.target.path.rpartition("@")
         target = replace(self.target, path=f"{base}@{int(number) + 1}")
-        return replace(self, inputs=inputs, target=target, leg=replace(self.leg, adaptive=control))
+        leg, history = replace(self.leg, adaptive=control), (*self.history, self.control)
+        return replace(self, inputs=inputs, target=target, leg=leg, history=history)
 
     def window(self, region: Region) -> Window:
         """Return the region with the halo of the batch."""

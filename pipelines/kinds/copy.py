@@ -10,9 +10,11 @@ import numpy as np
 
 from pipelines.image.window import Grid, Region, Window, window_of
 from pipelines.tasks.pixels import Pixels, ZarrPixels
-from pipelines.tasks.work import Cost, Done, Work
+from pipelines.tasks.values import Cost, Done
+from pipelines.tasks.work import KINDS, Work
 
 
+@KINDS.register("copy")
 @dataclass(frozen=True)
 class Copy(Work):
     """Read a source whole, once, and write it into Zarr."""

@@ -9,15 +9,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pipelines.image.frames import Frames
 from pipelines.image.window import Grid, Region, Window, extent, window_of
 from pipelines.tasks.inputs import Reading
 from pipelines.tasks.pixels import Pixels, ZarrPixels
-from pipelines.tasks.work import Cost, Done, Frames, Work
+from pipelines.tasks.values import Cost, Done
+from pipelines.tasks.work import KINDS, Work
 
 ENLARGE_RATE = 5.0e7
 """Values per second of one core that are interpolated."""
 
 
+@KINDS.register("enlarge")
 @dataclass(frozen=True)
 class Enlarge(Work):
     """Double a level along the axes that diffuse together, by linear interpolation between the cells' centres.

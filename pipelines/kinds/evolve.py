@@ -14,6 +14,8 @@ from diffusion_ops.blocks.block import Block
 from diffusion_ops.blocks.fields import finish_image, make_block, working_dtype
 from diffusion_ops.blocks.statistic import Statistic, Tally
 from diffusion_ops.evolution.advance import Leg, advance, result_channels, total_halo
+from diffusion_ops.evolution.reach import chained
+from pipelines.image.frames import Frames
 from pipelines.image.window import (
     Grid,
     Region,
@@ -25,16 +27,20 @@ from pipelines.image.window import (
     shrinking_cells,
     window_of,
 )
+from pipelines.plan.batches import Batches, EnergyCheck
+from pipelines.plan.stages import ChainRequest, ChainWork, Image
 from pipelines.tasks.inputs import Inputs, Reading
 from pipelines.tasks.pixels import Pixels, ZarrPixels
-from pipelines.tasks.work import Carried, Cost, Done, Frames, Work, merge_tallies
+from pipelines.tasks.values import Carried, Cost, Done
+from pipelines.tasks.work import KINDS, Conclusion, Told, merge_tallies
 
 ENERGY = "energy"
 """What tiles tally after a batch where the energy is asked for."""
 
 
+@KINDS.register("evolve")
 @dataclass(frozen=True)
-class Evolve(Work):
+class Evolve(ChainWork):
     """Carry a tile through a batch of steps.
 
     Between batches the state is kept as floats, invalid pixels as NaN; the last batch gives them back what the source
@@ -59,8 +65,8 @@ class Evolve(Work):
         What cells beyond a mask of the step get back at its end.
     original : Reading or None
         The source, for a batch that ends in the result.
-    energy : bool
-        Whether the energy of the last operator is tallied.
+    check : EnergyCheck or None
+        Where the energy of the last operator is tallied, and may end it.
     roi : tuple of slice or None
         Part of the image that the target holds; tiles then are tiles of that part, and read beyond it.
     """
@@ -75,8 +81,16 @@ class Evolve(Work):
     keeps: Carried | None = None
     base: Reading | None = None
     original: Reading | None = None
-    energy: bool = False
+    check: EnergyCheck | None = None
     roi: Region | None = None
+
+    is_pass = True
+    sections = ("energies", "stopped")
+
+    @classmethod
+    def lay_out(cls, request: ChainRequest) -> Image:
+        """Add the passes of a chain, and what is measured before them."""
+        return Batches(request, cls).lay_out()
 
     @property
     def sources(self) -> tuple[Pixels, ...]:
@@ -97,8 +111,37 @@ class Evolve(Work):
     @property
     def statistics(self) -> Mapping[str, Statistic]:
         """The energy, where it is asked for."""
-        found = self.legs[-1].operator.energy() if self.energy else None
+        found = self.legs[-1].operator.energy() if self.check is not None else None
         return {} if found is None else {ENERGY: found}
+
+    @property
+    def is_state(self) -> bool:
+        """Whether it does not end in a result."""
+        return not self.last
+
+    def moved(self, pixels: Pixels, carried: Carried | None) -> Evolve:
+        """Return the work with the state read from elsewhere."""
+        return replace(self, inputs=self.inputs.moved(pixels, carried))
+
+    def conclude(self, told: Told) -> Conclusion:
+        """Return the energy where it was measured; where it hardly falls any more, the rest of the steps is skipped."""
+        check = self.check
+        if check is None:
+            return Conclusion()
+        energy = self.statistics[ENERGY].value(told.tallies[ENERGY])
+        before = None if check.before is None else told.earlier[check.before].values[ENERGY]
+        if before is None or check.tolerance is None or before - energy >= check.tolerance * abs(before):
+            return Conclusion({ENERGY: energy})
+        skipped = tuple(range(check.number + 1, check.closing))
+        return Conclusion({ENERGY: energy}, skipped=skipped, reader=check.closing)
+
+    def report(self, title: str, concluded: Conclusion | None) -> Mapping[str, Mapping[str, Any]]:
+        """Return the energy, and the number of steps where they ended early."""
+        if concluded is None or self.check is None:
+            return {}
+        at = {"position": self.check.position, "steps": self.check.steps}
+        found = {"energies": {**at, "energy": concluded.values[ENERGY]}}
+        return found if concluded.reader is None else {**found, "stopped": at}
 
     @property
     def last(self) -> bool:
@@ -108,11 +151,9 @@ class Evolve(Work):
     @property
     def halo(self) -> tuple[int, ...]:
         """Cells read around a tile, per axis of the image."""
-        halo = total_halo(self.legs, self.frames.spacing)
-        for statistic in self.statistics.values():
-            more = statistic.radius(self.frames.spacing)
-            halo = tuple(h + r for h, r in zip(halo, more, strict=True))
-        return self.frames.on_axes(halo)
+        spacing = self.frames.spacing
+        after = [statistic.radius(spacing) for statistic in self.statistics.values()]
+        return self.frames.on_axes(chained([total_halo(self.legs, spacing), *after], len(spacing)))
 
     def bind(self, values: Mapping[int, Mapping[str, float]]) -> Evolve:
         """Return the work with statistics bound into its operators, and into those that its inputs come from."""
@@ -255,20 +296,3 @@ def _arrays(leg: Leg, ndim: int, channels: int) -> tuple[float, ...]:
         operator.carried_arrays(ndim, channels),
         more,
     )
-
-
-@dataclass(frozen=True)
-class ComputedPixels(Pixels):
-    """Pixels that are computed when they are read: a step's result, or another level's."""
-
-    work: Work
-
-    def read(self, region: Region) -> NDArray[Any]:
-        """Return a region of what the work would write."""
-        values = self.work.compute(self.work.window(region)).values
-        assert values is not None
-        return values
-
-    def bind(self, values: Mapping[int, Mapping[str, float]]) -> ComputedPixels:
-        """Return the pixels of the work with numbers in the place of statistics."""
-        return ComputedPixels(self.work.bind(values))

@@ -5,18 +5,23 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from diffusion_ops.blocks.fields import working_dtype
 from diffusion_ops.blocks.statistic import Statistic, Tally
+from diffusion_ops.evolution.reach import widest
+from pipelines.image.frames import Frames
 from pipelines.image.window import Grid, Region, Window, extent, grown_cells, one_frame, window_of
 from pipelines.tasks.inputs import Inputs
 from pipelines.tasks.pixels import Pixels
-from pipelines.tasks.work import Cost, Done, Frames, Work, merge_tallies
+from pipelines.tasks.values import Cost, Done
+from pipelines.tasks.work import KINDS, Conclusion, Told, Work, merge_tallies
 
 MEASURE_RATE = 1.0e8
 """Values per second of one core that a statistic tallies."""
 
 
+@KINDS.register("measure")
 @dataclass(frozen=True)
 class Measure(Work):
     """Tally statistics over the tile.
@@ -39,6 +44,8 @@ class Measure(Work):
     position: int
     image_shape: tuple[int, ...]
 
+    sections = ("statistics",)
+
     @property
     def sources(self) -> tuple[Pixels, ...]:
         """The image, and what else makes its walls."""
@@ -52,8 +59,18 @@ class Measure(Work):
     @property
     def halo(self) -> tuple[int, ...]:
         """Cells read around a tile, per axis of the image: the widest radius of the statistics."""
-        radii = [s.radius(self.frames.spacing) for s in self.wanted.values()]
-        return self.frames.on_axes(tuple(max(r) for r in zip(*radii, strict=True)))
+        return self.frames.on_axes(widest(s.radius(self.frames.spacing) for s in self.wanted.values()))
+
+    def conclude(self, told: Told) -> Conclusion:
+        """Return the numbers, which take the place of the operator's statistics."""
+        values = {name: s.value(told.tallies[name]) for name, s in self.wanted.items()}
+        return Conclusion(values, bound={self.position: values})
+
+    def report(self, title: str, concluded: Conclusion | None) -> Mapping[str, Mapping[str, Any]]:
+        """Return the numbers and the operator that they are for."""
+        if concluded is None:
+            return {}
+        return {"statistics": {"title": title, "position": self.position, "values": dict(concluded.values)}}
 
     def window(self, region: Region) -> Window:
         """Return the region with the halo."""

@@ -11,12 +11,14 @@ import numpy as np
 from pipelines.image.pyramid import reduce_block
 from pipelines.image.window import Grid, Region, Window, window_of
 from pipelines.tasks.pixels import Pixels, ZarrPixels
-from pipelines.tasks.work import Cost, Done, Work
+from pipelines.tasks.values import Cost, Done
+from pipelines.tasks.work import KINDS, Work
 
 REDUCE_RATE = 2.0e8
 """Values per second of one core that are averaged."""
 
 
+@KINDS.register("reduce")
 @dataclass(frozen=True)
 class Reduce(Work):
     """Make a tile of a pyramid level from the level before."""

@@ -10,15 +10,18 @@ import numpy as np
 
 from diffusion_ops.blocks.block import Block
 from diffusion_ops.blocks.fields import finish_image
+from pipelines.image.frames import Frames
 from pipelines.image.window import Grid, Region, Window, extent, one_frame, window_of
 from pipelines.tasks.inputs import Reading
 from pipelines.tasks.pixels import Pixels, ZarrPixels
-from pipelines.tasks.work import Cost, Done, Frames, Work
+from pipelines.tasks.values import Cost, Done
+from pipelines.tasks.work import KINDS, Work
 
 SUBTRACT_RATE = 2.0e8
 """Values per second of one core that are subtracted."""
 
 
+@KINDS.register("subtract")
 @dataclass(frozen=True)
 class Subtract(Work):
     """Write the difference of two images of the same shape; walls of either keep the source's own pixels.

@@ -1,4 +1,4 @@
-"""Join steps that follow each other directly into chains, and say what each chain reads: the graph of a spec."""
+"""Turn the steps of a spec into a graph of chains, and say what each chain reads."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ from dataclasses import dataclass, field, replace
 
 from diffusion_ops.evolution.advance import Leg
 from diffusion_ops.evolution.arguments import make_legs, split_batches
+from diffusion_ops.evolution.operator import Operator
+from pipelines.image.frames import Frames
 from pipelines.spec.spec import SOURCE, Spec
 from pipelines.spec.step import StepSpec, UntilSpec
-from pipelines.tasks.work import Frames
 
 
 @dataclass(frozen=True)
-class Segment:
+class Chain:
     """Operators one after another on one level of the image, with nothing kept between them.
 
     Attributes
@@ -50,19 +51,37 @@ class Segment:
         """Steps of all operators."""
         return sum(leg.steps for leg in self.legs)
 
+    def positions_of(self, legs: tuple[Leg, ...]) -> tuple[int, ...]:
+        """Return which steps the operators of a batch are; steps of a spec never share an operator object."""
+        own = list(zip(self.legs, self.positions, strict=True))
+        return tuple(next(p for leg, p in own if leg.operator is part.operator) for part in legs)
+
     @property
-    def pieces(self) -> list[tuple[Leg, ...]]:
-        """The legs, cut where the energy is looked at; what is cut ends with a piece that takes no step."""
+    def kind(self) -> str:
+        """Name of the kind of work that carries it out."""
+        adaptive = self.legs[0].adaptive
+        if adaptive is not None and adaptive.given is None and not adaptive.finished:
+            return "adapt"
+        return kind_of(self.legs[-1].operator)
+
+    @property
+    def parts(self) -> list[tuple[Leg, ...]]:
+        """The legs, cut where the energy is measured; the last part of what is cut takes no step."""
         if not self.energy:
             return [self.legs]
         (leg,) = self.legs
         every = (self.until.every if self.until else None) or max(1, -(-leg.steps // CHECKS))
-        pieces = [tuple(replace(part, last=False) for part in piece) for piece in split_batches([leg], every)]
-        return [*pieces, (replace(leg, cycles=(), first=leg.first + leg.steps),)]
+        parts = [tuple(replace(leg, last=False) for leg in part) for part in split_batches([leg], every)]
+        return [*parts, (replace(leg, cycles=(), first=leg.first + leg.steps),)]
 
 
 CHECKS = 20
-"""How often the energy is looked at where the user does not say: the result must not depend on the plan's batches."""
+"""How often the energy is measured where the user does not say: the result must not depend on the plan's batches."""
+
+
+def kind_of(operator: Operator) -> str:
+    """Return the kind of work that carries out an operator: its own, or the one that completes over the image."""
+    return operator.work_kind if operator.completion() is None else "complete"
 
 
 @dataclass(frozen=True)
@@ -84,7 +103,7 @@ class Known:
     taken: Mapping[int, Sequence[float]] = field(default_factory=dict)
 
 
-def make_segments(spec: Spec, frames: Frames, known: Known) -> tuple[Segment, ...]:
+def make_chains(spec: Spec, frames: Frames, known: Known) -> tuple[Chain, ...]:
     """Return the chains of a spec in the order of its steps.
 
     Raises
@@ -92,7 +111,7 @@ def make_segments(spec: Spec, frames: Frames, known: Known) -> tuple[Segment, ..
     ValueError
         Where times leave the stable range.
     """
-    found: list[Segment] = []
+    found: list[Chain] = []
     for position, step in enumerate(spec.steps):
         (leg,) = make_legs(step.make_operator(), frames.at(step.octave).spacing, **step.times())
         leg = _cut_short(leg.bind(known.bound.get(position, {})), known.stopped.get(position))
@@ -108,14 +127,15 @@ def make_segments(spec: Spec, frames: Frames, known: Known) -> tuple[Segment, ..
             legs = _with_steps(leg, known.taken.get(position))
             positions = (position,) * len(legs)
             links = (step.input, step.guide, step.mask, step.octave)
-            found.append(Segment(step.name, legs, positions, *links, until, energy))
+            found.append(Chain(step.name, legs, positions, *links, until, energy))
     return tuple(found)
 
 
-def _goes_on(spec: Spec, before: Segment, step: StepSpec) -> bool:
+def _goes_on(spec: Spec, before: Chain, step: StepSpec) -> bool:
     """Return whether a step only follows a chain whose result nobody else reads."""
     if (
-        before.legs[-1].operator.joins
+        kind_of(before.legs[-1].operator) != "evolve"
+        or kind_of(step.make_operator()) not in ("evolve", "complete")
         or before.legs[-1].adaptive is not None
         or step.input != before.name
         or step.octave != before.level

@@ -7,12 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from pipelines.image.frames import Frames
 from pipelines.image.info import ImageInfo
 from pipelines.image.sink import Level, SinkSpec
 from pipelines.image.window import Grid
-from pipelines.kinds.evolve import Evolve
 from pipelines.tasks.memory import total_memory
-from pipelines.tasks.work import Cost, Frames, Work
+from pipelines.tasks.values import Cost
+from pipelines.tasks.work import Work
 
 READ_RATE, WRITE_RATE, TASK_SECONDS = 1.5e9, 0.8e9, 0.01
 """Bytes per second of one core through the codecs, and the overhead of a task; measured, for choosing and expecting."""
@@ -38,28 +39,18 @@ class Geometry:
 
 
 @dataclass(frozen=True)
-class Look:
-    """A look at the energy after a piece of an operator's steps.
+class Begun:
+    """A run that was begun and is not finished.
 
     Attributes
     ----------
-    position : int
-        Of the operator among the steps.
-    steps : int
-        That it has taken.
-    before : int or None
-        Stage of the look before.
-    closing : int
-        Stage that ends the operator, and reads the state of the last stage before it.
-    tolerance : float or None
-        Stop where the energy fell by less than this part of it since the look before; None to go on.
+    science : str
+        Digest of what the pixels of its result depend on.
+    geometry : Geometry
     """
 
-    position: int
-    steps: int
-    before: int | None
-    closing: int
-    tolerance: float | None
+    science: str
+    geometry: Geometry
 
 
 @dataclass(frozen=True)
@@ -77,8 +68,8 @@ class Output:
         Whether the target itself holds the arrays.
     library_bytes : int
         Resident memory of the format's library.
-    blank : float or None
-        What invalid pixels hold in a result that is no image any more; None where they get back the source's.
+    fill : float or None
+        Fill value of invalid pixels in a result that is a new quantity; None where they get back the source's.
     """
 
     spec: SinkSpec
@@ -87,7 +78,7 @@ class Output:
     levels: tuple[Level, ...]
     is_zarr: bool
     library_bytes: int
-    blank: float | None = None
+    fill: float | None = None
 
 
 @dataclass(frozen=True)
@@ -106,8 +97,6 @@ class Stage:
         Stages whose output it reads, tile by tile; none for the source.
     needs : tuple of int
         Stages that must be complete before its first tile: statistics that it uses, states that must be gone.
-    look : Look or None
-        What is decided when it is complete.
     """
 
     title: str
@@ -115,7 +104,6 @@ class Stage:
     grid: Grid
     after: tuple[int, ...] = ()
     needs: tuple[int, ...] = ()
-    look: Look | None = None
 
     @property
     def cost(self) -> Cost:
@@ -201,7 +189,7 @@ class Plan:
     def summary(self) -> dict[str, Any]:
         """Return the plan as JSON values."""
         costs = [stage.cost for stage in self.stages]
-        evolving = [stage for stage in self.stages if isinstance(stage.work, Evolve)]
+        passes = [stage for stage in self.stages if stage.work.is_pass]
         steps = sum(cost.cell_steps for cost in costs)
         return {
             "source": {"shape": self.source.shape, "axes": self.source.axes, "dtype": str(self.source.dtype)},
@@ -216,8 +204,8 @@ class Plan:
             "spacing": self.frames.spacing,
             "tile": self.geometry.tile,
             "batch": self.geometry.batch,
-            "passes": len(evolving),
-            "halo": [getattr(stage.work, "halo", None) for stage in evolving],
+            "passes": len(passes),
+            "halo": [stage.work.halo for stage in passes],
             "tiles": self.tiles,
             "threads": self.threads,
             "processes": self.processes,
@@ -248,11 +236,7 @@ class Plan:
     def _disk_bytes(self) -> int:
         """Return the most that lies on disk at a time, uncompressed: the result, a copy, and up to three states."""
         written = [stage.cost.written_bytes for stage in self.stages]
-        states = [
-            w
-            for w, s in zip(written, self.stages, strict=True)
-            if isinstance(s.work, Evolve) and not s.work.last
-        ]
+        states = [w for w, s in zip(written, self.stages, strict=True) if s.work.is_state]
         others = sum(written) - sum(states)
         return others + sum(sorted(states)[-3:])
 

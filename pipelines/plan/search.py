@@ -6,17 +6,17 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from diffusion_ops.blocks.fields import check_nodata, result_dtype, value_of_nothing
+from diffusion_ops.blocks.fields import check_nodata, fill_value, result_dtype
 from diffusion_ops.evolution.operator import OPERATORS
+from pipelines.image.frames import Frames
 from pipelines.image.info import ImageInfo, crop, digest, with_channels
 from pipelines.image.open_sink import open_sink
 from pipelines.image.sink import SinkSpec
 from pipelines.image.window import Region, extent
-from pipelines.kinds.evolve import Evolve
-from pipelines.plan.chain import NotAloneError
-from pipelines.plan.graph import Known, make_segments
-from pipelines.plan.layout import Staging
+from pipelines.plan.graph import Known, make_chains
+from pipelines.plan.layout import Layout
 from pipelines.plan.plan import (
+    Begun,
     Geometry,
     Output,
     Plan,
@@ -25,12 +25,12 @@ from pipelines.plan.plan import (
     library_bytes,
     predict_memory,
 )
-from pipelines.plan.stages import StageList
+from pipelines.plan.stages import NotAloneError, Stages
 from pipelines.spec.spec import Spec
 from pipelines.spec.step import StepSpec
 from pipelines.store.arrays import SPATIAL
 from pipelines.tasks.version import code_version
-from pipelines.tasks.work import Frames
+from pipelines.tasks.work import Work
 from pipelines.tasks.workers import cluster_kind
 
 SIDES = {2: (256, 512, 1024, 1536, 2048, 3072, 4096, 6144, 8192), 3: (32, 64, 96, 128, 192, 256, 384, 512)}
@@ -54,6 +54,7 @@ def make_plan(
     geometry: Geometry | None = None,
     roi: Region | None = None,
     known: Known | None = None,
+    begun: Begun | None = None,
 ) -> Plan:
     """Return the best plan that fits.
 
@@ -62,11 +63,13 @@ def make_plan(
     spec : Spec
     source : ImageInfo
     geometry : Geometry, optional
-        What an interrupted run used; chosen where it is not given.
+        Tile and batch; chosen where they are not given.
     roi : tuple of slice, optional
         Part of the image that the result holds, per canonical axis; it is computed in one pass.
     known : Known, optional
         What was found out already.
+    begun : Begun, optional
+        An unfinished run, which keeps its tile and batch where it is of the same work.
 
     Raises
     ------
@@ -75,7 +78,10 @@ def make_plan(
     ValueError
         For images that cannot be diffused or held by the sink.
     """
-    return _Planner(spec, source, roi, known or Known()).plan(geometry)
+    planner = _Planner(spec, source, roi, known or Known())
+    if begun is not None and begun.science == planner.science:
+        geometry = begun.geometry
+    return planner.plan(geometry)
 
 
 def lay_out_part(
@@ -83,12 +89,12 @@ def lay_out_part(
     source: ImageInfo,
     roi: Region,
     known: Known,
-) -> Evolve:
+) -> Work:
     """Return the work that makes a part of the result in one pass, whatever that takes; see `make_plan`."""
     # A source that is read whole is so for each part; there is no run to copy it.
     planner = _Planner(spec, source.replace(by_region=True), roi, known)
-    stages = planner._stages(Geometry(planner.unit, 1))
-    return next(s.work for s in stages if isinstance(s.work, Evolve) and s.work.last)
+    target = planner.stages(geometry := Geometry(planner.unit, 1)).level(planner.outputs[0], 0)
+    return next(stage.work for stage in planner.lay_out(geometry) if stage.work.writes == target)
 
 
 class _Planner:
@@ -104,7 +110,7 @@ class _Planner:
         self.spec, self.source, self.roi = spec, source, roi
         self.frames = make_frames(spec, source)
         self.axes = source.canonical_axes
-        self.segments = make_segments(spec, self.frames, known)
+        self.chains = make_chains(spec, self.frames, known)
         self.outputs = tuple(self._outputs())
         self.result = self.outputs[0].info
         self.shape = tuple(self.result.size(a) for a in self.axes)
@@ -143,8 +149,8 @@ class _Planner:
         info = with_channels(info.replace(dtype=dtype), self._channels(step), step)
         sink = open_sink(spec, info)
         new = any(OPERATORS[s.operator].new_quantity for s in self._way_to(step))
-        blank = value_of_nothing(dtype, self.source.nodata) if new else None
-        return Output(spec, folder, info, sink.levels(info), sink.is_zarr, sink.library_bytes, blank)
+        fill = fill_value(dtype, self.source.nodata) if new else None
+        return Output(spec, folder, info, sink.levels(info), sink.is_zarr, sink.library_bytes, fill)
 
     def _unit(self, output: Output) -> tuple[int, ...]:
         """Return what one write into a result must cover, as far as the image goes."""
@@ -175,7 +181,7 @@ class _Planner:
         best: tuple[float, Geometry, int, tuple[Stage, ...]] | None = None
         least: tuple[int, Geometry] | None = None
         for candidate in candidates:
-            stages = self._stages(candidate)
+            stages = self.lay_out(candidate)
             need = predict_memory(stages, 1, min(1, self.processes)) + self.extra_bytes
             if least is None or need < least[0]:
                 least = (need, candidate)
@@ -208,7 +214,7 @@ class _Planner:
     # ---- candidates
 
     def _geometries(self) -> Iterator[Geometry]:
-        total = max(1, *(segment.steps for segment in self.segments))
+        total = max(1, *(chain.steps for chain in self.chains))
         wanted = total if self.roi is not None else self.spec.run.batch
         batches = [wanted] if wanted else _unique(math.ceil(total / n) for n in PASSES)
         for tile in self._tiles():
@@ -239,11 +245,15 @@ class _Planner:
             tile.append(math.ceil(min(side, n) / unit) * unit)
         return tuple(tile)
 
-    def _stages(self, geometry: Geometry) -> tuple[Stage, ...]:
-        stages = StageList(self.frames, self.spec.workdir, geometry, self.roi)
-        staging = Staging(self.source, self.spec.source, stages, self.segments, self.outputs)
+    def stages(self, geometry: Geometry) -> Stages:
+        """Return where stages go, none yet."""
+        return Stages(self.frames, self.spec.workdir, geometry, self.roi)
+
+    def lay_out(self, geometry: Geometry) -> tuple[Stage, ...]:
+        """Return the stages for a tile and a batch."""
+        layout = Layout(self.source, self.spec.source, self.stages(geometry), self.chains, self.outputs)
         try:
-            return staging.lay_out()
+            return layout.lay_out()
         except NotAloneError as error:
             raise PlanError(str(error)) from None
 
@@ -263,8 +273,8 @@ class _Planner:
             yield "The source cannot be read by region: it is read whole and copied into Zarr first."
         if threads < self.spec.run.threads:
             yield f"Only {threads} of {self.spec.run.threads} threads fit into the memory."
-        for leg in (leg for segment in self.segments for leg in segment.legs):
-            if leg.operator.marches == "once":
+        for leg in (leg for chain in self.chains for leg in chain.legs):
+            if leg.operator.controlled_by == "once":
                 continue
             if leg.adaptive is not None:
                 yield (

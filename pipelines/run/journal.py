@@ -1,4 +1,4 @@
-"""Remember which tiles are done: one line per tile, appended strictly after its data."""
+"""Remember what happened to tiles: one line per event, appended strictly after a tile's data."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from diffusion_ops.blocks.statistic import Tally
 
 
 @dataclass(frozen=True)
-class Entry:
-    """One finished tile.
+class Finished:
+    """A tile was finished.
 
     Attributes
     ----------
@@ -24,7 +24,7 @@ class Entry:
     tallies : dict
         What it contributed to statistics, per parameter.
     round : int
-        How many times the stage was done before, where it is done again and again.
+        How many times its stage was done before; in a worklist, how many times the tile itself was visited before.
     """
 
     stage: int
@@ -34,24 +34,52 @@ class Entry:
     round: int = 0
 
     def to_line(self) -> str:
-        """Return the entry as a line of JSON."""
+        """Return the event as a line of JSON."""
         values: dict[str, Any] = {"stage": self.stage, "tile": self.tile, "crc": self.crc}
         if self.tallies:
             values["tallies"] = {name: tally.to_lists() for name, tally in self.tallies.items()}
         if self.round:
             values["round"] = self.round
-        return json.dumps(values, separators=(",", ":")) + "\n"
+        return _line(values)
 
-    @classmethod
-    def from_line(cls, line: str) -> Entry:
-        """Return the entry that `to_line` wrote."""
-        values = json.loads(line)
-        tallies = {name: Tally.from_lists(lists) for name, lists in values.get("tallies", {}).items()}
-        return cls(values["stage"], values["tile"], values["crc"], tallies, values.get("round", 0))
+
+@dataclass(frozen=True)
+class Forgotten:
+    """What a stage wrote is not there any more, although it is still needed: it is to be done again.
+
+    Attributes
+    ----------
+    stage : int
+    tile : int or None
+        None for all tiles of the stage.
+    """
+
+    stage: int
+    tile: int | None = None
+
+    def to_line(self) -> str:
+        """Return the event as a line of JSON."""
+        return _line({"forgotten": self.stage, "tile": self.tile})
+
+
+Event = Finished | Forgotten
+
+
+def _line(values: dict[str, Any]) -> str:
+    return json.dumps(values, separators=(",", ":")) + "\n"
+
+
+def event_from_line(line: str) -> Event:
+    """Return the event that `to_line` wrote."""
+    values = json.loads(line)
+    if "forgotten" in values:
+        return Forgotten(values["forgotten"], values["tile"])
+    tallies = {name: Tally.from_lists(lists) for name, lists in values.get("tallies", {}).items()}
+    return Finished(values["stage"], values["tile"], values["crc"], tallies, values.get("round", 0))
 
 
 class Journal:
-    """The finished tiles of a run, in a file that only grows.
+    """The events of a run, in a file that only grows.
 
     The driver alone appends, after a task has said that its chunks are written. A line that a crash cut short is
     dropped, so its tile is done again.
@@ -61,7 +89,7 @@ class Journal:
         self.path = path
         self._file: Any = None
 
-    def entries(self, repair: bool = True) -> Iterator[Entry]:
+    def events(self, repair: bool = True) -> Iterator[Event]:
         """Yield what is remembered; a cut last line is cut off the file, unless another process may be writing it."""
         if not self.path.exists():
             return
@@ -71,15 +99,15 @@ class Journal:
                 if not line.endswith(b"\n"):
                     break
                 whole += len(line)
-                yield Entry.from_line(line.decode())
+                yield event_from_line(line.decode())
         if repair and whole < self.path.stat().st_size:
             os.truncate(self.path, whole)
 
-    def append(self, entry: Entry) -> None:
-        """Remember a tile; the line has left this process when the call returns."""
+    def append(self, event: Event) -> None:
+        """Remember an event; the line has left this process when the call returns."""
         if self._file is None:
             self._file = self.path.open("a", encoding="ascii")
-        self._file.write(entry.to_line())
+        self._file.write(event.to_line())
         self._file.flush()
 
     def close(self) -> None:

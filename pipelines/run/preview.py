@@ -14,7 +14,7 @@ from pipelines.image.open_source import cached_source
 from pipelines.image.sink import SinkSpec
 from pipelines.image.window import Region
 from pipelines.plan.search import make_plan
-from pipelines.run.driver import Runner
+from pipelines.run.driver import Driver
 from pipelines.run.run import check_place
 from pipelines.run.workdir import Workdir
 from pipelines.spec.spec import Spec
@@ -58,9 +58,7 @@ def preview(spec: Spec, roi: str, output: str, listeners: Sequence[Listener] = (
         run = spec.run.model_copy(update={"workdir": folder, "batch": None})
         part = settled.spec.model_copy(update={"sink": sink, "run": run})
         plan = make_plan(part, info, roi=region)
-        runner = Runner(part, plan, Workdir(folder), listeners)
-        runner.tuning = settled.tuning
-        return runner.run()
+        return Driver(part, plan, Workdir(folder), listeners, settled.tuning).run()
 
 
 def parse_roi(text: str, info: ImageInfo) -> Region:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+import heapq
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,12 +11,63 @@ from numpy.typing import NDArray
 from pipelines.image.window import Grid, Region
 from pipelines.plan.plan import Stage
 
+TileId = tuple[int, int]
+"""A tile of a run: (stage, tile)."""
 
-class Frontier:
-    """Finished tiles of every stage, one bit each, and how far each stage has been handed out.
 
-    Memory is one byte per tile; nothing is listed. Tiles of a stage are handed out in row-major order, so a tile of the
-    next batch is ready when its neighbours below it are done, long before the batch is.
+class Worklist:
+    """Tiles of one stage that are to be visited, the most urgent first, and how often each was visited.
+
+    Memory is five bytes per tile and one entry per tile that waits.
+    """
+
+    def __init__(self, tiles: int, first: Mapping[int, float]) -> None:
+        self.visits = np.zeros(tiles, np.uint32)
+        self._waiting: list[tuple[float, int]] = []
+        self._urgency: dict[int, float] = {}
+        self.put(first)
+
+    def put(self, tiles: Mapping[int, float]) -> None:
+        """Let tiles wait, each with its urgency: the smallest number goes first."""
+        for tile, urgency in tiles.items():
+            if tile not in self._urgency or urgency < self._urgency[tile]:
+                self._urgency[tile] = urgency
+                heapq.heappush(self._waiting, (urgency, tile))
+
+    def visit(self, tile: int) -> None:
+        """Note that a tile was visited; it does not wait any more."""
+        self.visits[tile] += 1
+        self._urgency.pop(tile, None)
+
+    def take(self, may_go: Callable[[int], bool]) -> int | None:
+        """Return the most urgent tile that may go, and let it wait no more."""
+        held: list[tuple[float, int]] = []
+        found = None
+        while self._waiting and found is None:
+            urgency, tile = heapq.heappop(self._waiting)
+            if self._urgency.get(tile) != urgency:
+                continue  # it has become more urgent since, or has gone already
+            if may_go(tile):
+                found = tile
+                del self._urgency[tile]
+            else:
+                held.append((urgency, tile))
+        for one in held:
+            heapq.heappush(self._waiting, one)
+        return found
+
+
+class ReadyTiles:
+    """Finished tiles of every stage, one byte each, and how far each stage has been handed out.
+
+    Nothing is listed. Tiles of a stage are handed out in row-major order, so that a tile of the next batch is ready
+    when its neighbours below it are done, long before the batch is. Tiles of a worklist go by urgency, and never
+    beside a tile of the same stage that is on its way and that they read.
+
+    Parameters
+    ----------
+    stages : list of Stage
+        As they are now; the run state that owns the list may replace some.
     """
 
     def __init__(self, stages: Sequence[Stage]) -> None:
@@ -24,21 +75,45 @@ class Frontier:
         self.done: list[NDArray[np.bool_]] = [np.zeros(len(stage.grid), bool) for stage in stages]
         self._left = [len(stage.grid) for stage in stages]
         self._cursor = [0] * len(stages)
-        self._again: list[tuple[int, int]] = []
+        self._again: list[TileId] = []
+        self._flying: dict[int, set[int]] = {}
+        self._worklists: dict[int, Worklist] = {}
         self.skipped: set[int] = set()
+        for number in range(len(stages)):
+            self.open(number)
 
-    def mark(self, stage: int, tile: int) -> bool:
-        """Note a finished tile and return whether it was the stage's last."""
+    # ---- what is done
+
+    def open(self, stage: int) -> None:
+        """Take all tiles of a stage as not done; none of them may be on its way."""
+        work, grid = self.stages[stage].work, self.stages[stage].grid
+        self._cursor[stage] = 0
+        self.done[stage][:] = False
+        if work.visits_again:
+            first = work.first_visits(grid)
+            self._worklists[stage] = Worklist(len(grid), first)
+            self.done[stage][:] = True
+            self.done[stage][list(first)] = False
+        self._count(stage)
+
+    def open_tile(self, stage: int, tile: int) -> None:
+        """Take a tile as not done."""
+        self._cursor[stage] = 0
+        self.done[stage][tile] = False
+        self._count(stage)
+
+    def finish(self, stage: int, tile: int, reopened: Mapping[int, float]) -> bool:
+        """Note a finished tile, and those of a worklist to visit again; return whether none is left of the stage."""
         if not self.done[stage][tile]:
             self.done[stage][tile] = True
             self._left[stage] -= 1
+        if stage in self._worklists:
+            self._worklists[stage].visit(tile)
+            self._worklists[stage].put(reopened)
+            for other in reopened:
+                self._left[stage] += int(self.done[stage][other])
+                self.done[stage][other] = False
         return self._left[stage] == 0
-
-    def forget(self, stage: int, tile: int | None = None) -> None:
-        """Take a tile of a stage, or all of them, as not done; none of the stage may be on its way."""
-        self._cursor[stage] = 0
-        self.done[stage][slice(None) if tile is None else tile] = False
-        self._left[stage] = int((~self.done[stage]).sum())
 
     def skip(self, stage: int) -> None:
         """Take a stage as done without its tiles: nobody needs what they would write."""
@@ -46,32 +121,58 @@ class Frontier:
         self.done[stage][:] = True
         self._left[stage] = 0
 
+    def _count(self, stage: int) -> None:
+        self._left[stage] = int((~self.done[stage]).sum())
+
     def complete(self, stage: int) -> bool:
         """Return whether all tiles of a stage are done."""
         return self._left[stage] == 0
+
+    def begun(self, stage: int) -> bool:
+        """Return whether any tile of a stage is done."""
+        visits = self.visits(stage)
+        return bool(self.done[stage].any() if visits is None else visits.any())
+
+    def visits(self, stage: int) -> NDArray[np.uint32] | None:
+        """Return how often each tile of a worklist was visited; None for other stages."""
+        return self._worklists[stage].visits if stage in self._worklists else None
 
     @property
     def left(self) -> int:
         """Tiles that are not done."""
         return sum(self._left)
 
-    def again(self, stage: int, tile: int) -> None:
-        """Hand out a tile once more."""
-        self._again.append((stage, tile))
+    # ---- what may go
 
-    def next(self) -> tuple[int, int] | None:
-        """Return the next (stage, tile) that may start now, or None."""
-        if self._again:
-            return self._again.pop(0)
+    def again(self, stage: int, tile: int) -> None:
+        """Hand out a tile once more, after it has failed."""
+        self.release(stage, tile)
+        if stage in self._worklists:
+            self._worklists[stage].put({tile: -np.inf})
+        else:
+            self._again.append((stage, tile))
+
+    def release(self, stage: int, tile: int) -> None:
+        """Note that a tile is not on its way any more."""
+        self._flying.get(stage, set()).discard(tile)
+
+    def next(self) -> TileId | None:
+        """Return the next tile that may start now, or None; it counts as on its way from then on."""
+        found = self._again.pop(0) if self._again else self._next()
+        if found is not None:
+            self._flying.setdefault(found[0], set()).add(found[1])
+        return found
+
+    def _next(self) -> TileId | None:
         for stage in range(len(self.stages) - 1, -1, -1):
-            tile = self._next_of(stage)
+            tile = self._next_visit(stage) if stage in self._worklists else self._next_in_order(stage)
             if tile is not None:
                 return stage, tile
         return None
 
-    def _next_of(self, number: int) -> int | None:
+    def _next_in_order(self, number: int) -> int | None:
         done, cursor = self.done[number], self._cursor[number]
-        while cursor < len(done) and done[cursor]:
+        while cursor < len(done) and (done[cursor] or cursor in self._flying.get(number, ())):
             cursor += 1
         self._cursor[number] = cursor
         if cursor == len(done) or not self._ready(self.stages[number], cursor):
@@ -79,16 +180,27 @@ class Frontier:
         self._cursor[number] = cursor + 1
         return cursor
 
+    def _next_visit(self, number: int) -> int | None:
+        stage, flying = self.stages[number], self._flying.setdefault(number, set())
+
+        def may_go(tile: int) -> bool:
+            read = stage.work.window(stage.grid.region(tile)).read
+            return flying.isdisjoint(covering(stage.grid, read)) and self._ready(stage, tile)
+
+        return self._worklists[number].take(may_go)
+
     def _ready(self, stage: Stage, tile: int) -> bool:
         if not all(self.complete(i) for i in stage.needs):
             return False
         if not stage.after:
             return True
         read = stage.work.window(stage.grid.region(tile)).read
-        return all(self._stands(self.stages[i].grid, self.done[i], read) for i in stage.after)
+        return all(
+            all(self.done[i][other] for other in covering(self.stages[i].grid, read)) for i in stage.after
+        )
 
-    @staticmethod
-    def _stands(grid: Grid, done: Any, region: Region) -> bool:
-        """Return whether a region of what a stage writes is done; it may have fewer channels than are read."""
-        inside = tuple(slice(s.start, min(s.stop, n)) for s, n in zip(region, grid.shape, strict=True))
-        return all(done[i] for i in grid.covering(inside))
+
+def covering(grid: Grid, region: Region) -> Iterable[int]:
+    """Return the tiles that a region touches; the grid may have fewer channels than are read."""
+    inside = tuple(slice(s.start, min(s.stop, n)) for s, n in zip(region, grid.shape, strict=True))
+    return grid.covering(inside)

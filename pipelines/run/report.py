@@ -2,133 +2,112 @@
 
 from __future__ import annotations
 
-import itertools
 import platform
+import time
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from diffusion_ops.blocks.statistic import Tally
 from pipelines.image.window import format_region
-from pipelines.kinds.adapt import Adapt
-from pipelines.kinds.measure import Measure
 from pipelines.plan.plan import Plan
-from pipelines.run.decisions import Decisions
-from pipelines.run.ready_tiles import Frontier
+from pipelines.run.ready_tiles import TileId
+from pipelines.run.state import RunState
 from pipelines.spec.spec import Spec
 from pipelines.tasks.memory import PeakMemory
+from pipelines.tasks.values import Outcome
 from pipelines.tasks.version import code_version
-
-Place = tuple[int, int]
-"""(stage, tile)."""
+from pipelines.tasks.work import KINDS
 
 
-class Record:
-    """What is known of a run while it goes on.
+class Measured:
+    """What is measured of a run while it goes on: memory, and the time of its stages.
 
     Attributes
     ----------
-    spec : Spec
-    plan : Plan
-    frontier : Frontier
-        Which tiles are done.
-    tallies, told, bound : dict
-        What stages measured so far; what tiles told that is not added up; the numbers of statistics, per position.
-    decisions : Decisions
-        What was decided on the way.
-    tries, failed : dict
-        Per tile: how often it failed, and of what it finally did.
-    began, seconds : dict
-        When a stage began, how long it took.
+    memory : PeakMemory
+        Of all processes of this machine.
     workers : dict
         Peak resident memory per process.
-    memory : PeakMemory
+    began, seconds : dict
+        When a stage began, how long it took.
     dashboard : str
         Address of the pages that showed the workers, "" without any.
-    full : str
-        What to say where no space is left.
-    tuning : tuple of dict
-        What chose itself before the plan was made, and why.
+    problem : str
+        What to say where the run cannot go on at all, "" where it can.
     """
 
-    def __init__(self, spec: Spec, plan: Plan) -> None:
-        self.spec, self.plan = spec, plan
-        self.frontier = Frontier(plan.stages)
-        self.tallies: dict[int, dict[str, Tally]] = {}
-        self.told: dict[int, list[Tally]] = {}
-        self.bound: dict[int, dict[str, float]] = {}
-        self.decisions = Decisions(plan, self.frontier)
-        self.tries: dict[Place, int] = {}
-        self.failed: dict[Place, str] = {}
+    def __init__(self) -> None:
+        self.memory = PeakMemory()
+        self.workers: dict[int, int] = {}
         self.began: dict[int, float] = {}
         self.seconds: dict[int, float] = {}
-        self.workers: dict[int, int] = {}
-        self.memory = PeakMemory()
-        self.dashboard = self.full = ""
-        self.tuning: tuple[dict[str, Any], ...] = ()
+        self.dashboard = self.problem = ""
+
+    def begin(self, stage: int) -> None:
+        """Note when the first tile of a stage was handed out."""
+        self.began.setdefault(stage, time.perf_counter())
+
+    def finish(self, stage: int) -> float:
+        """Note that a stage is complete, and return how long it took."""
+        self.seconds[stage] = time.perf_counter() - self.began.get(stage, time.perf_counter())
+        return self.seconds[stage]
+
+    def take(self, outcome: Outcome) -> None:
+        """Note the memory of the process that did a tile."""
+        self.workers[outcome.process] = max(outcome.memory_bytes, self.workers.get(outcome.process, 0))
+
+    def end(self, start: datetime, seconds: float, resumed: int) -> None:
+        """Note when the run began, how long it took, and how many tiles were done before."""
+        self.start, self.total_seconds, self.resumed = start, seconds, resumed
 
 
-def make_report(run: Record, start: datetime, seconds: float, resumed: int) -> dict[str, Any]:
+def make_report(
+    spec: Spec, plan: Plan, state: RunState, measured: Measured, tuning: Sequence[dict[str, Any]]
+) -> dict[str, Any]:
     """Return all that is known at the end of a run, as JSON values."""
-    complete = not run.frontier.left
-    predicted = run.plan.memory_total
     return {
-        "complete": complete,
-        "target": run.spec.sink.uri,
-        "science": run.plan.science,
-        "digest": run.plan.digest,
+        "complete": not state.tiles.left,
+        "target": spec.sink.uri,
+        "science": plan.science,
+        "digest": plan.digest,
         "code": code_version(),
         "machine": {"system": platform.platform(), "python": platform.python_version()},
-        "started": start.isoformat(timespec="seconds"),
-        "seconds": seconds,
-        "tiles": run.plan.tiles,
-        "tiles_done": run.plan.tiles - run.frontier.left,
-        "tiles_resumed": resumed,
-        "retries": sum(run.tries.values()),
-        "problem": run.full,
-        "dashboard": run.dashboard,
-        "failed": [_failure(run, place, error) for place, error in run.failed.items()],
-        "statistics": [
-            {"title": stage.title, "position": stage.work.position, "values": run.bound[stage.work.position]}
-            for number, stage in enumerate(run.plan.stages)
-            if isinstance(stage.work, Measure) and run.frontier.complete(number)
-        ],
-        "energies": [_energy(run, number) for number in sorted(run.decisions.energies)],
-        "tuning": list(run.tuning),
-        "adaptive": [_adaptive(run, number) for number in sorted(run.decisions.history)],
-        "stopped": {str(position): steps for position, steps in run.decisions.stopped.items()},
+        "started": measured.start.isoformat(timespec="seconds"),
+        "seconds": measured.total_seconds,
+        "tiles": plan.tiles,
+        "tiles_done": plan.tiles - state.tiles.left,
+        "tiles_resumed": measured.resumed,
+        "retries": sum(state.tries.values()),
+        "problem": measured.problem,
+        "dashboard": measured.dashboard,
+        "failed": [_failure(plan, state, tile, error) for tile, error in state.failed.items()],
+        "tuning": list(tuning),
+        **_sections(state),
         "memory": {
-            "predicted": predicted,
-            "measured": run.memory.peak,
-            "limit": run.plan.memory_limit,
-            "workers": {str(process): peak for process, peak in run.workers.items()},
+            "predicted": plan.memory_total,
+            "measured": measured.memory.peak,
+            "limit": plan.memory_limit,
+            "workers": {str(process): peak for process, peak in measured.workers.items()},
         },
         "stages": [
-            {"title": stage.title, "tiles": len(stage.grid), "seconds": run.seconds.get(number)}
-            for number, stage in enumerate(run.plan.stages)
+            {"title": stage.title, "tiles": len(stage.grid), "seconds": measured.seconds.get(number)}
+            for number, stage in enumerate(state.stages)
         ],
-        "spec": run.spec.model_dump(mode="json"),
-        "plan": run.plan.summary(),
+        "spec": spec.model_dump(mode="json"),
+        "plan": plan.summary(),
     }
 
 
-def _energy(run: Record, number: int) -> dict[str, Any]:
-    look = run.plan.stages[number].look
-    assert look is not None
-    return {"position": look.position, "steps": look.steps, "energy": run.decisions.energies[number]}
+def _sections(state: RunState) -> dict[str, list[dict[str, Any]]]:
+    """Return what the stages say themselves, by the sections of their kinds of work."""
+    found: dict[str, list[dict[str, Any]]] = {name: [] for kind in KINDS.values() for name in kind.sections}
+    for number, stage in enumerate(state.stages):
+        for section, entry in stage.work.report(stage.title, state.concluded(number)).items():
+            found[section].append(dict(entry))
+    return found
 
 
-def _adaptive(run: Record, number: int) -> dict[str, Any]:
-    """Return the batches of an adaptive stage: their steps, errors in tolerances, and whether they counted."""
-    work, history = run.plan.stages[number].work, run.decisions.history[number]
-    assert isinstance(work, Adapt)
-    batches = [
-        {"step": before.tau, "error": after.error, "accepted": after.accepted, "time": float(after.done)}
-        for before, after in itertools.pairwise(history)
-    ]
-    return {"position": work.position, "batches": batches}
-
-
-def _failure(run: Record, place: Place, error: str) -> dict[str, Any]:
-    stage = run.plan.stages[place[0]]
-    region = format_region(stage.grid.region(place[1]), run.plan.frames.axes)
-    return {"stage": stage.title, "tile": place[1], "region": region, "error": error}
+def _failure(plan: Plan, state: RunState, tile: TileId, error: str) -> dict[str, Any]:
+    stage = state.stages[tile[0]]
+    region = format_region(stage.grid.region(tile[1]), plan.frames.axes)
+    return {"stage": stage.title, "tile": tile[1], "region": region, "error": error}

@@ -13,10 +13,9 @@ from typing import Any
 from pipelines.events import Listener, RunFinished, tell
 from pipelines.image.info import ImageInfo
 from pipelines.image.open_source import cached_source
-from pipelines.kinds.evolve import Evolve
 from pipelines.plan.plan import Plan
 from pipelines.plan.search import make_plan
-from pipelines.run.driver import Runner
+from pipelines.run.driver import Driver
 from pipelines.run.validity import require_valid_pixels
 from pipelines.run.workdir import Workdir
 from pipelines.spec.spec import Spec
@@ -63,33 +62,29 @@ def run(spec: Spec, *, overwrite: bool = False, listeners: Sequence[Listener] = 
     workdir = Workdir(spec.workdir)
     settled = settle_times(spec, source, listeners, workdir.begun)
     spec = settled.spec
-    plan = make_plan(spec, source.info)
+    unfinished = workdir.unfinished()
+    plan = make_plan(spec, source.info, begun=unfinished)
     if cluster_kind(spec.run.cluster).in_process:
         threading.Thread(target=_rehearse, args=(plan,), daemon=True, name="rehearsal").start()
     require_valid_pixels(source, plan)
     with workdir.lock(spec.sink.uri):
-        plan = settle(settled, plan, source.info, workdir, overwrite)
-        finished = workdir.read("report.json")
-        if (
-            finished
-            and finished["complete"]
-            and finished["science"] == plan.science
-            and is_taken(spec.sink.uri)
-        ):
+        if workdir.unfinished() != unfinished:
+            raise RefusedError(
+                f"Another process has just worked on {spec.sink.uri}. Run the same command again to go on."
+            )
+        finished = begin(settled, plan, source.info, workdir, overwrite)
+        if finished is not None:
             tell(listeners, RunFinished(finished))
             return Report(finished)
-        runner = Runner(spec, plan, workdir, listeners)
-        runner.tuning = settled.tuning
-        return Report(runner.run())
+        return Report(Driver(spec, plan, workdir, listeners, settled.tuning).run())
 
 
 def _rehearse(plan: Plan) -> None:
     """Load the kernels while the driver prepares the rest: a quarter of a second less for the first tiles."""
     for stage in plan.stages:
-        if isinstance(stage.work, Evolve):
-            # Whatever is wrong with an operator is for its tiles to say, with their names.
-            with contextlib.suppress(Exception):
-                stage.work.rehearse()
+        # Whatever is wrong with an operator is for its tiles to say, with their names.
+        with contextlib.suppress(Exception):
+            stage.work.rehearse()
 
 
 def check_places(spec: Spec) -> None:
@@ -131,8 +126,10 @@ def check_place(spec: Spec, uri: str) -> None:
         raise RefusedError(f"There is no folder {folder} to put the target in. Create it, or choose another.")
 
 
-def settle(settled: Settled, plan: Plan, source: ImageInfo, workdir: Workdir, overwrite: bool) -> Plan:
-    """Return the plan to carry out: a new one, or the one that was begun here.
+def begin(
+    settled: Settled, plan: Plan, source: ImageInfo, workdir: Workdir, overwrite: bool
+) -> dict[str, Any] | None:
+    """Begin a run, or find the one that was begun here; return its report where nothing is left to do.
 
     Raises
     ------
@@ -142,9 +139,9 @@ def settle(settled: Settled, plan: Plan, source: ImageInfo, workdir: Workdir, ov
     spec, begun = settled.spec, workdir.begun
     same = begun is not None and begun["science"] == plan.science
     report = workdir.read("report.json") or {}
-    placed = workdir.placed and is_taken(spec.sink.uri)
-    if same and not overwrite and (placed or (report.get("complete") and is_taken(spec.sink.uri))):
-        return plan
+    complete, there = bool(report.get("complete")), is_taken(spec.sink.uri)
+    if same and complete and there and not overwrite:
+        return report
     for target in spec.targets:
         # What a run has put in its place already is not in the way of its others.
         if is_taken(target) and not overwrite and not (same and workdir.placed):
@@ -156,11 +153,9 @@ def settle(settled: Settled, plan: Plan, source: ImageInfo, workdir: Workdir, ov
             f"{workdir.path} holds an unfinished run of something else: {_difference(begun, spec, source)}. "
             "Finish that one, choose another target, or start anew with --overwrite."
         )
-    if same and not report.get("complete"):
-        geometry = workdir.geometry()
-        return plan if geometry == plan.geometry else make_plan(spec, source, geometry)
-    workdir.begin(spec, plan, settled.record())
-    return plan
+    if not same or complete:
+        workdir.begin(spec, plan, settled.record())
+    return None
 
 
 def _difference(begun: dict[str, Any], spec: Spec, source: ImageInfo) -> str:

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from pipelines.run.journal import Finished
 from pipelines.run.workdir import Workdir
 from pipelines.store.addresses import is_taken
 
@@ -42,8 +43,11 @@ def status(target: str, workdir: str | None = None) -> dict[str, Any]:
     folder, run = open_run(target, workdir)
     stages = [{**stage, "done": 0} for stage in run["plan"]["stages"]]
     seen = [np.zeros(stage["tiles"], bool) for stage in stages]
-    for entry in folder.journal.entries(repair=False):
-        seen[entry.stage][entry.tile] = True
+    for event in folder.journal.events(repair=False):
+        if isinstance(event, Finished):
+            seen[event.stage][event.tile] = True
+        else:
+            seen[event.stage][slice(None) if event.tile is None else event.tile] = False
     for stage, tiles in zip(stages, seen, strict=True):
         stage["done"] = int(tiles.sum())
     report, running = folder.read("report.json") or {}, folder.is_locked()

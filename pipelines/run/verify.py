@@ -17,13 +17,14 @@ from pipelines.image.window import Region, format_region
 from pipelines.plan.graph import Known
 from pipelines.plan.plan import Geometry, Output, Plan, Stage
 from pipelines.plan.search import PlanError, lay_out_part, make_plan
+from pipelines.run.journal import Finished
 from pipelines.run.status import open_run
 from pipelines.spec.spec import Spec
 from pipelines.store.addresses import is_taken
 from pipelines.tasks.memory import tree_memory
 from pipelines.tasks.pixels import Pixels, SourcePixels, ZarrPixels
 from pipelines.tasks.process import prepare_process
-from pipelines.tasks.work import checksum
+from pipelines.tasks.values import checksum
 
 SIDE = 128
 """Side of a window that is computed again."""
@@ -58,7 +59,8 @@ def verify(
     notes: list[str] = []
     if plan.science != run["science"]:
         notes.append("The source or the program has changed since the run; if bits differ, that may be why.")
-    crcs = {(entry.stage, entry.tile): entry.crc for entry in folder.journal.entries(repair=False)}
+    finished = (e for e in folder.journal.events(repair=False) if isinstance(e, Finished))
+    crcs = {(event.stage, event.tile): event.crc for event in finished}
     tiles = 0
     for number, stage, pixels in _results(plan):
         tell(listeners, StageStarted(number, f"check {stage.title}", len(stage.grid)))
@@ -140,7 +142,7 @@ def _check_windows(spec: Spec, plan: Plan, report: dict[str, Any], windows: Sequ
     """Compute windows from the source in one pass and compare them with the target."""
     known = Known(
         {entry["position"]: entry["values"] for entry in report["statistics"]},
-        {int(position): steps for position, steps in report["stopped"].items()},
+        {entry["position"]: entry["steps"] for entry in report["stopped"]},
         {entry["position"]: accepted_steps(entry) for entry in report["adaptive"]},
     )
     pixels = _written(plan, plan.outputs[0], 0)

@@ -13,7 +13,7 @@ from typing import Any
 import filelock
 import psutil
 
-from pipelines.plan.plan import Geometry, Plan
+from pipelines.plan.plan import Begun, Geometry, Plan
 from pipelines.run.journal import Journal
 from pipelines.spec.spec import Spec
 
@@ -162,12 +162,14 @@ class Workdir:
 
     def has_tiles(self) -> bool:
         """Return whether any tile was finished here."""
-        return next(self.journal.entries(repair=False), None) is not None
+        return next(self.journal.events(repair=False), None) is not None
 
-    def geometry(self) -> Geometry | None:
-        """Return tile and batch of the run that was begun here."""
-        run = self.begun
-        return None if run is None else Geometry(tuple(run["tile"]), run["batch"])
+    def unfinished(self) -> Begun | None:
+        """Return the run that was begun here and has not come to its end, or None."""
+        run, report = self.begun, self.read("report.json")
+        if run is None or (report is not None and report["complete"]):
+            return None
+        return Begun(run["science"], Geometry(tuple(run["tile"]), run["batch"]))
 
     def drop(self, name: str) -> None:
         """Remove a folder that nothing reads any more."""

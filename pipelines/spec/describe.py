@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
-import dataclasses
 import inspect
 import re
+import sys
 from typing import Any
 
-from diffusion_ops.evolution.operator import Map, Operator
+from diffusion_ops.evolution.operator import Operator
+from diffusion_ops.evolution.reach import Reach
 
 
 def describe_operator(cls: type[Operator]) -> dict[str, Any]:
     """Return one operator as plain values."""
+    title, purpose = title_and_purpose(cls)
     return {
         "name": cls.name,
+        "title": title,
+        "purpose": purpose,
+        "module": cls.__module__,
         "about": first_sentence(cls),
         "equation": cls.equation,
         "parameters": describe_parameters(cls),
-        "aliases": dict(cls.aliases),
-        "goes_by": cls.marches,
+        "aliases": cls.aliases(),
+        "goes_by": cls.controlled_by,
         "cycles": cls.inertial_cycles,
         "halo": describe_halo(cls),
         "reads_guide": cls.reads_guide,
@@ -30,69 +35,65 @@ def describe_operator(cls: type[Operator]) -> dict[str, Any]:
     }
 
 
-_REACHES = {
-    "step": "step_radius",
-    "cycle": "setup_radius",
-    "start": "start_radius",
-    "finish": "finish_radius",
-}
-"""What reads beyond what it writes, and the method that says how far."""
+def title_and_purpose(cls: type[Operator]) -> tuple[str, str]:
+    """Return the title of an operator and what it is for: its file begins with "Title: purpose".
+
+    A file that does not leaves the name of the class, and the first line of its documentation.
+    """
+    title, colon, purpose = first_sentence(sys.modules[cls.__module__]).partition(": ")
+    return (title, purpose) if colon else (cls.__name__, first_sentence(cls))
+
+
+_REACHES = {"step": "step", "cycle": "setup", "start": "start", "finish": "finish"}
+"""What reads beyond what it writes, and the part of its reach that says how far."""
 
 
 def describe_halo(cls: type[Operator]) -> dict[str, dict[str, Any]]:
     """Return how far a step, what is frozen in a cycle, the start and the finish read: cells and why.
 
     Cells are on each side for spacing 1 and the usual parameters, 1 where one is required; None where those do not go
-    together. What reads nothing is left out.
+    together, or where the whole image is read. What reads nothing is left out.
     """
-    spacing = (1.0,) * cls.dimensions[0]
-    usual = _usual(cls)
+    reach = _usual_reach(cls)
+    reasons = {} if cls.reach is Operator.reach else _reasons(cls.reach)
     parts = {}
-    for part, method in _REACHES.items():
-        method = "reach" if part == "step" and issubclass(cls, Map) else method
-        own = getattr(cls, method) is not getattr(Operator, method, None)
-        if own or part == "step":
-            cells = None if usual is None else max(getattr(usual, method)(spacing))
-            parts[part] = {"cells": cells, "about": _returned(getattr(cls, method)) if own else ""}
+    for part, name in _REACHES.items():
+        cells = None if reach is None else max(getattr(reach, name))
+        if part == "step" or name in reasons or cells:
+            parts[part] = {"cells": cells, "about": reasons.get(name, "")}
     return parts
 
 
-def _usual(cls: type[Operator]) -> Operator | None:
+def _usual_reach(cls: type[Operator]) -> Reach | None:
     try:
-        return cls(**{field.name: 1.0 for field in operator_fields(cls) if is_required(field)})
-    except (TypeError, ValueError):
+        usual = cls(**{name: 1.0 for name, one in cls.parameters().items() if one.required})
+        return usual.reach((1.0,) * cls.dimensions[0])
+    except (TypeError, ValueError, NotImplementedError):
+        # What has a kind of work of its own need not have a finite reach.
         return None
 
 
-def _returned(method: Any) -> str:
-    """Return what a method says that it returns, without the verb and the full stop."""
-    return first_sentence(method).removeprefix("Return ")
+def _reasons(reach: Any) -> dict[str, str]:
+    """Return what an operator's `reach` says of its parts: in its section Returns, else its first line of the step."""
+    parts = documented(reach, "Returns")
+    return parts or {"step": first_sentence(reach).removeprefix("Return ")}
 
 
 def describe_parameters(cls: type[Operator]) -> list[dict[str, Any]]:
-    """Return the parameters of an operator in order: name, type, whether required, default, unit, meaning."""
-    documented = parameter_docs(cls)
+    """Return the parameters of an operator in order: name, type, range, whether required, default, unit, meaning."""
+    about = documented(cls, "Parameters")
     return [
         {
-            "name": field.name,
-            "type": str(field.type),
-            "required": is_required(field),
-            "default": None if is_required(field) else field.default,
-            "unit": cls.units.get(field.name, ""),
-            "about": documented.get(field.name, ""),
+            "name": name,
+            "type": one.type,
+            "range": one.range,
+            "required": one.required,
+            "default": None if one.required else one.default,
+            "unit": one.unit,
+            "about": about.get(name, ""),
         }
-        for field in operator_fields(cls)
+        for name, one in cls.parameters().items()
     ]
-
-
-def operator_fields(cls: type[Operator]) -> tuple[dataclasses.Field[Any], ...]:
-    """Return the dataclass fields of an operator that its constructor takes."""
-    return tuple(f for f in dataclasses.fields(cls) if f.init)  # type: ignore[arg-type]
-
-
-def is_required(field: dataclasses.Field[Any]) -> bool:
-    """Return whether a field has no default."""
-    return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
 
 
 def first_sentence(cls: Any) -> str:
@@ -100,10 +101,10 @@ def first_sentence(cls: Any) -> str:
     return (inspect.getdoc(cls) or "").split("\n")[0].rstrip(".")
 
 
-def parameter_docs(cls: type[Any]) -> dict[str, str]:
-    """Return what the numpydoc section "Parameters" of a class says of each one."""
-    text = inspect.getdoc(cls) or ""
-    section = re.search(r"^Parameters\n-+\n(.*?)(?=^\S[^\n]*\n-+$|\Z)", text, re.DOTALL | re.MULTILINE)
+def documented(thing: Any, title: str) -> dict[str, str]:
+    """Return what a numpydoc section of a class or a function, such as "Parameters", says of each name."""
+    text = inspect.getdoc(thing) or ""
+    section = re.search(rf"^{title}\n-+\n(.*?)(?=^\S[^\n]*\n-+$|\Z)", text, re.DOTALL | re.MULTILINE)
     found: dict[str, str] = {}
     names: list[str] = []
     for line in section.group(1).splitlines() if section else []:

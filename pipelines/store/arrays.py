@@ -58,7 +58,7 @@ def use_fast_codecs(threads: int = 1) -> None:
 
 
 @dataclass(frozen=True)
-class Layout:
+class Chunking:
     """How one array is cut.
 
     Attributes
@@ -78,9 +78,9 @@ class Layout:
         return self.shards or self.chunks
 
 
-def choose_layout(
+def choose_chunks(
     axes: str, shape: tuple[int, ...], chunk: int | None = None, *, whole: str = "", planes: bool = False
-) -> Layout:
+) -> Chunking:
     """Return chunks, and shards where there would be too many files.
 
     Parameters
@@ -98,12 +98,12 @@ def choose_layout(
 
     Examples
     --------
-    >>> choose_layout("cyx", (3, 3000, 400))
-    Layout(chunks=(1, 512, 400), shards=None)
-    >>> choose_layout("zyx", (16, 4000, 4000)).chunks
+    >>> choose_chunks("cyx", (3, 3000, 400))
+    Chunking(chunks=(1, 512, 400), shards=None)
+    >>> choose_chunks("zyx", (16, 4000, 4000)).chunks
     (16, 128, 128)
-    >>> choose_layout("yx", (100_000, 100_000))
-    Layout(chunks=(512, 512), shards=(2048, 2048))
+    >>> choose_chunks("yx", (100_000, 100_000))
+    Chunking(chunks=(512, 512), shards=(2048, 2048))
     """
     sizes = dict(zip(axes, shape, strict=True))
     together = math.prod(sizes[a] for a in whole if a in sizes)
@@ -114,7 +114,7 @@ def choose_layout(
         max(1, n) if a in whole else min(sides.get(a, 1), max(1, n)) for a, n in zip(axes, shape, strict=True)
     )
     if _count(shape, chunks) <= FILES_BEFORE_SHARDS:
-        return Layout(chunks)
+        return Chunking(chunks)
     depth = 3 if "z" in axes and chunks[axes.index("z")] > 1 else 2
     shards = chunks
     for side in SHARD_SIDES[depth]:
@@ -124,7 +124,7 @@ def choose_layout(
         )
         if _count(shape, shards) <= 10 * FILES_BEFORE_SHARDS:
             break
-    return Layout(chunks, shards if shards != chunks else None)
+    return Chunking(chunks, shards if shards != chunks else None)
 
 
 def _chunk_sides(depth: int, together: int, chunk: int | None) -> dict[str, int]:
@@ -146,7 +146,7 @@ def create_array(
     path: str,
     shape: tuple[int, ...],
     dtype: np.dtype[Any],
-    layout: Layout,
+    layout: Chunking,
     *,
     axes: str,
     compression: Compression = "zstd",
@@ -161,7 +161,7 @@ def create_array(
         Hierarchy, and the array inside it.
     shape : tuple of int
     dtype : numpy dtype
-    layout : Layout
+    layout : Chunking
     axes : str
         Becomes the dimension names.
     compression : {"lz4", "zstd", "none"}

@@ -11,9 +11,11 @@ from numpy.typing import NDArray
 
 from diffusion_ops.blocks.block import Block
 from diffusion_ops.blocks.fields import make_block, valid_cells, working_dtype
+from pipelines.image.frames import Frames
 from pipelines.image.window import Region, Window, extent
-from pipelines.tasks.pixels import Pixels
-from pipelines.tasks.work import Carried, Frames
+from pipelines.tasks.pixels import Pixels, ZarrPixels
+from pipelines.tasks.values import Carried
+from pipelines.tasks.work import Work
 
 
 @dataclass(frozen=True)
@@ -124,6 +126,11 @@ class FloatPixels(Pixels):
     reading: Reading
     frames: Frames
 
+    @property
+    def stored(self) -> tuple[ZarrPixels, ...]:
+        """The arrays that the pixels are read from."""
+        return self.reading.pixels.stored
+
     def read(self, region: Region) -> NDArray[Any]:
         """Return a region in floats."""
         shape = list(extent(region))
@@ -141,3 +148,25 @@ class FloatPixels(Pixels):
     def bind(self, values: Mapping[int, Mapping[str, float]]) -> FloatPixels:
         """Return the pixels with numbers in the place of statistics."""
         return replace(self, reading=self.reading.bind(values))
+
+
+@dataclass(frozen=True)
+class ComputedPixels(Pixels):
+    """Pixels that are computed when they are read: a step's result, or another level's."""
+
+    work: Work
+
+    @property
+    def stored(self) -> tuple[ZarrPixels, ...]:
+        """The arrays that the work reads."""
+        return self.work.stored
+
+    def read(self, region: Region) -> NDArray[Any]:
+        """Return a region of what the work would write."""
+        values = self.work.compute(self.work.window(region)).values
+        assert values is not None
+        return values
+
+    def bind(self, values: Mapping[int, Mapping[str, float]]) -> ComputedPixels:
+        """Return the pixels of the work with numbers in the place of statistics."""
+        return ComputedPixels(self.work.bind(values))

@@ -27,6 +27,11 @@ class Pixels(ABC):
     def read(self, region: Region) -> NDArray[Any]:
         """Return a region, axes in canonical order."""
 
+    @property
+    def stored(self) -> tuple[ZarrPixels, ...]:
+        """The arrays that they are read from; none for the user's image."""
+        return ()
+
     def bind(self, values: Mapping[int, Mapping[str, float]]) -> Pixels:
         """Return the pixels with numbers in the place of statistics of operators that they come from, if any."""
         return self
@@ -82,6 +87,11 @@ class ZarrPixels(Pixels):
     canonical: str
 
     @property
+    def stored(self) -> tuple[ZarrPixels, ...]:
+        """The array itself."""
+        return (self,)
+
+    @property
     def exists(self) -> bool:
         """Whether the array has been laid out."""
         return Path(self.root, self.path, "zarr.json").exists()
@@ -130,8 +140,8 @@ class ZarrPixels(Pixels):
 
 
 @dataclass(frozen=True)
-class NoPixels(Pixels):
-    """One value everywhere: what pixels hold that have none of their own.
+class ConstantPixels(Pixels):
+    """One value everywhere, such as the fill value of invalid pixels in a new quantity.
 
     Attributes
     ----------

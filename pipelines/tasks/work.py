@@ -2,214 +2,123 @@
 
 from __future__ import annotations
 
-import math
 import time
-import zlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from diffusion_ops.blocks.statistic import Statistic, Tally
-from pipelines.image.window import Grid, Region, Window, grown_extent
+from diffusion_ops.registry import Registry
+from pipelines.image.window import Grid, Region, Window
 from pipelines.tasks.memory import peak_memory
 from pipelines.tasks.pixels import Pixels, ZarrPixels
+from pipelines.tasks.values import Carried, Cost, Done, NewArray, Outcome, checksum
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """What a task tells the driver; the pixels stay in the stores.
+class Told:
+    """What a complete stage has told.
 
     Attributes
     ----------
-    crc : int
-        CRC-32 of the tile that was written, in canonical order; 0 where nothing was.
     tallies : mapping
-        What a measured tile contributes, per parameter.
-    read_bytes, written_bytes : int
-    seconds : float
-    memory_bytes : int
-        Peak resident memory of the worker's process so far.
-    process : int
+        What its tiles contributed, added up, per name.
+    each : tuple of Tally
+        What they contributed one by one, where the kind of work collects.
+    earlier : mapping
+        What stages concluded before it, by number.
+    visits : ndarray or None
+        How often each tile of a worklist was visited.
     """
 
-    crc: int = 0
-    tallies: Mapping[str, Tally] = field(default_factory=dict)
-    read_bytes: int = 0
-    written_bytes: int = 0
-    seconds: float = 0.0
-    memory_bytes: int = 0
-    process: int = 0
+    tallies: Mapping[str, Tally]
+    each: tuple[Tally, ...] = ()
+    earlier: Mapping[int, Conclusion] = field(default_factory=dict)
+    visits: NDArray[np.uint32] | None = None
 
 
 @dataclass(frozen=True)
-class Cost:
-    """What a stage takes, predicted from numbers alone.
+class File:
+    """A small array that tasks of later stages read.
 
     Attributes
     ----------
-    memory_bytes : int
-        Of one task at its peak.
-    read_bytes, written_bytes : int
-        Of all tasks, uncompressed.
-    cell_steps : int
-        Values times steps that are kept.
-    computed : float
-        Values times steps that are computed, halos included.
-    seconds : float
-        Of computing on one core.
+    path : str
+        In the run's folder; it is written once, whole or not at all.
+    values : ndarray
     """
 
-    memory_bytes: int
-    read_bytes: int
-    written_bytes: int
-    cell_steps: int = 0
-    computed: float = 0.0
-    seconds: float = 0.0
-
-
-def checksum(values: NDArray[Any], before: int = 0) -> int:
-    """Return the CRC-32 of pixels in canonical order, native bytes, after what came before."""
-    return zlib.crc32(np.ascontiguousarray(values).data.cast("B"), before)
+    path: str
+    values: NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class Carried:
-    """Where what an operator carries beside the state lies between batches: arrays along a first axis of their own.
+class Conclusion:
+    """What follows from a complete stage.
 
     Attributes
     ----------
-    pixels : ZarrPixels
-        Its first axis counts the arrays; the others are the image's, without channels that are joint.
-    count : int
-    along : tuple of int
-        Which axes of the image the arrays have.
+    values : mapping
+        Numbers for people, and for stages that conclude later.
+    bound : mapping
+        Numbers that take the place of an operator's statistics, per position of the operator.
+    files : tuple of File
+        What has to be written before another stage goes on.
+    again : mapping
+        Stages that are done once more, by number, each with its new work.
+    skipped : tuple of int
+        Stages that nobody needs any more.
+    reader : int or None
+        Stage that from now on reads the state that this one has written.
     """
 
-    pixels: ZarrPixels
-    count: int
-    along: tuple[int, ...]
-
-    def region(self, region: Region) -> Region:
-        """Return the part of the arrays that belongs to a region of the image."""
-        return (slice(0, self.count), *(region[axis] for axis in self.along))
-
-    def shape(self, image: tuple[int, ...]) -> tuple[int, ...]:
-        """Return the shape of the arrays for an image, or a tile of it."""
-        return (self.count, *(image[axis] for axis in self.along))
-
-
-@dataclass(frozen=True)
-class Done:
-    """What a task made of a window.
-
-    Attributes
-    ----------
-    values : ndarray or None
-        Pixels to write.
-    tallies : mapping
-        What it contributes to statistics.
-    read_bytes : int
-    carried : ndarray or None
-        What goes on beside the pixels.
-    """
-
-    values: NDArray[Any] | None
-    tallies: Mapping[str, Tally] = field(default_factory=dict)
-    read_bytes: int = 0
-    carried: NDArray[Any] | None = None
-
-
-@dataclass(frozen=True)
-class Frames:
-    """How a window of the image becomes blocks: which axes diffuse together, and how far apart cells are.
-
-    Attributes
-    ----------
-    axes : str
-        Canonical axes of the image.
-    spatial : str
-        Those that diffuse together, "yx" or "zyx".
-    spacing : tuple of float
-        Per spatial axis.
-    joint : bool
-        Whether channels are one block with a shared conductance.
-    nodata : float or None
-        As in the source.
-    shape : tuple of int
-        Of the image, per axis.
-    """
-
-    axes: str
-    spatial: str
-    spacing: tuple[float, ...]
-    joint: bool = True
-    nodata: float | None = None
-    shape: tuple[int, ...] = ()
-
-    @property
-    def together(self) -> str:
-        """Axes of one block, in canonical order."""
-        return "".join(a for a in self.axes if a in self.spatial or (a == "c" and self.joint))
-
-    def each(self, shape: tuple[int, ...]) -> Iterator[tuple[int | slice, ...]]:
-        """Yield the index of every frame of a window: all of the axes that belong together, one of the others."""
-        loose = [a for a in self.axes if a not in self.together]
-        for place in np.ndindex(*(shape[self.axes.index(a)] for a in loose)):
-            yield tuple(slice(None) if a in self.together else place[loose.index(a)] for a in self.axes)
-
-    def fields(self, frame: NDArray[Any]) -> NDArray[Any]:
-        """Return a window that holds one frame as (channels, *spatial)."""
-        size = dict(zip(self.axes, frame.shape, strict=True))
-        return frame.reshape(-1, *(size[a] for a in self.spatial))
-
-    def spatial_part(self, region: Any) -> Any:
-        """Return the entries of the spatial axes of something per axis."""
-        return tuple(region[self.axes.index(a)] for a in self.spatial)
-
-    def on_axes(self, spatial: tuple[int, ...]) -> tuple[int, ...]:
-        """Return something per spatial axis as per axis of the image, 0 along the others."""
-        return tuple(spatial[self.spatial.index(a)] if a in self.spatial else 0 for a in self.axes)
-
-    def split_cells(self, grid: Grid, halo: tuple[int, ...]) -> tuple[int, int]:
-        """Return (channels, cells per channel) of one block of the largest window."""
-        size = dict(zip(self.axes, grown_extent(grid, halo), strict=True))
-        channels = size["c"] if "c" in self.together else 1
-        return channels, math.prod(size[a] for a in self.spatial)
-
-    def at(self, level: int) -> Frames:
-        """Return the frames of a coarser level of the image: each halves all axes that diffuse together."""
-        return replace(self, spacing=tuple(h * 2**level for h in self.spacing))
-
-    def number(self, window: Window) -> int:
-        """Return which frame of the image a window of one frame is of."""
-        number = 0
-        for a, s, n in zip(self.axes, window.read, self.shape, strict=True):
-            number = number if a in self.together else number * n + s.start
-        return number
-
-    @property
-    def carried_along(self) -> tuple[int, ...]:
-        """The axes that arrays carried beside the state have: all but that of joint channels."""
-        own = (a for a in self.axes if a in self.spatial or a not in self.together)
-        return tuple(self.axes.index(a) for a in own)
+    values: Mapping[str, float] = field(default_factory=dict)
+    bound: Mapping[int, Mapping[str, float]] = field(default_factory=dict)
+    files: tuple[File, ...] = ()
+    again: Mapping[int, Work] = field(default_factory=dict)
+    skipped: tuple[int, ...] = ()
+    reader: int | None = None
 
 
 class Work(ABC):
-    """One kind of work on one tile; may be done again at any time, and gives the same bytes."""
+    """One kind of work on one tile; may be done again at any time, and gives the same bytes.
+
+    A kind is one file in `pipelines/kinds`, registered under its name, or a module that another package names as an
+    entry point. An instance is what one stage of a plan does to each of its tiles, as plain values that travel to any
+    worker. The engine knows no kind: whatever differs between kinds is a method here.
+    """
 
     dtype: np.dtype[Any]
     """Of what is written."""
+    is_pass: ClassVar[bool] = False
+    """Whether it carries the image through steps, so that a stage of it is one pass over the data."""
+    sections: ClassVar[tuple[str, ...]] = ()
+    """Lists of the report that its stages add to."""
     collects: ClassVar[bool] = False
     """Whether what its tiles tell is kept apart until all have told it, instead of added up."""
+    visits_again: ClassVar[bool] = False
+    """Whether its tiles are visited until none has a reason to be visited again: a worklist."""
+
+    @classmethod
+    def make(cls, **parts: Any) -> Work:
+        """Return the work of a stage from its attributes by name, for those who know the kind by its name alone."""
+        return cls(**parts)
+
+    # ---- what it reads and writes
 
     @property
     @abstractmethod
     def sources(self) -> tuple[Pixels, ...]:
         """All that it reads."""
+
+    @property
+    def stored(self) -> tuple[ZarrPixels, ...]:
+        """The arrays among what it reads."""
+        return tuple(array for pixels in self.sources for array in pixels.stored)
 
     @property
     def writes(self) -> ZarrPixels | None:
@@ -222,13 +131,28 @@ class Work(ABC):
         return None
 
     @property
-    def statistics(self) -> Mapping[str, Statistic]:
-        """What its tiles contribute to."""
-        return {}
+    def is_state(self) -> bool:
+        """Whether what it writes lies on disk only until the passes after it have read it."""
+        return False
 
-    def bind(self, values: Mapping[int, Mapping[str, float]]) -> Work:
-        """Return the work with numbers in the place of statistics, per position of an operator."""
-        return self
+    def arrays(self, grid: Grid) -> tuple[NewArray, ...]:
+        """Return the arrays that have to be there before its first tile."""
+        made = () if self.writes is None else (NewArray(self.writes, grid.shape, grid.tile, self.dtype),)
+        if self.carries is None:
+            return made
+        shapes = (self.carries.shape(grid.shape), self.carries.shape(grid.tile))
+        return (*made, NewArray(self.carries.pixels, *shapes, self.dtype))
+
+    def moved(self, pixels: Pixels, carried: Carried | None) -> Work:
+        """Return the work with the state read from elsewhere."""
+        raise TypeError(f"{type(self).__name__} does not read a state that could lie elsewhere.")
+
+    # ---- numbers for the plan
+
+    @property
+    def halo(self) -> tuple[int, ...] | None:
+        """Cells read around a tile, per axis of the image; None where it is not a matter of a halo."""
+        return None
 
     @abstractmethod
     def cost(self, grid: Grid) -> Cost:
@@ -237,6 +161,50 @@ class Work(ABC):
     @abstractmethod
     def window(self, region: Region) -> Window:
         """Return what a region of the target reads, in the coordinates of what it reads from, and writes."""
+
+    # ---- what depends on the whole image
+
+    @property
+    def statistics(self) -> Mapping[str, Statistic]:
+        """What its tiles contribute to."""
+        return {}
+
+    def bind(self, values: Mapping[int, Mapping[str, float]]) -> Work:
+        """Return the work with numbers in the place of statistics, per position of an operator.
+
+        Raises
+        ------
+        ValueError
+            For a number that an operator cannot take.
+        """
+        return self
+
+    def conclude(self, told: Told) -> Conclusion:
+        """Return what follows from a complete stage; a pure function, which a resumed run asks again."""
+        return Conclusion()
+
+    def report(self, title: str, concluded: Conclusion | None) -> Mapping[str, Mapping[str, Any]]:
+        """Return what a stage says in the report, by section; `concluded` is None while tiles of it are left."""
+        return {}
+
+    # ---- worklists
+
+    def first_visits(self, grid: Grid) -> Mapping[int, float]:
+        """Return the tiles of a worklist to begin with, and how urgent each is: the smallest number goes first."""
+        return dict.fromkeys(range(len(grid)), 0.0)
+
+    def next_visits(self, grid: Grid, tile: int, tallies: Mapping[str, Tally]) -> Mapping[int, float]:
+        """Return the tiles that have to be visited again for what a visit of a tile told, and how urgent each is."""
+        return {}
+
+    def at_visit(self, grid: Grid, tile: int, visits: NDArray[np.uint32]) -> Work:
+        """Return the work of one visit, which may depend on how often its tile and those around were visited."""
+        return self
+
+    # ---- what a task does
+
+    def rehearse(self) -> None:  # noqa: B027 (most kinds compile nothing)
+        """Load or compile what its tasks will need."""
 
     @abstractmethod
     def compute(self, window: Window) -> Done:
@@ -265,6 +233,9 @@ class Work(ABC):
             return 0
         crc = checksum(self.writes.read(region))
         return checksum(self.carries.pixels.read(self.carries.region(region)), crc) if self.carries else crc
+
+
+KINDS: Registry[type[Work]] = Registry("kind of work", "pipelines.kinds", "diffuse.kinds")
 
 
 def merge_tallies(

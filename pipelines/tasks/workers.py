@@ -61,7 +61,7 @@ class Cluster(ABC):
         """
 
 
-CLUSTERS: Registry[type[Cluster]] = Registry("cluster", "pipelines.clusters")
+CLUSTERS: Registry[type[Cluster]] = Registry("cluster", "pipelines.clusters", "diffuse.clusters")
 
 
 @contextlib.contextmanager

@@ -13,10 +13,12 @@ from diffusion_ops.blocks.block import Block
 from diffusion_ops.blocks.fields import working_dtype
 from diffusion_ops.evolution.advance import Leg
 from diffusion_ops.evolution.arguments import make_legs
-from diffusion_ops.evolution.operator import AUTO, Operator
+from diffusion_ops.evolution.operator import Operator
+from diffusion_ops.evolution.parameters import AUTO
 from diffusion_ops.tuning.samples import Frame, Place, sample_frames
 from diffusion_ops.tuning.tune import Tuning, tune_samples
 from pipelines.events import Choosing, Listener, tell
+from pipelines.image.frames import Frames
 from pipelines.image.info import digest
 from pipelines.image.source import Source, read_canonical
 from pipelines.image.window import Region
@@ -27,7 +29,6 @@ from pipelines.tasks.inputs import Reading
 from pipelines.tasks.memory import give_back_freed, total_memory
 from pipelines.tasks.pixels import Pixels, SourcePixels
 from pipelines.tasks.version import code_version
-from pipelines.tasks.work import Frames
 
 SAMPLES, SIZE = 16, 256
 """Samples, and the side of one where it is a square; those of `diffusion_ops.tune`, so that both choose the same."""

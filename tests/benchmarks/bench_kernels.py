@@ -45,7 +45,7 @@ def two_threads(operator: Operator, side: int, steps: int, pool: ThreadPoolExecu
 
     def run() -> None:
         for block in (upper, lower):
-            block.spoilt = [0, 0]
+            block.spoilt = (0, 0)
         list(pool.map(lambda block: advance(block, legs), (upper, lower)))
 
     return run

@@ -24,7 +24,7 @@ import psutil
 
 from diffusion_ops import Block, Explicit, Leg, PeronaMalik, advance
 from pipelines.image.window import Grid
-from pipelines.store.arrays import Layout, create_array, use_fast_codecs
+from pipelines.store.arrays import Chunking, create_array, use_fast_codecs
 from pipelines.tasks.pixels import ZarrPixels
 
 TILE = 4096
@@ -35,7 +35,7 @@ def make_source(path: Path, side: int) -> None:
     if (path / "zarr.json").exists():
         return
     create_array(
-        str(path), "", (side, side), np.dtype("f4"), Layout((512, 512)), axes="yx", compression="lz4"
+        str(path), "", (side, side), np.dtype("f4"), Chunking((512, 512)), axes="yx", compression="lz4"
     )
     pixels, grid = ZarrPixels(str(path), "", "yx", "yx"), Grid((side, side), (2048, 2048))
     random = np.random.default_rng(0)
@@ -50,7 +50,7 @@ def copy_seconds(source: Path, target: Path, side: int, threads: int) -> float:
     """Return the time of reading and writing every tile once, without a halo."""
     shutil.rmtree(target, ignore_errors=True)
     create_array(
-        str(target), "", (side, side), np.dtype("f4"), Layout((512, 512)), axes="yx", compression="lz4"
+        str(target), "", (side, side), np.dtype("f4"), Chunking((512, 512)), axes="yx", compression="lz4"
     )
     reads, writes = (ZarrPixels(str(path), "", "yx", "yx") for path in (source, target))
     grid = Grid((side, side), (TILE, TILE))

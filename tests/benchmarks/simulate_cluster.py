@@ -1,4 +1,4 @@
-"""Say what a run would do on many workers: the real plan and the real frontier, with tasks that only take time.
+"""Say what a run would do on many workers: the real plan and the real order of tiles, with tasks that only take time.
 
     python tests/benchmarks/simulate_cluster.py [--side 1000000] [--steps 64] [--workers 1 10 100 1000]
 
@@ -18,7 +18,7 @@ import psutil
 from pipelines.image.info import ImageInfo
 from pipelines.plan.plan import DRIVER_SECONDS, Plan
 from pipelines.plan.search import make_plan
-from pipelines.run.ready_tiles import Frontier
+from pipelines.run.ready_tiles import ReadyTiles
 from pipelines.spec.spec import make_spec
 
 
@@ -45,13 +45,13 @@ def plan_for(side: int, steps: int, batch: int | None, gigabytes: int, workers: 
 
 def simulate(plan: Plan, workers: int, random: np.random.Generator) -> tuple[float, float]:
     """Return (makespan in seconds, share of the workers' time that was work)."""
-    frontier = Frontier(plan.stages)
+    ready = ReadyTiles(plan.stages)
     expected = [stage.seconds / len(stage.grid) for stage in plan.stages]
     flying: list[tuple[float, int, int]] = []
     now = driver_free = busy = 0.0
-    while frontier.left:
+    while ready.left:
         while len(flying) < workers:
-            place = frontier.next()
+            place = ready.next()
             if place is None:
                 break
             driver_free = max(now, driver_free) + DRIVER_SECONDS
@@ -59,7 +59,7 @@ def simulate(plan: Plan, workers: int, random: np.random.Generator) -> tuple[flo
             busy += seconds
             heapq.heappush(flying, (driver_free + seconds, *place))
         now, stage, tile = heapq.heappop(flying)
-        frontier.mark(stage, tile)
+        ready.finish(stage, tile, {})
     return now, busy / (now * workers)
 
 

@@ -15,10 +15,8 @@ kept.
 
 from __future__ import annotations
 
-from numba import njit
-
 from diffusion_ops.blocks.block import LANES
-from diffusion_ops.kernels.lanes import between, fill, following, load, where
+from diffusion_ops.kernels.lanes import between, fill, following, inlined, load, where
 
 STIFFNESS = {2: (1 / 2, 1 / 6, 0.0), 3: (1 / 4, 1 / 12, 1 / 36)}
 """Weight of an edge, its coupling to parallel edges, and their cross term, per number of axes."""
@@ -31,7 +29,7 @@ MASS = {2: (1 / 2, 1 / 12, 0.0), 3: (1 / 4, 1 / 24, 1 / 108)}
 
 
 # Inlined by the compiler's back end: unfolded before types are inferred, one sweep took ten times as long to compile.
-@njit(forceinline=True)
+@inlined
 def element_columns(u, row, j, n, zero):  # type: ignore[no-untyped-def]
     """Return the left and the right cells of the elements j ... j + LANES - 1 of a row; j = -LANES ends with -1."""
     if j < 0:
@@ -40,7 +38,7 @@ def element_columns(u, row, j, n, zero):  # type: ignore[no-untyped-def]
     return here, following(here, load(u, row + min(j + LANES, n - LANES)))
 
 
-@njit(forceinline=True)
+@inlined
 def element_corners(masked, valid, row, j, n, columns):  # type: ignore[no-untyped-def]
     """Return the masks of the same cells: inside the image and no wall."""
     left, right = between(-j, columns - j), between(-1 - j, columns - 1 - j)
@@ -50,7 +48,7 @@ def element_corners(masked, valid, row, j, n, columns):  # type: ignore[no-untyp
     return left, right
 
 
-@njit(forceinline=True)
+@inlined
 def pair(d0, d1, open0, open1, form):  # type: ignore[no-untyped-def]
     """Return the fluxes of two parallel edges; a flux is 0 where its edge is not open."""
     l, r = where(open0, d0), where(open1, d1)
@@ -58,7 +56,7 @@ def pair(d0, d1, open0, open1, form):  # type: ignore[no-untyped-def]
     return l * form[0] + d, r * form[0] - d
 
 
-@njit(forceinline=True)
+@inlined
 def pair_density(d0, d1, open0, open1, form):  # type: ignore[no-untyped-def]
     """Return the mean of d² over the element, where d is linear between two edges, or constant beside one."""
     l, r = where(open0, d0), where(open1, d1)
@@ -67,7 +65,7 @@ def pair_density(d0, d1, open0, open1, form):  # type: ignore[no-untyped-def]
     return mean * mean + slope * slope * form[1]
 
 
-@njit(forceinline=True)
+@inlined
 def four(d, is_open, form):  # type: ignore[no-untyped-def]
     """Return the fluxes of four parallel edges; bits 1 and 2 of an index are the side along the two other axes."""
     o0, o1, o2, o3 = is_open
@@ -89,7 +87,7 @@ def four(d, is_open, form):  # type: ignore[no-untyped-def]
     )
 
 
-@njit(forceinline=True)
+@inlined
 def four_density(d, is_open, form):  # type: ignore[no-untyped-def]
     """Return the mean of d² over the part of the element that has open edges."""
     f, weight = four(d, is_open, form), form[0]
@@ -101,7 +99,7 @@ def four_density(d, is_open, form):  # type: ignore[no-untyped-def]
     return total / max(area, weight)
 
 
-@njit(forceinline=True)
+@inlined
 def square(u, masked, valid, rows, j, n, columns, zero):  # type: ignore[no-untyped-def]
     """Return differences along the x and y edges of the elements of a row of squares, and whether these are open."""
     a0, a1 = element_columns(u, rows[0], j, n, zero)
@@ -111,7 +109,7 @@ def square(u, masked, valid, rows, j, n, columns, zero):  # type: ignore[no-unty
     return (a1 - a0, b1 - b0, b0 - a0, b1 - a1), (va0 & va1, vb0 & vb1, va0 & vb0, va1 & vb1)
 
 
-@njit(forceinline=True)
+@inlined
 def cube(u, masked, valid, rows, j, n, columns, zero):  # type: ignore[no-untyped-def]
     """Return differences along the x, y and z edges of the elements between four rows, and whether these are open."""
     d, e = square(u, masked, valid, (rows[0], rows[1]), j, n, columns, zero)
@@ -122,7 +120,7 @@ def cube(u, masked, valid, rows, j, n, columns, zero):  # type: ignore[no-untype
     return (x, y, z), ((e[0], e[1], f[0], f[1]), (e[2], e[3], f[2], f[3]), (g[2], g[3], i[2], i[3]))
 
 
-@njit(forceinline=True)
+@inlined
 def square_density(u, masked, valid, rows, j, n, columns, scales, form):  # type: ignore[no-untyped-def]
     """Return the mean of |∇u|² over the elements of a row of squares; scales hold 1 / h² along x and y."""
     d, e = square(u, masked, valid, rows, j, n, columns, fill(scales[0] - scales[0]))
@@ -130,7 +128,7 @@ def square_density(u, masked, valid, rows, j, n, columns, scales, form):  # type
     return along + pair_density(d[2], d[3], e[2], e[3], form) * scales[1]
 
 
-@njit(forceinline=True)
+@inlined
 def cube_density(u, masked, valid, rows, j, n, columns, scales, form):  # type: ignore[no-untyped-def]
     """Return the mean of |∇u|² over the elements between four rows; scales hold 1 / h² along x, y and z."""
     d, e = cube(u, masked, valid, rows, j, n, columns, fill(scales[0] - scales[0]))

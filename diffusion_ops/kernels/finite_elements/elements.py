@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-from numba import njit
 
 from diffusion_ops.blocks.block import LANES, Block, Floats, aligned_zeros
 from diffusion_ops.kernels.conductance import CONSTANT, FROZEN, conductance
@@ -21,10 +20,10 @@ from diffusion_ops.kernels.finite_elements.element_edges import (
     square,
     square_density,
 )
-from diffusion_ops.kernels.lanes import begin, fill, load, previous, shift, store
+from diffusion_ops.kernels.lanes import begin, fill, inlined, kernel, load, previous, shift, store
 
 
-@njit(inline="always")
+@inlined
 def _weigh(kind, volume, masked, out, u, size, valid, rows, n, columns, scales, form):  # type: ignore[no-untyped-def]
     """Fill out with the conductances of a row of elements, element j at LANES + j; channels share one."""
     channels, cells = size
@@ -39,7 +38,7 @@ def _weigh(kind, volume, masked, out, u, size, valid, rows, n, columns, scales, 
         store(out, LANES + j, conductance(kind, q))
 
 
-@njit(forceinline=True)
+@inlined
 def _finish(new, i, centre, change, third, w, sort):  # type: ignore[no-untyped-def]
     """Store what becomes of a group of cells."""
     value = centre * w[0] + change
@@ -50,7 +49,7 @@ def _finish(new, i, centre, change, third, w, sort):  # type: ignore[no-untyped-
     store(new, i, value)
 
 
-@njit(forceinline=True)
+@inlined
 def _step_squares(form, u, new, third, g, valid, places, kept, rates, shape, w):  # type: ignore[no-untyped-def]
     """Finish the upper row of cells of a row of squares, and keep what enters the lower one at kept[0]."""
     masked, weighted, sort = form
@@ -75,7 +74,7 @@ def _step_squares(form, u, new, third, g, valid, places, kept, rates, shape, w):
         top0, bottom0, right0 = top, bottom, right
 
 
-@njit(forceinline=True)
+@inlined
 def _step_cubes(form, u, new, third, g, valid, places, kept, rates, shape, w):  # type: ignore[no-untyped-def]
     """Finish the first row of cells of a row of cubes, and keep what enters the three others.
 
@@ -113,7 +112,7 @@ def _step_cubes(form, u, new, third, g, valid, places, kept, rates, shape, w):  
         x0, y0, z0 = x, (y[1], y[3]), (z[1], z[3])
 
 
-@njit(forceinline=True)
+@inlined
 def _rows_of(volume, p, m, outer, middle, pitch):  # type: ignore[no-untyped-def]
     """Return where the rows of cells around a row of elements begin; beyond the image it is the last one again."""
     front, back = max(p, 0) * middle, min(p + 1, outer - 1) * middle
@@ -128,7 +127,7 @@ def build_sweep(kind: int, masked: bool, volume: bool, sort: int) -> Callable[..
     """Compile one sweep for one conductance; `sort` is how many more states than u make the new one."""
     weighted = kind != CONSTANT
 
-    @njit(nogil=True, cache=True, error_model="numpy")
+    @kernel
     def sweep(u, new, third, g, valid, grid, rates, scales, shape, density, w, scratch):  # type: ignore[no-untyped-def]
         """Put w0 u + div(g ∇u) + w1 new + w2 third into new, where the fluxes are those of `shape`.
 
@@ -182,7 +181,7 @@ def build_sweep(kind: int, masked: bool, volume: bool, sort: int) -> Callable[..
 def build_conductances(kind: int, masked: bool, volume: bool) -> Callable[..., None]:
     """Compile the filling of frozen conductances."""
 
-    @njit(nogil=True, cache=True, error_model="numpy")
+    @kernel
     def fill_conductances(g, u, valid, grid, scales, density):  # type: ignore[no-untyped-def]
         """Fill g, flat (rows of elements, pitch + LANES)."""
         channels, outer, middle, columns, pitch = grid

@@ -8,25 +8,22 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-from numba import njit
-from numba.extending import register_jitable
-
 from diffusion_ops.blocks.block import LANES
 from diffusion_ops.kernels.conductance import CONDUCTANCES, conductance
 from diffusion_ops.kernels.eigen import size_of
-from diffusion_ops.kernels.lanes import choose, cube_root_seed, load, shift, store
+from diffusion_ops.kernels.lanes import choose, cube_root_seed, inlined, load, row_update, shift, store
 from diffusion_ops.kernels.motions.derivatives import across, around, faces, jet, steepness, trace, upwind
 from diffusion_ops.kernels.wavefront import named_update
 
 
-@njit(forceinline=True)
+@inlined
 def tangential(volume, g, h, numbers):  # type: ignore[no-untyped-def]
     """Return u_ξξ, or where nothing has a direction the mean over all of them, (N - 1) / N Δu."""
     flat = trace(volume, h) * numbers[5]
     return (across(volume, g, h) + flat) / (steepness(volume, g) + numbers[4])
 
 
-@register_jitable(inline="always")
+@row_update
 def mean_curvature_row(form, u, lines, out, n, numbers, data):  # type: ignore[no-untyped-def]
     """Make a row of ∂u/∂t = |∇u| div(∇u / |∇u|); numbers go on with epsilon² and epsilon² (N - 1) / N.
 
@@ -39,7 +36,7 @@ def mean_curvature_row(form, u, lines, out, n, numbers, data):  # type: ignore[n
         store(out, j, min(max(c + tangential(volume, g, h, numbers) * numbers[3], low), high))
 
 
-@njit(forceinline=True)
+@inlined
 def cube_root(x):  # type: ignore[no-untyped-def]
     """Return the cube root of x >= 0 within 1e-6 of it and 1e-10, by two steps of Halley from a seed of bits."""
     x = x + 1e-30
@@ -50,7 +47,7 @@ def cube_root(x):  # type: ignore[no-untyped-def]
     return r
 
 
-@register_jitable(inline="always")
+@row_update
 def affine_curvature_row(form, u, lines, out, n, numbers, data):  # type: ignore[no-untyped-def]
     """Make a row of ∂u/∂t = |∇u| curvature^(1/3); numbers go on with the largest diffusivity along level lines.
 
@@ -70,7 +67,7 @@ def affine_curvature_row(form, u, lines, out, n, numbers, data):  # type: ignore
 def _curvature_diffusion_row(kind: int) -> Callable[..., None]:
     """Return the update for one conductance."""
 
-    @njit(forceinline=True)
+    @inlined
     def share(q, scale):  # type: ignore[no-untyped-def]
         """Return g / |∇u| of q = |∇u|² on a face."""
         return conductance(kind, q * scale) / math.sqrt(q + 1e-10)

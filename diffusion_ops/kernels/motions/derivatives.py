@@ -6,13 +6,11 @@ front and behind.
 
 from __future__ import annotations
 
-from numba import njit
-
-from diffusion_ops.kernels.lanes import choose, element, load
+from diffusion_ops.kernels.lanes import choose, element, inlined, load
 from diffusion_ops.kernels.wavefront import corner, seen
 
 
-@njit(forceinline=True)
+@inlined
 def around(volume, lines):  # type: ignore[no-untyped-def]
     """Return the offsets of the nine neighbour lines, row by row and plane by plane; an image has the middle three."""
     first = element(lines, 0), element(lines, 1), element(lines, 2)
@@ -22,7 +20,7 @@ def around(volume, lines):  # type: ignore[no-untyped-def]
     return (*first, *rest, element(lines, 6), element(lines, 7), element(lines, 8))
 
 
-@njit(forceinline=True)
+@inlined
 def _four(masked, u, up, down, n, s, w, e, c):  # type: ignore[no-untyped-def]
     """Return the corners nw, ne, sw, se of nine cells whose others are as read from the ring."""
     return (
@@ -33,7 +31,7 @@ def _four(masked, u, up, down, n, s, w, e, c):  # type: ignore[no-untyped-def]
     )
 
 
-@njit(forceinline=True)
+@inlined
 def plane_cells(masked, u, near, j):  # type: ignore[no-untyped-def]
     """Return c, (w, e, n, s) and (nw, ne, sw, se) of a group of cells in its plane."""
     up, here, down = near[3] + j, near[4] + j, near[5] + j
@@ -42,7 +40,7 @@ def plane_cells(masked, u, near, j):  # type: ignore[no-untyped-def]
     return c, (seen(masked, w, c), seen(masked, e, c), seen(masked, n, c), seen(masked, s, c)), corners
 
 
-@njit(forceinline=True)
+@inlined
 def depth_cells(masked, u, near, j):  # type: ignore[no-untyped-def]
     """Return (f, b), (fw, fe, bw, be) and (fn, fs, bn, bs) of a group of cells in a volume."""
     front, here, back = near[1] + j, near[4] + j, near[7] + j
@@ -58,27 +56,27 @@ def depth_cells(masked, u, near, j):  # type: ignore[no-untyped-def]
     return (seen(masked, f, c), seen(masked, b, c)), beside, above
 
 
-@njit(forceinline=True)
+@inlined
 def _second(before, centre, after, a):  # type: ignore[no-untyped-def]
     return ((after - centre) + (before - centre)) * (4.0 * a * a)
 
 
-@njit(forceinline=True)
+@inlined
 def _twist(corners, ab):  # type: ignore[no-untyped-def]
     return ((corners[3] - corners[1]) - (corners[2] - corners[0])) * ab
 
 
-@njit(forceinline=True)
+@inlined
 def _least(x):  # type: ignore[no-untyped-def]
     return min(min(x[0], x[1]), min(x[2], x[3]))
 
 
-@njit(forceinline=True)
+@inlined
 def _largest(x):  # type: ignore[no-untyped-def]
     return max(max(x[0], x[1]), max(x[2], x[3]))
 
 
-@njit(forceinline=True)
+@inlined
 def jet(masked, volume, u, near, j, scale):  # type: ignore[no-untyped-def]
     """Return u, ∇u, the second derivatives xx, yy, zz, xy, xz, yz, and the extremes of the cells that were read.
 
@@ -99,28 +97,28 @@ def jet(masked, volume, u, near, j, scale):  # type: ignore[no-untyped-def]
     return c, (x, y, z), (xx, yy, zz, xy, xz, yz), low, high
 
 
-@njit(forceinline=True)
+@inlined
 def steepness(volume, g):  # type: ignore[no-untyped-def]
     """Return |g|²."""
     plane = g[0] * g[0] + g[1] * g[1]
     return plane + g[2] * g[2] if volume else plane
 
 
-@njit(forceinline=True)
+@inlined
 def trace(volume, h):  # type: ignore[no-untyped-def]
     """Return Δu of the second derivatives."""
     plane = h[0] + h[1]
     return plane + h[2] if volume else plane
 
 
-@njit(forceinline=True)
+@inlined
 def _cross(volume, g, h):  # type: ignore[no-untyped-def]
     plane = (g[0] * g[1]) * h[3]
     both = plane + ((g[0] * g[2]) * h[4] + (g[1] * g[2]) * h[5]) if volume else plane
     return both * 2.0
 
 
-@njit(forceinline=True)
+@inlined
 def outer(volume, g):  # type: ignore[no-untyped-def]
     """Return g gᵀ in the order of the second derivatives."""
     plane = g[0] * g[0], g[1] * g[1], g[0] * g[1]
@@ -129,14 +127,14 @@ def outer(volume, g):  # type: ignore[no-untyped-def]
     return plane[0], plane[1], g[2] * g[2], plane[2], g[0] * g[2], g[1] * g[2]
 
 
-@njit(forceinline=True)
+@inlined
 def contract(volume, p, h):  # type: ignore[no-untyped-def]
     """Return tr(P H); of P = g gᵀ, gᵀHg, which is |g|² times the second derivative along g."""
     plane = (p[0] * h[0] + p[1] * h[1]) + p[3] * h[3] * 2.0
     return plane + (p[2] * h[2] + (p[4] * h[4] + p[5] * h[5]) * 2.0) if volume else plane
 
 
-@njit(forceinline=True)
+@inlined
 def across(volume, g, h):  # type: ignore[no-untyped-def]
     """Return |g|² tr H - gᵀHg; of ∇u, |∇u|² times u_ξξ, which is |∇u| times the curvature of level lines.
 
@@ -148,14 +146,14 @@ def across(volume, g, h):  # type: ignore[no-untyped-def]
     return both - _cross(volume, g, h)
 
 
-@njit(forceinline=True)
+@inlined
 def _slope(one, other, a):  # type: ignore[no-untyped-def]
     """Return the square of the mean of two central differences."""
     d = (one + other) * (0.5 * a)
     return d * d
 
 
-@njit(forceinline=True)
+@inlined
 def faces(masked, volume, u, near, j, scale):  # type: ignore[no-untyped-def]
     """Return ∂u/∂h towards w, e, n, s, f, b and |∇u|² on those faces; only four of each count without a volume.
 
@@ -178,7 +176,7 @@ def faces(masked, volume, u, near, j, scale):  # type: ignore[no-untyped-def]
     return (dw, de, dn, ds, df, db), (qw, qe, qn, qs, qf, qb)
 
 
-@njit(forceinline=True)
+@inlined
 def slopes(masked, volume, u, near, j, scale):  # type: ignore[no-untyped-def]
     """Return ∂u/∂h towards w, e, n, s, f and b; only four of them count without a volume."""
     ax, ay, az, i = 2.0 * scale[0], 2.0 * scale[1], 2.0 * scale[2], near[4] + j
@@ -192,13 +190,13 @@ def slopes(masked, volume, u, near, j, scale):  # type: ignore[no-untyped-def]
     return w, e, n, s, (seen(masked, f, c) - c) * az, (seen(masked, b, c) - c) * az
 
 
-@njit(forceinline=True)
+@inlined
 def _upwind(before, after, rising):  # type: ignore[no-untyped-def]
     above, beyond, below, under = max(before, 0.0), max(after, 0.0), min(before, 0.0), min(after, 0.0)
     return choose(rising, above * above + beyond * beyond, below * below + under * under)
 
 
-@njit(forceinline=True)
+@inlined
 def upwind(volume, slopes, rising):  # type: ignore[no-untyped-def]
     """Return |∇u|² as a cell sees it whose value rises or falls to its neighbours' (Osher and Sethian 1988).
 

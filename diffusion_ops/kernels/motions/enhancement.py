@@ -9,33 +9,30 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from numba import njit
-from numba.extending import register_jitable
-
 from diffusion_ops.blocks.block import LANES
 from diffusion_ops.kernels.conductance import exp_negative
 from diffusion_ops.kernels.eigen import size_of
-from diffusion_ops.kernels.lanes import choose, element, known, load, shift, store, where
+from diffusion_ops.kernels.lanes import choose, element, inlined, known, load, row_update, shift, store, where
 from diffusion_ops.kernels.motions.curvature import tangential
 from diffusion_ops.kernels.motions.derivatives import around, contract, jet, outer, slopes, steepness, upwind
 from diffusion_ops.kernels.wavefront import named_update
 
 
-@njit(forceinline=True)
+@inlined
 def _ramped(x, ramp):  # type: ignore[no-untyped-def]
     """Return x / (|x| + ramp), the sign of x without a ramp; 0 at 0."""
     size = size_of(x)
     return choose(size > 0.0, x / (size + ramp), x - x)
 
 
-@njit(forceinline=True)
+@inlined
 def _shocked(masked, volume, u, near, j, numbers, bend):  # type: ignore[no-untyped-def]
     """Return -bend |∇u| by upwind differences, times the step size."""
     steep = upwind(volume, slopes(masked, volume, u, near, j, numbers), bend < 0.0)
     return math.sqrt(steep) * (bend * (-1.0 * numbers[3]))
 
 
-@njit(forceinline=True)
+@inlined
 def _structure(masked, volume, channels, wide, u, near, j, numbers):  # type: ignore[no-untyped-def]
     """Return J = Σ_c ∇u_c ∇u_cᵀ, divided by its trace; a gradient below epsilon counts for less."""
     _, g, _, _, _ = jet(masked, volume, u, near, j, numbers)
@@ -49,7 +46,7 @@ def _structure(masked, volume, channels, wide, u, near, j, numbers):  # type: ig
     return p[0] / steep, p[1] / steep, p[2] / steep, p[3] / steep, p[4] / steep, p[5] / steep
 
 
-@register_jitable(inline="always")
+@row_update
 def shock_row(form, u, lines, out, n, numbers, data):  # type: ignore[no-untyped-def]
     """Make a row of ∂u/∂t = -sgn(u_ηη) |∇u| of all channels; numbers go on with epsilon², epsilon² (N - 1) / N, ramp.
 
@@ -66,7 +63,7 @@ def shock_row(form, u, lines, out, n, numbers, data):  # type: ignore[no-untyped
             store(out, k * wide + j, c + _shocked(masked, volume, at, near, j, numbers, bend))
 
 
-@register_jitable(inline="always")
+@row_update
 def bend_across_row(form, u, lines, out, n, numbers, data):  # type: ignore[no-untyped-def]
     """Make a row of sgn(u_ηη) of all channels; numbers as of `shock_row`."""
     masked, volume, channels, wide, _ = form
@@ -78,7 +75,7 @@ def bend_across_row(form, u, lines, out, n, numbers, data):  # type: ignore[no-u
             store(out, k * wide + j, _ramped(contract(volume, p, h), numbers[6]))
 
 
-@register_jitable(inline="always")
+@row_update
 def bend_along_row(form, u, lines, out, n, numbers, data):  # type: ignore[no-untyped-def]
     """Make a row of sgn(u_ww) of all channels; data are the components of w along x, y(, z), numbers as before."""
     masked, volume, channels, wide, stride = form
@@ -91,7 +88,7 @@ def bend_along_row(form, u, lines, out, n, numbers, data):  # type: ignore[no-un
             store(out, k * wide + j, _ramped(contract(volume, p, h), numbers[6]))
 
 
-@register_jitable(inline="always")
+@row_update
 def guided_shock_row(form, u, lines, out, n, numbers, data):  # type: ignore[no-untyped-def]
     """Make a row of ∂u/∂t = -data |∇u|; numbers as of `shock_row`."""
     masked, volume, _, _, _ = form
@@ -101,7 +98,7 @@ def guided_shock_row(form, u, lines, out, n, numbers, data):  # type: ignore[no-
         store(out, j, c + _shocked(masked, volume, u, near, j, numbers, load(data, j)))
 
 
-@register_jitable(inline="always")
+@row_update
 def diffused_shock_row(form, u, lines, out, n, numbers, data):  # type: ignore[no-untyped-def]
     """Make a row of ∂u/∂t = -data |∇u| + d u_ξξ; numbers as of `shock_row`, then d.
 
@@ -116,13 +113,13 @@ def diffused_shock_row(form, u, lines, out, n, numbers, data):  # type: ignore[n
         store(out, j, min(max(c + change, low), high))
 
 
-@njit(forceinline=True)
+@inlined
 def _minmod(a, b, c):  # type: ignore[no-untyped-def]
     """Return the smallest of three numbers of one sign, else 0."""
     return max(min(min(a, b), c), 0.0) + min(max(max(a, b), c), 0.0)
 
 
-@njit(forceinline=True)
+@inlined
 def _inflow(masked, p, q, r, s, t):  # type: ignore[no-untyped-def]
     """Return the difference of the limited fluxes at both sides of r on a line of five cells."""
     a, b = _difference(masked, p, q), _difference(masked, q, r)
@@ -130,14 +127,14 @@ def _inflow(masked, p, q, r, s, t):  # type: ignore[no-untyped-def]
     return _minmod(b, c, d) - _minmod(a, b, c)
 
 
-@njit(forceinline=True)
+@inlined
 def _difference(masked, p, q):  # type: ignore[no-untyped-def]
     """Return q - p, 0 across a wall."""
     d = q - p
     return where(known(d), d) if masked else d
 
 
-@register_jitable(inline="always")
+@row_update
 def inverse_diffusion_row(form, u, lines, out, n, numbers, data):  # type: ignore[no-untyped-def]
     """Make a row of ∂u/∂t = -Δu, the flux through a face at most the differences at both sides of it."""
     masked, volume, _, _, _ = form
@@ -158,19 +155,19 @@ def inverse_diffusion_row(form, u, lines, out, n, numbers, data):  # type: ignor
         store(out, j, c - change)
 
 
-@njit(forceinline=True)
+@inlined
 def _product(before, after):  # type: ignore[no-untyped-def]
     """Return the product of the slopes down and up at a cell, 0 at an extremum."""
     return max(before * after * -1.0, 0.0)
 
 
-@njit(forceinline=True)
+@inlined
 def _exponential(q, numbers):  # type: ignore[no-untyped-def]
     """Return 2 exp(-a q) - exp(-b q); numbers go on with a and b."""
     return exp_negative(q * numbers[4]) * 2.0 - exp_negative(q * numbers[5])
 
 
-@njit(forceinline=True)
+@inlined
 def _rational(q, numbers):  # type: ignore[no-untyped-def]
     """Return 1 / (1 + (a q)²) - d / (1 + (b (s - c))²) of s = √q; numbers go on with a, c, b and d."""
     forward, band = q * numbers[4], (math.sqrt(q) - numbers[5]) * numbers[6]
@@ -199,7 +196,7 @@ DIFFUSIVITY_ROWS: Mapping[str, Callable[..., None]] = {
 """What makes the field of each diffusivity."""
 
 
-@register_jitable(inline="always")
+@row_update
 def forward_backward_row(form, u, lines, out, n, numbers, data):  # type: ignore[no-untyped-def]
     """Make a row of ∂u/∂t = div(g ∇u), g on a face the mean of the two cells, which are in the field behind u."""
     masked, volume, _, wide, _ = form

@@ -4,24 +4,21 @@ from __future__ import annotations
 
 import math
 
-from numba import njit
-from numba.extending import register_jitable
-
 from diffusion_ops.blocks.block import LANES
 from diffusion_ops.kernels.eigen import size_of
-from diffusion_ops.kernels.lanes import choose, element, known, load, shift, store
+from diffusion_ops.kernels.lanes import choose, element, inlined, known, load, row_update, shift, store
 from diffusion_ops.kernels.motions.curvature import tangential
 from diffusion_ops.kernels.motions.derivatives import around, jet
 
 
-@njit(forceinline=True)
+@inlined
 def _part(d, t, m):  # type: ignore[no-untyped-def]
     """Return d t / m rounded, alike for both signs."""
     size = (2 * abs(d) * t + m) // (2 * m)
     return size if d > 0 else -size
 
 
-@njit(forceinline=True)
+@inlined
 def _sight(masked, u, lines, radius, j, dx, dy, c):  # type: ignore[no-untyped-def]
     """Return the cells dx, dy away, or the cell itself where a wall lies on the way."""
     far = load(u, element(lines, radius + dy) + j + dx)
@@ -37,7 +34,7 @@ def _sight(masked, u, lines, radius, j, dx, dy, c):  # type: ignore[no-untyped-d
     return choose(known(way), far, c)
 
 
-@njit(forceinline=True)
+@inlined
 def _mean(masked, u, lines, radius, j, c, weight):  # type: ignore[no-untyped-def]
     """Return the mean over the disk; `weight` is 1 / its cells. Opposite cells are added first, as in a flip."""
     total = c
@@ -49,13 +46,13 @@ def _mean(masked, u, lines, radius, j, c, weight):  # type: ignore[no-untyped-de
     return total * weight
 
 
-@njit(forceinline=True)
+@inlined
 def _apart(x, y, dx, dy):  # type: ignore[no-untyped-def]
     """Return how far (x, y) is from a cell, less than 1/2 on both axes in the cell itself."""
     return max(size_of(x - dx), size_of(y - dy))
 
 
-@njit(forceinline=True)
+@inlined
 def _threshold(masked, u, lines, radius, j, c, g, scale):  # type: ignore[no-untyped-def]
     """Return the mean of the two cells in which the level line through the cell leaves the disk.
 
@@ -78,7 +75,7 @@ def _threshold(masked, u, lines, radius, j, c, g, scale):  # type: ignore[no-unt
     return choose(best < 0.75, value, rim / float(pairs))
 
 
-@register_jitable(inline="always")
+@row_update
 def min_max_curvature_row(form, u, lines, out, n, numbers, data):  # type: ignore[no-untyped-def]
     """Make a row of ∂u/∂t = F |∇u|, F = max(curvature, 0) where the mean is low, else min(curvature, 0).
 

@@ -7,13 +7,12 @@ import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
-from numba import njit
 
 from diffusion_ops.blocks.block import LANES, Block, Floats, allocate
 from diffusion_ops.kernels.conductance import CONSTANT, conductance
 from diffusion_ops.kernels.differences import differences
 from diffusion_ops.kernels.faces import kernel_grid, kernel_walls, neighbour_rows
-from diffusion_ops.kernels.lanes import begin, fill, shift, store
+from diffusion_ops.kernels.lanes import begin, fill, inlined, kernel, shift, store
 from diffusion_ops.kernels.tensors.structure import central_gradient
 
 SLOPE = CONSTANT
@@ -24,7 +23,7 @@ SLOPE = CONSTANT
 def build_slope(kind: int, masked: bool, volume: bool) -> Callable[..., None]:
     """Compile g(Σ_c |∇u_c|²) at every cell, or the square root of it."""
 
-    @njit(nogil=True, cache=True, error_model="numpy")
+    @kernel
     def slope(out, u, valid, grid, halves):  # type: ignore[no-untyped-def]
         """Fill out, flat (cells,), from a smoothed image u, flat (channels, cells)."""
         channels, outer, middle, columns, pitch = grid
@@ -49,7 +48,7 @@ def build_slope(kind: int, masked: bool, volume: bool) -> Callable[..., None]:
 def build_gradient(masked: bool, volume: bool) -> Callable[..., None]:
     """Compile the gradient of one channel."""
 
-    @njit(nogil=True, cache=True, error_model="numpy")
+    @kernel
     def gradient(out, u, valid, grid, halves):  # type: ignore[no-untyped-def]
         """Fill out, flat (axes, cells) along x, y, z, from a smoothed image u, flat (cells,)."""
         _, outer, middle, columns, pitch = grid
@@ -72,7 +71,7 @@ def build_gradient(masked: bool, volume: bool) -> Callable[..., None]:
 def build_laplacian(masked: bool, volume: bool) -> Callable[..., None]:
     """Compile Σ_c Δu_c at every cell."""
 
-    @njit(nogil=True, cache=True, error_model="numpy")
+    @kernel
     def laplacian(out, u, valid, grid, weights):  # type: ignore[no-untyped-def]
         """Fill out, flat (cells,); weights are 1 / h² along x, y, z."""
         channels, outer, middle, _, pitch = grid
@@ -93,7 +92,7 @@ def build_laplacian(masked: bool, volume: bool) -> Callable[..., None]:
     return laplacian
 
 
-@njit(inline="always")
+@inlined
 def _at(masked, field, valid, grid, p, m, j):  # type: ignore[no-untyped-def]
     """Return a field at a plane, row and column, 0 beyond walls and edges."""
     planes, rows, columns, pitch = grid
@@ -107,7 +106,7 @@ def _at(masked, field, valid, grid, p, m, j):  # type: ignore[no-untyped-def]
 def build_thin(masked: bool) -> Callable[..., None]:
     """Compile non-maximum suppression with two thresholds."""
 
-    @njit(nogil=True, cache=True, error_model="numpy")
+    @kernel
     def thin(out, slope, axis, valid, grid, inverse, low, high):  # type: ignore[no-untyped-def]
         """Fill out, flat (cells,), with 2 where a maximum across the edge reaches `high`, 1 for `low`, else 0.
 
@@ -156,7 +155,7 @@ def build_thin(masked: bool) -> Callable[..., None]:
 def build_crossings(masked: bool) -> Callable[..., None]:
     """Compile the search for changes of sign."""
 
-    @njit(nogil=True, cache=True, error_model="numpy")
+    @kernel
     def crossings(out, field, slope, valid, grid, contrast):  # type: ignore[no-untyped-def]
         """Fill out, flat (cells,), with 1 where the field changes its sign and the slope is at least `contrast`.
 

@@ -10,22 +10,22 @@ import functools
 from collections.abc import Callable
 
 import numpy as np
-from numba import njit
 
 from diffusion_ops.blocks.block import Block, Bools, allocate
+from diffusion_ops.kernels.lanes import inlined, kernel
 from diffusion_ops.kernels.sums.measure import walls_of
 
 ENOUGH = 4
 """Cells that a mean is taken of, where the largest window has so many."""
 
 
-@njit(inline="always")
+@inlined
 def _ends(at, radius, size):  # type: ignore[no-untyped-def]
     """Return first and last + 1 of the cells within a radius."""
     return range(max(at - radius, 0), min(at + radius, size - 1) + 1)
 
 
-@njit(inline="always")
+@inlined
 def _is_impulse(masked, volume, u, valid, grid, place, largest):  # type: ignore[no-untyped-def]
     """Return whether a value is an extreme of the smallest window whose median is none, or there is no such window."""
     planes, rows, columns, pitch = grid
@@ -60,7 +60,7 @@ def _is_impulse(masked, volume, u, valid, grid, place, largest):  # type: ignore
 def build_find(masked: bool, volume: bool) -> Callable[..., None]:
     """Compile the search for impulses."""
 
-    @njit(nogil=True, cache=True, error_model="numpy")
+    @kernel
     def find(found, u, valid, grid, largest):  # type: ignore[no-untyped-def]
         """Fill found, flat (cells,), from a channel u, flat (cells,)."""
         planes, rows, columns, pitch = grid
@@ -79,7 +79,7 @@ def build_mend(masked: bool, volume: bool) -> Callable[..., None]:
     """Compile the means that take the place of impulses."""
     enough = ENOUGH
 
-    @njit(nogil=True, cache=True, error_model="numpy")
+    @kernel
     def mend(u, found, valid, grid, largest):  # type: ignore[no-untyped-def]
         """Fill the cells of u that were found with the mean of the others in the smallest window with enough."""
         planes, rows, columns, pitch = grid

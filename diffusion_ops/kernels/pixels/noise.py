@@ -8,11 +8,12 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-from numba import njit, types
+from numba import types
 from numba.extending import overload
 
 from diffusion_ops.blocks.block import Block
 from diffusion_ops.kernels.conductance import exp_negative
+from diffusion_ops.kernels.lanes import inlined, kernel
 from diffusion_ops.kernels.philox import (
     LOW_WORD,
     closed_unit64,
@@ -68,7 +69,7 @@ def build_noise(law: int) -> Callable[..., None]:
     if law == LAWS.index("poisson"):
         return put_counts
 
-    @njit(nogil=True, cache=True, error_model="numpy")
+    @kernel
     def change(u, grid, place, grain, draw, key, numbers):  # type: ignore[no-untyped-def]
         """Change u, flat (cells,), whose first cell has the index `place` = (x, y, z), by the draw of that number.
 
@@ -87,7 +88,7 @@ def build_noise(law: int) -> Callable[..., None]:
     return change
 
 
-@njit(inline="always")
+@inlined
 def _log_factorial(k):  # type: ignore[no-untyped-def]
     """Return ln k!, by Stirling's series from 10 on (error 1e-13)."""
     if k < _FEW:
@@ -98,7 +99,7 @@ def _log_factorial(k):  # type: ignore[no-untyped-def]
     return (k + 0.5) * log64(k) - k + 0.9189385332046727 + tail
 
 
-@njit(inline="always")
+@inlined
 def _poisson_by_search(mean, v):  # type: ignore[no-untyped-def]
     """Return the smallest k whose cumulative probability exceeds v, for a small mean."""
     k, term = 0.0, exp_negative(mean)
@@ -110,7 +111,7 @@ def _poisson_by_search(mean, v):  # type: ignore[no-untyped-def]
     return k
 
 
-@njit(inline="always")
+@inlined
 def _poisson_by_rejection(mean, place, key):  # type: ignore[no-untyped-def]
     """Return a Poisson count of mean >= 10 by transformed rejection (Hörmann 1993, PTRS); one draw per attempt."""
     b = 0.931 + 2.53 * math.sqrt(mean)
@@ -132,7 +133,7 @@ def _poisson_by_rejection(mean, place, key):  # type: ignore[no-untyped-def]
         draw += _ONE_MORE
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@kernel
 def put_counts(u, grid, place, grain, draw, key, numbers):  # type: ignore[no-untyped-def]
     """Replace u by level times a Poisson count of mean u / level, level = numbers[0]; draws count attempts."""
     planes, rows, columns, pitch = grid

@@ -1,4 +1,4 @@
-"""March speckle reducing diffusion ∂u/∂t = div(c(q) ∇u) through a block, in place, with new coefficients every step.
+"""Take steps of speckle reducing diffusion ∂u/∂t = div(c(q) ∇u) on a block, in place, with new coefficients every step.
 
 A step goes once over the planes of a volume, or the rows of an image. The coefficients of the next plane are found
 before a plane is written, and the flux that leaves a plane is kept until the next one needs it: no second copy of
@@ -12,19 +12,29 @@ import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
-from numba import njit
 
 from diffusion_ops.blocks.block import LANES, Block, aligned_zeros
 from diffusion_ops.kernels.conductance import exp_negative
 from diffusion_ops.kernels.differences import differences
 from diffusion_ops.kernels.faces import kernel_grid, kernel_walls, open_faces, right_of
-from diffusion_ops.kernels.lanes import begin, between, fill, load, previous, shift, store, where
+from diffusion_ops.kernels.lanes import (
+    begin,
+    between,
+    fill,
+    inlined,
+    kernel,
+    load,
+    previous,
+    shift,
+    store,
+    where,
+)
 
 RATIONAL, EXPONENTIAL = range(2)
 """Forms of c(q): 1 / (1 + x) and exp(-x) with x = (q² - q0²) / (q0² (1 + q0²)), at most 1."""
 
 
-@njit(inline="always")
+@inlined
 def _coefficient(kind, variance, square, level):  # type: ignore[no-untyped-def]
     """Return c(q), q² = variance / square, for level = (q0² (1 + q0²), q0⁴, q0²).
 
@@ -37,7 +47,7 @@ def _coefficient(kind, variance, square, level):  # type: ignore[no-untyped-def]
     return exp_negative(max((variance / square - level[2]) / level[0], one - one))
 
 
-@njit(inline="always")
+@inlined
 def _fill_row(kind, masked, volume, out, u, valid, grid, row, weights, level, tiny):  # type: ignore[no-untyped-def]
     """Fill a row of coefficients from the mean and the variance of the neighbours of each cell.
 
@@ -57,7 +67,7 @@ def _fill_row(kind, masked, volume, out, u, valid, grid, row, weights, level, ti
         store(out, j, _coefficient(kind, variance, max(mean * mean, tiny), level))
 
 
-@njit(inline="always")
+@inlined
 def _exchange(kept, j, leaving):  # type: ignore[no-untyped-def]
     """Return what leaves through the lower faces less what entered by the upper; keep it for the next row."""
     change = leaving - load(kept, j)
@@ -65,7 +75,7 @@ def _exchange(kept, j, leaving):  # type: ignore[no-untyped-def]
     return change
 
 
-@njit(inline="always")
+@inlined
 def _step_row(masked, volume, u, valid, grid, row, nexts, c, kept, rates):  # type: ignore[no-untyped-def]
     """Take one step of a row: fluxes to the right, below and behind, with the mean of the two coefficients.
 
@@ -94,11 +104,11 @@ def _step_row(masked, volume, u, valid, grid, row, nexts, c, kept, rates):  # ty
 
 
 @functools.cache
-def build_march(kind: int, masked: bool, volume: bool) -> Callable[..., None]:
-    """Compile the march for one form of the coefficient and one sort of block."""
+def build_sweep(kind: int, masked: bool, volume: bool) -> Callable[..., None]:
+    """Compile the sweep for one form of the coefficient and one sort of block."""
 
-    @njit(nogil=True, cache=True, error_model="numpy")
-    def march(u, valid, grid, weights, rates, levels, scratch):  # type: ignore[no-untyped-def]
+    @kernel
+    def sweep(u, valid, grid, weights, rates, levels, scratch):  # type: ignore[no-untyped-def]
         """Take a step for every row of levels, in place.
 
         Parameters
@@ -140,7 +150,7 @@ def build_march(kind: int, masked: bool, volume: bool) -> Callable[..., None]:
                         kept = (above, shift(front, m * pitch))
                         _step_row(masked, volume, x, valid, grid, p * middle + m, nexts, c, kept, rates)
 
-    return march
+    return sweep
 
 
 def reduce_speckle(block: Block, kind: int, tau: float, levels: Sequence[float]) -> None:
@@ -161,8 +171,8 @@ def reduce_speckle(block: Block, kind: int, tau: float, levels: Sequence[float])
     total = 2 * sum(inverse)
     # Where q0⁴ is 0 a coefficient is no number; a level this low, 3e-10 in float32, stops everything already.
     q2 = np.maximum(np.square(np.array(levels, np.float64)), math.sqrt(np.finfo(u.dtype).tiny))
-    march = build_march(kind, block.valid_storage is not None, len(block.spatial) == 3)
-    march(
+    sweep = build_sweep(kind, block.valid_storage is not None, len(block.spatial) == 3)
+    sweep(
         u.reshape(-1),
         kernel_walls(block),
         grid,

@@ -7,19 +7,20 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from numba import njit
 
 from diffusion_ops.blocks.block import Block
 from diffusion_ops.blocks.exact_sum import SEGMENT, add_doubles, drain, empty_sums
 from diffusion_ops.blocks.statistic import Integers
+from diffusion_ops.kernels.lanes import kernel
 from diffusion_ops.kernels.sums.measure import span_of, walls_of
+from diffusion_ops.kernels.sums.rows import set_row
 
 
 @functools.cache
 def build_square(masked: bool) -> Callable[..., None]:
     """Compile the sum for blocks with or without a mask."""
 
-    @njit(nogil=True, cache=True, error_model="numpy")
+    @kernel
     def fill(sums, table, u, valid, grid, span, scales):  # type: ignore[no-untyped-def]
         """Add |∇u|² of the valid cells of the span; `scales` is 1 / (2 h)² along z, y, x."""
         row = np.zeros(SEGMENT)
@@ -29,7 +30,7 @@ def build_square(masked: bool) -> Callable[..., None]:
             for m in range(span[1, 0], span[1, 1]):
                 for j0 in range(span[2, 0], span[2, 1], SEGMENT):
                     n = min(SEGMENT, span[2, 1] - j0)
-                    row[:n] = 0
+                    set_row(row, n, 0)
                     for j in range(n):
                         place = (p, m, j0 + j)
                         a = (p * grid[1] + m) * grid[3] + j0 + j

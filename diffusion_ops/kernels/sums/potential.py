@@ -7,20 +7,21 @@ import math
 from collections.abc import Callable
 
 import numpy as np
-from numba import njit
 
 from diffusion_ops.blocks.block import Block
 from diffusion_ops.blocks.exact_sum import SEGMENT, add_doubles, drain, empty_sums
 from diffusion_ops.blocks.statistic import Integers
 from diffusion_ops.kernels.conductance import exp_negative
+from diffusion_ops.kernels.lanes import inlined, kernel
 from diffusion_ops.kernels.philox import log64
 from diffusion_ops.kernels.sums.measure import span_of, walls_of
+from diffusion_ops.kernels.sums.rows import set_row
 
 POTENTIALS: tuple[str, ...] = ("exponential", "rational", "charbonnier", "tukey")
 """Conductances whose integral is known; the position is the number that the kernel knows it by."""
 
 
-@njit(inline="always")
+@inlined
 def _potential(kind, q):  # type: ignore[no-untyped-def]
     """Return ∫ g from 0 to q = (s / contrast)²."""
     if kind == 0:
@@ -35,7 +36,7 @@ def _potential(kind, q):  # type: ignore[no-untyped-def]
 
 @functools.cache
 def _build_fill(kind: int, masked: bool) -> Callable[..., None]:
-    @njit(nogil=True, cache=True, error_model="numpy")
+    @kernel
     def fill(sums, table, u, valid, grid, span, scales, weights):  # type: ignore[no-untyped-def]
         """Add Σ_axes weight Ψ(|d|² scale) of every cell of the span; d is the float64 difference to the next cell."""
         row, squares = np.zeros(SEGMENT), np.zeros(SEGMENT)
@@ -45,13 +46,13 @@ def _build_fill(kind: int, masked: bool) -> Callable[..., None]:
             for m in range(span[1, 0], span[1, 1]):
                 for j0 in range(span[2, 0], span[2, 1], SEGMENT):
                     a, length = (p * grid[1] + m) * grid[3] + j0, min(SEGMENT, span[2, 1] - j0)
-                    row[:length] = 0
+                    set_row(row, length, 0)
                     for axis in range(3):
                         if (p, m, j0)[axis] + 1 >= grid[axis] and axis < 2:
                             continue
                         n = min(length, grid[2] - 1 - j0) if axis == 2 else length
                         b = a + steps[axis]
-                        squares[:length] = 0
+                        set_row(squares, length, 0)
                         for c in range(u.shape[0]):
                             for j in range(n):
                                 d = np.float64(u[c, b + j]) - np.float64(u[c, a + j])

@@ -7,19 +7,20 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from numba import njit
 
 from diffusion_ops.blocks.block import Block
 from diffusion_ops.blocks.exact_sum import SEGMENT, add_doubles, drain, empty_sums
 from diffusion_ops.blocks.statistic import Integers
+from diffusion_ops.kernels.lanes import kernel
 from diffusion_ops.kernels.sums.measure import span_of, walls_of
+from diffusion_ops.kernels.sums.rows import set_row
 
 _DOUBLE: np.dtype[Any] = np.dtype(np.float64)
 
 
 @functools.cache
 def _build_fill(masked: bool, gap: bool) -> Callable[..., None]:
-    @njit(nogil=True, cache=True, error_model="numpy")
+    @kernel
     def fill(sums, table, u, carried, valid, grid, span, scales, weight, half):  # type: ignore[no-untyped-def]
         """Add |∇u| + half (u - f)², or with a gap |∇u| - ∇u·p + half (u - f - weight div p)², of every cell.
 
@@ -33,10 +34,10 @@ def _build_fill(masked: bool, gap: bool) -> Callable[..., None]:
             for m in range(span[1, 0], span[1, 1]):
                 for j0 in range(span[2, 0], span[2, 1], SEGMENT):
                     a, length = (p * grid[1] + m) * grid[3] + j0, min(SEGMENT, span[2, 1] - j0)
-                    row[:length] = 0
-                    squares[:length] = 0
+                    set_row(row, length, 0)
+                    set_row(squares, length, 0)
                     for c in range(channels):
-                        flow[:length] = 0
+                        set_row(flow, length, 0)
                         for axis in range(3):
                             place, scale = (p, m, j0)[axis], scales[axis]
                             n = length if axis < 2 else min(length, grid[2] - 1 - j0)

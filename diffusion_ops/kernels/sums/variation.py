@@ -6,24 +6,25 @@ import functools
 from collections.abc import Callable
 
 import numpy as np
-from numba import njit
 
 from diffusion_ops.blocks.block import Block
 from diffusion_ops.blocks.histogram import count_row, empty_counts
 from diffusion_ops.blocks.statistic import Integers
+from diffusion_ops.kernels.lanes import inlined, kernel
 from diffusion_ops.kernels.sums.measure import span_of, walls_of
+from diffusion_ops.kernels.sums.rows import copy_row, narrow_row, set_row
 
 _LEAST = 1e-12
 """A variance below this part of the squared mean is rounding: a constant area."""
 
 
-@njit(inline="always")
+@inlined
 def _add(total, row):  # type: ignore[no-untyped-def]
     for j in range(total.shape[0]):
         total[j] += row[j]
 
 
-@njit(inline="always")
+@inlined
 def _add_powers(sums, squares, row):  # type: ignore[no-untyped-def]
     for j in range(sums.shape[0]):
         value = np.float64(row[j])
@@ -35,7 +36,7 @@ def _add_powers(sums, squares, row):  # type: ignore[no-untyped-def]
 def _build_count(masked: bool) -> Callable[..., None]:
     least = _LEAST
 
-    @njit(nogil=True, cache=True, error_model="numpy")
+    @kernel
     def fill(counts, u, valid, grid, span, radius, depth):  # type: ignore[no-untyped-def]
         """Count the windows whose middle is in the span, `radius` cells around it and `depth` planes."""
         planes, rows, columns, pitch = grid
@@ -54,16 +55,19 @@ def _build_count(masked: bool) -> Callable[..., None]:
         for p in range(max(span[0, 0], depth), min(span[0, 1], planes - depth)):
             for m in range(max(span[1, 0], radius), min(span[1, 1], rows - radius)):
                 if masked:
-                    ok[:] = True
+                    set_row(ok, ok.shape[0], True)
                     for plane in range(p - depth, p + depth + 1):
                         for row in range(m - radius, m + radius + 1):
                             a = (plane * rows + row) * pitch + j0
-                            ok &= valid[0, a : a + ok.shape[0]]
-                    whole[:] = ok[:n]
+                            narrow_row(ok, valid[0], a, ok.shape[0])
+                    copy_row(whole, 0, ok, 0, n)
                     for k in range(1, side):
-                        whole &= ok[k : k + n]
+                        narrow_row(whole, ok, k, n)
                 for c in range(u.shape[0]):
-                    sums[:], squares[:], total[:], power[:] = 0, 0, 0, 0
+                    set_row(sums, sums.shape[0], 0)
+                    set_row(squares, squares.shape[0], 0)
+                    set_row(total, n, 0)
+                    set_row(power, n, 0)
                     for plane in range(p - depth, p + depth + 1):
                         for row in range(m - radius, m + radius + 1):
                             a = (plane * rows + row) * pitch + j0

@@ -7,10 +7,10 @@ from numba import njit
 from diffusion_ops.blocks.block import LANES
 from diffusion_ops.kernels.corners import add_to, corner_side, fold_pairs, mirror_pairs
 from diffusion_ops.kernels.eigen import size_of
-from diffusion_ops.kernels.lanes import choose, fill, following, load, shift, where
+from diffusion_ops.kernels.lanes import choose, fill, following, inlined, load, shift, where
 
 
-@njit(forceinline=True)
+@inlined
 def _cube_forces(q, d, damping):  # type: ignore[no-untyped-def]
     """Return what the energy of a corner of a volume does to its cells: in front TL, TR, BL, BR, then behind."""
     a, b, c, xy, xz, yz = d
@@ -43,19 +43,19 @@ def _cube_forces(q, d, damping):  # type: ignore[no-untyped-def]
     )
 
 
-@njit(forceinline=True)
+@inlined
 def _turned(q):  # type: ignore[no-untyped-def]
     """Return the cells of a cube with y in the place of x, z in that of y, x in that of z."""
     return q[0], q[2], q[4], q[6], q[1], q[3], q[5], q[7]
 
 
-@njit(forceinline=True)
+@inlined
 def _sides(v):  # type: ignore[no-untyped-def]
     """Return whether any cell is valid on the low and on the high side of x."""
     return max(max(v[0], v[2]), max(v[4], v[6])), max(max(v[1], v[3]), max(v[5], v[7]))
 
 
-@njit(forceinline=True)
+@inlined
 def _mirrored(q, v, low, high):  # type: ignore[no-untyped-def]
     """Return the cells and what is valid with sides of x beyond a wall mirrored, then turned."""
     a, b, va, vb = mirror_pairs(q[0], q[1], v[0], v[1], low, high)
@@ -65,7 +65,7 @@ def _mirrored(q, v, low, high):  # type: ignore[no-untyped-def]
     return _turned((a, b, c, d, e, f, g, h)), _turned((va, vb, vc, vd, ve, vf, vg, vh))
 
 
-@njit(forceinline=True)
+@inlined
 def _folded(f, low, high):  # type: ignore[no-untyped-def]
     """Return the forces with those on mirror images along x added to their cells, then turned."""
     a, b = fold_pairs(f[0], f[1], low, high)
@@ -75,7 +75,7 @@ def _folded(f, low, high):  # type: ignore[no-untyped-def]
     return _turned((a, b, c, d, e, g, h, i))
 
 
-@njit(forceinline=True)
+@inlined
 def _links(q, v, weight):  # type: ignore[no-untyped-def]
     """Return the forces of the links along x between valid cells, then turned."""
     a, b = (v[0] * v[1]) * (weight * (q[1] - q[0])), (v[2] * v[3]) * (weight * (q[3] - q[2]))
@@ -124,7 +124,7 @@ def _walled_cube_forces(q, v, d, damping):  # type: ignore[no-untyped-def]
     )
 
 
-@njit(forceinline=True)
+@inlined
 def _cube_row(masked, u, valid, rows, there, columns, tensor, stride, factors, damping, to):  # type: ignore[no-untyped-def]
     """Add the forces of a row of corners of a volume to four rows: above and below, in front and then behind."""
     last = columns // LANES * LANES
@@ -157,7 +157,7 @@ def _cube_row(masked, u, valid, rows, there, columns, tensor, stride, factors, d
         n0, n1, n2, n3 = w[0], w[2], w[4], w[6]
 
 
-@njit(forceinline=True)
+@inlined
 def cube_layer(masked, u, valid, place, tensor, stride, numbers, to):  # type: ignore[no-untyped-def]
     """Add the forces of the corners between the planes layer - 1 and layer; parameters as of `quad_layer`."""
     layer, outer, middle, columns, pitch, corner_pitch = place

@@ -6,12 +6,10 @@ import functools
 import math
 from collections.abc import Callable
 
-from numba import njit
-
 from diffusion_ops.blocks.block import LANES, Floats
 from diffusion_ops.kernels.conductance import CONDUCTANCES, conductance, exp_negative
 from diffusion_ops.kernels.eigen import plane_spread, volume_eigen
-from diffusion_ops.kernels.lanes import begin, load, store
+from diffusion_ops.kernels.lanes import begin, inlined, kernel, load, store
 
 LAWS: tuple[str, ...] = (*CONDUCTANCES, "threshold")
 """What the flow along an axis may be of q = s / contrast²; the position is the number that kernels know it by.
@@ -31,7 +29,7 @@ _MANY = 1e30
 """Stands for an infinite ratio, whose powers would not be numbers."""
 
 
-@njit(inline="always")
+@inlined
 def _power(x, exponent):  # type: ignore[no-untyped-def]
     """Return x to a whole power of at least 1."""
     result = x
@@ -40,7 +38,7 @@ def _power(x, exponent):  # type: ignore[no-untyped-def]
     return result
 
 
-@njit(inline="always")
+@inlined
 def _contrast_of(enhancement, q, least, most):  # type: ignore[no-untyped-def]
     """Return what the flow along an axis depends on; see `ENHANCEMENTS`."""
     if enhancement == 0:
@@ -54,7 +52,7 @@ def _contrast_of(enhancement, q, least, most):  # type: ignore[no-untyped-def]
     return max(most - q, 0.0) / (q + 1.0)
 
 
-@njit(inline="always")
+@inlined
 def _flow(law, enhancement, exponent, q, least, most, floor):  # type: ignore[no-untyped-def]
     """Return the eigenvalue of D along an axis with eigenvalue q, in units of contrast²."""
     s = _contrast_of(enhancement, q, least, most)
@@ -71,7 +69,7 @@ def _flow(law, enhancement, exponent, q, least, most, floor):  # type: ignore[no
 def build_diffusivity(law: int, enhancement: int, exponent: int, volume: bool) -> Callable[..., None]:
     """Compile the change of eigenvalues for one choice of flow."""
 
-    @njit(nogil=True, cache=True, error_model="numpy")
+    @kernel
     def fill_diffusivity(tensor, scale, floor, ratio):  # type: ignore[no-untyped-def]
         """Replace J, flat (components, corners), by D; scale is 1 / contrast², ratio the least of the eigenvalues'."""
         n = tensor.shape[0] // (6 if volume else 3)

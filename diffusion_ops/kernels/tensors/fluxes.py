@@ -1,4 +1,4 @@
-"""March ∂u/∂t = div(D ∇u) through a block, D at the corners where 4 cells of an image, 8 of a volume, meet.
+"""Take steps of ∂u/∂t = div(D ∇u) on a block, D at the corners where 4 cells of an image, 8 of a volume, meet.
 
 Around a corner the differences of the cells are sums of the gradient (X, Y[, Z]) and of hourglass modes, which a
 gradient does not see (S = TL - TR - BL + BR in an image). The energy of the corner is that of its modes,
@@ -14,7 +14,7 @@ differ α (a + c) stands for α min(1/hx², 1/hy²) (a + c) of D in units of len
 Walls: a corner with one side beyond a wall is mirrored at it and counts half. A corner that is ragged, three valid
 cells of four say, has links along the axes only, weak enough for the same stable step.
 
-The sweep is a wavefront as in `flux`: while step s works at row r, step s + 1 works at row r - 1.
+The order of rows is the wavefront of `perona_malik`: while step s works at row r, step s + 1 works at row r - 1.
 """
 
 from __future__ import annotations
@@ -25,11 +25,10 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-from numba import njit
 
 from diffusion_ops.blocks.block import LANES, Block, Bools, Floats, aligned_zeros, row_pitch
 from diffusion_ops.kernels.faces import kernel_grid, kernel_walls
-from diffusion_ops.kernels.lanes import begin, choose, fill, load, shift, store
+from diffusion_ops.kernels.lanes import begin, choose, fill, inlined, kernel, load, shift, store
 from diffusion_ops.kernels.tensors.cubes import cube_layer
 from diffusion_ops.kernels.tensors.quads import quad_layer
 
@@ -48,7 +47,7 @@ def stable_tensor_dt(alpha: float, spacing: tuple[float, ...]) -> float:
     return 1 / (2 * max(*squares, *pairs, sum(pairs) / 2 if len(pairs) == 3 else 0.0))
 
 
-@njit(inline="always")
+@inlined
 def finish_row(form, u, new, force, free, valid, n, w):  # type: ignore[no-untyped-def]
     """Write a row of the next state; cells that are held keep their values."""
     masked, inertial, pinned = form
@@ -64,7 +63,7 @@ def finish_row(form, u, new, force, free, valid, n, w):  # type: ignore[no-untyp
         store(new, j, value)
 
 
-@njit(inline="always")
+@inlined
 def _clear(to, n, zero):  # type: ignore[no-untyped-def]
     for j in range(0, n, LANES):
         store(to, j, fill(zero))
@@ -74,7 +73,7 @@ def _clear(to, n, zero):  # type: ignore[no-untyped-def]
 def build_sweep(masked: bool, volume: bool, inertial: bool, pinned: bool) -> Callable[..., None]:
     """Compile the sweep for one sort of block."""
 
-    @njit(nogil=True, cache=True, error_model="numpy")
+    @kernel
     def sweep(even, odd, tensor, masks, grid, corner_pitch, numbers, weights, first, limits, forces):  # type: ignore[no-untyped-def]
         """Take the steps first, first + 1, ... of a cycle in place.
 
@@ -165,7 +164,7 @@ def hourglass_damping(alpha: float, spacing: tuple[float, ...]) -> list[float]:
     return [*(1 - 2 * alpha * min(pair) / a for pair in pairs for a in pair), 2 * (1 - 2 * alpha)]
 
 
-def march(
+def take_tensor_steps(
     block: Block,
     states: Sequence[Floats],
     tensor: Floats,

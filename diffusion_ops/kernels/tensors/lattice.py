@@ -1,4 +1,4 @@
-"""March ∂u/∂t = div(D ∇u) with weights that are never negative, on neighbours as far away as D asks for.
+"""Take steps of ∂u/∂t = div(D ∇u) with weights that are never negative, on neighbours as far away as D asks for.
 
 A positive D is Σ w_e e eᵀ, w_e >= 0, over few whole-numbered offsets e that suit it: 3 in an image, 6 in a volume,
 found by reduction of the lattice basis (Selling 1874; Fehrenbach and Mirebeau 2014). With ∂u/∂t = Σ w_e (u(x + e) -
@@ -18,11 +18,10 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-from numba import njit
 
 from diffusion_ops.blocks.block import LANES, Block, Bools, Floats, allocate
 from diffusion_ops.kernels.faces import kernel_grid, kernel_walls
-from diffusion_ops.kernels.lanes import begin, load, store
+from diffusion_ops.kernels.lanes import begin, kernel, load, store
 from diffusion_ops.kernels.tensors.fluxes import finish_row
 
 Offset = tuple[int, int, int]
@@ -31,7 +30,7 @@ Offset = tuple[int, int, int]
 _ROTATIONS = 5
 
 
-@njit(cache=True, error_model="numpy")
+@kernel
 def _reduce_plane(a, b, c, weights, offsets):  # type: ignore[no-untyped-def]
     """Decompose (a c; c b) over x and y: fill three weights, and three offsets (z, y, x); return how many."""
     x0, y0, x1, y1, x2, y2 = 1, 0, 0, 1, -1, -1
@@ -54,7 +53,7 @@ def _reduce_plane(a, b, c, weights, offsets):  # type: ignore[no-untyped-def]
     return 3
 
 
-@njit(cache=True, error_model="numpy")
+@kernel
 def _reduce_volume(a, b, c, d, e, f, weights, offsets):  # type: ignore[no-untyped-def]
     """Decompose the tensor xx, yy, zz, xy, xz, yz: fill six weights and six offsets (z, y, x); return how many."""
     base = np.zeros((4, 3), np.int64)
@@ -95,7 +94,7 @@ def _reduce_volume(a, b, c, d, e, f, weights, offsets):  # type: ignore[no-untyp
     return 6
 
 
-@njit(cache=True, error_model="numpy")
+@kernel
 def _reduce(t, weights, offsets):  # type: ignore[no-untyped-def]
     """Decompose a tensor of 3 or 6 components in units of cells."""
     if len(t) == 3:
@@ -103,7 +102,7 @@ def _reduce(t, weights, offsets):  # type: ignore[no-untyped-def]
     return _reduce_volume(t[0], t[1], t[2], t[3], t[4], t[5], weights, offsets)
 
 
-@njit(cache=True, error_model="numpy")
+@kernel
 def _mark(found, tensors):  # type: ignore[no-untyped-def]
     """Mark in found, (z, y, x) with 0 in the middle, the offsets that tensors, (n, components), need."""
     weights, offsets = np.zeros(6), np.zeros((6, 3), np.int64)
@@ -206,7 +205,7 @@ def build_links(components: int, masked: bool) -> Callable[..., None]:
     volume = components == 6
     ndim, count = (3, 6) if volume else (2, 3)
 
-    @njit(nogil=True, cache=True, error_model="numpy")
+    @kernel
     def fill_links(weights, codes, tensor, valid, grid, inverse, table, offsets, ways, starts):  # type: ignore[no-untyped-def]
         """Fill weights and codes, (cells, links), from D, (components, cells).
 
@@ -297,13 +296,14 @@ def lattice_links(block: Block, tensor: Floats, condition: float) -> tuple[Float
 def build_step(masked: bool, inertial: bool, pinned: bool) -> Callable[..., None]:
     """Compile one step."""
 
-    @njit(nogil=True, cache=True, error_model="numpy")
+    @kernel
     def step(u, new, weights, codes, away, tau, w, force, valid, free, rows, columns, pitch):  # type: ignore[no-untyped-def]
         """Write u + tau Σ w (u(x + e) - u(x)) of one channel, or the FSI recurrence with it, into new.
 
         `away` is how much further on in an array the cell x + e is; `force` is scratch of (cells,).
         """
-        force[:] = 0
+        for i in range(force.shape[0]):
+            force[i] = 0
         for row in range(rows):
             for i in range(row * pitch, row * pitch + columns):
                 centre = u[i]
@@ -328,7 +328,7 @@ def build_step(masked: bool, inertial: bool, pinned: bool) -> Callable[..., None
     return step
 
 
-def march_links(
+def take_link_steps(
     block: Block,
     states: Sequence[Floats],
     links: tuple[Floats, Any],
@@ -337,7 +337,7 @@ def march_links(
     weights: Sequence[float],
     free: Bools | None = None,
 ) -> None:
-    """Take len(weights) steps of ∂u/∂t = div(D ∇u) on the states of a block, in place; see `tensor.march`."""
+    """Take len(weights) steps of ∂u/∂t = div(D ∇u) on the states of a block, in place; see `take_tensor_steps`."""
     dtype, (_, outer, middle, columns, pitch) = states[0].dtype, kernel_grid(block, 1)
     step = build_step(block.valid_storage is not None, len(states) == 2, free is not None)
     across = middle if len(block.spatial) == 3 else outer

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from numba import njit
-
 from diffusion_ops.blocks.block import LANES
 from diffusion_ops.kernels.corners import add_to, corner_side, fold_pairs, mirror_pairs
 from diffusion_ops.kernels.eigen import size_of
-from diffusion_ops.kernels.lanes import choose, fill, following, load, where
+from diffusion_ops.kernels.lanes import choose, fill, following, inlined, load, where
 
 
-@njit(forceinline=True)
+@inlined
 def _quad_forces(q, d, damping):  # type: ignore[no-untyped-def]
     """Return what the energy of a corner does to its cells (TL, TR, BL, BR)."""
     tl, tr, bl, br = q
@@ -23,7 +21,7 @@ def _quad_forces(q, d, damping):  # type: ignore[no-untyped-def]
     return both - k, cross + k, k - cross, (both + k) * -1.0
 
 
-@njit(forceinline=True)
+@inlined
 def _walled_quad_forces(q, v, d, damping):  # type: ignore[no-untyped-def]
     """Return the same where some of the cells, those with v = 0, are beyond a wall."""
     tl, tr, bl, br = q
@@ -53,7 +51,7 @@ def _walled_quad_forces(q, v, d, damping):  # type: ignore[no-untyped-def]
     return where(v[0] > 0.5, ftl), where(v[1] > 0.5, ftr), where(v[2] > 0.5, fbl), where(v[3] > 0.5, fbr)
 
 
-@njit(forceinline=True)
+@inlined
 def _quad_row(masked, u, valid, rows, there, columns, tensor, stride, factors, damping, above, below):  # type: ignore[no-untyped-def]
     """Add the forces of a row of corners to the cells above and below it.
 
@@ -85,7 +83,7 @@ def _quad_row(masked, u, valid, rows, there, columns, tensor, stride, factors, d
         next_tl, next_bl = f[0], f[2]
 
 
-@njit(forceinline=True)
+@inlined
 def quad_layer(masked, u, valid, place, tensor, stride, numbers, to):  # type: ignore[no-untyped-def]
     """Add the forces of the corners between the rows layer - 1 and layer of an image to what acts on these rows.
 

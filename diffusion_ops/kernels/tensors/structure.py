@@ -7,7 +7,6 @@ import functools
 from collections.abc import Callable
 
 import numpy as np
-from numba import njit
 
 from diffusion_ops.blocks.block import LANES, Block, Floats, allocate, as_image, row_pitch
 from diffusion_ops.kernels.corners import corner_block, corner_side
@@ -21,7 +20,18 @@ from diffusion_ops.kernels.faces import (
     right_of,
 )
 from diffusion_ops.kernels.gaussian import gaussian_radius, smoothed
-from diffusion_ops.kernels.lanes import begin, between, choose, fill, load, shift, store, where
+from diffusion_ops.kernels.lanes import (
+    begin,
+    between,
+    choose,
+    fill,
+    inlined,
+    kernel,
+    load,
+    shift,
+    store,
+    where,
+)
 
 
 def tensor_arrays(ndim: int) -> int:
@@ -35,7 +45,7 @@ def structure_radius(sigma: float, rho: float, spacing: tuple[float, ...]) -> tu
     return tuple(a + 1 + b for a, b in zip(inner, outer, strict=True))
 
 
-@njit(inline="always")
+@inlined
 def central_gradient(form, u, valid, rows, j, columns, halves):  # type: ignore[no-untyped-def]
     """Return ∂u/∂x, ∂u/∂y and ∂u/∂z of a group of cells by central differences; differences across a wall are 0.
 
@@ -68,7 +78,7 @@ def central_gradient(form, u, valid, rows, j, columns, halves):  # type: ignore[
 def build_products(masked: bool, volume: bool) -> Callable[..., None]:
     """Compile the products of the gradient with itself, summed over channels."""
 
-    @njit(nogil=True, cache=True, error_model="numpy")
+    @kernel
     def products(tensor, u, valid, grid, halves):  # type: ignore[no-untyped-def]
         """Fill tensor, flat (components, cells), from a smoothed image u, flat (channels, cells)."""
         channels, outer, middle, columns, pitch = grid
@@ -134,7 +144,7 @@ def structure_tensor(block: Block, sigma: float, rho: float, of: Floats | None =
 def build_principal(volume: bool) -> Callable[..., None]:
     """Compile the eigenvalues and the first eigenvector of symmetric tensors."""
 
-    @njit(nogil=True, cache=True, error_model="numpy")
+    @kernel
     def principal(values, axis, tensor):  # type: ignore[no-untyped-def]
         """Fill values and axis, flat (ndim, cells), from tensor, flat (components, cells)."""
         ndim = 3 if volume else 2
@@ -190,21 +200,21 @@ def principal_axes(tensor: Floats) -> tuple[Floats, Floats]:
     return values, axis
 
 
-@njit(inline="always")
+@inlined
 def _mean(first, second, v):  # type: ignore[no-untyped-def]
     """Return the mean of two differences of the four cells around a corner; those across a wall do not count."""
     vf, vs = v[0] * v[1], v[2] * v[3]
     return (vf * first + vs * second) / max(vf + vs, 1.0)
 
 
-@njit(inline="always")
+@inlined
 def _plane_slopes(q, v):  # type: ignore[no-untyped-def]
     """Return the differences along x and y at a corner of an image, from (TL, TR, BL, BR)."""
     x = _mean(q[1] - q[0], q[3] - q[2], v)
     return x, _mean(q[2] - q[0], q[3] - q[1], (v[0], v[2], v[1], v[3]))
 
 
-@njit(inline="always")
+@inlined
 def _cube_slope(q, v, i):  # type: ignore[no-untyped-def]
     """Return the mean of the four differences q[i[1]] - q[i[0]], q[i[3]] - q[i[2]], ... that cross no wall."""
     a, b = v[i[0]] * v[i[1]], v[i[2]] * v[i[3]]
@@ -218,7 +228,7 @@ def _cube_slope(q, v, i):  # type: ignore[no-untyped-def]
 def build_corner_products(masked: bool, volume: bool) -> Callable[..., None]:
     """Compile the products of the gradient at the corners with itself, summed over channels."""
 
-    @njit(nogil=True, cache=True, error_model="numpy")
+    @kernel
     def products(tensor, u, valid, grid, corner_pitch, inverse):  # type: ignore[no-untyped-def]
         """Fill tensor, flat (components, corners), from a smoothed image u, flat (channels, cells)."""
         channels, outer, middle, columns, pitch = grid

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from typing import Any
 
 import dask
@@ -140,17 +141,44 @@ def test_masks_that_do_not_belong_are_refused() -> None:
         do.evolve(image, do.Heat(), time=1, mask=(image > 5).assign_coords(y=np.arange(20)))
 
 
-@pytest.mark.parametrize("where", ["attrs", "encoding", "argument"])
-def test_the_fill_value_of_integers_is_a_wall(where: str) -> None:
+@pytest.fixture(params=[False, True], ids=["without rioxarray", "with rioxarray"])
+def rioxarray(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
+    """Have rioxarray's accessor on every image, or on none, whatever other tests imported."""
+    if request.param:
+        pytest.importorskip("rioxarray")
+    elif hasattr(xr.DataArray, "rio"):
+        monkeypatch.delattr(xr.DataArray, "rio")
+    return bool(request.param)
+
+
+@pytest.mark.parametrize(
+    ("where", "marks"),
+    [
+        ("attrs", {"_FillValue": np.int16(-1)}),
+        ("attrs", {"missing_value": -1.0}),
+        ("attrs", {"fill_value": "-1"}),
+        ("attrs", {"nodata": np.array([-1])}),
+        ("attrs", {"nodatavals": (-1.0, -1.0)}),
+        ("attrs", {"_FillValue": -99999, "missing_value": -1}),
+        ("attrs", {"_FillValue": None, "nodata": math.nan, "nodatavals": [-1]}),
+        ("encoding", {"_FillValue": np.int16(-1)}),
+        ("encoding", {"missing_value": -1}),
+        ("encoding", {"_FillValue": 1e9, "missing_value": -1}),
+        ("argument", {}),
+    ],
+)
+@pytest.mark.usefixtures("rioxarray")
+def test_the_fill_value_of_integers_is_a_wall(where: str, marks: dict[str, Any]) -> None:
     image = scene("y", "x", dtype=np.int16)
     image.values[3:6, 4:9] = -1
     whole = do.evolve(image.values, do.Heat(), time=1, nodata=-1)
     arguments = {"nodata": -1} if where == "argument" else {}
     if where != "argument":
-        getattr(image, where)["_FillValue"] = np.int16(-1)
-    result = do.evolve(image, do.Heat(), time=1, **arguments)
-    assert np.array_equal(result.values, whole)
-    assert (result.values[3:6, 4:9] == -1).all()
+        getattr(image, where).update(marks)
+    for given in (image, image.chunk({"y": 7})):
+        result = do.evolve(given, do.Heat(), time=1, **arguments)
+        assert np.array_equal(result.values, whole)
+        assert (result.values[3:6, 4:9] == -1).all()
 
 
 def test_the_fill_value_of_decoded_floats_is_nan() -> None:
@@ -162,10 +190,36 @@ def test_the_fill_value_of_decoded_floats_is_nan() -> None:
     assert result.encoding == image.encoding
 
 
-def test_a_fill_value_that_no_pixel_can_hold_is_left_alone() -> None:
+IMPOSSIBLE = [
+    *(
+        (np.uint8, value)
+        for value in (-9999, -9999.0, np.int32(-9999), 256, 0.5, math.nan, math.inf, 10**400)
+    ),
+    *((np.uint8, value) for value in ("-9999", "none", b"", [], [3], np.array([1, 2]), 3j, {"all": 0})),
+    *((np.int16, -(2**15) - 1), (np.float32, 1e300), (np.float16, -(10**400))),
+]
+"""Types of images, and fill values that no pixel of theirs can hold."""
+
+
+@pytest.mark.parametrize("where", ["attrs", "encoding"])
+@pytest.mark.parametrize("names", [("_FillValue",), ("missing_value", "nodata")])
+@pytest.mark.usefixtures("rioxarray")
+def test_a_fill_value_that_no_pixel_can_hold_is_left_alone(names: tuple[str, ...], where: str) -> None:
+    for dtype, value in IMPOSSIBLE:
+        image = scene("y", "x", dtype=dtype)
+        image.values[:2] = 3
+        getattr(image, where).update(dict.fromkeys(names, value))
+        whole = do.evolve(image.values, do.Heat(), time=1)
+        assert np.array_equal(do.evolve(image, do.Heat(), time=1).values, whole), (dtype, value)
+
+
+def test_a_value_that_only_rioxarray_knows_is_a_wall() -> None:
+    pytest.importorskip("rioxarray")
     image = scene("y", "x", dtype=np.uint8)
     image.attrs["_FillValue"] = -9999
-    whole = do.evolve(image.values, do.Heat(), time=1)
+    image.values[3:6, 4:9] = 7
+    whole = do.evolve(image.values, do.Heat(), time=1, nodata=7)
+    image.rio.set_nodata(7)
     assert np.array_equal(do.evolve(image, do.Heat(), time=1).values, whole)
 
 

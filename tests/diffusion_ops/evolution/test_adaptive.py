@@ -15,14 +15,9 @@ from scipy.fft import dctn, idctn
 
 from diffusion_ops.blocks.block import Block
 from diffusion_ops.blocks.statistic import Tally
-from diffusion_ops.evolution.adaptive import (
-    Adaptive,
-    Control,
-    StepError,
-    advance_adaptively,
-    batch_halo,
-    take_batch,
-)
+from diffusion_ops.blocks.window import window_of
+from diffusion_ops.evolution.adaptive import Adaptive, Control, StepError
+from diffusion_ops.evolution.advance import advance_adaptively, take_batch
 from diffusion_ops.evolution.operator import Operator
 from diffusion_ops.evolution.schedule import SAFE
 from diffusion_ops.operators.heat import Heat
@@ -195,21 +190,17 @@ def test_tiles_take_the_same_steps_to_the_same_bits(tile: tuple[int, int], norm:
     history = advance_adaptively(block, operator, adaptive, 2.0)
 
     control, state = adaptive.start(2.0, operator.stable_dt(spacing)), image.copy()
-    halo, controls = batch_halo(operator, adaptive.batch, spacing), [adaptive.start(2.0, STABLE)]
+    halo, controls = operator.reach(spacing).batch_halo(adaptive.batch), [adaptive.start(2.0, STABLE)]
     while not control.finished:
         new, tally = np.empty_like(state), Tally()
         for r in range(0, 41, tile[0]):
             for c in range(0, 45, tile[1]):
-                ends = [(a, min(a + t, n)) for a, t, n in zip((r, c), tile, (41, 45), strict=True)]
-                reads = [
-                    (max(a - h, 0), min(b + h, n)) for (a, b), h, n in zip(ends, halo, (41, 45), strict=True)
-                ]
-                sides = tuple((a > 0, b < n) for (a, b), n in zip(reads, (41, 45), strict=True))
-                part = Block.from_image(state[:, *(slice(*e) for e in reads)], spacing, None, sides)
+                place = zip((r, c), tile, (41, 45), strict=True)
+                window = window_of(tuple(slice(a, min(a + t, n)) for a, t, n in place), (41, 45), halo)
+                part = Block.from_image(state[:, *window.read], spacing, None, window.open_sides)
                 take_batch(part, operator, control.tau, adaptive.batch)
-                keep = tuple(slice(a - f, b - f) for (a, b), (f, _) in zip(ends, reads, strict=True))
-                tally = adaptive.statistic.merge(tally, adaptive.statistic.measure(part, keep))
-                new[:, *(slice(*e) for e in ends)] = part.u[:, *keep]
+                tally = adaptive.statistic.merge(tally, adaptive.statistic.measure(part, window.keep))
+                new[:, *window.write] = part.u[:, *window.keep]
         control = control.after(adaptive.statistic.value(tally))
         controls.append(control)
         state = new if control.accepted else state
@@ -250,7 +241,7 @@ def test_unstable_first_steps_and_hopeless_tolerances_are_refused() -> None:
 
 def test_operators_without_time_are_refused() -> None:
     class Timeless(Heat):
-        marches = "iterations"
+        controlled_by = "iterations"
 
     with pytest.raises(ValueError, match="does not take adaptive steps"):
         advance_adaptively(Block.from_image(picture(8, 8), (1.0, 1.0)), Timeless(), Adaptive(1.0), 1.0)

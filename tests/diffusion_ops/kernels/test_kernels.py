@@ -233,7 +233,7 @@ def test_second_process_compiles_nothing(tmp_path: Path) -> None:
         "from diffusion_ops.blocks.block import Block\n"
         "from diffusion_ops.kernels import perona_malik\n"
         "block = Block.from_image(np.ones((1, 4, 4)), (1.0, 1.0))\n"
-        "perona_malik.march(block, block.storage[None], 1, [0.1] * 4, [1.0] * 4, [1.0])\n"
+        "perona_malik.take_steps(block, block.storage[None], 1, [0.1] * 4, [1.0] * 4, [1.0])\n"
         "sweep = perona_malik.build_sweep(1, False, False, False, False, False)\n"
         "print(sum(sweep.stats.cache_hits.values()), sum(sweep.stats.cache_misses.values()))\n"
     )

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from tests.diffusion_ops.test_tensor import gaussian_error
 
 import diffusion_ops as do
 from diffusion_ops.blocks.block import Block, allocate, as_image
@@ -17,11 +16,12 @@ from diffusion_ops.kernels.tensors.lattice import (
     lattice_links,
     lattice_offsets,
     lattice_radius,
-    march_links,
     stable_lattice_dt,
+    take_link_steps,
     touched,
 )
 from diffusion_ops.kernels.tensors.structure import tensor_arrays
+from tests.diffusion_ops.operators.test_tensor import gaussian_error
 
 Array = NDArray[Any]
 
@@ -90,7 +90,7 @@ def test_explicit_steps_are_means_of_neighbours(shape: Any, spacing: Any, walls:
     valid = np.random.default_rng(1).random(shape[1:]) > 0.2 if walls else None
     block = Block.from_image(np.eye(cells).reshape(cells, *shape[1:]), spacing, valid)
     links = lattice_links(block, tensors(block, ratio), ratio)
-    march_links(block, [block.storage], links, ratio, stable_lattice_dt(ratio, spacing), [1.0])
+    take_link_steps(block, [block.storage], links, ratio, stable_lattice_dt(ratio, spacing), [1.0])
     inside = np.ones(cells, bool) if valid is None else valid.ravel()
     matrix = block.u.reshape(cells, cells)[np.ix_(inside, inside)]
     assert matrix.min() >= -1e-15
@@ -114,7 +114,7 @@ def test_directions_are_kept(ratio: float, mean: float, worst: float) -> None:
         for view, value in zip(as_image(tensor, block.spatial), components, strict=True):
             view[...] = value
         links = lattice_links(block, tensor, ratio * 1.001)
-        march_links(block, [block.storage], links, ratio * 1.001, 0.05, [1.0] * round(time / 0.05))
+        take_link_steps(block, [block.storage], links, ratio * 1.001, 0.05, [1.0] * round(time / 0.05))
         return block.u[0]
 
     found = gaussian_error(run, ratio)

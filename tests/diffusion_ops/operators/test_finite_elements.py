@@ -313,7 +313,7 @@ def test_windows_have_the_bits_of_the_whole(operator: Operator, dtype: Any) -> N
 @pytest.mark.parametrize("ndim", [2, 3])
 def test_the_inverted_mass_reads_as_far_as_it_says(ndim: int) -> None:
     operator, reach = FiniteElementHeat("consistent"), mass_steps(ndim)
-    assert operator.step_radius((1.0,) * ndim) == (reach,) * ndim
+    assert operator.reach((1.0,) * ndim).step == (reach,) * ndim
     image = np.zeros((1, *(3,) * (ndim - 1), 2 * reach + 5))
     image[..., reach + 2] = 1
     after = evolved(image, operator, (Cycle(operator.stable_dt((1.0,) * ndim)),))[0]

@@ -16,7 +16,12 @@ from diffusion_ops.evolution.advance import advance
 from diffusion_ops.evolution.arguments import make_legs
 from diffusion_ops.evolution.schedule import Cycle
 from diffusion_ops.families.alignment import align, at_corners
-from diffusion_ops.kernels.reaction import fitzhugh_nagumo_row, gray_scott_row, march_fields, schnakenberg_row
+from diffusion_ops.kernels.reaction import (
+    fitzhugh_nagumo_row,
+    gray_scott_row,
+    schnakenberg_row,
+    take_reaction_steps,
+)
 from diffusion_ops.operators.gray_scott import PATTERNS
 
 SMALL = (do.GrayScott(white=200.0), do.FitzHughNagumo(white=200.0), do.Schnakenberg(white=100.0))
@@ -71,7 +76,7 @@ def test_a_step_is_the_explicit_one_of_its_equations(name: str, spacing: tuple[f
     block = make_block(u[None], spacing)
     block.carried = make_block(v[None], spacing).storage
     tau = 0.03
-    march_fields(block, row, 3, tau, (0.7, 1.9), [tau * k for k in numbers])
+    take_reaction_steps(block, row, 3, tau, (0.7, 1.9), [tau * k for k in numbers])
     for _ in range(3):
         f, g = reaction(u, v)
         u, v = u + tau * (0.7 * laplacian(u, spacing) + f), v + tau * (1.9 * laplacian(v, spacing) + g)

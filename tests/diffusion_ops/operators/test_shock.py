@@ -145,8 +145,12 @@ def test_signs_are_shared_by_as_many_steps_as_asked() -> None:
     assert np.array_equal(do.evolve(image, shared, steps=1), do.evolve(image, each, steps=1))
     cycles = do.Explicit().cycles(0.5, None, 7, None)
     # Steps 0, 3 and 6 look at the image anew.
-    assert shared.halo(cycles, (1.0, 1.0))[0] == 7 + 3 * shared.setup_radius((1.0, 1.0))[0]
-    assert each.halo(cycles, (1.0, 1.0))[0] == 7 + 7 * each.setup_radius((1.0, 1.0))[0]
+    setup = each.reach((1.0, 1.0)).setup[0]
+    assert shared.reach((1.0, 1.0)).halo(cycles)[0] == 7 + 3 * setup
+    assert each.reach((1.0, 1.0)).halo(cycles)[0] == 7 + 7 * setup
+    # After step 0 a batch of two steps begins with signs that are known, and the third finds them anew.
+    assert shared.reach((1.0, 1.0)).halo(cycles[:2], first=1)[0] == 2
+    assert shared.reach((1.0, 1.0)).halo(cycles[:3], first=1)[0] == 3 + setup
 
 
 def test_what_cannot_be_is_refused_in_words() -> None:

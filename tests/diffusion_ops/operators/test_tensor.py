@@ -18,7 +18,7 @@ from diffusion_ops.evolution.operator import Operator
 from diffusion_ops.evolution.schedule import Cycle
 from diffusion_ops.families.tensor_field import TensorField
 from diffusion_ops.kernels.corners import corner_block
-from diffusion_ops.kernels.tensors.fluxes import march, stable_tensor_dt
+from diffusion_ops.kernels.tensors.fluxes import stable_tensor_dt, take_tensor_steps
 from diffusion_ops.kernels.tensors.structure import corner_structure, tensor_arrays
 
 Array = NDArray[Any]
@@ -59,7 +59,9 @@ def stepped(
 ) -> Array:
     """Return an image of shape (channels, *spatial) after explicit steps."""
     block = Block.from_image(image, spacing, more.pop("valid", None))
-    march(block, [block.storage], tensor(block), tau, [1.0] * steps, more.pop("alpha", 0.4), **more)
+    take_tensor_steps(
+        block, [block.storage], tensor(block), tau, [1.0] * steps, more.pop("alpha", 0.4), **more
+    )
     return block.u
 
 
@@ -74,7 +76,7 @@ def test_standard_differences_of_the_unit_tensor_are_the_heat_equation(
     image, ndim = np.random.default_rng(0).random(shape), len(spacing)
     block, cycle = Block.from_image(image, spacing), Cycle(0.01, 6, inertial)
     states = [block.storage, block.storage.copy()][: 1 + inertial]
-    march(
+    take_tensor_steps(
         block, states, constant(block, [1] * ndim + [0] * (ndim * (ndim - 1) // 2)), 0.01, cycle.weights, 0.0
     )
     block.storage = states[0]
@@ -141,7 +143,7 @@ def rotated(ratio: float, angle: float) -> tuple[float, float, float]:
 
 
 def gaussian_error(
-    march_to: Callable[[Block, tuple[float, float, float], float], Array], ratio: float
+    carried_to: Callable[[Block, tuple[float, float, float], float], Array], ratio: float
 ) -> tuple[float, float]:
     """Return mean and largest relative L2 error over angles, of a Gaussian of 1.5 after time 30."""
     n, errors = 81, []
@@ -154,7 +156,9 @@ def gaussian_error(
             det = xx * yy - xy * xy
             exact.append(np.exp(-(yy * x * x - 2 * xy * x * y + xx * y * y) / (2 * det)) / math.sqrt(det))
         block = Block.from_image(exact[0][None], (1.0, 1.0))
-        errors.append(np.linalg.norm(march_to(block, (a, c, b), 30.0) - exact[1]) / np.linalg.norm(exact[1]))
+        errors.append(
+            np.linalg.norm(carried_to(block, (a, c, b), 30.0) - exact[1]) / np.linalg.norm(exact[1])
+        )
     return float(np.mean(errors)), max(errors)
 
 
@@ -163,7 +167,9 @@ def gaussian_error(
 )
 def test_directions_are_kept_at_any_ratio(ratio: float, mean: float, worst: float) -> None:
     def run(block: Block, tensor: tuple[float, float, float], time: float) -> Array:
-        march(block, [block.storage], constant(block, tensor), 0.05, [1.0] * round(time / 0.05), 0.4)
+        take_tensor_steps(
+            block, [block.storage], constant(block, tensor), 0.05, [1.0] * round(time / 0.05), 0.4
+        )
         return block.u[0]
 
     found = gaussian_error(run, ratio)
@@ -215,7 +221,7 @@ def test_held_cells_stay_and_the_others_find_their_steady_state(
     as_image(flags, block.spatial)[0] = free
     field, tensors = TensorField(1.0), random_tensors(block, 1.0)
     for _ in range(40):
-        field.march(block, Cycle(0.9 * stable_tensor_dt(0.4, spacing), 20, inertial), tensors, flags[0])
+        field.take_steps(block, Cycle(0.9 * stable_tensor_dt(0.4, spacing), 20, inertial), tensors, flags[0])
     assert np.array_equal(block.u[:, ~free], image[:, ~free])
     np.testing.assert_allclose(block.u, image, atol=1e-4)
 

@@ -4,6 +4,8 @@ from pipelines.cli.words import goes_text, halo_text, keeps_text, markdown_table
 
 ENTRY = {
     "name": "melt",
+    "purpose": "ice goes where |u| is large",
+    "module": "ice.melt",
     "equation": "∂u/∂t = -|u|",
     "goes_by": "time",
     "cycles": False,
@@ -15,11 +17,6 @@ ENTRY = {
     "keeps_mean": False,
     "reads_guide": True,
     "dimensions": [2],
-    "reference": "Frost 1900",
-    "parameters": [
-        {"name": "warmth", "required": True, "default": None, "unit": "K"},
-        {"name": "rate", "required": False, "default": 1 / 6, "unit": ""},
-    ],
 }
 
 
@@ -37,16 +34,16 @@ def test_halo_names_its_parts():
     assert halo_text({**ENTRY, "goes_by": "iterations"}).startswith("1 pixel per iteration")
 
 
-def test_bars_in_equations_do_not_end_a_cell():
+def test_a_row_links_the_file_and_shows_the_picture():
     table = markdown_table([ENTRY])
-    assert "| `melt` | ∂u/∂t = -\\|u\\| | time, in steps | `warmth` (K); `rate` = 0.166667 |" in table
-    assert "![melt: before and after](notebooks/pictures/melt.png)<br>`melt`" in table
+    row = "| [`melt`](ice/melt.py) | ice goes where \\|u\\| is large | ![melt](notebooks/pictures/melt.png) |"
+    assert row in table
 
 
 def test_only_what_is_between_the_marks_is_written_anew():
     text = "Above.\n\n" + with_table("", [ENTRY]) + "\n\nBelow.\n"
     assert with_table(text, [ENTRY]) == text
-    other = with_table(text, [{**ENTRY, "name": "freeze"}])
+    other = with_table(text, [{**ENTRY, "name": "freeze", "module": "ice.freeze"}])
     assert other.startswith("Above.\n")
     assert other.endswith("\nBelow.\n")
     assert "freeze" in other

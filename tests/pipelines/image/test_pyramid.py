@@ -77,9 +77,6 @@ def windows(image: np.ndarray, factors: tuple[int, ...]):
 def test_integer_means_are_the_exact_ones_rounded(dtype, shape, factors, nodata, seed):
     image = image_of(dtype, shape, seed, nodata)
     result = reduce_block(image, factors, nodata=nodata)
-    if factors == (1, 1):
-        assert np.array_equal(result, image)
-        return
     for place, values in windows(image, factors):
         valid = [int(v) for v in values if nodata is None or v != nodata]
         if not valid:

@@ -12,8 +12,8 @@ import psutil
 import pytest
 
 from pipelines.run.status import status
-from pipelines.store.arrays import Layout, create_array
-from tests.pipelines.test_never_lost import linux
+from pipelines.store.arrays import Chunking, create_array
+from tests.pipelines.run.test_never_lost import linux
 
 
 def measure(
@@ -25,7 +25,7 @@ def measure(
         "",
         (side, side),
         np.dtype("f4"),
-        Layout((512, 512)),
+        Chunking((512, 512)),
         axes="yx",
         compression="lz4",
     )

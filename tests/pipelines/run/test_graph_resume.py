@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from pipelines.run.verify import verify
+from tests.pipelines.run.test_never_lost import command, kill_all, linux, tiles_in_journal, wait_for_tiles
 from tests.pipelines.runs import ragged_image
-from tests.pipelines.test_never_lost import command, kill_all, linux, tiles_in_journal, wait_for_tiles
 
 SPEC = """
 source: {{uri: source.npy}}

@@ -7,6 +7,7 @@ import json
 import os
 from pathlib import Path
 
+import imageio.v3 as imageio
 import numpy as np
 import pytest
 import zarr
@@ -17,7 +18,7 @@ import diffusion_ops as do
 from pipelines.events import StageDone, StageStarted, TileDone, TileFailed
 from pipelines.image.open_source import open_source
 from pipelines.image.source import SourceSpec, read_canonical
-from pipelines.run.journal import Entry
+from pipelines.run.journal import event_from_line
 from pipelines.run.preview import parse_roi, preview
 from pipelines.run.run import RefusedError, run
 from pipelines.run.status import NoRunError, status
@@ -307,7 +308,7 @@ def test_a_cut_line_of_the_journal_is_done_again(tmp_path, image, expected):
     run(spec)
     assert same(read_result(tmp_path / "out.zarr"), expected)
     lines = journal.read_text().splitlines(keepends=True)
-    assert all(Entry.from_line(line).to_line() == line for line in lines)
+    assert all(event_from_line(line).to_line() == line for line in lines)
 
 
 def test_after_a_power_cut_what_the_journal_says_is_checked(tmp_path, image, expected):
@@ -339,6 +340,28 @@ def test_a_run_that_finished_no_tile_blocks_nothing(tmp_path, image, expected):
         run(small_spec(source, tmp_path / "out.zarr", run={"cluster": "nowhere"}))
     run(small_spec(source, tmp_path / "out.zarr"))
     assert same(read_result(tmp_path / "out.zarr"), expected)
+
+
+def test_a_cluster_that_does_not_answer_loses_nothing_that_was_measured_before(tmp_path, image):
+    steps = [{"operator": "perona-malik", "contrast": {"quantile": 0.5}, "steps": 3}]
+    source, target = save_source(tmp_path, image), tmp_path / "out.zarr"
+    with pytest.raises(Interrupt):
+        run(small_spec(source, target, steps=steps), listeners=[stop_after(20)])
+    with pytest.raises(ValueError, match="No scheduler answers"):
+        run(small_spec(source, target, steps=steps, run={"cluster": "tcp://127.0.0.1:1"}))
+    assert run(small_spec(source, target, steps=steps)).data["tiles_resumed"] >= 20
+
+
+def test_a_statistic_that_the_user_must_settle_leaves_a_copy_of_the_source_where_it_is(tmp_path):
+    imageio.imwrite(tmp_path / "flat.png", np.full((70, 90), 7, np.uint8))
+    steps = [{"operator": "perona-malik", "contrast": {"quantile": 0.5}, "steps": 3}]
+    with pytest.raises(ValueError, match="out of range"):
+        run(small_spec(str(tmp_path / "flat.png"), tmp_path / "out.zarr", steps=steps))
+    assert (tmp_path / "out.zarr.run" / "copy" / "zarr.json").exists()
+    np.save(tmp_path / "flat.npy", np.full((70, 90), 7, np.uint8))
+    with pytest.raises(ValueError, match="out of range"):
+        run(small_spec(str(tmp_path / "flat.npy"), tmp_path / "other.zarr", steps=steps))
+    assert not (tmp_path / "other.zarr.run").exists()
 
 
 def test_only_one_process_works_on_a_target(tmp_path, image):

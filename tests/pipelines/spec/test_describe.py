@@ -4,8 +4,10 @@ from dataclasses import dataclass
 
 import pytest
 
-from diffusion_ops.evolution.operator import OPERATORS, Map, Operator
-from pipelines.spec.describe import describe_halo, describe_operator, first_sentence, parameter_docs
+from diffusion_ops.evolution.operator import OPERATORS, Map, Operator, with_parameters
+from diffusion_ops.evolution.parameters import Choice, Number, parameter
+from diffusion_ops.evolution.reach import Reach
+from pipelines.spec.describe import describe_halo, describe_operator, documented, first_sentence
 
 
 @dataclass
@@ -28,7 +30,7 @@ class Documented:
 
 
 def test_the_parameters_section_is_read():
-    assert parameter_docs(Documented) == {
+    assert documented(Documented, "Parameters") == {
         "a": "What both are: in two lines.",
         "b": "What both are: in two lines.",
         "c": "",
@@ -42,10 +44,10 @@ def test_every_parameter_is_documented(name):
     assert entry["equation"]
     assert entry["about"]
     assert entry["reference"]
-    for parameter in entry["parameters"]:
-        assert parameter["about"], f"{name} says nothing of {parameter['name']}"
-        if "float" in parameter["type"]:
-            assert parameter["unit"], f"{name} has no unit for {parameter['name']}"
+    for one in entry["parameters"]:
+        assert one["about"], f"{name} says nothing of {one['name']}"
+        if "float" in one["type"]:
+            assert one["unit"], f"{name} has no unit for {one['name']}"
 
 
 @pytest.mark.parametrize("name", OPERATORS.names())
@@ -54,15 +56,21 @@ def test_aliases_mean_parameters(name):
     assert set(entry["aliases"].values()) <= {parameter["name"] for parameter in entry["parameters"]}
 
 
-@dataclass(frozen=True)
+@with_parameters
 class Reaching(Operator):
     """An operator that reads farther the wider it is."""
 
-    width: float
+    width: float = parameter(Number(unit="cells"))
 
-    def setup_radius(self, spacing):
-        """Return twice the width, in cells."""
-        return (2 * int(self.width),) * len(spacing)
+    def reach(self, spacing):
+        """Return what a step and the set-up read.
+
+        Returns
+        -------
+        setup
+            twice the width, in cells
+        """
+        return Reach((1,) * len(spacing), setup=(2 * int(self.width),) * len(spacing))
 
     def stable_dt(self, spacing):
         """Return 1."""
@@ -72,19 +80,15 @@ class Reaching(Operator):
         """Do nothing."""
 
 
-@dataclass(frozen=True)
+@with_parameters
 class Picky(Map):
     """A map that needs a word."""
 
-    word: str
-
-    def __post_init__(self):
-        if not isinstance(self.word, str):
-            raise ValueError("word is not possible")
+    word: str = parameter(Choice(("near", "far")))
 
     def reach(self, spacing):
         """Return as much as the word has letters."""
-        return (len(self.word),) * len(spacing)
+        return Reach((len(self.word),) * len(spacing))
 
     def apply(self, block):
         """Do nothing."""

@@ -16,8 +16,8 @@ from zarr.storage import MemoryStore
 
 from pipelines.store.arrays import (
     FILES_BEFORE_SHARDS,
-    Layout,
-    choose_layout,
+    Chunking,
+    choose_chunks,
     codecs,
     create_array,
     fill_value,
@@ -30,7 +30,7 @@ from pipelines.tasks.pixels import ZarrPixels
 
 DEFAULT_PIPELINE = "zarr.core.codec_pipeline.BatchedCodecPipeline"
 SHAPE = (100, 120)
-LAYOUTS = [Layout((32, 32)), Layout((32, 32), (64, 64))]
+LAYOUTS = [Chunking((32, 32)), Chunking((32, 32), (64, 64))]
 REGIONS = {
     "all": np.s_[:, :],
     "one chunk": np.s_[:32, :32],
@@ -49,7 +49,7 @@ def pixels(dtype: str = "float32") -> np.ndarray:
     return np.random.default_rng(7).integers(0, 100, SHAPE).astype(dtype)
 
 
-def filled(root: Path, layout: Layout, compression: str, dtype: str = "float32") -> np.ndarray:
+def filled(root: Path, layout: Chunking, compression: str, dtype: str = "float32") -> np.ndarray:
     array = create_array(
         str(root), "a", SHAPE, np.dtype(dtype), layout, axes="yx", compression=compression, nodata=0
     )
@@ -94,7 +94,9 @@ def test_zarr_alone_reads_the_same_pixels(tmp_path, dtype, layout):
 
 def test_three_dimensions_in_part(tmp_path):
     values = np.arange(20 * 30 * 25, dtype="int32").reshape(20, 30, 25)
-    array = create_array(str(tmp_path / "z"), "a", values.shape, values.dtype, Layout((8, 8, 8)), axes="zyx")
+    array = create_array(
+        str(tmp_path / "z"), "a", values.shape, values.dtype, Chunking((8, 8, 8)), axes="zyx"
+    )
     array[:] = values
     for z, y, x in product((0, 3, 8), repeat=3):
         part = np.s_[z : z + 11, y : y + 9, x : x + 17]
@@ -104,7 +106,7 @@ def test_three_dimensions_in_part(tmp_path):
 
 
 def test_chunks_that_hold_only_fill_value_are_written(tmp_path):
-    array = create_array(str(tmp_path / "z"), "a", (4, 4), np.dtype("uint8"), Layout((2, 2)), axes="yx")
+    array = create_array(str(tmp_path / "z"), "a", (4, 4), np.dtype("uint8"), Chunking((2, 2)), axes="yx")
     array[:] = 0
     assert len([f for f in (tmp_path / "z" / "a" / "c").rglob("*") if f.is_file()]) == 4
     again = open_array(str(tmp_path / "z"), "a")
@@ -114,13 +116,13 @@ def test_chunks_that_hold_only_fill_value_are_written(tmp_path):
 
 def test_what_was_not_written_reads_as_nodata(tmp_path):
     root, kind = str(tmp_path / "z"), np.dtype("float32")
-    array = create_array(root, "a", (5, 5), kind, Layout((4, 4)), axes="yx", nodata=-9.0)
+    array = create_array(root, "a", (5, 5), kind, Chunking((4, 4)), axes="yx", nodata=-9.0)
     assert np.all(array[1:3, 1:5] == -9)
 
 
 def test_threads_read_and_write_side_by_side(tmp_path):
     values = np.arange(512 * 512, dtype="f4").reshape(512, 512)
-    array = create_array(str(tmp_path / "z"), "a", values.shape, values.dtype, Layout((64, 64)), axes="yx")
+    array = create_array(str(tmp_path / "z"), "a", values.shape, values.dtype, Chunking((64, 64)), axes="yx")
 
     def move(i: int) -> bool:
         part = np.s_[64 * i : 64 * (i + 1)]
@@ -162,31 +164,31 @@ def test_each_task_uses_one_thread_and_tasks_do_not_wait_for_each_other():
 
 
 def test_few_chunks_stay_files_and_many_become_shards():
-    assert choose_layout("yx", (16384, 16384)).shards is None
-    huge = choose_layout("yx", (10**6, 10**6))
-    assert huge == Layout((512, 512), (4096, 4096))
+    assert choose_chunks("yx", (16384, 16384)).shards is None
+    huge = choose_chunks("yx", (10**6, 10**6))
+    assert huge == Chunking((512, 512), (4096, 4096))
     assert huge.unit == (4096, 4096)
     large = {"yx": (80_000, 70_000), "zyx": (2000, 3000, 3000), "tczyx": (50, 4, 30, 2048, 2048)}
     for axes, shape in large.items():
-        layout = choose_layout(axes, shape)
+        layout = choose_chunks(axes, shape)
         files = np.prod([-(-n // u) for n, u in zip(shape, layout.unit, strict=True)])
         assert files <= 10 * FILES_BEFORE_SHARDS
         assert all(u % c == 0 for u, c in zip(layout.unit, layout.chunks, strict=True))
 
 
 def test_chunks_hold_about_as_many_values_in_every_shape():
-    assert choose_layout("cyx", (4, 5000, 5000)).chunks == (1, 512, 512)
-    assert choose_layout("yxc", (5000, 5000, 3), whole="c").chunks == (512, 512, 3)
-    assert choose_layout("yxc", (5000, 5000, 200), whole="c").chunks == (64, 64, 200)
-    assert choose_layout("tzyx", (7, 300, 900, 900)).chunks == (1, 64, 64, 64)
-    assert choose_layout("zyx", (4, 900, 900)).chunks == (4, 256, 256)
-    assert choose_layout("zyx", (300, 900, 900), planes=True).chunks == (1, 512, 512)
-    assert choose_layout("zyx", (10, 20, 30)).chunks == (10, 20, 30)
-    assert choose_layout("yx", (900, 900), 100).chunks == (100, 100)
+    assert choose_chunks("cyx", (4, 5000, 5000)).chunks == (1, 512, 512)
+    assert choose_chunks("yxc", (5000, 5000, 3), whole="c").chunks == (512, 512, 3)
+    assert choose_chunks("yxc", (5000, 5000, 200), whole="c").chunks == (64, 64, 200)
+    assert choose_chunks("tzyx", (7, 300, 900, 900)).chunks == (1, 64, 64, 64)
+    assert choose_chunks("zyx", (4, 900, 900)).chunks == (4, 256, 256)
+    assert choose_chunks("zyx", (300, 900, 900), planes=True).chunks == (1, 512, 512)
+    assert choose_chunks("zyx", (10, 20, 30)).chunks == (10, 20, 30)
+    assert choose_chunks("yx", (900, 900), 100).chunks == (100, 100)
 
 
 def test_planes_of_a_huge_stack_are_not_tied_together():
-    layout = choose_layout("zyx", (5000, 9000, 9000), planes=True)
+    layout = choose_chunks("zyx", (5000, 9000, 9000), planes=True)
     assert layout.unit[0] == 1
 
 

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from skimage.filters import apply_hysteresis_threshold
 
-from diffusion_ops.containers.hysteresis import components, edges, hysteresis, kept_components, sides
+from diffusion_ops.containers.completion import complete
+from diffusion_ops.families.hysteresis import Hysteresis
 
 
 def classes_of(shape: tuple[int, ...], seed: int = 0) -> NDArray[np.uint8]:
@@ -23,16 +24,20 @@ def classes_of(shape: tuple[int, ...], seed: int = 0) -> NDArray[np.uint8]:
     return np.random.default_rng(seed).choice(3, shape, p=shares).astype(np.uint8)
 
 
+def hysteresis(classes: Any) -> Any:
+    """Return where edges are, over a whole array."""
+    return complete(classes, Hysteresis())
+
+
 def by_tiles(classes: NDArray[Any], side: int) -> NDArray[np.bool_]:
     """Return the edges from labels of single tiles and what they tell of their faces, as a runner would."""
     origins = list(itertools.product(*(range(0, n, side) for n in classes.shape)))
     tiles = {o: classes[tuple(slice(i, i + side) for i in o)] for o in origins}
-    ids = {o: components(tile, o, classes.shape) for o, tile in tiles.items()}
-    told = [sides(tile, ids[o], o, classes.shape) for o, tile in tiles.items()]
-    kept = kept_components(told, classes.shape)
+    rule = Hysteresis()
+    merged = rule.merge([rule.tell(tile, o, classes.shape) for o, tile in tiles.items()], classes.shape)
     result = np.zeros(classes.shape, bool)
     for o, tile in tiles.items():
-        result[tuple(slice(i, i + side) for i in o)] = edges(tile, ids[o], kept)
+        result[tuple(slice(i, i + side) for i in o)] = rule.complete(tile, o, classes.shape, merged)
     return result
 
 
@@ -51,7 +56,7 @@ def test_chunks_join_to_the_whole_image(shape: tuple[int, ...], chunks: Any) -> 
     classes = classes_of(shape)
     lazy = hysteresis(da.from_array(classes, chunks))
     assert isinstance(lazy, da.Array)
-    assert lazy.dtype == bool
+    assert lazy.dtype == classes.dtype
     assert lazy.chunks == da.from_array(classes, chunks).chunks
     assert np.array_equal(lazy.compute(), hysteresis(classes))
 
@@ -87,6 +92,6 @@ def test_diagonal_neighbours_are_connected_across_a_corner_of_four_tiles() -> No
 
 def test_what_is_neither_weak_nor_strong_is_no_edge() -> None:
     classes = np.array([[2.0, np.nan, 1.0], [57.0, 57.0, 57.0], [1.0, 1.0, 0.0]])
-    assert hysteresis(classes).tolist() == [[True, False, False], [False] * 3, [False] * 3]
+    assert np.array_equal(hysteresis(classes), [[1, np.nan, 0], [0] * 3, [0] * 3], equal_nan=True)
     assert not hysteresis(np.ones((4, 5))).any()
     assert hysteresis(np.full((4, 5), 2)).all()

@@ -1,0 +1,75 @@
+"""Evolve an array in memory: one block that is the whole image."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from diffusion_ops.blocks.block import Block
+from diffusion_ops.blocks.fields import (
+    channels_first,
+    check_mask,
+    fill_values_like,
+    finish_image,
+    guide_fields,
+    make_block,
+)
+from diffusion_ops.containers.completion import complete
+from diffusion_ops.evolution.advance import Leg, advance, march_adaptively
+from diffusion_ops.evolution.arguments import split_batches
+from diffusion_ops.evolution.problem import make_problem
+
+
+def evolve(image: Any, operator: Any, *, mask: Any, guide: Any, **arguments: Any) -> Any:
+    """Return the evolution of an array; see `diffusion_ops.evolve`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For masked arrays, and as `make_problem`.
+    """
+    if isinstance(image, np.ma.MaskedArray):
+        raise TypeError(
+            "Masked arrays carry their mask inverted. Pass image.data and mask=~image.mask instead."
+        )
+    problem = make_problem(image, operator, guide=guide, **arguments)
+    fields = channels_first(image, problem.channel_axis)
+    spatial = fields.shape[1:]
+    walls = None if mask is None else check_mask(np.asarray(mask), spatial)
+    other = (
+        None if guide is None else guide_fields(np.asarray(guide), image.ndim, problem.channel_axis, spatial)
+    )
+    block = make_block(fields, problem.spacing, problem.nodata, walls, guide=other)
+    block.frame = problem.frame
+    for leg in problem.legs:
+        if leg.goes:
+            _take(block, bind_statistics(leg, block), problem.batch)
+    original = (
+        fill_values_like(fields, problem.result_type, problem.nodata) if problem.new_quantity else fields
+    )
+    done = finish_image(block, original, problem.result_type, problem.nodata)
+    return as_result(done, problem.channel_axis)
+
+
+def _take(block: Block, leg: Leg, batch: int | None) -> None:
+    """Carry the whole image through a leg, batch by batch."""
+    if leg.adaptive is not None:
+        march_adaptively(block, leg.operator, leg.adaptive)
+        return
+    for part in split_batches([leg], batch):
+        advance(block, part)
+    if (completion := leg.operator.completion()) is not None:
+        for channel in block.u:
+            channel[...] = complete(channel, completion)
+
+
+def as_result(fields: Any, channel_axis: int | None) -> Any:
+    """Return finished fields of shape (channels, *spatial) with their axes where the user has them."""
+    return fields[0] if channel_axis is None else np.ascontiguousarray(np.moveaxis(fields, 0, channel_axis))
+
+
+def bind_statistics(leg: Leg, block: Block) -> Leg:
+    """Return the leg with the statistics of its operator reduced over a block that is the whole image."""
+    everything = (slice(None),) * len(block.spatial)
+    return leg.bind({n: s.value(s.measure(block, everything)) for n, s in leg.operator.statistics().items()})

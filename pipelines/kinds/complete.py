@@ -1,0 +1,205 @@
+"""Complete what an operator leaves over the whole image, such as edges to be joined: tiles tell, then tiles end."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from diffusion_ops.blocks.block import Block
+from diffusion_ops.blocks.fields import finish_image, working_dtype
+from diffusion_ops.blocks.statistic import Tally
+from diffusion_ops.evolution.completion import Completion
+from pipelines.image.frames import Frames
+from pipelines.image.window import Grid, Region, Window, extent, one_frame, window_of
+from pipelines.plan.stages import ChainRequest, ChainWork, Image, lay_out_chain
+from pipelines.tasks.inputs import Reading
+from pipelines.tasks.pixels import Pixels, ZarrPixels
+from pipelines.tasks.values import Cost, Done
+from pipelines.tasks.work import KINDS, Conclusion, File, Told, Work
+
+COMPLETE_RATE = 3.0e7
+"""Values per second of one core that tell, or are completed; measured with components of edges."""
+
+_BYTES = 40
+"""Of a cell while a tile is labelled: classes, labels, the first cell of each."""
+
+TOLD = "told"
+"""Name of what tiles tell."""
+
+
+@dataclass(frozen=True)
+class _Tiles:
+    """What an operator has left, tile by tile; frames are told apart by an axis before the others.
+
+    Attributes
+    ----------
+    reads : Reading
+    frames : Frames
+    completion : Completion
+    """
+
+    reads: Reading
+    frames: Frames
+    completion: Completion
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of all frames together; an empty one lies between any two, so that none touch."""
+        frames = self.frames
+        axes = zip(frames.axes, frames.shape, strict=True)
+        count = math.prod(n for a, n in axes if a not in frames.together)
+        return (2 * count, *frames.spatial_part(frames.shape))
+
+    def each(self, window: Window) -> Iterator[tuple[Window, NDArray[Any], tuple[int, ...]]]:
+        """Yield every frame of a tile: its window, what the operator left there, and where that begins."""
+        for index in self.frames.each(extent(window.write)):
+            part = one_frame(window, index)
+            origin = (s.start for s in self.frames.spatial_part(part.write))
+            yield part, self.reads.fields(self.frames, part.write), (2 * self.frames.number(part), *origin)
+
+
+@KINDS.register("tell")
+@dataclass(frozen=True)
+class Tell(Work):
+    """Let tiles tell what the others have to know of them, and write what it comes to.
+
+    Attributes
+    ----------
+    tiles : _Tiles
+    merged : str
+        File for what all tiles need, once all have told.
+    """
+
+    tiles: _Tiles
+    merged: str
+
+    collects = True
+
+    @property
+    def sources(self) -> tuple[Pixels, ...]:
+        """What the operator left."""
+        return (self.tiles.reads.pixels,)
+
+    def window(self, region: Region) -> Window:
+        """Return the region itself."""
+        return window_of(region, tuple(s.stop for s in region), (0,) * len(region))
+
+    def cost(self, grid: Grid) -> Cost:
+        """Return the tile and what labelling holds beside it."""
+        total = math.prod(grid.shape)
+        memory = math.prod(grid.largest) * _BYTES
+        return Cost(memory, total * self.tiles.reads.dtype.itemsize, 0, seconds=total / COMPLETE_RATE)
+
+    def compute(self, window: Window) -> Done:
+        """Return what the tile tells."""
+        tally, read_bytes = Tally(), 0
+        for _, tile, origin in self.tiles.each(window):
+            tally = tally + self.tiles.completion.tell(tile, origin, self.tiles.shape)
+            read_bytes += tile.nbytes
+        return Done(None, {TOLD: tally}, read_bytes)
+
+    def conclude(self, told: Told) -> Conclusion:
+        """Merge what all tiles told."""
+        return Conclusion(
+            files=(File(self.merged, self.tiles.completion.merge(told.each, self.tiles.shape)),)
+        )
+
+
+@KINDS.register("complete")
+@dataclass(frozen=True)
+class Complete(ChainWork):
+    """Complete tiles with what all of them told.
+
+    Attributes
+    ----------
+    tiles : _Tiles
+    merged : str
+        File with what came out of what all tiles told.
+    target : ZarrPixels
+    dtype : numpy dtype
+    original : Reading or None
+        What invalid pixels get back, where the target is a result.
+    """
+
+    tiles: _Tiles
+    merged: str
+    target: ZarrPixels
+    dtype: np.dtype[Any]
+    original: Reading | None = None
+
+    @classmethod
+    def lay_out(cls, request: ChainRequest) -> Image:
+        """Add the passes of the operators, then let tiles tell, then complete them."""
+        completion = request.chain.legs[-1].operator.completion()
+        assert completion is not None
+        request.refuse_part(
+            f"has to {completion.title} over the whole image, so a part alone cannot be computed. "
+            "Run the spec first, or ask for the result before that, such as with joined: false."
+        )
+        left = lay_out_chain(replace(request, output=None), "evolve")
+        stages, path = request.stages, f"{request.stages.workdir}/merged/{request.chain.name}.npy"
+        tiles = _Tiles(left.reading, request.frames, completion)
+        told = stages.add(
+            f"{completion.title}: tell", Tell(tiles, path), stages.grid(left.shape), left.stages
+        )
+        dtype = request.final_dtype(working_dtype(left.reading.dtype))
+        target = request.target(stages.following, request.output)
+        work = cls(tiles, path, target, dtype, request.final_original())
+        grid = stages.grid(request.final_shape(left.shape))
+        stage = stages.add(completion.title, work, grid, left.stages, (told,))
+        return Image(Reading(target, dtype, None, left.reading.channels), left.shape, (stage,))
+
+    @property
+    def sources(self) -> tuple[Pixels, ...]:
+        """What the operator left, and what invalid pixels get back."""
+        original = () if self.original is None else (self.original.pixels,)
+        return (self.tiles.reads.pixels, *original)
+
+    @property
+    def writes(self) -> ZarrPixels:
+        """The completed tiles."""
+        return self.target
+
+    def window(self, region: Region) -> Window:
+        """Return the region itself."""
+        return window_of(region, tuple(s.stop for s in region), (0,) * len(region))
+
+    def cost(self, grid: Grid) -> Cost:
+        """Return what labelling holds, and the result."""
+        total, item = math.prod(grid.shape), self.dtype.itemsize
+        memory = math.prod(grid.largest) * (_BYTES + 2 * item)
+        read = total * self.tiles.reads.dtype.itemsize
+        return Cost(memory, read, total * item, seconds=total / COMPLETE_RATE)
+
+    def compute(self, window: Window) -> Done:
+        """Return the completed tile."""
+        values, read_bytes = np.empty(extent(window.write), self.dtype), 0
+        merged = _read_merged(self.merged, Path(self.merged).stat().st_mtime_ns)
+        frames = self.tiles.frames.each(values.shape)
+        for index, (part, tile, origin) in zip(frames, self.tiles.each(window), strict=True):
+            state = self.tiles.completion.complete(tile, origin, self.tiles.shape, merged).astype(tile.dtype)
+            done = self._finished(state, ~np.isnan(tile[0]), part.write)
+            values[index] = done.reshape(values[index].shape)
+            read_bytes += tile.nbytes
+        return Done(values, read_bytes=read_bytes)
+
+    def _finished(self, state: NDArray[Any], valid: NDArray[np.bool_], part: Region) -> NDArray[Any]:
+        if self.original is None:
+            state[:, ~valid] = np.nan
+            return state
+        frames = self.tiles.frames
+        block = Block.from_image(state, frames.spacing, valid)
+        return finish_image(block, self.original.fields(frames, part), self.dtype, frames.nodata)
+
+
+@functools.lru_cache(maxsize=4)
+def _read_merged(path: str, _changed: int) -> NDArray[np.int64]:
+    merged: NDArray[np.int64] = np.load(path, mmap_mode="r")
+    return merged

@@ -1,0 +1,163 @@
+"""Know where a run stands: one state, changed by events alone, so that replaying the journal gives it again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from diffusion_ops.blocks.statistic import Tally
+from pipelines.plan.plan import Stage
+from pipelines.run.journal import Event, Finished, Forgotten
+from pipelines.run.ready_tiles import ReadyTiles, TileId
+from pipelines.tasks.work import Conclusion, Told, Work, merge_tallies
+
+
+class RunState:
+    """Where a run stands. It reads no clock, no file and no cluster: the same events give the same state.
+
+    Parameters
+    ----------
+    stages : sequence of Stage
+        As they were planned.
+    retries : int
+        How often a tile that failed is tried again.
+
+    Attributes
+    ----------
+    stages : list of Stage
+        As they are now: what they read and write may have been decided since the plan.
+    tiles : ReadyTiles
+        Which tiles are done, and which may go.
+    rounds : list of int
+        How many times each stage was done before and is done again.
+    bound : dict
+        Numbers that have taken the place of statistics, per position of an operator.
+    conclusions : dict
+        What complete stages have concluded, the last time.
+    tries : dict
+        How often tiles have failed.
+    failed : dict
+        Tiles that are given up, and of what they failed.
+    """
+
+    def __init__(self, stages: Sequence[Stage], retries: int = 0) -> None:
+        self._planned = tuple(stages)
+        self.stages = list(stages)
+        self.tiles = ReadyTiles(self.stages)
+        self.rounds = [0] * len(stages)
+        self.bound: dict[int, Mapping[str, float]] = {}
+        self.conclusions: dict[int, Conclusion] = {}
+        self.tries: dict[TileId, int] = {}
+        self.failed: dict[TileId, str] = {}
+        self._retries = retries
+        self._tallies: dict[int, dict[str, Tally]] = {}
+        self._each: dict[int, list[Tally]] = {}
+        self._together: dict[int, tuple[int, ...]] = {}
+
+    # ---- events that the journal keeps
+
+    def apply(self, event: Event) -> Conclusion | None:
+        """Take an event, and return what its stage concludes where that is complete now."""
+        if isinstance(event, Forgotten):
+            self._forget(event.stage, event.tile)
+            return None
+        return self._finish(event)
+
+    def _finish(self, event: Finished) -> Conclusion | None:
+        number, tile = event.stage, event.tile
+        self.tiles.release(number, tile)
+        if not self._is_current(event):
+            return None
+        stage = self.stages[number]
+        self._take_tallies(number, stage.work, event.tallies)
+        reopened = stage.work.next_visits(stage.grid, tile, event.tallies)
+        return self._conclude(number) if self.tiles.finish(number, tile, reopened) else None
+
+    def _is_current(self, event: Finished) -> bool:
+        """Return whether a tile is still to be done in the round of the event; a lost worker's may come twice."""
+        done = bool(self.tiles.done[event.stage][event.tile])
+        return not done and event.round == self.round(event.stage, event.tile)
+
+    def _take_tallies(self, number: int, work: Work, tallies: Mapping[str, Tally]) -> None:
+        if work.collects:
+            self._each.setdefault(number, []).extend(tallies.values())
+        else:
+            counted = {name: tally for name, tally in tallies.items() if name in work.statistics}
+            merge_tallies(work.statistics, self._tallies.setdefault(number, {}), counted)
+
+    def _forget(self, number: int, tile: int | None) -> None:
+        """Take a tile as not done; what tiles have told cannot be taken back one by one."""
+        work = self.stages[number].work
+        if tile is not None and not (work.statistics or work.collects or work.visits_again):
+            self.tiles.open_tile(number, tile)
+            return
+        # What is done again and again together begins together, from the plan.
+        for one in self._together.get(number, (number,)):
+            self.stages[one] = replace(self.stages[one], work=self._planned[one].work)
+            self.rounds[one] = 0
+            self._clear(one)
+
+    def _clear(self, number: int) -> None:
+        self._tallies.pop(number, None)
+        self._each.pop(number, None)
+        self.tiles.open(number)
+
+    # ---- what follows from a complete stage
+
+    def _conclude(self, number: int) -> Conclusion:
+        told = Told(
+            self._tallies.get(number, {}),
+            tuple(self._each.get(number, ())),
+            self.conclusions,
+            self.tiles.visits(number),
+        )
+        concluded = self.stages[number].work.conclude(told)
+        self.conclusions[number] = concluded
+        self.bound.update(concluded.bound)
+        for stage in concluded.skipped:
+            self.tiles.skip(stage)
+        if concluded.reader is not None:
+            self._hand_on(number, concluded.reader)
+        for stage, work in concluded.again.items():
+            self._together[stage] = tuple(concluded.again)
+            self.stages[stage] = replace(self.stages[stage], work=work)
+            self.rounds[stage] += 1
+            self._clear(stage)
+        return concluded
+
+    def _hand_on(self, number: int, reader: int) -> None:
+        """Let a stage that only ends an operator read what another one has written."""
+        made, end = self.stages[number].work, self.stages[reader]
+        assert made.writes is not None
+        after = (number, *(i for i in end.after if i not in range(number, reader)))
+        self.stages[reader] = replace(end, work=end.work.moved(made.writes, made.carries), after=after)
+
+    # ---- what happens to tiles on their way; nothing of it outlives the process
+
+    def fail(self, tile: TileId, error: str, final: bool = False) -> int:
+        """Note that a tile failed, and return how many tries it has left; it is given up where that is none."""
+        self.tries[tile] = self.tries.get(tile, 0) + 1
+        left = 0 if final else max(0, self._retries + 1 - self.tries[tile])
+        if left:
+            self.tiles.again(*tile)
+        else:
+            self.tiles.release(*tile)
+            self.failed[tile] = error
+        return left
+
+    # ---- what is asked of it
+
+    def round(self, number: int, tile: int) -> int:
+        """Return how often a stage, or a tile of a worklist, was done before."""
+        visits = self.tiles.visits(number)
+        return self.rounds[number] if visits is None else int(visits[tile])
+
+    def work(self, number: int, tile: int) -> Work:
+        """Return what is to be done to a tile now, with all numbers bound."""
+        stage, visits = self.stages[number], self.tiles.visits(number)
+        work = stage.work.bind(self.bound)
+        return work if visits is None else work.at_visit(stage.grid, tile, visits)
+
+    def concluded(self, number: int) -> Conclusion | None:
+        """Return what a stage has concluded, None while tiles of it are left."""
+        return self.conclusions.get(number) if self.tiles.complete(number) else None
