@@ -133,6 +133,8 @@ class Plan:
     threads, processes : int
         Tasks at a time; processes that run them, 0 for this one.
     memory_limit : int
+    extra_bytes : int
+        Resident memory beside processes and tasks: the libraries of formats, a dashboard.
     notes : tuple of str
         What a user should know before starting.
     digest : str
@@ -149,6 +151,7 @@ class Plan:
     threads: int
     processes: int
     memory_limit: int
+    extra_bytes: int
     notes: tuple[str, ...]
     digest: str
     science: str
@@ -171,7 +174,7 @@ class Plan:
     @property
     def memory_total(self) -> int:
         """Predicted resident bytes of all processes together."""
-        return predict_memory(self.stages, self.threads, self.processes) + library_bytes(self.outputs)
+        return predict_memory(self.stages, self.threads, self.processes) + self.extra_bytes
 
     @property
     def tiles(self) -> int:
