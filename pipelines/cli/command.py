@@ -111,12 +111,12 @@ def _this_command() -> str:
 
 def _say_os(error: OSError, resumable: bool, json_output: bool) -> int:
     """Say what the system refused: a place that cannot be used, or a full disk, after which a run goes on."""
-    place = f" ({error.filename})" if error.filename else ""
+    path = f" ({error.filename})" if error.filename else ""
     if error.errno in IMPOSSIBLE:
-        return _say("refused", f"{error.strerror}{place}. Choose another place.", REFUSED, json_output)
+        return _say("refused", f"{error.strerror}{path}. Choose another place.", REFUSED, json_output)
     words = FULL.get(error.errno or 0, error.strerror or str(error))
     again = f" Once that is solved, go on with:\n  {_this_command()}" if resumable else ""
-    return _say("failed", f"{words}{place}.{again}", FAILED, json_output)
+    return _say("failed", f"{words}{path}.{again}", FAILED, json_output)
 
 
 def _say(event: str, message: str, code: int, json_output: bool) -> int:

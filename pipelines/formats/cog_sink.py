@@ -48,7 +48,7 @@ class CogSink(Sink):
     def levels(self, info: ImageInfo) -> tuple[Level, ...]:
         """Return the working array, one band after the other."""
         _refuse(info)
-        _place(info.georeference)
+        _georeferencing(info.georeference)
         axes = "cyx" if "c" in info.axes else "yx"
         plane = reordered(_flat(info), axes)
         layout = choose_chunks(axes, plane.shape, self.spec.chunk)
@@ -157,10 +157,10 @@ def _profile(plane: ImageInfo, info: ImageInfo) -> dict[str, Any]:
     }
     if info.nodata is not None and holds(plane.dtype, info.nodata):
         found["nodata"] = int(info.nodata) if plane.dtype.kind in "iu" else float(info.nodata)
-    return {**found, **_place(info.georeference)}
+    return {**found, **_georeferencing(info.georeference)}
 
 
-def _place(reference: Georeference | None) -> dict[str, Any]:
+def _georeferencing(reference: Georeference | None) -> dict[str, Any]:
     """Return the arguments that put a file on the ground.
 
     Raises

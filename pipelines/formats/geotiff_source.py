@@ -81,12 +81,12 @@ class GeotiffSource(Source):
 
         rows, columns = region[-2:]
         bands = list(range(region[0].start + 1, region[0].stop + 1)) if len(region) == 3 else 1
-        place = Window.from_slices((rows.start, rows.stop), (columns.start, columns.stop))
+        window = Window.from_slices((rows.start, rows.stop), (columns.start, columns.stop))
         with rasterio.Env(GDAL_CACHEMAX=CACHE_BYTES):
             dataset = self._dataset()
-            pixels = np.asarray(dataset.read(bands, window=place)).astype(self.info.dtype, copy=False)
+            pixels = np.asarray(dataset.read(bands, window=window)).astype(self.info.dtype, copy=False)
             if self._masked:
-                pixels[..., dataset.read_masks(1, window=place) == 0] = self.info.nodata
+                pixels[..., dataset.read_masks(1, window=window) == 0] = self.info.nodata
         return pixels
 
     def _dataset(self) -> Any:

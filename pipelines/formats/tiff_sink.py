@@ -180,9 +180,9 @@ def _tiles(root: str, level: Level, tile: tuple[int, int], colours: bool) -> Ite
     array = open_array(root, level.path)
     samples = (slice(None),) if colours else ()
     ends = level.info.shape[: -2 - len(samples)]
-    for place in product(*map(range, ends)):
+    for position in product(*map(range, ends)):
         for y, x in product(range(0, level.info.size("y"), tile[0]), range(0, level.info.size("x"), tile[1])):
-            yield np.asarray(array[(*place, slice(y, y + tile[0]), slice(x, x + tile[1]), *samples)])
+            yield np.asarray(array[(*position, slice(y, y + tile[0]), slice(x, x + tile[1]), *samples)])
 
 
 def _resolution(info: ImageInfo) -> tuple[float, float] | None:

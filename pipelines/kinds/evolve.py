@@ -231,8 +231,8 @@ class Evolve(ChainWork):
                 assert self.keeps is not None
                 if carried is None:
                     carried = np.empty(self.keeps.shape(extent(window.write)), done.carried.dtype)
-                place = (slice(None), *(index[axis] for axis in self.keeps.along))
-                carried[place] = done.carried.reshape(carried[place].shape)
+                part = (slice(None), *(index[axis] for axis in self.keeps.along))
+                carried[part] = done.carried.reshape(carried[part].shape)
         return Done(values, tallies, read_bytes, carried)
 
     def _frame(self, window: Window) -> Done:
@@ -262,7 +262,7 @@ class Evolve(ChainWork):
         state = block.kept(keep)
         if self.base is None or block.valid is None or block.valid[keep].all():
             return state
-        before = self.base.floats(self.frames, self._place(window))
+        before = self.base.floats(self.frames, self._image_region(window))
         if len(before) == len(state):
             walls = ~block.valid[keep]
             state[:, walls] = before[:, walls]
@@ -274,13 +274,13 @@ class Evolve(ChainWork):
         if block.valid is None or block.valid[keep].all():
             return finish_image(block, block.u, self.dtype, self.frames.nodata, keep)
         # Read again, as few tiles need it.
-        original = self.original.fields(self.frames, self._place(window))
+        original = self.original.fields(self.frames, self._image_region(window))
         if self.base is not None:
             state = self._given_back(block, window, keep)
             block, keep = make_block(state, self.frames.spacing), (slice(None),) * len(keep)
         return finish_image(block, original, self.dtype, self.frames.nodata, keep)
 
-    def _place(self, window: Window) -> Region:
+    def _image_region(self, window: Window) -> Region:
         """Return where in the image the tile lies."""
         return window.write if self.roi is None else shifted(window.write, self.roi)
 

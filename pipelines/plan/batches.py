@@ -150,7 +150,7 @@ class Batches:
             roi=stages.roi if final is not None else None,
             check=self._check(legs, left) if checks else None,
         )
-        reading, number = self._place(work, legs, final, Reading(target, dtype, None, out), shape, needs)
+        reading, number = self._add_stage(work, legs, final, Reading(target, dtype, None, out), shape, needs)
         # A guide is read again by the next batch; what the mask made walls stays so in the state.
         guide = request.beside["guide"].stages if "guide" in request.beside else ()
         self.after = number if ends else (*number, *guide)
@@ -167,7 +167,7 @@ class Batches:
             needs = (*needs, self.checks[-1].number)
         return (*needs, *self.request.needs)
 
-    def _place(
+    def _add_stage(
         self,
         work: Work,
         legs: tuple[Leg, ...],

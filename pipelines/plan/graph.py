@@ -117,7 +117,7 @@ def make_chains(spec: Spec, frames: Frames, known: Known) -> tuple[Chain, ...]:
         leg = _cut_short(leg.bind(known.bound.get(position, {})), known.stopped.get(position))
         alone = bool(step.guide or step.mask or step.energy or step.until or leg.adaptive)
         before = found[-1] if found else None
-        if before is not None and _goes_on(spec, before, step) and not alone:
+        if before is not None and _joins(spec, before, step) and not alone:
             found[-1] = replace(
                 before, name=step.name, legs=(*before.legs, leg), positions=(*before.positions, position)
             )
@@ -131,7 +131,7 @@ def make_chains(spec: Spec, frames: Frames, known: Known) -> tuple[Chain, ...]:
     return tuple(found)
 
 
-def _goes_on(spec: Spec, before: Chain, step: StepSpec) -> bool:
+def _joins(spec: Spec, before: Chain, step: StepSpec) -> bool:
     """Return whether a step only follows a chain whose result nobody else reads."""
     if (
         kind_of(before.legs[-1].operator) != "evolve"

@@ -78,10 +78,10 @@ def make_plan(
     ValueError
         For images that cannot be diffused or held by the sink.
     """
-    planner = _Planner(spec, source, roi, known or Known())
-    if begun is not None and begun.science == planner.science:
+    search = _Search(spec, source, roi, known or Known())
+    if begun is not None and begun.science == search.science:
         geometry = begun.geometry
-    return planner.plan(geometry)
+    return search.plan(geometry)
 
 
 def lay_out_part(
@@ -92,12 +92,12 @@ def lay_out_part(
 ) -> Work:
     """Return the work that makes a part of the result in one pass, whatever that takes; see `make_plan`."""
     # A source that is read whole is so for each part; there is no run to copy it.
-    planner = _Planner(spec, source.replace(by_region=True), roi, known)
-    target = planner.stages(geometry := Geometry(planner.unit, 1)).level(planner.outputs[0], 0)
-    return next(stage.work for stage in planner.lay_out(geometry) if stage.work.writes == target)
+    search = _Search(spec, source.replace(by_region=True), roi, known)
+    target = search.stages(geometry := Geometry(search.unit, 1)).level(search.outputs[0], 0)
+    return next(stage.work for stage in search.lay_out(geometry) if stage.work.writes == target)
 
 
-class _Planner:
+class _Search:
     """What is the same for every candidate."""
 
     def __init__(

@@ -53,7 +53,7 @@ class RunArrays:
         """Lay out what a stage writes, where it is not part of a result."""
         for array in stage.work.arrays(stage.grid):
             if not array.pixels.exists:
-                _lay_out(array)
+                _create(array)
 
     def _note(self, pixels: ZarrPixels) -> None:
         results = {str(self.workdir.path / output.folder) for output in self.plan.outputs}
@@ -76,12 +76,12 @@ class RunArrays:
 
     def write(self, file: File) -> None:
         """Write what tasks of later stages read, whole or not at all."""
-        place = Path(file.path)
-        if not place.exists():
-            place.parent.mkdir(parents=True, exist_ok=True)
-            temporary = place.with_name(f"{place.name}.tmp.npy")
+        path = Path(file.path)
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            temporary = path.with_name(f"{path.name}.tmp.npy")
             np.save(temporary, file.values)
-            temporary.replace(place)
+            temporary.replace(path)
 
     # ---- while tiles are done
 
@@ -103,10 +103,10 @@ class RunArrays:
     def publish(self, listeners: Sequence[Listener]) -> None:
         """Put the results in their places, the main one last; what was there before goes only when all are made."""
         memory = max(64 << 20, self.plan.memory_limit // 4)
-        if not self.workdir.placed:
+        if not self.workdir.publishing:
             for output in self.plan.outputs:
                 self._move_aside(output)
-            self.workdir.place()
+            self.workdir.begin_publishing()
         for sink, output in reversed(list(zip(self.sinks, self.plan.outputs, strict=True))):
             if not is_taken(output.spec.uri):
                 tell(listeners, Exporting(output.spec.uri))
@@ -128,7 +128,7 @@ class RunArrays:
             shutil.move(target, aside)
 
 
-def _lay_out(array: NewArray) -> None:
+def _create(array: NewArray) -> None:
     pixels = array.pixels
     shutil.rmtree(Path(pixels.root, pixels.path), ignore_errors=True)
     chunks = tuple(state_chunk(t, n) for t, n in zip(array.tile, array.shape, strict=True))
@@ -147,5 +147,5 @@ def state_chunk(tile: int, length: int) -> int:
     """Return a chunk that divides the tile, about STATE_CHUNK long."""
     if tile >= length:
         return min(tile, STATE_CHUNK)
-    pieces = range(max(1, tile // (2 * STATE_CHUNK)), tile + 1)
-    return next(tile // n for n in pieces if tile % n == 0 and tile // n <= 2 * STATE_CHUNK)
+    counts = range(max(1, tile // (2 * STATE_CHUNK)), tile + 1)
+    return next(tile // n for n in counts if tile % n == 0 and tile // n <= 2 * STATE_CHUNK)

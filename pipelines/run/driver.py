@@ -70,7 +70,7 @@ class Driver:
         self.state = RunState(plan.stages, spec.run.retries)
         self.arrays = RunArrays(plan, workdir)
         self.measured = Measured()
-        self.flying: dict[Any, TileId] = {}
+        self.in_flight: dict[Any, TileId] = {}
 
     def run(self) -> dict[str, Any]:
         """Run until nothing is left or nothing can go on, and return the report's data.
@@ -81,12 +81,12 @@ class Driver:
             For a number of the whole image that an operator cannot take.
         """
         start, clock = datetime.now(UTC), time.perf_counter()
-        self._recall()
+        self._resume()
         resumed = self.plan.tiles - self.state.tiles.left
         tell(self.listeners, RunStarted(self.spec.sink.uri, self.plan.summary(), self.plan.tiles, resumed))
         try:
             with self.measured.memory:
-                if self.state.tiles.left and not self.workdir.placed:
+                if self.state.tiles.left and not self.workdir.publishing:
                     self._hand_out()
                 if not self.state.tiles.left:
                     self.arrays.publish(self.listeners)
@@ -109,11 +109,11 @@ class Driver:
 
     # ---- what is known from before
 
-    def _recall(self) -> None:
+    def _resume(self) -> None:
         """Take up the journal, and what follows from it."""
         for event in self.workdir.journal.events():
             self.state.apply(event)
-        if not self.workdir.placed:
+        if not self.workdir.publishing:
             self._check_arrays()
         for conclusion in list(self.state.conclusions.values()):
             self._act_on(conclusion)
@@ -123,7 +123,7 @@ class Driver:
         """Forget tiles whose array is gone while somebody still needs it."""
         state = self.state
         if self.workdir.machine_restarted():
-            self._recheck()
+            self._compare_with_journal()
         for number in reversed(range(len(state.stages))):
             stage = state.stages[number]
             readers = [i for i, other in enumerate(state.stages) if number in other.after]
@@ -132,7 +132,7 @@ class Driver:
             if number not in state.tiles.skipped and (lost or self.arrays.lacks_round(state, number)):
                 self._note(Forgotten(number))
 
-    def _recheck(self) -> None:
+    def _compare_with_journal(self) -> None:
         """Read what the journal says is done, and forget what is not there: a machine that stopped may have lost it.
 
         A killed process loses nothing that it wrote; a power cut takes what was still on its way to the disk.
@@ -178,18 +178,18 @@ class Driver:
                 self._top_up(client, finished)
 
     def _top_up(self, client: distributed.Client, finished: distributed.as_completed) -> None:
-        while len(self.flying) < self._ahead and not self.measured.problem:
+        while len(self.in_flight) < self._ahead and not self.measured.problem:
             found = self.state.tiles.next()
             if found is None:
                 return
             number, tile = found
             stage = self.state.stages[number]
             self._begin(number, stage)
-            turn = f"{self.state.round(number, tile)}-{self.state.tries.get(found, 0)}"
-            key = f"diffuse-{self.plan.digest}-{number}-{tile}-{turn}"
+            attempt = f"{self.state.round(number, tile)}-{self.state.tries.get(found, 0)}"
+            key = f"diffuse-{self.plan.digest}-{number}-{tile}-{attempt}"
             work = self.state.work(number, tile)
             future = client.submit(perform, work, stage.grid, tile, key=key, pure=False)
-            self.flying[future.key] = found
+            self.in_flight[future.key] = found
             finished.add(future)
 
     def _begin(self, number: int, stage: Stage) -> None:
@@ -201,14 +201,14 @@ class Driver:
     # ---- taking back
 
     def _take(self, future: distributed.Future[Outcome]) -> None:
-        found = self.flying.pop(future.key)
+        found = self.in_flight.pop(future.key)
         if future.status != "finished":
             self._retry(found, future.exception())
             return
         outcome: Outcome = future.result()
         number, tile = found
-        stage, turn = self.state.stages[number], self.state.round(number, tile)
-        conclusion = self._note(Finished(number, tile, outcome.crc, dict(outcome.tallies), turn))
+        stage, done_before = self.state.stages[number], self.state.round(number, tile)
+        conclusion = self._note(Finished(number, tile, outcome.crc, dict(outcome.tallies), done_before))
         self.measured.take(outcome)
         tell(
             self.listeners,

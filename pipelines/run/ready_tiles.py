@@ -76,7 +76,7 @@ class ReadyTiles:
         self._left = [len(stage.grid) for stage in stages]
         self._cursor = [0] * len(stages)
         self._again: list[TileId] = []
-        self._flying: dict[int, set[int]] = {}
+        self._in_flight: dict[int, set[int]] = {}
         self._worklists: dict[int, Worklist] = {}
         self.skipped: set[int] = set()
         for number in range(len(stages)):
@@ -154,13 +154,13 @@ class ReadyTiles:
 
     def release(self, stage: int, tile: int) -> None:
         """Note that a tile is not on its way any more."""
-        self._flying.get(stage, set()).discard(tile)
+        self._in_flight.get(stage, set()).discard(tile)
 
     def next(self) -> TileId | None:
         """Return the next tile that may start now, or None; it counts as on its way from then on."""
         found = self._again.pop(0) if self._again else self._next()
         if found is not None:
-            self._flying.setdefault(found[0], set()).add(found[1])
+            self._in_flight.setdefault(found[0], set()).add(found[1])
         return found
 
     def _next(self) -> TileId | None:
@@ -172,7 +172,7 @@ class ReadyTiles:
 
     def _next_in_order(self, number: int) -> int | None:
         done, cursor = self.done[number], self._cursor[number]
-        while cursor < len(done) and (done[cursor] or cursor in self._flying.get(number, ())):
+        while cursor < len(done) and (done[cursor] or cursor in self._in_flight.get(number, ())):
             cursor += 1
         self._cursor[number] = cursor
         if cursor == len(done) or not self._ready(self.stages[number], cursor):
@@ -181,11 +181,11 @@ class ReadyTiles:
         return cursor
 
     def _next_visit(self, number: int) -> int | None:
-        stage, flying = self.stages[number], self._flying.setdefault(number, set())
+        stage, in_flight = self.stages[number], self._in_flight.setdefault(number, set())
 
         def may_go(tile: int) -> bool:
             read = stage.work.window(stage.grid.region(tile)).read
-            return flying.isdisjoint(covering(stage.grid, read)) and self._ready(stage, tile)
+            return in_flight.isdisjoint(covering(stage.grid, read)) and self._ready(stage, tile)
 
         return self._worklists[number].take(may_go)
 

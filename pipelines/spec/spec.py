@@ -171,7 +171,7 @@ class Spec(BaseModel):
         return self
 
     @model_validator(mode="after")
-    def _has_a_place_for_its_state(self) -> Spec:
+    def _has_a_folder_for_its_state(self) -> Spec:
         if is_remote(self.sink.uri) and self.run.workdir is None:
             raise refusal(
                 f"the state of a run lies in a folder that its workers see, and {self.sink.uri!r} is none. "

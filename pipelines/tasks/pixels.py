@@ -134,8 +134,8 @@ class ZarrPixels(Pixels):
     def _remove(self, array: Any, stored: Region, unit: tuple[int, ...]) -> None:
         """Remove the files of all chunks (all shards) that a region covers."""
         counts = (range(s.start // u, math.ceil(s.stop / u)) for s, u in zip(stored, unit, strict=True))
-        for place in itertools.product(*counts):
-            key = array.metadata.encode_chunk_key(place)
+        for index in itertools.product(*counts):
+            key = array.metadata.encode_chunk_key(index)
             Path(self.root, self.path, key).unlink(missing_ok=True)
 
 

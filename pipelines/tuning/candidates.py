@@ -29,7 +29,7 @@ from pipelines.tuning.times import (
     with_times,
 )
 
-HOW_FAR = ("time", "steps", "dt", "until", "energy")
+EXTENT_KEYS = ("time", "steps", "dt", "until", "energy")
 """Keys of a step that say how far it goes, in whose place a time is tuned."""
 
 
@@ -144,7 +144,7 @@ def _candidates(spec: Spec, position: int, values: Mapping[str, Sequence[Any]]) 
     kept = {
         key: value
         for key, value in own.items()
-        if cls.aliases.get(key, key) not in meant and (key not in HOW_FAR or cls.marches != "time")
+        if cls.aliases.get(key, key) not in meant and (key not in EXTENT_KEYS or cls.marches != "time")
     }
     if cls.marches == "time":
         kept["time"] = AUTO

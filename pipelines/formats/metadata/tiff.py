@@ -92,10 +92,12 @@ def _directory(file: BinaryIO, order: str, big: bool, offset: int) -> dict[int, 
     for i in range(len(data) // entry):
         code, kind = struct.unpack_from(order + "HH", data, i * entry)
         count = struct.unpack_from(order + ("Q" if big else "I"), data, i * entry + 4)[0]
-        place = start + i * entry + entry - inline
+        value_offset = start + i * entry + entry - inline
         if count * SIZES.get(kind, 1) > inline:
-            place = struct.unpack_from(order + ("Q" if big else "I"), data, i * entry + entry - inline)[0]
-        tags[code] = Tag(kind, count, place)
+            value_offset = struct.unpack_from(
+                order + ("Q" if big else "I"), data, i * entry + entry - inline
+            )[0]
+        tags[code] = Tag(kind, count, value_offset)
     return tags
 
 

@@ -18,10 +18,10 @@ def slices(bounds: Window) -> tuple[slice, ...]:
     return tuple(slice(a, b) for a, b in bounds)
 
 
-def overlap(place: Window, window: Window) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
+def overlap(bounds: Window, window: Window) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
     """Return the part that a place shares with a window, counted within the one and the other."""
-    both = [(max(a, c), min(b, d)) for (a, b), (c, d) in zip(place, window, strict=True)]
-    inner = tuple(slice(a - p, b - p) for (a, b), (p, _) in zip(both, place, strict=True))
+    both = [(max(a, c), min(b, d)) for (a, b), (c, d) in zip(bounds, window, strict=True)]
+    inner = tuple(slice(a - p, b - p) for (a, b), (p, _) in zip(both, bounds, strict=True))
     outer = tuple(slice(a - w, b - w) for (a, b), (w, _) in zip(both, window, strict=True))
     return inner, outer
 
