@@ -1,4 +1,4 @@
-"""Small pictures of results for people to look at, through the same formats that results go to."""
+"""Read and write small pictures of results for people, through the formats of sources and sinks."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def side_by_side(pictures: list[NDArray[np.uint8]]) -> NDArray[np.uint8]:
 
 
 def write_picture(pixels: NDArray[Any], target: Path) -> None:
-    """Write colours (rows, columns, 3) to a file whose ending says the format, replacing an older one."""
+    """Write colours (rows, columns, 3) to a file, in the format of its ending; an older file is replaced."""
     info = ImageInfo(pixels.shape, pixels.dtype, "yxc", pixels.shape, rgb=True)
     sink = open_sink(SinkSpec(uri=str(target), pyramid="none"), info)
     levels = sink.levels(info)

@@ -1,4 +1,4 @@
-"""GeoTIFF and COG: window reads with everything georeferenced, overviews as levels, one handle per thread."""
+"""Read GeoTIFF and COG by region, with the georeference, overviews as levels, and one handle per thread."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class GeotiffSource(Source):
 
     @classmethod
     def claims(cls, uri: str) -> int:
-        """Return 20 for TIFF files with a place on the ground or GDAL's metadata."""
+        """Return 20 for TIFF files with a georeference or GDAL's metadata."""
         path = local_path(uri)
         if path is None or not path.is_file() or not is_tiff(path):
             return 0
@@ -75,7 +75,7 @@ class GeotiffSource(Source):
         return cls(spec)
 
     def read(self, region: tuple[slice, ...]) -> NDArray[Any]:
-        """Return the pixels of a region; where a mask hides them, nodata."""
+        """Return the pixels of a region, with nodata where a mask hides them."""
         import rasterio
         from rasterio.windows import Window
 
@@ -115,7 +115,7 @@ def _open(spec: SourceSpec, address: str, overview: int | None) -> Any:
 
 @contextmanager
 def opened(spec: SourceSpec, address: str, overview: int | None) -> Iterator[Any]:
-    """Open a dataset for a while."""
+    """Yield an open dataset, and close it at the end."""
     dataset = _open(spec, address, overview)
     try:
         yield dataset
@@ -140,7 +140,7 @@ def _sizes(spec: SourceSpec, address: str, full: Any) -> list[tuple[int, ...]]:
 
 
 def _describe(spec: SourceSpec, full: Any, dataset: Any) -> ImageInfo:
-    """Return the metadata of a level; the place on the ground comes from the finest.
+    """Return the metadata of a level; the georeference comes from the finest.
 
     GDAL leaves the transform of an overview unset, with what was in memory, where the file has none.
     """
@@ -174,7 +174,7 @@ def _dtype(dataset: Any) -> np.dtype[Any]:
 
 
 def _block(dataset: Any) -> tuple[int, int, int]:
-    """Return bands, rows and columns of what is decoded at once."""
+    """Return the numbers of bands, rows and columns that are decoded at once."""
     rows, columns = dataset.block_shapes[0]
     interleaved = str(getattr(dataset.interleaving, "value", "")).lower() == "pixel"
     height, width = dataset.shape

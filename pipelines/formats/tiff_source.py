@@ -1,4 +1,4 @@
-"""TIFF, BigTIFF, OME-TIFF, slides (SVS, NDPI): any series and level, decoding only what a window touches."""
+"""Read TIFF, BigTIFF, OME-TIFF, slides (SVS, NDPI): any series and level, decoding only what a window touches."""
 
 from __future__ import annotations
 
@@ -148,7 +148,7 @@ class TiffSource(Source):
         return 0 if self.info.nodata is None else self.info.nodata
 
     def _segments(self, page: Any, window: Window) -> Iterator[tuple[NDArray[Any] | None, Window]]:
-        """Yield the decoded tiles or strips that a window touches, and their places in the page."""
+        """Yield the decoded tiles or strips that a window touches, and their bounds in the page."""
         keyframe = page.keyframe
         size = segment_shape(keyframe)
         grid = [math.ceil(n / s) for n, s in zip(keyframe.shaped, size, strict=True)]
@@ -247,7 +247,7 @@ def _describe(
 
 
 def _chunks(level: Any, layout: Pages | Contiguous | None) -> tuple[int, ...]:
-    """Return what is decoded at once, along each axis of a level."""
+    """Return the extent that is decoded at once, along each axis of a level."""
     if not isinstance(layout, Pages):
         return (1,) * (len(level.shape) - 1) + (level.shape[-1],) if layout else tuple(level.shape)
     segment = segment_shape(level.keyframe)
@@ -324,7 +324,7 @@ def _coarser(spacing: dict[str, float], series: Any, level: Any) -> dict[str, fl
 
 
 def _further(file: tifffile.TiffFile, description: str, ome: OmeXml | None, channels: int) -> dict[str, Any]:
-    """Return metadata that only travels along: slide properties, description, display colours."""
+    """Return metadata that is only kept: slide properties, description, display colours."""
     found: dict[str, Any] = {}
     slide = aperio_properties(description)
     if slide:

@@ -1,4 +1,4 @@
-"""Carry out a plan: hand out tiles, take back what they tell, remember it, and act on what follows from it."""
+"""Resume from the journal, submit tiles to workers, journal their outcomes, and act on what stages conclude."""
 
 from __future__ import annotations
 
@@ -36,16 +36,16 @@ from pipelines.tasks.workers import connect
 
 
 class UnusableStatisticError(ValueError):
-    """A number of the whole image that an operator cannot take; the user has to settle it."""
+    """A value of a statistic that an operator refuses; the user has to change the spec."""
 
 
 def perform(work: Work, grid: Grid, tile: int) -> Outcome:
-    """Do a tile; the function that tasks call."""
+    """Do a tile; every task calls this function."""
     return work.perform(grid, tile)
 
 
 class Driver:
-    """One execution of a plan: it decides nothing, the run state does.
+    """One execution of a plan; `RunState` makes its decisions.
 
     Parameters
     ----------
@@ -54,7 +54,7 @@ class Driver:
     workdir : Workdir
     listeners : sequence of Listener
     tuning : sequence of dict
-        What chose itself before the plan was made, for the report.
+        Choices that were made before the plan, for the report.
     """
 
     def __init__(
@@ -73,12 +73,12 @@ class Driver:
         self.in_flight: dict[Any, TileId] = {}
 
     def run(self) -> dict[str, Any]:
-        """Run until nothing is left or nothing can go on, and return the report's data.
+        """Run until no tile is left or none can start, and return the report's data.
 
         Raises
         ------
         UnusableStatisticError
-            For a number of the whole image that an operator cannot take.
+            For a value of a statistic that an operator refuses.
         """
         start, clock = datetime.now(UTC), time.perf_counter()
         self._resume()
@@ -103,14 +103,14 @@ class Driver:
         return report
 
     def _has_written(self) -> bool:
-        """Return whether a finished tile has written anything, which another run could not take over."""
+        """Return whether a finished tile has written pixels, not only tallies."""
         stages = enumerate(self.state.stages)
         return any(self.state.tiles.begun(n) and stage.work.writes is not None for n, stage in stages)
 
-    # ---- what is known from before
+    # ---- resume
 
     def _resume(self) -> None:
-        """Take up the journal, and what follows from it."""
+        """Restore the state from the journal, forget tiles whose pixels are lost, and act on all conclusions."""
         for event in self.workdir.journal.events():
             self.state.apply(event)
         if not self.workdir.publishing:
@@ -120,7 +120,7 @@ class Driver:
         self.arrays.drop(self.state)
 
     def _check_arrays(self) -> None:
-        """Forget tiles whose array is gone while somebody still needs it."""
+        """Forget tiles whose array is gone although a stage still reads it."""
         state = self.state
         if self.workdir.machine_restarted():
             self._compare_with_journal()
@@ -133,9 +133,10 @@ class Driver:
                 self._note(Forgotten(number))
 
     def _compare_with_journal(self) -> None:
-        """Read what the journal says is done, and forget what is not there: a machine that stopped may have lost it.
+        """Read the finished tiles and forget those that differ from the journal.
 
-        A killed process loses nothing that it wrote; a power cut takes what was still on its way to the disk.
+        A killed process loses nothing that it wrote; a machine that stops loses what it has not yet written to the
+        disk.
         """
         for event in list(self.workdir.journal.events()):
             if not isinstance(event, Finished):
@@ -157,19 +158,19 @@ class Driver:
             return False
 
     def _note(self, event: Event) -> Conclusion | None:
-        """Remember an event, then let the state take it."""
+        """Append an event to the journal, then apply it to the state."""
         self.workdir.journal.append(event)
         return self.state.apply(event)
 
-    # ---- handing out
+    # ---- submit tiles
 
     def _hand_out(self) -> None:
-        """Keep a bounded number of tiles in flight until none is left or none can go on."""
+        """Keep a bounded number of tiles in flight until none is left or none can start."""
         cluster = self.spec.run.cluster
         with connect(cluster, self.plan.threads) as client:
             self.arrays.create_results()
-            # Our own workers have as many threads as the plan allows; on a foreign cluster what is in
-            # flight is the bound.
+            # Workers of our own have as many threads as the plan allows; on a foreign cluster only the number of
+            # tiles in flight bounds the memory.
             self._ahead = self.plan.threads if is_address(cluster) else 2 * self.plan.threads
             finished = distributed.as_completed()
             self._top_up(client, finished)
@@ -198,7 +199,7 @@ class Driver:
             self.arrays.create(stage)
             tell(self.listeners, StageStarted(number, stage.title, len(stage.grid)))
 
-    # ---- taking back
+    # ---- take their outcomes
 
     def _take(self, future: distributed.Future[Outcome]) -> None:
         found = self.in_flight.pop(future.key)
@@ -229,7 +230,7 @@ class Driver:
             self.arrays.drop(self.state)
 
     def _act_on(self, conclusion: Conclusion) -> None:
-        """Write what a stage has concluded, and let operators refuse numbers now rather than in every task."""
+        """Write the files of a conclusion, and let operators refuse its values here rather than in every task."""
         for file in conclusion.files:
             self.arrays.write(file)
         if conclusion.bound:

@@ -1,4 +1,4 @@
-"""Prove a result: every tile against the journal, random windows against the source, bit by bit."""
+"""Verify a result bit by bit: every tile against the journal, random windows against the source."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def verify(
 
 
 def _results(plan: Plan) -> Iterator[tuple[int, Stage, Pixels]]:
-    """Yield the stages that wrote the results, each with what it wrote as it stands now."""
+    """Yield the stages that wrote the results, each with the pixels that its target holds now."""
     for number, stage in enumerate(plan.stages):
         written = stage.work.writes
         for output in plan.outputs:

@@ -68,7 +68,7 @@ def _high_water_mark() -> int:
 
 
 def total_memory(tasks: int, processes: int) -> int:
-    """Return the resident bytes of a run: `tasks` of the tasks at a time, and the base of this and the other processes."""
+    """Return the resident bytes of a run: `tasks` bytes of its tasks, and the base of this and the other processes."""
     return BASE_BYTES * (1 + processes) + tasks
 
 

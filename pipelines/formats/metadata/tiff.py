@@ -1,4 +1,4 @@
-"""Read what TIFF files say beside their pixels: tags, completeness, grid spacing, slide properties."""
+"""Read the metadata of TIFF files: tags, completeness, grid spacing, slide properties."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ def _numbers(file: BinaryIO, tag: Tag, order: Literal["<", ">"]) -> NDArray[np.i
 
 
 def resolution_spacing(x: float, y: float, unit: int) -> dict[str, float]:
-    """Return the grid spacing in micrometers that the resolution tags tell, {} where they tell none.
+    """Return the grid spacing in micrometers from the resolution tags, {} where they give none.
 
     Parameters
     ----------
@@ -166,7 +166,7 @@ def aperio_properties(description: str) -> dict[str, str]:
 
 
 def aperio_spacing(properties: Mapping[str, str]) -> dict[str, float]:
-    """Return the grid spacing in micrometers of an Aperio slide, {} where it is not told."""
+    """Return the grid spacing in micrometers of an Aperio slide, {} where it is unknown."""
     try:
         value = float(properties["MPP"])
     except (KeyError, ValueError):
@@ -175,7 +175,7 @@ def aperio_spacing(properties: Mapping[str, str]) -> dict[str, float]:
 
 
 def level_factor(full: int, reduced: int) -> float:
-    """Return by how much a level is coarser along an axis: the whole number that was meant, if one fits.
+    """Return the factor by which a level is coarser along an axis: a whole number, if one explains the lengths.
 
     Examples
     --------
