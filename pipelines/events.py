@@ -1,4 +1,4 @@
-"""Everything the engine has to say, as events; it prints nothing itself."""
+"""Define the events that the engine sends to listeners; the engine prints nothing itself."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import Any, Protocol
 
 @dataclass(frozen=True)
 class Choosing:
-    """Times or parameters choose themselves from samples, before a run is planned.
+    """Times or parameters are being chosen from samples, before a run is planned.
 
     Attributes
     ----------
     title : str
-        What is being chosen.
+        Name of what is being chosen, for people.
     part : float
-        Of the work that is done, from 0 to 1.
+        Fraction of the work that is done, from 0 to 1.
     """
 
     title: str
@@ -25,7 +25,7 @@ class Choosing:
 
 @dataclass(frozen=True)
 class RunStarted:
-    """A run begins, or goes on.
+    """A run begins or resumes.
 
     Attributes
     ----------
@@ -33,9 +33,9 @@ class RunStarted:
     plan : dict
         The plan's numbers, as in `Plan.summary`.
     tiles : int
-        Tiles of all stages.
+        Number of tiles of all stages.
     done : int
-        Tiles found finished from an earlier run.
+        Number of tiles that were finished before.
     """
 
     target: str
@@ -78,13 +78,14 @@ class TileDone:
     stage, tile : int
     read_bytes, written_bytes : int
     seconds : float
-        Spent by the task.
+        Time that the task took.
     cell_steps : int
-        Pixels times steps that the tile stands for.
+        Pixels of the tile times steps of the stage.
     memory_bytes : int
-        Resident memory of the worker's process at its peak.
+        Resident memory of the driver and the other processes of the run on this machine, now.
     left : int or None
-        Tiles of the run that are left: more than before where some are to be done again; None where nobody counts.
+        Number of tiles of the run that are left, which grows where tiles must be done again; None where it is not
+        counted.
     """
 
     stage: int
@@ -99,7 +100,7 @@ class TileDone:
 
 @dataclass(frozen=True)
 class TileFailed:
-    """A task raised; `left` more tries will be made."""
+    """A task raised an error; the tile will be tried `left` more times."""
 
     stage: int
     tile: int
@@ -127,7 +128,7 @@ class Exporting:
 
 @dataclass(frozen=True)
 class RunFinished:
-    """The run ended; `report` is what was written to report.json."""
+    """The run ended; `report` holds the values of report.json."""
 
     report: dict[str, Any]
 
@@ -146,13 +147,13 @@ Event = (
 
 
 class Listener(Protocol):
-    """Something that wants to know; called in the driver's own thread, and must not raise."""
+    """A callable that takes events; the driver calls it in its own thread, and it must not raise."""
 
     def __call__(self, event: Event) -> None:
         """Take one event."""
 
 
 def tell(listeners: Iterable[Listener], event: Event) -> None:
-    """Give an event to all listeners."""
+    """Send an event to all listeners."""
     for listener in listeners:
         listener(event)

@@ -1,4 +1,4 @@
-"""The command `diffuse`: its verbs, options and exit codes; what they do is in `verbs`.
+"""Define the command `diffuse`: its verbs, options and exit codes; `pipelines.cli.verbs` carries them out.
 
 Nothing heavy is imported before a verb needs it, so that help and completion are instant.
 """
@@ -59,10 +59,10 @@ else:
     verbs = lazy_loader.load("pipelines.cli.verbs", suppress_warning=True)
 
 DONE, REFUSED, FAILED, INTERRUPTED = 0, 2, 3, 130
-"""Exit codes: all is well; nothing was done, and why; some of it is missing; stopped by the user."""
+"""Exit codes: complete; refused, so nothing was done; failed tiles are left; stopped by the user."""
 
 IMPOSSIBLE = (errno.ENOENT, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST)
-"""What the system says of places that cannot be read or written."""
+"""Error numbers of paths that cannot be read or written."""
 
 FULL = {errno.ENOSPC: "The disk is full", errno.EDQUOT: "The disk quota is used up"}
 
@@ -77,16 +77,16 @@ app = typer.Typer(
 
 
 def finish(work: Callable[[], int], json_output: bool, *, resumable: bool = False) -> None:
-    """Do the work of a verb and leave with its exit code; say what went wrong in words.
+    """Do the work of a verb, print its errors as text, and leave with its exit code.
 
     Parameters
     ----------
     work : callable
         Returns the exit code.
     json_output : bool
-        Whether what went wrong is also a JSON object on standard output.
+        True where errors are also printed as a JSON object on standard output.
     resumable : bool
-        Whether the same command goes on after an interruption.
+        True where the same command resumes after an interruption.
     """
     try:
         code = work()
@@ -118,13 +118,13 @@ def _this_command() -> str:
 
 
 def _say_os(error: OSError, resumable: bool, json_output: bool) -> int:
-    """Say what the system refused: a place that cannot be used, or a full disk, after which a run goes on."""
-    place = f" ({error.filename})" if error.filename else ""
+    """Print what the system refused: a path that cannot be used, or a full disk, after which a run can resume."""
+    path = f" ({error.filename})" if error.filename else ""
     if error.errno in IMPOSSIBLE:
-        return _say("refused", f"{error.strerror}{place}. Choose another place.", REFUSED, json_output)
+        return _say("refused", f"{error.strerror}{path}. Choose another place.", REFUSED, json_output)
     words = FULL.get(error.errno or 0, error.strerror or str(error))
     again = f" Once that is solved, go on with:\n  {_this_command()}" if resumable else ""
-    return _say("failed", f"{words}{place}.{again}", FAILED, json_output)
+    return _say("failed", f"{words}{path}.{again}", FAILED, json_output)
 
 
 def _say(event: str, message: str, code: int, json_output: bool) -> int:

@@ -1,4 +1,4 @@
-"""Options that verbs of the command share: their names, help and choices."""
+"""Define the options that verbs of the command share: their names, help and choices."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Small pictures of results for people to look at, through the same formats that results go to."""
+"""Read and write small pictures of results for people, through the formats of sources and sinks."""
 
 from __future__ import annotations
 
@@ -48,10 +48,7 @@ def side_by_side(pictures: list[NDArray[np.uint8]]) -> NDArray[np.uint8]:
 
 
 def write_picture(pixels: NDArray[Any], target: Path) -> None:
-    """Write grey (rows, columns) or colours (rows, columns, 3) to a file, replacing an older one.
-
-    The file's ending says the format.
-    """
+    """Write grey (rows, columns) or colours (rows, columns, 3) to a file in the format of its ending, anew."""
     axes = "yxc"[: pixels.ndim]
     info = ImageInfo(pixels.shape, pixels.dtype, axes, pixels.shape, rgb=pixels.ndim == 3)
     sink = open_sink(SinkSpec(uri=str(target), pyramid="none"), info)

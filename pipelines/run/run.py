@@ -144,7 +144,7 @@ def begin(
         return report
     for target in spec.targets:
         # What a run has put in its place already is not in the way of its others.
-        if is_taken(target) and not overwrite and not (same and workdir.placed):
+        if is_taken(target) and not overwrite and not (same and workdir.publishing):
             raise RefusedError(
                 f"The target {target} exists already. Choose another, or allow it to be replaced with --overwrite."
             )

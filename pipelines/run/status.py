@@ -1,4 +1,4 @@
-"""Say where a run stands, from its folder alone."""
+"""Read the status of a run from its folder alone."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def open_run(target: str, workdir: str | None = None) -> tuple[Workdir, dict[str
 
 
 def status(target: str, workdir: str | None = None) -> dict[str, Any]:
-    """Return how far the run of a target is: finished tiles per stage, its report, its target.
+    """Return the status of the run of a target: finished tiles per stage, report, target.
 
     Raises
     ------
