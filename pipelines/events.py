@@ -36,15 +36,28 @@ class RunStarted:
         Number of tiles of all stages.
     done : int
         Number of tiles that were finished before.
-    dashboard : str
-        Address of the scheduler's dashboard, "" without one.
     """
 
     target: str
     plan: dict[str, Any]
     tiles: int
     done: int
-    dashboard: str = ""
+
+
+@dataclass(frozen=True)
+class Connected:
+    """Workers are there.
+
+    Attributes
+    ----------
+    cluster : str
+        Name of their kind of cluster, or the address of their scheduler.
+    dashboard : str
+        Address of the pages that show what they do, "" without any.
+    """
+
+    cluster: str
+    dashboard: str
 
 
 @dataclass(frozen=True)
@@ -120,7 +133,17 @@ class RunFinished:
     report: dict[str, Any]
 
 
-Event = Choosing | RunStarted | StageStarted | TileDone | TileFailed | StageDone | Exporting | RunFinished
+Event = (
+    Choosing
+    | RunStarted
+    | Connected
+    | StageStarted
+    | TileDone
+    | TileFailed
+    | StageDone
+    | Exporting
+    | RunFinished
+)
 
 
 class Listener(Protocol):

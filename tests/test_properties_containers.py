@@ -68,7 +68,7 @@ def images(draw: Any, ndim: int, dtype: type) -> dict[str, Any]:
 
 def travel(draw: Any, operator: Operator) -> dict[str, Any]:
     """Draw how far to go: explicit steps or cycles, iterations, or once."""
-    if operator.marches == "once":
+    if operator.controlled_by == "once":
         return {}
     if not operator.inertial_cycles or draw(st.booleans()):
         return {"steps": draw(st.integers(0, 9))}

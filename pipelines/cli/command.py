@@ -26,6 +26,7 @@ from pipelines.cli.options import (
     Cluster,
     ComplexPart,
     Criterion,
+    Dashboard,
     Dimensions,
     FormatName,
     Json,
@@ -101,6 +102,13 @@ def finish(work: Callable[[], int], json_output: bool, *, resumable: bool = Fals
     raise typer.Exit(code)
 
 
+def how_to_run(
+    memory: str | None, threads: int | None, cluster: str | None, dashboard: bool
+) -> dict[str, Any]:
+    """Return the `run` section of a spec that the options say; what they do not say is None."""
+    return {"memory": memory, "threads": threads, "cluster": cluster, "dashboard": dashboard or None}
+
+
 def _word(choice: StrEnum | None) -> str | None:
     return None if choice is None else choice.value
 
@@ -156,11 +164,12 @@ def demo(
     memory: Memory = None,
     threads: Threads = None,
     cluster: Cluster = None,
+    dashboard: Dashboard = False,
     overwrite: Overwrite = False,
     json_output: Json = False,
 ) -> None:
     """Denoise a real image that comes along, and say where the result and the report are."""
-    how = {"memory": memory, "threads": threads, "cluster": cluster}
+    how = how_to_run(memory, threads, cluster, dashboard)
     finish(lambda: verbs.demo(folder, how, overwrite, json_output), json_output, resumable=True)
 
 
@@ -189,6 +198,7 @@ def apply(
     memory: Memory = None,
     threads: Threads = None,
     cluster: Cluster = None,
+    dashboard: Dashboard = False,
     overwrite: Overwrite = False,
     json_output: Json = False,
 ) -> None:
@@ -206,7 +216,7 @@ def apply(
         },
         "image": {"ndim": ndim, "channels": _word(channels), "spacing": _word(spacing)},
         "sink": {"uri": target, "format": format_name, "dtype": dtype, "pyramid": pyramid},
-        "run": {"memory": memory, "threads": threads, "cluster": cluster},
+        "run": how_to_run(memory, threads, cluster, dashboard),
     }
     finish(
         lambda: verbs.apply(step, parameter or [], spec, overwrite, json_output), json_output, resumable=True
@@ -219,10 +229,11 @@ def plan(
     memory: Memory = None,
     threads: Threads = None,
     cluster: Cluster = None,
+    dashboard: Dashboard = False,
     json_output: Json = False,
 ) -> None:
     """Say what a spec would take: tiles, passes, bytes, memory, time. Nothing is written."""
-    how = {"memory": memory, "threads": threads, "cluster": cluster}
+    how = how_to_run(memory, threads, cluster, dashboard)
     finish(lambda: verbs.plan(spec, how, json_output), json_output)
 
 
@@ -232,11 +243,12 @@ def run(
     memory: Memory = None,
     threads: Threads = None,
     cluster: Cluster = None,
+    dashboard: Dashboard = False,
     overwrite: Overwrite = False,
     json_output: Json = False,
 ) -> None:
     """Carry out a spec, or go on where an interrupted run stopped."""
-    how = {"memory": memory, "threads": threads, "cluster": cluster}
+    how = how_to_run(memory, threads, cluster, dashboard)
     finish(lambda: verbs.run(spec, how, overwrite, json_output), json_output, resumable=True)
 
 
@@ -257,10 +269,11 @@ def preview(
     memory: Memory = None,
     threads: Threads = None,
     cluster: Cluster = None,
+    dashboard: Dashboard = False,
     json_output: Json = False,
 ) -> None:
     """Compute a region alone, with the same bits as in the full run."""
-    how = {"memory": memory, "threads": threads, "cluster": cluster}
+    how = how_to_run(memory, threads, cluster, dashboard)
     finish(lambda: verbs.preview(spec, roi, output, how, json_output), json_output)
 
 

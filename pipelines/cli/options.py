@@ -65,6 +65,12 @@ Cluster = Annotated[
         metavar="NAME|ADDRESS",
     ),
 ]
+Dashboard = Annotated[
+    bool,
+    typer.Option(
+        "--dashboard", help="Serve Dask's dashboard here, and say its address.", rich_help_panel=HOW
+    ),
+]
 Overwrite = Annotated[
     bool, typer.Option("--overwrite", help="Replace a target that exists.", rich_help_panel=HOW)
 ]

@@ -140,6 +140,7 @@ def status(standing: Mapping[str, Any]) -> RenderableType:
         "state": state,
         "tiles": f"{count_text(s['done'])} of {count_text(s['tiles'])} done",
         "folder": s["workdir"],
+        **({"dashboard": s["dashboard"]} if s["dashboard"] else {}),
     }
     table = new_table("stage", "what", "done", "tiles")
     stages = s["stages"]

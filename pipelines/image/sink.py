@@ -117,4 +117,4 @@ class Sink(ABC):
         """Write `target` from the filled hierarchy with at most about `memory` bytes; `root` may be moved."""
 
 
-SINKS: Registry[type[Sink]] = Registry("sink format", "pipelines.formats")
+SINKS: Registry[type[Sink]] = Registry("sink format", "pipelines.formats", "diffuse.formats")

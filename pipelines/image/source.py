@@ -77,7 +77,7 @@ class Source(ABC):
         """Return the pixels of a region in the image's own axis order and dtype; slices lie inside, with step 1."""
 
 
-SOURCES: Registry[type[Source]] = Registry("source format", "pipelines.formats")
+SOURCES: Registry[type[Source]] = Registry("source format", "pipelines.formats", "diffuse.formats")
 
 
 def read_canonical(source: Source, region: dict[str, slice]) -> NDArray[Any]:

@@ -101,7 +101,7 @@ class Tell(Work):
         """Return the tally of the tile."""
         tally, read_bytes = Tally(), 0
         for _, tile, origin in self.tiles.each(window):
-            tally = tally + self.tiles.completion.tell(tile, origin, self.tiles.shape)
+            tally = tally + self.tiles.completion.tally(tile, origin, self.tiles.shape)
             read_bytes += tile.nbytes
         return Done(None, {TOLD: tally}, read_bytes)
 

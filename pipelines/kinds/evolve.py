@@ -248,7 +248,7 @@ class Evolve(ChainWork):
             state = self._given_back(block, window, keep)
             channels = len(block.storage)
             values, carried = state[:channels], state[channels:] if self.keeps else None
-        block.give_up(values)
+        block.release(values)
         shape = extent(window.write)
         return Done(values.reshape(shape), tallies, read_bytes, self._shaped(carried, window))
 

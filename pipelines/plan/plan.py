@@ -134,6 +134,8 @@ class Plan:
     threads, processes : int
         Number of tasks at a time; number of processes that run them, 0 for this one.
     memory_limit : int
+    extra_bytes : int
+        Resident memory beside processes and tasks: the libraries of formats, a dashboard.
     notes : tuple of str
         Remarks that a user should know before starting.
     digest : str
@@ -150,6 +152,7 @@ class Plan:
     threads: int
     processes: int
     memory_limit: int
+    extra_bytes: int
     notes: tuple[str, ...]
     digest: str
     science: str
@@ -172,7 +175,7 @@ class Plan:
     @property
     def memory_total(self) -> int:
         """Predicted resident bytes of all processes together."""
-        return predict_memory(self.stages, self.threads, self.processes) + library_bytes(self.outputs)
+        return predict_memory(self.stages, self.threads, self.processes) + self.extra_bytes
 
     @property
     def tiles(self) -> int:

@@ -116,7 +116,10 @@ class _Search:
         self.result = self.outputs[0].info
         self.shape = tuple(self.result.size(a) for a in self.axes)
         self.unit = tuple(math.lcm(*units) for units in zip(*map(self._unit, self.outputs), strict=True))
-        self.processes = 0 if cluster_kind(spec.run.cluster).in_process else spec.run.threads
+        cluster = cluster_kind(spec.run.cluster)
+        self.processes = 0 if cluster.in_process else spec.run.threads
+        dashboard_bytes = cluster.dashboard_bytes if spec.run.dashboard else 0
+        self.extra_bytes = library_bytes(self.outputs) + dashboard_bytes
         self.science = digest(
             spec.science(), source.identity, code_version(), self.shape, extent(roi) if roi else ""
         )
@@ -180,15 +183,12 @@ class _Search:
         least: tuple[int, Geometry] | None = None
         for candidate in candidates:
             stages = self.lay_out(candidate)
-            extra = library_bytes(self.outputs)
-            need = predict_memory(stages, 1, min(1, self.processes)) + extra
+            need = predict_memory(stages, 1, min(1, self.processes)) + self.extra_bytes
             if least is None or need < least[0]:
                 least = (need, candidate)
             for threads in range(self.spec.run.threads, 0, -1):
-                if (
-                    predict_memory(stages, threads, min(threads, self.processes)) + extra
-                    <= self.spec.run.memory
-                ):
+                taken = predict_memory(stages, threads, min(threads, self.processes)) + self.extra_bytes
+                if taken <= self.spec.run.memory:
                     seconds = expected_seconds(stages, threads)
                     if best is None or seconds < best[0]:
                         best = (seconds, candidate, threads, stages)
@@ -206,6 +206,7 @@ class _Search:
             threads=threads,
             processes=min(threads, self.processes),
             memory_limit=self.spec.run.memory,
+            extra_bytes=self.extra_bytes,
             notes=tuple(self._notes(stages, threads)),
             digest=digest(self.science, chosen.tile, chosen.batch),
             science=self.science,
@@ -274,7 +275,7 @@ class _Search:
         if threads < self.spec.run.threads:
             yield f"Only {threads} of {self.spec.run.threads} threads fit into the memory."
         for leg in (leg for chain in self.chains for leg in chain.legs):
-            if leg.operator.marches == "once":
+            if leg.operator.controlled_by == "once":
                 continue
             if leg.adaptive is not None:
                 yield (

@@ -11,6 +11,7 @@ from typing import Any
 import distributed
 
 from pipelines.events import (
+    Connected,
     Listener,
     RunFinished,
     RunStarted,
@@ -167,7 +168,10 @@ class Driver:
     def _hand_out(self) -> None:
         """Keep a bounded number of tiles in flight until none is left or none can start."""
         cluster = self.spec.run.cluster
-        with connect(cluster, self.plan.threads) as client:
+        with connect(cluster, self.plan.threads, self.spec.run.dashboard) as workers:
+            client, self.measured.dashboard = workers.client, workers.dashboard
+            self.workdir.write("workers.json", {"cluster": cluster, "dashboard": workers.dashboard})
+            tell(self.listeners, Connected(cluster, workers.dashboard))
             self.arrays.create_results()
             # Workers of our own have as many threads as the plan allows; on a foreign cluster only the number of
             # tiles in flight bounds the memory.

@@ -30,6 +30,8 @@ class Measured:
         Peak resident memory per process.
     began, seconds : dict
         Start and duration of each stage.
+    dashboard : str
+        Address of the pages that showed the workers, "" without any.
     problem : str
         Reason why the run cannot continue, "" where it can.
     """
@@ -39,7 +41,7 @@ class Measured:
         self.workers: dict[int, int] = {}
         self.began: dict[int, float] = {}
         self.seconds: dict[int, float] = {}
-        self.problem = ""
+        self.dashboard = self.problem = ""
 
     def begin(self, stage: int) -> None:
         """Note that the first tile of a stage was submitted."""
@@ -77,6 +79,7 @@ def make_report(
         "tiles_resumed": measured.resumed,
         "retries": sum(state.tries.values()),
         "problem": measured.problem,
+        "dashboard": measured.dashboard,
         "failed": [_failure(plan, state, tile, error) for tile, error in state.failed.items()],
         "tuning": list(tuning),
         **_sections(state),

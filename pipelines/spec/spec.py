@@ -86,6 +86,10 @@ class RunSpec(BaseModel):
         min_length=1,
         description="threads, local (processes), the address of a scheduler, or a name.",
     )
+    dashboard: bool = Field(
+        default=False,
+        description="Whether threads and local serve Dask's dashboard; a running scheduler has its own.",
+    )
     workdir: str | None = Field(
         default=None, description="Folder of state, journal and report; TARGET.run by default."
     )

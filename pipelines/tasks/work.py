@@ -235,7 +235,7 @@ class Work(ABC):
         return checksum(self.carries.pixels.read(self.carries.region(region)), crc) if self.carries else crc
 
 
-KINDS: Registry[type[Work]] = Registry("kind of work", "pipelines.kinds")
+KINDS: Registry[type[Work]] = Registry("kind of work", "pipelines.kinds", "diffuse.kinds")
 
 
 def merge_tallies(

@@ -9,12 +9,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from diffusion_ops.ensemble import Ensemble, weigh_samples
-from diffusion_ops.evolution.operator import AUTO, OPERATORS, Operator
+from diffusion_ops.evolution.operator import OPERATORS, Operator
+from diffusion_ops.evolution.parameters import AUTO
 from diffusion_ops.tuning.criterion import CRITERIA
 from diffusion_ops.tuning.tune import Curve, Tuning, tune_samples
 from pipelines.events import Listener
 from pipelines.image.source import Source
-from pipelines.spec.describe import operator_fields
 from pipelines.spec.spec import SOURCE, Spec, make_spec
 from pipelines.spec.step import TIME_ALIASES, StepSpec
 from pipelines.spec.yaml_lines import flow_text
@@ -98,7 +98,7 @@ def tune_step(
     }
     watch = watching(f"tune {step.name}", listeners)
     found = tune_samples(
-        trials.places, trials.blocks, operators, criterion=asked.criterion, watch=watch, **how
+        trials.positions, trials.blocks, operators, criterion=asked.criterion, watch=watch, **how
     )
     data = {
         "step": step.name,
@@ -110,7 +110,7 @@ def tune_step(
         "best": _to_paste(settled, position, _of(found.operator, candidates).step, found.time),
     }
     if asked.ensemble:
-        together = weigh_samples(trials.places, trials.blocks, operators, **how)
+        together = weigh_samples(trials.positions, trials.blocks, operators, **how)
         data["ensemble"] = _weighed(together, candidates)
     return data
 
@@ -124,14 +124,15 @@ def _position(spec: Spec, name: str) -> int:
 
 def _own_steps(step: StepSpec) -> tuple[float, ...] | None:
     """Return the number of iterations that the user gave a step without time."""
-    iterates = OPERATORS[step.operator].marches == "iterations"
+    iterates = OPERATORS[step.operator].controlled_by == "iterations"
     return (step.steps,) if iterates and step.steps else None
 
 
 def _candidates(spec: Spec, position: int, values: Mapping[str, Sequence[Any]]) -> Iterator[_Candidate]:
     """Yield the step with every combination of values; impossible ones raise the spec's own errors."""
     cls = OPERATORS[spec.steps[position].operator]
-    parameters = {f.name for f in operator_fields(cls)} | set(cls.aliases)
+    aliases = cls.aliases()
+    parameters = {*cls.parameters(), *aliases}
     for word in values:
         if word not in parameters and TIME_ALIASES.get(word, word) in StepSpec.model_fields:
             raise TuningError(
@@ -140,13 +141,13 @@ def _candidates(spec: Spec, position: int, values: Mapping[str, Sequence[Any]]) 
             )
     data = spec.model_dump(mode="json")
     own = data["steps"][position]
-    meant = {cls.aliases.get(word, word) for word in values}
+    meant = {aliases.get(word, word) for word in values}
     kept = {
         key: value
         for key, value in own.items()
-        if cls.aliases.get(key, key) not in meant and (key not in EXTENT_KEYS or cls.marches != "time")
+        if aliases.get(key, key) not in meant and (key not in EXTENT_KEYS or cls.controlled_by != "time")
     }
-    if cls.marches == "time":
+    if cls.controlled_by == "time":
         kept["time"] = AUTO
     for row in itertools.product(*values.values()):
         point = dict(zip(values, row, strict=True))

@@ -13,8 +13,9 @@ from diffusion_ops.blocks.block import Block
 from diffusion_ops.blocks.fields import working_dtype
 from diffusion_ops.evolution.advance import Leg
 from diffusion_ops.evolution.arguments import make_legs
-from diffusion_ops.evolution.operator import AUTO, Operator
-from diffusion_ops.tuning.samples import Frame, Place, sample_frames
+from diffusion_ops.evolution.operator import Operator
+from diffusion_ops.evolution.parameters import AUTO
+from diffusion_ops.tuning.samples import Frame, SamplePosition, sample_frames
 from diffusion_ops.tuning.tune import Tuning, tune_samples
 from pipelines.events import Choosing, Listener, tell
 from pipelines.image.frames import Frames
@@ -102,12 +103,12 @@ class Trials:
     Attributes
     ----------
     frames : Frames
-    places : list of Place
+    positions : list of SamplePosition
     blocks : list of Block
     """
 
     frames: Frames
-    places: list[Place]
+    positions: list[SamplePosition]
     blocks: list[Block]
 
     @classmethod
@@ -218,7 +219,7 @@ def _choose_time(spec: Spec, position: int, trials: Trials, listeners: Sequence[
     title = f"choose the time of {step.name}"
     try:
         found = tune_samples(
-            trials.places,
+            trials.positions,
             trials.blocks,
             [step.make_operator()],
             before=trials.legs(before),
@@ -279,7 +280,7 @@ _OBSTACLES = {
 
 def facts(found: Tuning) -> dict[str, Any]:
     """Return the facts that a choice rests on, as JSON values."""
-    samples = [{"frame": frame, "region": tile} for frame, tile in found.places]
+    samples = [{"frame": frame, "region": tile} for frame, tile in found.positions]
     return {
         "criterion": found.criterion,
         "noise": found.noise,

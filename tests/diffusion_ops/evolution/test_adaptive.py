@@ -241,7 +241,7 @@ def test_unstable_first_steps_and_hopeless_tolerances_are_refused() -> None:
 
 def test_operators_without_time_are_refused() -> None:
     class Timeless(Heat):
-        marches = "iterations"
+        controlled_by = "iterations"
 
     with pytest.raises(ValueError, match="does not take adaptive steps"):
         advance_adaptively(Block.from_image(picture(8, 8), (1.0, 1.0)), Timeless(), Adaptive(1.0), 1.0)

@@ -17,6 +17,7 @@ import numpy as np
 from diffusion_ops.blocks.block import Block
 from diffusion_ops.blocks.statistic import Tally
 from diffusion_ops.evolution.operator import Map, register
+from diffusion_ops.evolution.parameters import Number, parameter
 from pipelines.image.frames import Frames
 from pipelines.image.window import Grid, Region, Window, extent, window_of
 from pipelines.plan.batches import request_after
@@ -29,11 +30,10 @@ from pipelines.tasks.work import KINDS, Conclusion, File, Told, Work
 
 
 @register("steps-to-seeds")
-@dataclass(frozen=True)
 class StepsToSeeds(Map):
     """Distance in steps along the axes to the nearest cell of at least `threshold`."""
 
-    threshold: float = 1.0
+    threshold: float = parameter(Number(unit="image units"), default=1.0)
 
     equation = "|∇d|₁ = 1, d = 0 where u >= threshold"
     reference = "Dijkstra 1959"
