@@ -224,7 +224,8 @@ class Evolve(ChainWork):
         tallies: dict[str, Tally] = {}
         read_bytes = 0
         for index, done in parts:
-            values[index] = done.values.reshape(values[index].shape)  # type: ignore[union-attr]
+            assert done.values is not None
+            values[index] = done.values.reshape(values[index].shape)
             merge_tallies(self.statistics, tallies, done.tallies)
             read_bytes += done.read_bytes
             if done.carried is not None:
