@@ -236,7 +236,11 @@ def rank(
     curves = []
     for i, one in enumerate(candidates):
         found = _times_of(one, times, trial.spacing)
-        scores = trial.scores(one, found, schedule, lambda part, i=i: watch((i + part) / len(candidates)))  # type: ignore[misc]
+
+        def of_all(part: float, before: int = i) -> None:
+            watch((before + part) / len(candidates))
+
+        scores = trial.scores(one, found, schedule, of_all)
         curves.append(Curve(one, found, scores, trial.rule.best(scores)))
     return tuple(sorted(curves, key=lambda curve: curve.score))
 
