@@ -24,6 +24,22 @@ class Choosing:
 
 
 @dataclass(frozen=True)
+class Compiling:
+    """Kernels of a stage are loaded or compiled, before anything needs them.
+
+    Attributes
+    ----------
+    title : str
+        Of the stage.
+    part : float
+        Of the stages that are done, from 0 to 1.
+    """
+
+    title: str
+    part: float
+
+
+@dataclass(frozen=True)
 class RunStarted:
     """A run begins, or goes on.
 
@@ -119,7 +135,17 @@ class RunFinished:
     report: dict[str, Any]
 
 
-Event = Choosing | RunStarted | StageStarted | TileDone | TileFailed | StageDone | Exporting | RunFinished
+Event = (
+    Choosing
+    | Compiling
+    | RunStarted
+    | StageStarted
+    | TileDone
+    | TileFailed
+    | StageDone
+    | Exporting
+    | RunFinished
+)
 
 
 class Listener(Protocol):

@@ -20,6 +20,7 @@ from rich.text import Text
 from pipelines.cli.wording import bytes_text, count_text, plural, speed_text, time_text
 from pipelines.events import (
     Choosing,
+    Compiling,
     Event,
     Exporting,
     Listener,
@@ -73,7 +74,7 @@ class Meter:
     def __call__(self, event: Event) -> None:
         """Take one event."""
         match event:
-            case Choosing():
+            case Choosing() | Compiling():
                 self._choose(event)
             case RunStarted():
                 self._start(event)
@@ -87,7 +88,7 @@ class Meter:
             case Exporting():
                 self.stage = f"write {event.target}"
 
-    def _choose(self, event: Choosing) -> None:
+    def _choose(self, event: Choosing | Compiling) -> None:
         if not event.part:
             self._started = self._clock()
         self.stage, self.chosen = event.title, event.part
@@ -207,7 +208,7 @@ class LiveProgress:
         """Take one event."""
         self.meter(event)
         match event:
-            case Choosing() | RunStarted() | StageStarted():
+            case Choosing() | Compiling() | RunStarted() | StageStarted():
                 self._live.start()
             case RunFinished():
                 self._live.stop()
@@ -298,6 +299,8 @@ class LineProgress:
             case Choosing() if 0 < event.part < 1 and (self._is_time or self._is_slow(event)):
                 self._title = event.title
                 return f"{event.title}: {event.part:.0%}, {time_text(m.seconds_left)} left"
+            case Compiling():
+                return f"compile: {event.title}"
             case RunStarted():
                 earlier = f", {count_text(m.done)} of them done before" if m.done else ""
                 dashboard = f"; dashboard {m.dashboard}" if m.dashboard else ""
