@@ -130,7 +130,7 @@ def _example(cls: type[do.Operator], entry: Entry) -> str:
         f"{k}: {value_text(v)}" for k, v in {"operator": entry["name"], **parameters, **far}.items()
     )
     python = (
-        "from skimage import data\n\nimport diffusion_ops as do\n\n"
+        "from pywt import data\n\nimport diffusion_ops as do\n\n"
         "image = data.camera()  # any NumPy, Dask or xarray image\n"
         f"result = do.evolve(image, do.{cls.__name__}({words}){after})"
     )

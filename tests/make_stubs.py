@@ -16,6 +16,7 @@ import diffusion_ops
 from diffusion_ops import evolve as public_evolve
 from diffusion_ops.blocks.statistic import STATISTICS
 from diffusion_ops.evolution.operator import OPERATORS, Operator
+from diffusion_ops.evolution.parameters import NumberOrStatistic
 
 ROOT = Path(diffusion_ops.__file__).parent
 _MADE = "# Made by `python -m tests.make_stubs`."
@@ -89,7 +90,14 @@ def accessor_stub() -> str:
 def _argument(cls: type[Operator], field: dataclasses.Field[object]) -> str:
     described = cls.parameters()[field.name]
     default = "" if described.required else f" = {described.default!r}"
-    return f"{field.name}: {field.type}{default}"
+    return f"{field.name}: {_annotation(field.type)}{default}"
+
+
+def _annotation(kind: object) -> str:
+    """Return an annotation as it stands in the source, also where it is evaluated already."""
+    if isinstance(kind, str):
+        return kind
+    return "NumberOrStatistic" if kind == NumberOrStatistic else inspect.formatannotation(kind)
 
 
 def _method(name: str, arguments: Iterable[str], about: str) -> str:

@@ -57,7 +57,7 @@ ONLY_IN = {
         r"fsspec": r"(store/\w+|image/identity|formats/metadata/zarr_hierarchy)\.py",
     },
 }
-"""Libraries that only some modules of a package may import: the faces, a format's file, the terminal."""
+"""Libraries that only some modules of a package may import: containers, a format's file, the terminal."""
 
 COMPILERS = {"numba", "llvmlite"}
 
@@ -226,7 +226,7 @@ def rooms_of(folder: str) -> dict[str, set[str]]:
 
     graph: dict[str, set[str]] = {}
     for module in MODULES:
-        # The face of a package only hands names on.
+        # The `__init__` of a package only re-exports names.
         if module.name.startswith(f"{folder}."):
             inside = {i.module for i in module.imports() if i.module in NAMES - {folder}}
             found = {room(name) for name in inside if name.startswith(f"{folder}.")}

@@ -16,7 +16,7 @@ from urllib.parse import unquote, urlsplit
 import filelock
 import pytest
 import ruamel.yaml
-from skimage import data
+from pywt import data
 
 from diffusion_ops.evolution.operator import OPERATORS
 from pipelines.spec.spec import make_spec

@@ -1,4 +1,4 @@
-"""Settle what an evolution takes before any pixel is touched: operators, times, spacing, batches."""
+"""Resolve the arguments of an evolution before any pixel is read: operators, times, spacing, batches."""
 
 from __future__ import annotations
 
@@ -48,16 +48,16 @@ ALIASES: Mapping[str, str] = {
     "voxelspacing": "spacing",
     "DiffusionTime": "time",
 }
-"""Words that other systems use for the arguments of `evolve`, where they mean the same."""
+"""Names that other libraries give to arguments of `evolve` with the same meaning."""
 
 
 def resolve_aliases(function: str, given: Mapping[str, Any], fixed: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the arguments in `fixed` with those of `given` filed under their own names.
+    """Return the arguments `fixed`, with the values of `given` under the names that the aliases stand for.
 
     Raises
     ------
     TypeError
-        For an unknown word, or one that says again what is already said.
+        For an unknown name, or one of an argument that is already given.
     """
     arguments = dict(fixed)
     for word, value in given.items():
@@ -83,7 +83,7 @@ def make_legs(
     dt: Any = None,
     schedule: Any = None,
 ) -> tuple[Leg, ...]:
-    """Return the legs of an operator or a chain of them.
+    """Return one leg for each operator of a chain.
 
     Parameters
     ----------
@@ -173,7 +173,7 @@ def _make_adaptive_leg(
 
 
 def _make_timeless_leg(operator: Operator, time: Any, steps: Any, dt: Any, schedule: Any) -> Leg:
-    """Return the leg of an operator that goes by iterations, or is applied once."""
+    """Return the leg of an operator that takes a number of iterations, or is applied once."""
     given = {"time": time, "dt": dt, "schedule": schedule}
     if operator.controlled_by == "once":
         given["steps"] = steps
@@ -205,12 +205,12 @@ def _check_number(name: str, value: Any, unit: str) -> None:
 
 
 def makes_new_quantity(legs: Sequence[Leg]) -> bool:
-    """Return whether what comes out of a chain is no image any more."""
+    """Return True where the result of a chain is a new quantity, such as an angle."""
     return any(leg.operator.new_quantity for leg in legs)
 
 
 def require_guide_readers(legs: Sequence[Leg], guide: Any) -> None:
-    """Refuse a guide that no operator would look at."""
+    """Refuse a guide that no operator reads."""
     if guide is not None and not any(leg.operator.reads_guide for leg in legs):
         names = ", ".join(leg.operator.name for leg in legs)
         able = ", ".join(name for name, operator in OPERATORS.items() if operator.reads_guide)
@@ -244,9 +244,10 @@ def resolve_spacing(spacing: Any, ndim: int) -> tuple[float, ...]:
 
 
 def split_batches(legs: Sequence[Leg], batch: int | None) -> list[tuple[Leg, ...]]:
-    """Return the legs cut into batches of at most `batch` steps; a cycle is never cut, and statistics begin a batch.
+    """Return the legs cut into batches of at most `batch` steps.
 
-    A leg that is cut keeps its operator object in every part, so that its statistics are measured once, at its start.
+    No cycle is cut, and an operator with statistics begins a batch. A leg that is cut keeps its operator object in
+    every part, so that its statistics are measured once, at its start.
 
     Raises
     ------
@@ -272,7 +273,7 @@ def split_batches(legs: Sequence[Leg], batch: int | None) -> list[tuple[Leg, ...
 
 
 def _cut(leg: Leg, batch: int | None, taken: int) -> Iterator[Leg | None]:
-    """Yield the parts of a leg that fit into batches, and None where a new batch begins."""
+    """Yield the parts of a leg, one per batch, and None where a new batch begins."""
     cycles, start, first = leg.cycles, 0, leg.first
     for i, cycle in enumerate(cycles):
         if batch is not None and taken and taken + cycle.steps > batch:
@@ -283,5 +284,5 @@ def _cut(leg: Leg, batch: int | None, taken: int) -> Iterator[Leg | None]:
             yield None
             start, taken = i, 0
         taken += cycle.steps
-    if cycles[start:] or (leg.goes and not cycles):
+    if cycles[start:] or (leg.has_steps and not cycles):
         yield replace(leg, cycles=cycles[start:], first=first)

@@ -1,4 +1,4 @@
-"""What equations of two reacting fields share: the start from an image, seeds of a pattern, and the way back."""
+"""Common part of the equations of two reacting fields: start from an image, initial noise, and conversion back."""
 
 from __future__ import annotations
 
@@ -43,17 +43,17 @@ def _brightest(values: Mapping[str, Any]) -> Statistic:
 class ReactionDiffusion(Operator):
     """Two fields, ∂u/∂t = D Δu + f(u, v) and ∂v/∂t = E Δv + g(u, v); the visible one, u, starts as the image.
 
-    A subclass gives the reaction: a row of the kernel and its numbers, the range of the visible field, how the other
-    starts from it, and how fast a field can leave a cell. The other field is carried from batch to batch.
+    A subclass gives the reaction: the kernel's row and its numbers, the range of the visible field, the start of the
+    other field, and the largest rate at which a field leaves a cell. The other field is carried from batch to batch.
 
     Attributes
     ----------
     diffusion, other_diffusion : float
-        Of the visible field and of the other.
+        Diffusion coefficients of the visible field and of the other.
     white : float or Statistic
         Image value that stands for the upper of `ends`; 0 stands for the lower.
     perturbation, grain, seed : float, int, int
-        Standard deviation of the noise that the visible field starts with, the width in cells of its squares, its key.
+        Standard deviation of the initial noise of the visible field, the width in cells of its squares, its key.
     anisotropy, sigma, rho : float
         How much less both fields diffuse across the structures of the image or its guide than along them, and the
         scales at which these are found. The image is read at the start.
@@ -73,12 +73,12 @@ class ReactionDiffusion(Operator):
 
     inertial_cycles = False
     row: ClassVar[Callable[..., None]]
-    """The compiled update of a row of both fields."""
+    """Compiled update of a row of both fields."""
     ends: ClassVar[tuple[float, float]] = (0.0, 1.0)
     """Concentrations of the visible field that black and white stand for."""
 
     def __post_init__(self) -> None:
-        # All channels follow one tensor, which a guide may lead; without it there is none.
+        # One tensor, from the guide or the image, couples all channels; without anisotropy there is none.
         for promise in ("reads_guide", "couples_channels"):
             object.__setattr__(self, promise, self.anisotropy > 0)
 
@@ -90,18 +90,18 @@ class ReactionDiffusion(Operator):
     @property
     @abstractmethod
     def rates(self) -> tuple[float, float]:
-        """How fast the reaction can take each field from a cell, per unit of time, where it is within the limits."""
+        """Largest rates at which the reaction takes each field from a cell, per unit of time, within the limits."""
 
     @abstractmethod
     def reaction(self, tau: float) -> tuple[float, ...]:
-        """Return the numbers of the reaction's row for a step."""
+        """Return the numbers of the reaction's row for a step of size `tau`."""
 
     @abstractmethod
     def partner(self, visible: Floats) -> Any:
-        """Return the other field that a visible one starts with."""
+        """Return the initial other field for a visible one."""
 
     def stable_dt(self, spacing: tuple[float, ...]) -> float:
-        """Return 1 / (2 D Σ 1/h² + rate) of the field that asks for less: no step takes more than a cell holds."""
+        """Return 1 / (2 D Σ 1/h² + rate) of the more restrictive field: no step takes more than a cell holds."""
         axes = 2 * sum(1 / h**2 for h in spacing)
         fields = zip((self.diffusion, self.other_diffusion), self.rates, strict=True)
         return 1 / max(d * axes + rate for d, rate in fields)
@@ -126,11 +126,11 @@ class ReactionDiffusion(Operator):
         return Reach((1,) * len(spacing), start=start)
 
     def pace(self, ndim: int, channels: int) -> float:
-        """Return what was measured in float32; both fields take one step in that time."""
+        """Return the pace measured in float32, of one step of both fields."""
         return _PACE[ndim] * (0.07 if self.anisotropy else 1.0)
 
     def start(self, block: Block) -> None:
-        """Turn the image into the visible field, perturb it, and make the other field of it."""
+        """Convert the image into the visible field, perturb it, and compute the other field from it."""
         assert isinstance(self.white, int | float)
         low, high = self.ends
         state = block.storage
@@ -147,7 +147,7 @@ class ReactionDiffusion(Operator):
         block.carried[:channels] = self.partner(state)
 
     def finish(self, block: Block) -> None:
-        """Turn the visible field into an image again."""
+        """Convert the visible field into image values."""
         assert isinstance(self.white, int | float)
         low, high = self.ends
         np.subtract(block.storage, low, out=block.storage)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from numba import njit
 
 from diffusion_ops.blocks.block import LANES, Block, Floats, allocate
-from diffusion_ops.kernels.lanes import element, load, row_update, shift, store
+from diffusion_ops.kernels.lanes import element, inlined, load, shift, store
 from diffusion_ops.kernels.tensors.fluxes import take_tensor_steps
 from diffusion_ops.kernels.wavefront import seen, take_row_steps
 
@@ -67,19 +67,19 @@ def _step(reaction, form, fields, lines, out, n, numbers):  # type: ignore[no-un
         store(out, wide + j, v + (dv + fv))
 
 
-@row_update
+@inlined
 def gray_scott_row(form, u, lines, out, n, numbers, data):  # type: ignore[no-untyped-def]
     """Make a row of both fields of ∂v/∂t = Dv Δv + u v² - (F + K) v, ∂u/∂t = Du Δu - u v² + F (1 - u)."""
     _step(_gray_scott, form, u, lines, out, n, numbers)
 
 
-@row_update
+@inlined
 def fitzhugh_nagumo_row(form, u, lines, out, n, numbers, data):  # type: ignore[no-untyped-def]
     """Make a row of both fields of ∂u/∂t = Du Δu + u - u³ - w, ∂w/∂t = Dw Δw + E (u - G w - B)."""
     _step(_fitzhugh_nagumo, form, u, lines, out, n, numbers)
 
 
-@row_update
+@inlined
 def schnakenberg_row(form, u, lines, out, n, numbers, data):  # type: ignore[no-untyped-def]
     """Make a row of both fields of ∂u/∂t = Du Δu + R (a - u + u² v), ∂v/∂t = Dv Δv + R (b - u² v)."""
     _step(_schnakenberg, form, u, lines, out, n, numbers)

@@ -12,7 +12,7 @@ read neighbours past them, and what an update makes of an invalid cell is thrown
 
 Use
 ---
-    @row_update
+    @inlined
     def heat_row(form, u, lines, out, n, numbers, data):
         masked, volume, channels, wide, stride = form
         up, here, down = element(lines, 0), element(lines, 1), element(lines, 2)
@@ -39,8 +39,7 @@ data : address
 Where cells read what their neighbours are made of first, such as diffusivities, that is made once: `prepare`, called
 like an update, makes rows of further fields from the state, which the update finds behind its channels.
 
-Updates must be a module's global functions (the compiler's cache on disk knows them by their names): after a change of
-one delete `kernels/__pycache__/*.nb*`.
+Updates must be a module's global functions: the compiler's cache on disk knows them by their names.
 """
 
 from __future__ import annotations
@@ -62,7 +61,6 @@ from diffusion_ops.kernels.lanes import (
     kernel,
     known,
     load,
-    row_update,
     shift,
     store,
 )
@@ -259,7 +257,7 @@ def named_update(namespace: dict[str, Any], name: str, row: Callable[..., None])
     """
     row.__name__ = row.__qualname__ = name
     namespace[name] = row
-    update: Callable[..., None] = row_update(row)
+    update: Callable[..., None] = inlined(row)
     return update
 
 
@@ -314,7 +312,7 @@ def take_row_steps(
     block : Block
         Its sides that are not open and its invalid cells are walls.
     update : function
-        Makes a row, see the head of this module; a global of its module under `row_update`.
+        Makes a row, see the head of this module; a global of its module under `inlined`.
     steps : int
     numbers : sequence of float
         What the update is given; at least one.

@@ -21,6 +21,7 @@ from pipelines.cli.wording import bytes_text, count_text, plural, speed_text, ti
 from pipelines.events import (
     Choosing,
     Compiling,
+    Connected,
     Event,
     Exporting,
     Listener,
@@ -78,6 +79,8 @@ class Meter:
                 self._choose(event)
             case RunStarted():
                 self._start(event)
+            case Connected():
+                self.dashboard = event.dashboard
             case StageStarted():
                 self._begin_stage(event)
             case TileDone():
@@ -95,7 +98,7 @@ class Meter:
 
     def _start(self, event: RunStarted) -> None:
         self._started, self.chosen = self._clock(), None
-        self.target, self.plan, self.dashboard = event.target, event.plan, event.dashboard
+        self.target, self.plan = event.target, event.plan
         self.tiles, self.done = event.tiles, event.done
         stages = event.plan.get("stages", [])
         # A tile of one stage may cost a hundred of another: what the plan expects of each says what is left.
@@ -303,9 +306,10 @@ class LineProgress:
                 return f"compile: {event.title}"
             case RunStarted():
                 earlier = f", {count_text(m.done)} of them done before" if m.done else ""
-                dashboard = f"; dashboard {m.dashboard}" if m.dashboard else ""
                 memory = f"; {m.memory_text}" if m.memory_text else ""
-                return f"{m.target}: {plural(m.tiles, 'tile')}{earlier}{memory}{dashboard}"
+                return f"{m.target}: {plural(m.tiles, 'tile')}{earlier}{memory}"
+            case Connected() if event.dashboard:
+                return f"dashboard {event.dashboard}"
             case StageStarted() if event.title != self._title or self._is_time:
                 self._title = event.title
                 return f"stage {event.stage}, {event.title}: {plural(event.tiles, 'tile')}"

@@ -20,7 +20,7 @@ from pipelines.run.workdir import Workdir
 from pipelines.spec.spec import Spec
 from pipelines.store.addresses import is_remote, is_taken, lies_inside
 from pipelines.tasks.process import prepare_process
-from pipelines.tasks.workers import cluster_kind
+from pipelines.tasks.workers import check_cluster, cluster_kind
 from pipelines.tuning.times import Settled, settle_times
 
 
@@ -57,7 +57,7 @@ def run(spec: Spec, *, overwrite: bool = False, listeners: Sequence[Listener] = 
     prepare_process(spec.run.threads)
     source = cached_source(spec.source)
     check_places(spec)
-    cluster_kind(spec.run.cluster)
+    check_cluster(spec.run.cluster, spec.run.dashboard)
     workdir = Workdir(spec.workdir)
     settled = settle_times(spec, source, listeners, workdir.begun)
     spec = settled.spec
@@ -135,7 +135,7 @@ def begin(
         return report
     for target in spec.targets:
         # What a run has put in its place already is not in the way of its others.
-        if is_taken(target) and not overwrite and not (same and workdir.placed):
+        if is_taken(target) and not overwrite and not (same and workdir.publishing):
             raise RefusedError(
                 f"The target {target} exists already. Choose another, or allow it to be replaced with --overwrite."
             )

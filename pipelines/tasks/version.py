@@ -1,4 +1,4 @@
-"""Name the code that computed something: two versions of a kernel never share a journal."""
+"""Name the version of the code, so that two versions of a kernel never share a journal."""
 
 from __future__ import annotations
 

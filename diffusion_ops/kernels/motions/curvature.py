@@ -11,7 +11,7 @@ from collections.abc import Callable
 from diffusion_ops.blocks.block import LANES
 from diffusion_ops.kernels.conductance import CONDUCTANCES, conductance
 from diffusion_ops.kernels.eigen import size_of
-from diffusion_ops.kernels.lanes import choose, cube_root_seed, inlined, load, row_update, shift, store
+from diffusion_ops.kernels.lanes import choose, cube_root_seed, inlined, load, shift, store
 from diffusion_ops.kernels.motions.derivatives import across, around, faces, jet, steepness, trace, upwind
 from diffusion_ops.kernels.wavefront import named_update
 
@@ -23,7 +23,7 @@ def tangential(volume, g, h, numbers):  # type: ignore[no-untyped-def]
     return (across(volume, g, h) + flat) / (steepness(volume, g) + numbers[4])
 
 
-@row_update
+@inlined
 def mean_curvature_row(form, u, lines, out, n, numbers, data):  # type: ignore[no-untyped-def]
     """Make a row of ∂u/∂t = |∇u| div(∇u / |∇u|); numbers go on with epsilon² and epsilon² (N - 1) / N.
 
@@ -47,7 +47,7 @@ def cube_root(x):  # type: ignore[no-untyped-def]
     return r
 
 
-@row_update
+@inlined
 def affine_curvature_row(form, u, lines, out, n, numbers, data):  # type: ignore[no-untyped-def]
     """Make a row of ∂u/∂t = |∇u| curvature^(1/3); numbers go on with the largest diffusivity along level lines.
 

@@ -12,7 +12,7 @@ from typing import Any
 from diffusion_ops.blocks.block import LANES
 from diffusion_ops.kernels.conductance import exp_negative
 from diffusion_ops.kernels.eigen import size_of
-from diffusion_ops.kernels.lanes import choose, element, inlined, known, load, row_update, shift, store, where
+from diffusion_ops.kernels.lanes import choose, element, inlined, known, load, shift, store, where
 from diffusion_ops.kernels.motions.curvature import tangential
 from diffusion_ops.kernels.motions.derivatives import around, contract, jet, outer, slopes, steepness, upwind
 from diffusion_ops.kernels.wavefront import named_update
@@ -46,7 +46,7 @@ def _structure(masked, volume, channels, wide, u, near, j, numbers):  # type: ig
     return p[0] / steep, p[1] / steep, p[2] / steep, p[3] / steep, p[4] / steep, p[5] / steep
 
 
-@row_update
+@inlined
 def shock_row(form, u, lines, out, n, numbers, data):  # type: ignore[no-untyped-def]
     """Make a row of ∂u/∂t = -sgn(u_ηη) |∇u| of all channels; numbers go on with epsilon², epsilon² (N - 1) / N, ramp.
 
@@ -63,7 +63,7 @@ def shock_row(form, u, lines, out, n, numbers, data):  # type: ignore[no-untyped
             store(out, k * wide + j, c + _shocked(masked, volume, at, near, j, numbers, bend))
 
 
-@row_update
+@inlined
 def bend_across_row(form, u, lines, out, n, numbers, data):  # type: ignore[no-untyped-def]
     """Make a row of sgn(u_ηη) of all channels; numbers as of `shock_row`."""
     masked, volume, channels, wide, _ = form
@@ -75,7 +75,7 @@ def bend_across_row(form, u, lines, out, n, numbers, data):  # type: ignore[no-u
             store(out, k * wide + j, _ramped(contract(volume, p, h), numbers[6]))
 
 
-@row_update
+@inlined
 def bend_along_row(form, u, lines, out, n, numbers, data):  # type: ignore[no-untyped-def]
     """Make a row of sgn(u_ww) of all channels; data are the components of w along x, y(, z), numbers as before."""
     masked, volume, channels, wide, stride = form
@@ -88,7 +88,7 @@ def bend_along_row(form, u, lines, out, n, numbers, data):  # type: ignore[no-un
             store(out, k * wide + j, _ramped(contract(volume, p, h), numbers[6]))
 
 
-@row_update
+@inlined
 def guided_shock_row(form, u, lines, out, n, numbers, data):  # type: ignore[no-untyped-def]
     """Make a row of ∂u/∂t = -data |∇u|; numbers as of `shock_row`."""
     masked, volume, _, _, _ = form
@@ -98,7 +98,7 @@ def guided_shock_row(form, u, lines, out, n, numbers, data):  # type: ignore[no-
         store(out, j, c + _shocked(masked, volume, u, near, j, numbers, load(data, j)))
 
 
-@row_update
+@inlined
 def diffused_shock_row(form, u, lines, out, n, numbers, data):  # type: ignore[no-untyped-def]
     """Make a row of ∂u/∂t = -data |∇u| + d u_ξξ; numbers as of `shock_row`, then d.
 
@@ -134,7 +134,7 @@ def _difference(masked, p, q):  # type: ignore[no-untyped-def]
     return where(known(d), d) if masked else d
 
 
-@row_update
+@inlined
 def inverse_diffusion_row(form, u, lines, out, n, numbers, data):  # type: ignore[no-untyped-def]
     """Make a row of ∂u/∂t = -Δu, the flux through a face at most the differences at both sides of it."""
     masked, volume, _, _, _ = form
@@ -196,7 +196,7 @@ DIFFUSIVITY_ROWS: Mapping[str, Callable[..., None]] = {
 """What makes the field of each diffusivity."""
 
 
-@row_update
+@inlined
 def forward_backward_row(form, u, lines, out, n, numbers, data):  # type: ignore[no-untyped-def]
     """Make a row of ∂u/∂t = div(g ∇u), g on a face the mean of the two cells, which are in the field behind u."""
     masked, volume, _, wide, _ = form

@@ -6,7 +6,7 @@ import math
 
 from diffusion_ops.blocks.block import LANES
 from diffusion_ops.kernels.eigen import size_of
-from diffusion_ops.kernels.lanes import choose, element, inlined, known, load, row_update, shift, store
+from diffusion_ops.kernels.lanes import choose, element, inlined, known, load, shift, store
 from diffusion_ops.kernels.motions.curvature import tangential
 from diffusion_ops.kernels.motions.derivatives import around, jet
 
@@ -75,7 +75,7 @@ def _threshold(masked, u, lines, radius, j, c, g, scale):  # type: ignore[no-unt
     return choose(best < 0.75, value, rim / float(pairs))
 
 
-@row_update
+@inlined
 def min_max_curvature_row(form, u, lines, out, n, numbers, data):  # type: ignore[no-untyped-def]
     """Make a row of ∂u/∂t = F |∇u|, F = max(curvature, 0) where the mean is low, else min(curvature, 0).
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from diffusion_ops.blocks.block import LANES, Floats
 from diffusion_ops.kernels.conductance import CONDUCTANCES, conductance, exp_negative
 from diffusion_ops.kernels.eigen import plane_spread, volume_eigen
-from diffusion_ops.kernels.lanes import begin, inlined, kernel, load, store
+from diffusion_ops.kernels.lanes import begin, copied, inlined, kernel, load, store
 
 LAWS: tuple[str, ...] = (*CONDUCTANCES, "threshold")
 """What the flow along an axis may be of q = s / contrast²; the position is the number that kernels know it by.
@@ -52,7 +52,7 @@ def _contrast_of(enhancement, q, least, most):  # type: ignore[no-untyped-def]
     return max(most - q, 0.0) / (q + 1.0)
 
 
-@inlined
+@copied
 def _flow(law, enhancement, exponent, q, least, most, floor):  # type: ignore[no-untyped-def]
     """Return the eigenvalue of D along an axis with eigenvalue q, in units of contrast²."""
     s = _contrast_of(enhancement, q, least, most)

@@ -107,10 +107,10 @@ class Front(ChainWork):
         return replace(self, seen=tuple(seen), grid=grid)
 
     def next_visits(self, grid: Grid, tile: int, tallies: Mapping[str, Tally]) -> Mapping[int, float]:
-        found, place = {}, np.array(grid.place(tile))
+        found, position = {}, np.array(grid.position(tile))
         changed = tallies["changed"]
         for key, urgency in zip(changed.keys.tolist(), changed.counts.tolist(), strict=True):
-            there = place.copy()
+            there = position.copy()
             there[key // 2] += 1 if key % 2 else -1
             if (there >= 0).all() and (there < np.array(grid.counts)).all():
                 found[int(np.ravel_multi_index(tuple(there), grid.counts))] = float(urgency)

@@ -215,10 +215,10 @@ class Cycle(ChainWork, Level):
         if values["residual"] <= self.tolerance:
             return Conclusion(values, reader=self.number + 3)
         restrict, solve = self.works
-        turn = int(self.target.path.rpartition("@")[2]) + 1
+        number = int(self.target.path.rpartition("@")[2]) + 1
 
         def anew(pixels: ZarrPixels) -> ZarrPixels:
-            return replace(pixels, path=f"{pixels.path.rpartition('@')[0]}@{turn}")
+            return replace(pixels, path=f"{pixels.path.rpartition('@')[0]}@{number}")
 
         residual, correction = anew(restrict.target), anew(solve.target)
         works = (
@@ -229,5 +229,5 @@ class Cycle(ChainWork, Level):
         return Conclusion(values, again=dict(enumerate((*works, cycle), self.number)))
 
     def report(self, title: str, concluded: Conclusion | None) -> Mapping[str, Any]:
-        turn = int(self.target.path.rpartition("@")[2])
-        return {"cycles": {"count": turn + 1}} if concluded is not None else {}
+        number = int(self.target.path.rpartition("@")[2])
+        return {"cycles": {"count": number + 1}} if concluded is not None else {}
