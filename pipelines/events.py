@@ -24,6 +24,22 @@ class Choosing:
 
 
 @dataclass(frozen=True)
+class Compiling:
+    """Kernels of a stage are loaded or compiled, before anything needs them.
+
+    Attributes
+    ----------
+    title : str
+        Of the stage.
+    part : float
+        Of the stages that are done, from 0 to 1.
+    """
+
+    title: str
+    part: float
+
+
+@dataclass(frozen=True)
 class RunStarted:
     """A run begins or resumes.
 
@@ -135,6 +151,7 @@ class RunFinished:
 
 Event = (
     Choosing
+    | Compiling
     | RunStarted
     | Connected
     | StageStarted

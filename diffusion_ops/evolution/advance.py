@@ -66,6 +66,10 @@ class Leg:
         """Return the leg with the statistics of its operator replaced by their values."""
         return replace(self, operator=self.operator.bind(values)) if self.operator.statistics() else self
 
+    def stand_in(self) -> Leg:
+        """Return the leg with some numbers in the place of statistics, rising: its kernels are those of any numbers."""
+        return self.bind({name: 1.0 + i for i, name in enumerate(self.operator.statistics())})
+
 
 def total_halo(legs: Iterable[Leg], spacing: tuple[float, ...]) -> tuple[int, ...]:
     """Return the halo of successive legs: halos add along a chain."""

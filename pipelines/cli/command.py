@@ -310,6 +310,12 @@ def tune(
 
 
 @app.command()
+def warm(spec: SpecFile, json_output: Json = False) -> None:
+    """Compile the kernels that a spec needs, and keep them: for container images, and before many workers start."""
+    finish(lambda: verbs.warm(spec, json_output), json_output)
+
+
+@app.command()
 def verify(
     target: Target,
     samples: Annotated[int, typer.Option(help="Random windows to compute again.", min=1)] = 16,

@@ -20,6 +20,7 @@ from rich.text import Text
 from pipelines.cli.wording import bytes_text, count_text, plural, speed_text, time_text
 from pipelines.events import (
     Choosing,
+    Compiling,
     Connected,
     Event,
     Exporting,
@@ -74,7 +75,7 @@ class Meter:
     def __call__(self, event: Event) -> None:
         """Take one event."""
         match event:
-            case Choosing():
+            case Choosing() | Compiling():
                 self._choose(event)
             case RunStarted():
                 self._start(event)
@@ -90,7 +91,7 @@ class Meter:
             case Exporting():
                 self.stage = f"write {event.target}"
 
-    def _choose(self, event: Choosing) -> None:
+    def _choose(self, event: Choosing | Compiling) -> None:
         if not event.part:
             self._started = self._clock()
         self.stage, self.chosen = event.title, event.part
@@ -210,7 +211,7 @@ class LiveProgress:
         """Take one event."""
         self.meter(event)
         match event:
-            case Choosing() | RunStarted() | StageStarted():
+            case Choosing() | Compiling() | RunStarted() | StageStarted():
                 self._live.start()
             case RunFinished():
                 self._live.stop()
@@ -301,6 +302,8 @@ class LineProgress:
             case Choosing() if 0 < event.part < 1 and (self._is_time or self._is_slow(event)):
                 self._title = event.title
                 return f"{event.title}: {event.part:.0%}, {time_text(m.seconds_left)} left"
+            case Compiling():
+                return f"compile: {event.title}"
             case RunStarted():
                 earlier = f", {count_text(m.done)} of them done before" if m.done else ""
                 memory = f"; {m.memory_text}" if m.memory_text else ""

@@ -178,6 +178,17 @@ def verified(result: Mapping[str, Any]) -> RenderableType:
     return Group(fact_list({"target": result["target"], "checked": checked}), verdict, *lines)
 
 
+def warmed(made: Mapping[str, Any]) -> RenderableType:
+    """Return a picture of what `warm` compiled."""
+    facts = {
+        "compiled": plural(made["compiled"], "function"),
+        "kept": f"{made['kept']:,} in {made['folder']}",
+    }
+    lines = (Text(f"  {title}: {error}") for title, error in made["failed"].items())
+    verdict = Text("some stages cannot be compiled:", style="red") if made["failed"] else Text("")
+    return Group(fact_list(facts), verdict, *lines)
+
+
 def operators(entries: Sequence[Mapping[str, Any]]) -> RenderableType:
     """Return the operators in one table, and each with its parameters, units, reach and promises."""
     details = [part for entry in entries for part in _operator(entry)]

@@ -21,6 +21,8 @@ from pipelines.run.preview import preview as run_preview
 from pipelines.run.run import run as run_spec
 from pipelines.run.status import status as read_status
 from pipelines.run.verify import verify as run_verify
+from pipelines.run.warm import kept_kernels
+from pipelines.run.warm import warm as warm_kernels
 from pipelines.run.workdir import Workdir
 from pipelines.spec.spec import Spec, SpecError, json_schema, load_spec, make_spec, override_run
 from pipelines.spec.yaml_lines import BadYamlError, parse_yaml
@@ -115,6 +117,24 @@ def plan(path: str, how: Mapping[str, Any], json_output: bool) -> int:
         picture = show.plan(summary, spec.source.uri, spec.sink.uri)
         show.draw(Console(), picture, *show_tuning.chosen(settled.tuning))
     return DONE
+
+
+def warm(path: str, json_output: bool) -> int:
+    """Compile the kernels of a spec."""
+    spec = load_spec(path)
+    prepare_process(spec.run.threads)
+    source = open_source(spec.source)
+    _, before = kept_kernels()
+    with progress(json_output, sys.stdout, Console(stderr=True)) as listener:
+        settled = settle_times(spec, source, [listener], Workdir(spec.workdir).begun)
+        wrong = warm_kernels(make_plan(settled.spec, source.info), [listener])
+    folder, kept = kept_kernels()
+    made = {"folder": folder, "compiled": kept - before, "kept": kept, "failed": wrong}
+    if json_output:
+        print(json_line("warm_finished", **made))
+    else:
+        show.draw(Console(), show.warmed(made))
+    return FAILED if wrong else DONE
 
 
 def tune(

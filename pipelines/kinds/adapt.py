@@ -179,6 +179,13 @@ class Adapt(ChainWork):
             seconds,
         )
 
+    def rehearse(self, walls: bool) -> None:
+        """Take one batch of a few cells, which compiles its kernels or loads them."""
+        block, leg = self.inputs.few_cells(self.frames, walls), self.leg.stand_in()
+        take_batch(block, leg.operator, self.control.tau, self.control.adaptive.batch)
+        for statistic in self.statistics.values():
+            statistic.measure(block, (slice(None),) * len(self.frames.spatial))
+
     def compute(self, window: Window) -> Done:
         """Return the state of the tile after the batch, and its error."""
         values, read_bytes = np.empty(extent(window.write), self.dtype), 0

@@ -201,14 +201,12 @@ class Evolve(ChainWork):
             return 0
         return math.prod(self.keeps.shape(grid.largest)) * working
 
-    def rehearse(self) -> None:
+    def rehearse(self, walls: bool) -> None:
         """Let every operator take one cycle on a few cells, which compiles its kernels or loads them."""
-        if any(leg.operator.statistics() for leg in self.legs):
-            return
-        dtype = working_dtype(self.inputs.image.dtype)
-        few = np.zeros((self.inputs.image.channels,) + (2,) * len(self.frames.spatial), dtype)
-        legs = [replace(leg, cycles=leg.cycles[:1], first=0, last=True) for leg in self.legs]
-        advance(make_block(few, self.frames.spacing), legs)
+        legs = [replace(leg.stand_in(), cycles=leg.cycles[:1], first=0, last=True) for leg in self.legs]
+        block = advance(self.inputs.few_cells(self.frames, walls), legs)
+        for statistic in replace(self, legs=tuple(legs)).statistics.values():
+            statistic.measure(block, (slice(None),) * len(self.frames.spatial))
 
     def compute(self, window: Window) -> Done:
         """Return the tile after the batch; its frames are read and computed one by one."""

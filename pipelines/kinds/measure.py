@@ -88,6 +88,12 @@ class Measure(Work):
         read = int(total * cells / math.prod(grid.largest)) * stored.itemsize
         return Cost(memory, read, 0, seconds=len(self.wanted) * total / MEASURE_RATE)
 
+    def rehearse(self, walls: bool) -> None:
+        """Measure a few cells, which compiles the kernels of the statistics or loads them."""
+        block = self.inputs.few_cells(self.frames, walls)
+        for statistic in self.wanted.values():
+            statistic.measure(block, (slice(None),) * len(self.frames.spatial))
+
     def compute(self, window: Window) -> Done:
         """Return the tallies of the window."""
         keep = self.frames.spatial_part(window.keep)

@@ -97,6 +97,14 @@ class Inputs:
         """Return the inputs with the state read from other arrays."""
         return replace(self, image=replace(self.image, pixels=pixels), carried=carried)
 
+    def few_cells(self, frames: Frames, walls: bool) -> Block:
+        """Return a small block of zeros of the same types and channels, to compile kernels with."""
+        dtype, spatial = working_dtype(self.image.dtype), (2,) * len(frames.spatial)
+        image = np.zeros((self.image.channels, *spatial), dtype)
+        guide = None if self.guide is None else np.zeros((self.guide.channels, *spatial), dtype)
+        mask = np.arange(image[0].size).reshape(spatial) > 0 if walls else None
+        return make_block(image, frames.spacing, mask=mask, guide=guide)
+
     def block(self, frames: Frames, window: Window) -> tuple[Block, int]:
         """Return a window of one frame as a block, and the bytes read for it."""
         image = self.image.fields(frames, window.read)

@@ -203,8 +203,8 @@ class Work(ABC):
 
     # ---- what a task does
 
-    def rehearse(self) -> None:  # noqa: B027 (most kinds compile nothing)
-        """Load or compile what its tasks will need."""
+    def rehearse(self, walls: bool) -> None:  # noqa: B027 (most kinds compile nothing)
+        """Load or compile what its tasks will need, where pixels are invalid or where none is."""
 
     @abstractmethod
     def compute(self, window: Window) -> Done:
