@@ -13,8 +13,8 @@ import numpy as np
 from diffusion_ops.blocks.block import Block, Floats
 from diffusion_ops.blocks.probe import divergence
 from diffusion_ops.containers import xarray_objects
-from diffusion_ops.evolution.advance import Leg
 from diffusion_ops.evolution.arguments import Container, OperatorLike, ScheduleLike, SpacingLike, make_legs
+from diffusion_ops.evolution.legs import Leg
 from diffusion_ops.evolution.operator import Operator
 from diffusion_ops.evolve import evolve
 from diffusion_ops.tuning.criterion import CRITERIA, exact_means

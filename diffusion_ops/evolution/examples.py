@@ -1,4 +1,4 @@
-"""What an operator is tested with and drawn with; each says it of itself, beside its parameters."""
+"""Define what an operator is tested with and drawn with; both stand in the operator's own file."""
 
 from __future__ import annotations
 

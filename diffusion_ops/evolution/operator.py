@@ -1,4 +1,4 @@
-"""What one PDE says of itself: its parameters, reach, stability and promises, and how a block takes its steps."""
+"""Define the interface of an operator: parameters, reach, stable step, promises, and how a block takes its steps."""
 
 from __future__ import annotations
 

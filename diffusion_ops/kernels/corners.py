@@ -1,4 +1,4 @@
-"""The corners where the cells of a block meet: one more along each axis than there are cells, walls included.
+"""Index the corners between the cells of a block: each axis has one corner more than cells, walls included.
 
 Corner (p, m, j) lies between the cells with indices p - 1 and p, m - 1 and m, j - 1 and j. A corner is valid where a
 cell around it is, so that a side of the image and the edge of nodata look alike.

@@ -1,4 +1,4 @@
-"""Take steps of ∂u/∂t = div(g ∇u) on a block: each face once, many steps per visit to the cache, in place.
+"""Take steps of Perona-Malik and heat diffusion, ∂u/∂t = div(g ∇u), on a block, in place; each face once.
 
 The sweep is a wavefront over the outermost axis (rows of an image, planes of a volume). While step s works at
 row r, step s + 1 works at row r - 1, so a few rows per step stay in cache and memory is crossed once for a

@@ -1,4 +1,4 @@
-"""Solve (I - A) x = f along many lines at once, A a diffusion along the line, in partitions that know little of others.
+"""Solve implicit diffusion along lines, (I - A) x = f, on many lines at once; lines are cut into partitions.
 
 A line is cut into partitions (Wang 1981; SPIKE: Polizzi and Sameh 2006). Each is first summed up from both ends as if
 its neighbours were walls: its end cells then are a weighted mean y of its right sides, of weight e. Over the face c

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias, Unpack
 
 from diffusion_ops.blocks.block import Block
-from diffusion_ops.evolution.advance import Leg
 from diffusion_ops.evolution.arguments import Container, OperatorLike, ScheduleLike, make_legs
+from diffusion_ops.evolution.legs import Leg
 from diffusion_ops.evolution.operator import OPERATORS, Operator
 from diffusion_ops.evolution.parameters import AUTO, check_count, check_number
 from diffusion_ops.tuning.criterion import CRITERIA

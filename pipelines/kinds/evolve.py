@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from diffusion_ops.blocks.block import Block
 from diffusion_ops.blocks.fields import finish_image, make_block, working_dtype
 from diffusion_ops.blocks.statistic import Statistic, Tally
-from diffusion_ops.evolution.advance import Leg, advance, result_channels, total_halo
+from diffusion_ops.evolution.advance import advance
+from diffusion_ops.evolution.legs import Leg, result_channels, total_halo
 from diffusion_ops.evolution.reach import chained
 from pipelines.image.frames import Frames
 from pipelines.image.window import (

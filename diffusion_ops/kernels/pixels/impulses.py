@@ -1,4 +1,4 @@
-"""Find salt and pepper by windows that grow where there is much of it, and replace them by means of the other cells.
+"""Find salt and pepper in windows that grow as needed, and replace it by the mean of the other cells.
 
 Whether a median lies strictly between the extremes of its window follows from how often these occur: a window grows by
 one ring at a time, each ring only updates the two extremes and their counts, and nothing is sorted.

@@ -1,4 +1,4 @@
-"""What acts on the eight cells around a corner of a volume; the energy is in `tensor`."""
+"""Compute the fluxes of a tensor between the eight cells around a corner of a volume, from one energy."""
 
 from __future__ import annotations
 

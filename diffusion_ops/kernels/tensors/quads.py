@@ -1,4 +1,4 @@
-"""What acts on the four cells around a corner of an image; the energy is in `tensor`."""
+"""Compute the fluxes of a tensor between the four cells around a corner of an image, from one energy."""
 
 from __future__ import annotations
 

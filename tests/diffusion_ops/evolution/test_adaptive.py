@@ -190,7 +190,7 @@ def test_tiles_take_the_same_steps_to_the_same_bits(tile: tuple[int, int], norm:
     history = advance_adaptively(block, operator, adaptive, 2.0)
 
     control, state = adaptive.start(2.0, operator.stable_dt(spacing)), image.copy()
-    halo, controls = operator.reach(spacing).batch_halo(adaptive.batch), [adaptive.start(2.0, STABLE)]
+    halo, controls = operator.reach(spacing).adaptive_halo(adaptive.batch), [adaptive.start(2.0, STABLE)]
     while not control.finished:
         new, tally = np.empty_like(state), Tally()
         for r in range(0, 41, tile[0]):

@@ -11,7 +11,8 @@ from scipy.fft import dctn, idctn
 from scipy.linalg import solve_banded
 
 from diffusion_ops.blocks.block import Block
-from diffusion_ops.evolution.advance import Leg, advance, total_halo
+from diffusion_ops.evolution.advance import advance
+from diffusion_ops.evolution.legs import Leg, total_halo
 from diffusion_ops.evolution.schedule import Cycle
 from diffusion_ops.kernels.splitting import solve_lines
 from diffusion_ops.operators.additive_splitting import TRUNCATION, AdditiveSplitting

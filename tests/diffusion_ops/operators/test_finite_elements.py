@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from scipy.fft import dctn, idctn
 
 from diffusion_ops.blocks.block import Block
-from diffusion_ops.evolution.advance import Leg, advance, total_halo
+from diffusion_ops.evolution.advance import advance
+from diffusion_ops.evolution.legs import Leg, total_halo
 from diffusion_ops.evolution.operator import Operator
 from diffusion_ops.evolution.schedule import Cycle, Cycles, Explicit
 from diffusion_ops.families.elements import boxes, edge_matrices, element_mass, mass_steps, stable_step
