@@ -10,7 +10,7 @@ import numpy as np
 
 from diffusion_ops.blocks.block import LANES, Block, Floats, aligned_zeros, allocate, row_pitch
 from diffusion_ops.kernels.faces import kernel_grid, kernel_walls
-from diffusion_ops.kernels.lanes import begin, between, inlined, kernel, load, shift, store, where
+from diffusion_ops.kernels.lanes import begin, between, copied, inlined, kernel, load, shift, store, where
 
 TRUNCATE = 4
 """The Gaussian ends at this many sigma: 6.3e-5 of its mass is dropped, the rest is normalised."""
@@ -63,7 +63,7 @@ def _along(masked, u, at, step, valid, i, stride, before, after, taps, radius): 
     return total
 
 
-@inlined
+@copied
 def _smooth_plane(masked, out, u, every, valid, p, size, taps, radii, plane, line, pad):  # type: ignore[no-untyped-def]
     """Fill plane p of a channel with the sums over the taps of all axes; cells beyond a wall count as 0.
 

@@ -20,10 +20,10 @@ from diffusion_ops.kernels.finite_elements.element_edges import (
     square,
     square_density,
 )
-from diffusion_ops.kernels.lanes import begin, fill, inlined, kernel, load, previous, shift, store
+from diffusion_ops.kernels.lanes import begin, copied, fill, inlined, kernel, load, previous, shift, store
 
 
-@inlined
+@copied
 def _weigh(kind, volume, masked, out, u, size, valid, rows, n, columns, scales, form):  # type: ignore[no-untyped-def]
     """Fill out with the conductances of a row of elements, element j at LANES + j; channels share one."""
     channels, cells = size

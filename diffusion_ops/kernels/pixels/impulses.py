@@ -12,20 +12,20 @@ from collections.abc import Callable
 import numpy as np
 
 from diffusion_ops.blocks.block import Block, Bools, allocate
-from diffusion_ops.kernels.lanes import inlined, kernel
+from diffusion_ops.kernels.lanes import copied, kernel
 from diffusion_ops.kernels.sums.measure import walls_of
 
 ENOUGH = 4
 """Cells that a mean is taken of, where the largest window has so many."""
 
 
-@inlined
+@copied
 def _ends(at, radius, size):  # type: ignore[no-untyped-def]
     """Return first and last + 1 of the cells within a radius."""
     return range(max(at - radius, 0), min(at + radius, size - 1) + 1)
 
 
-@inlined
+@copied
 def _is_impulse(masked, volume, u, valid, grid, cell, largest):  # type: ignore[no-untyped-def]
     """Return whether a value is an extreme of the smallest window whose median is none, or there is no such window."""
     planes, rows, columns, pitch = grid

@@ -13,7 +13,7 @@ from numba.extending import overload
 
 from diffusion_ops.blocks.block import Block
 from diffusion_ops.kernels.conductance import exp_negative
-from diffusion_ops.kernels.lanes import inlined, kernel
+from diffusion_ops.kernels.lanes import copied, kernel
 from diffusion_ops.kernels.philox import (
     LOW_WORD,
     closed_unit64,
@@ -88,7 +88,7 @@ def build_noise(law: int) -> Callable[..., None]:
     return change
 
 
-@inlined
+@copied
 def _log_factorial(k):  # type: ignore[no-untyped-def]
     """Return ln k!, by Stirling's series from 10 on (error 1e-13)."""
     if k < _FEW:
@@ -99,7 +99,7 @@ def _log_factorial(k):  # type: ignore[no-untyped-def]
     return (k + 0.5) * log64(k) - k + 0.9189385332046727 + tail
 
 
-@inlined
+@copied
 def _poisson_by_search(mean, v):  # type: ignore[no-untyped-def]
     """Return the smallest k whose cumulative probability exceeds v, for a small mean."""
     k, term = 0.0, exp_negative(mean)
@@ -111,7 +111,7 @@ def _poisson_by_search(mean, v):  # type: ignore[no-untyped-def]
     return k
 
 
-@inlined
+@copied
 def _poisson_by_rejection(mean, index, key):  # type: ignore[no-untyped-def]
     """Return a Poisson count of mean >= 10 by transformed rejection (Hörmann 1993, PTRS); one draw per attempt."""
     b = 0.931 + 2.53 * math.sqrt(mean)

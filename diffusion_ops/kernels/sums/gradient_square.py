@@ -30,7 +30,7 @@ def build_square(masked: bool) -> Callable[..., None]:
             for m in range(span[1, 0], span[1, 1]):
                 for j0 in range(span[2, 0], span[2, 1], SEGMENT):
                     n = min(SEGMENT, span[2, 1] - j0)
-                    set_row(row, n, 0)
+                    set_row(row[:n], 0)
                     for j in range(n):
                         index = (p, m, j0 + j)
                         a = (p * grid[1] + m) * grid[3] + j0 + j

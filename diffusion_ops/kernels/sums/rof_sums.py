@@ -34,10 +34,10 @@ def _build_fill(masked: bool, gap: bool) -> Callable[..., None]:
             for m in range(span[1, 0], span[1, 1]):
                 for j0 in range(span[2, 0], span[2, 1], SEGMENT):
                     a, length = (p * grid[1] + m) * grid[3] + j0, min(SEGMENT, span[2, 1] - j0)
-                    set_row(row, length, 0)
-                    set_row(squares, length, 0)
+                    set_row(row[:length], 0)
+                    set_row(squares[:length], 0)
                     for c in range(channels):
-                        set_row(flow, length, 0)
+                        set_row(flow[:length], 0)
                         for axis in range(3):
                             index, scale = (p, m, j0)[axis], scales[axis]
                             n = length if axis < 2 else min(length, grid[2] - 1 - j0)

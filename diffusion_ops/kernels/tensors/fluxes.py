@@ -28,7 +28,7 @@ import numpy as np
 
 from diffusion_ops.blocks.block import LANES, Block, Bools, Floats, aligned_zeros, row_pitch
 from diffusion_ops.kernels.faces import kernel_grid, kernel_walls
-from diffusion_ops.kernels.lanes import begin, choose, fill, inlined, kernel, load, shift, store
+from diffusion_ops.kernels.lanes import begin, choose, copied, fill, kernel, load, shift, store
 from diffusion_ops.kernels.tensors.cubes import cube_layer
 from diffusion_ops.kernels.tensors.quads import quad_layer
 
@@ -47,7 +47,7 @@ def stable_tensor_dt(alpha: float, spacing: tuple[float, ...]) -> float:
     return 1 / (2 * max(*squares, *pairs, sum(pairs) / 2 if len(pairs) == 3 else 0.0))
 
 
-@inlined
+@copied
 def finish_row(form, u, new, force, free, valid, n, w):  # type: ignore[no-untyped-def]
     """Write a row of the next state; cells that are held keep their values."""
     masked, inertial, pinned = form
@@ -63,7 +63,7 @@ def finish_row(form, u, new, force, free, valid, n, w):  # type: ignore[no-untyp
         store(new, j, value)
 
 
-@inlined
+@copied
 def _clear(to, n, zero):  # type: ignore[no-untyped-def]
     for j in range(0, n, LANES):
         store(to, j, fill(zero))
