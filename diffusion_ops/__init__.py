@@ -1,12 +1,14 @@
 """Diffusion PDEs on images: operators, schedules, statistics, and `evolve` on NumPy, Dask and xarray."""
 
-from diffusion_ops import accessor as _accessor  # noqa: F401  (registers `image.diffuse`)
+from diffusion_ops.accessor import DiffuseAccessor
 from diffusion_ops.blocks.block import Block
 from diffusion_ops.blocks.statistic import STATISTICS, Statistic
 from diffusion_ops.ensemble import Ensemble, combine, ensemble
 from diffusion_ops.evolution.adaptive import Adaptive
-from diffusion_ops.evolution.advance import Leg, advance, total_halo
+from diffusion_ops.evolution.advance import advance
+from diffusion_ops.evolution.legs import Leg, total_halo
 from diffusion_ops.evolution.operator import OPERATORS, Iteration, Map, Operator, RateOperator, register
+from diffusion_ops.evolution.parameters import Choice, Count, Number, Parameter, parameter
 from diffusion_ops.evolution.schedule import Cycle, Cycles, Explicit, Schedule
 from diffusion_ops.evolve import evolve
 from diffusion_ops.tuning.criterion import CRITERIA, Criterion
@@ -18,15 +20,20 @@ __all__ = [
     "STATISTICS",
     "Adaptive",
     "Block",
+    "Choice",
+    "Count",
     "Criterion",
     "Cycle",
     "Cycles",
+    "DiffuseAccessor",
     "Ensemble",
     "Explicit",
     "Iteration",
     "Leg",
     "Map",
+    "Number",
     "Operator",
+    "Parameter",
     "RateOperator",
     "Schedule",
     "Statistic",
@@ -35,13 +42,27 @@ __all__ = [
     "combine",
     "ensemble",
     "evolve",
+    "parameter",
     "register",
     "total_halo",
     "tune",
 ]
 
-# Operators and statistics are names of this module too (`Heat`, `GradientQuantile`), found by the registries.
-for _registry in (OPERATORS, STATISTICS):
-    for _plugin in _registry.values():
-        globals()[_plugin.__name__] = _plugin
-        __all__ += [_plugin.__name__]
+
+def _plugins() -> dict[str, type[Operator] | type[Statistic]]:
+    """Return operators and statistics under the names of their classes (`Heat`, `GradientQuantile`)."""
+    found = [cls for registry in (STATISTICS, OPERATORS) for cls in registry.values()]
+    # Ours come last: a class of another package never takes the place of one of the same name.
+    found.sort(key=lambda cls: cls.__module__.startswith(f"{__name__}."))
+    return {cls.__name__: cls for cls in found}
+
+
+def __getattr__(name: str) -> type[Operator] | type[Statistic]:
+    # Names with underscores are asked for by the import system itself.
+    if not name.startswith("_") and name in (plugins := _plugins()):
+        return plugins[name]
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*__all__, *_plugins()})

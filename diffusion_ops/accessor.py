@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, Generic, TypeVar
 
 import xarray as xr
 
-from diffusion_ops.evolution.arguments import ALIASES
+from diffusion_ops.evolution.arguments import ALIASES, OperatorLike
 from diffusion_ops.evolution.operator import OPERATORS, Operator
 from diffusion_ops.evolve import evolve
+
+I = TypeVar("I")
 
 _EVOLVE = inspect.signature(evolve)
 _KEYWORDS = {name: p for name, p in _EVOLVE.parameters.items() if p.kind is p.KEYWORD_ONLY}
@@ -18,11 +20,12 @@ _KEYWORDS = {name: p for name, p in _EVOLVE.parameters.items() if p.kind is p.KE
 
 @xr.register_dataset_accessor("diffuse")
 @xr.register_dataarray_accessor("diffuse")
-class DiffuseAccessor:
+class DiffuseAccessor(Generic[I]):
     """Diffusion of an image by every registered operator; coordinates, attributes and encoding are kept.
 
     Methods are the operators' names with underscores, and take the operator's parameters and those of
-    `diffusion_ops.evolve`; `dir(image.diffuse)` lists them.
+    `diffusion_ops.evolve`; `dir(image.diffuse)` lists them. Type checkers read them in accessor.pyi; mypy needs
+    `plugins = ["diffusion_ops.mypy_plugin"]` in its settings, as it cannot know what is added to xarray's classes.
 
     Examples
     --------
@@ -32,14 +35,15 @@ class DiffuseAccessor:
     'eye'
     """
 
-    def __init__(self, image: Any) -> None:
+    def __init__(self, image: I) -> None:
         self._image = image
 
-    def evolve(self, operator: Any, **arguments: Any) -> Any:
+    def evolve(self, operator: OperatorLike | Sequence[OperatorLike], **arguments: Any) -> I:
         """Diffuse with an operator or a chain of them; see `diffusion_ops.evolve`."""
-        return evolve(self._image, operator, **arguments)
+        found: I = evolve(self._image, operator, **arguments)
+        return found
 
-    def __getattr__(self, word: str) -> Callable[..., Any]:
+    def __getattr__(self, word: str) -> Callable[..., I]:
         name = word.replace("_", "-")
         if word.startswith("_") or name not in OPERATORS:
             known = ", ".join(self._methods())
@@ -54,17 +58,18 @@ class DiffuseAccessor:
         return [name.replace("-", "_") for name in OPERATORS]
 
 
-def _method(image: Any, word: str, cls: type[Operator]) -> Callable[..., Any]:
+def _method(image: I, word: str, cls: type[Operator]) -> Callable[..., I]:
     """Return a function with the operator's and the evolution's parameters, documented as both."""
 
-    def method(*args: Any, **kwargs: Any) -> Any:
+    def method(*args: Any, **kwargs: Any) -> I:
         travel = {k: kwargs.pop(k) for k in list(kwargs) if k in _KEYWORDS or k in ALIASES}
-        return evolve(image, cls(*args, **kwargs), **travel)
+        found: I = evolve(image, cls(*args, **kwargs), **travel)
+        return found
 
     method.__name__ = method.__qualname__ = word
     method.__doc__ = (
         f"{inspect.getdoc(cls)}\n\nFurther arguments are those of `diffusion_ops.evolve`:\n\n{evolve.__doc__}"
     )
     parameters = [*inspect.signature(cls).parameters.values(), *_KEYWORDS.values()]
-    method.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    method.__dict__["__signature__"] = inspect.Signature(parameters)
     return method

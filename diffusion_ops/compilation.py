@@ -1,8 +1,8 @@
 """Keep compiled kernels on disk under a digest of all their sources, and compile nothing while a process ends.
 
-An edited kernel so never runs old machine code: by itself numba compares the file of a function only, and not what
-other files lend to it, which becomes part of its machine code. It also keeps nothing where folders are read-only, as
-those of packages and containers often are.
+So an edited kernel never runs old machine code. Numba itself compares only the file of a function, and not the other
+files whose functions become part of its machine code. It also caches nothing where the package's folder is read-only,
+as in many containers.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ from numba.core.compiler_lock import global_compiler_lock
 PACKAGE = Path(__file__).parent
 
 COMPILED = ("kernels", "blocks")
-"""Folders of the package with all that becomes machine code; `tests/test_architecture.py` holds this."""
+"""Folders of the package with all compiled sources; `tests/test_architecture.py` holds this."""
 
 NEWEST = 4
-"""Folders of other digests that are left where they are: of branches that are worked on in turn, for instance."""
+"""Number of other digests' folders that are kept, for branches that are worked on in turn."""
 
 _IN_USE_SECONDS = 3600.0
 _NAME = 20
@@ -41,7 +41,7 @@ _NAME = 20
 
 @functools.cache
 def sources_digest() -> str:
-    """Return a digest of all sources that become machine code and of the compiler; "" where they are not files."""
+    """Return a digest of all compiled sources and the compiler's version; "" where the sources are not files."""
     files = sorted(file for folder in COMPILED for file in (PACKAGE / folder).rglob("*.py"))
     content = hashlib.sha256(numba.__version__.encode())
     for file in files:
@@ -51,10 +51,10 @@ def sources_digest() -> str:
 
 @functools.cache
 def cache_folder() -> Path | None:
-    """Return the folder of this code's kernels, in the first place that can be written to.
+    """Return the folder of this code's kernels, in the first parent folder that is writable.
 
-    These are NUMBA_CACHE_DIR where it is set, the package itself, the user's folder for caches, and one for temporary
-    files. What a place has that can only be read, such as a container's, is copied.
+    The candidates are NUMBA_CACHE_DIR where it is set, the package itself, the user's cache folder, and the folder for
+    temporary files. The kernels of read-only candidates, such as a container's, are copied.
 
     Returns
     -------
@@ -64,8 +64,8 @@ def cache_folder() -> Path | None:
     if not sources_digest():
         return None
     readable: list[Path] = []
-    for place in _places():
-        folder = place / sources_digest()
+    for parent in _parent_folders():
+        folder = parent / sources_digest()
         if _is_ready(folder, readable):
             return folder
         if folder.is_dir():
@@ -73,7 +73,7 @@ def cache_folder() -> Path | None:
     return None
 
 
-def _places() -> Iterator[Path]:
+def _parent_folders() -> Iterator[Path]:
     """Yield folders that hold one folder per digest, best first."""
     given = config.CACHE_DIR  # type: ignore[attr-defined]
     if given:
@@ -82,17 +82,17 @@ def _places() -> Iterator[Path]:
     # There may be no home.
     with contextlib.suppress(RuntimeError):
         yield Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "diffusion_ops"
-    yield _temporary_place()
+    yield _temporary_folder()
 
 
-def _temporary_place() -> Path:
-    """Return a folder among temporary files that is ours alone: what lies there is run as machine code."""
-    place = Path(tempfile.gettempdir()) / f"diffusion_ops-{_user()}"
+def _temporary_folder() -> Path:
+    """Return a temporary folder that only this user can write to: its files are run as machine code."""
+    folder = Path(tempfile.gettempdir()) / f"diffusion_ops-{_user()}"
     with contextlib.suppress(OSError):
-        place.mkdir(mode=0o700, exist_ok=True)
-        found = place.lstat()
+        folder.mkdir(mode=0o700, exist_ok=True)
+        found = folder.lstat()
         if sys.platform == "win32" or (found.st_uid == os.getuid() and not found.st_mode & 0o077):
-            return place
+            return folder
     other = tempfile.mkdtemp(prefix="diffusion_ops-")
     atexit.register(shutil.rmtree, other, ignore_errors=True)
     return Path(other)
@@ -103,7 +103,7 @@ def _user() -> str:
 
 
 def _is_ready(folder: Path, others: list[Path]) -> bool:
-    """Return whether files can be made in a folder; one that is new gets what the others hold."""
+    """Return True where a folder is writable; a new one gets the content of the others."""
     try:
         if not folder.exists():
             folder.parent.mkdir(parents=True, exist_ok=True)
@@ -117,14 +117,14 @@ def _is_ready(folder: Path, others: list[Path]) -> bool:
 
 
 def _fill(folder: Path, others: list[Path]) -> None:
-    """Make a folder with what the others hold, all at once: other processes may be reading it already."""
+    """Make a folder with the content of the others, atomically: other processes may read it already."""
     draft = folder.with_name(f"{folder.name}.{uuid.uuid4().hex}")
     draft.mkdir()
     for other in others:
-        # What cannot be read is compiled again.
+        # Kernels that cannot be read are compiled again.
         with contextlib.suppress(OSError):
             shutil.copytree(other, draft, copy_function=shutil.copyfile, dirs_exist_ok=True)
-    # A copy has the permissions of what it was copied from.
+    # A copied folder has the permissions of its source.
     draft.chmod(folder.parent.stat().st_mode)
     try:
         draft.rename(folder)
@@ -133,11 +133,11 @@ def _fill(folder: Path, others: list[Path]) -> None:
         shutil.rmtree(draft, ignore_errors=True)
 
 
-def _discard_old(place: Path) -> None:
+def _discard_old(parent: Path) -> None:
     """Remove folders of other digests but the newest few, and those that a process may be using."""
     ages = {}
-    for folder in place.iterdir():
-        # Others may be removing, too.
+    for folder in parent.iterdir():
+        # Other processes may be removing folders, too.
         with contextlib.suppress(OSError):
             ages[folder] = time.time() - folder.stat().st_mtime
     for folder in sorted(ages, key=lambda one: ages[one])[1 + NEWEST :]:
@@ -146,17 +146,17 @@ def _discard_old(place: Path) -> None:
 
 
 class KernelLocator(_CacheLocator):
-    """Tell numba where the machine code of our kernels is kept, and that the digest is all to be compared.
+    """Tell numba where the machine code of our kernels is kept, and to compare nothing but the digest.
 
-    Functions of others are left to numba.
+    Functions of other packages are left to numba.
     """
 
-    def __init__(self, folder: Path, place: str) -> None:
-        self._folder, self._place = folder, place
+    def __init__(self, folder: Path, function: str) -> None:
+        self._folder, self._function = folder, function
 
     @classmethod
     def from_function(cls, py_func: Any, py_file: str) -> KernelLocator | None:
-        """Return the locator of a function in one of our files, None for others."""
+        """Return the locator of a function in one of our files, else None."""
         file = Path(py_file)
         if not any(file.is_relative_to(PACKAGE / folder) for folder in COMPILED):
             return None
@@ -172,34 +172,34 @@ class KernelLocator(_CacheLocator):
         os.utime(self._folder)
 
     def get_cache_path(self) -> str:
-        """Return where the function's machine code is kept."""
+        """Return the folder of the function's machine code."""
         return str(self._folder)
 
     def get_source_stamp(self) -> str:
-        """Return what a stored function must have been compiled from."""
+        """Return the digest of the sources that a stored function must have been compiled from."""
         return sources_digest()
 
     def get_disambiguator(self) -> str:
-        """Return what tells functions of one name apart: the module and the line."""
-        return self._place
+        """Return the module and line, which distinguish functions of one name."""
+        return self._function
 
 
 @functools.cache
 def prepare_compiler() -> None:
-    """Make numba ask `KernelLocator` first for all that is kept from now on, and compile nothing at exit."""
+    """Make numba ask `KernelLocator` first from now on, and compile nothing at exit."""
     CacheImpl._locator_classes.insert(0, KernelLocator)
     atexit.register(_finish_compiling, os.getpid())
 
 
 def _finish_compiling(process: int) -> None:
-    """Wait for the function that another thread compiles or loads, and let none begin after it.
+    """Wait for the function that another thread compiles or loads, and let no further one begin.
 
-    At the end of a process LLVM's data go; a thread that is inside of it then stops the process with an assertion and
-    SIGABRT, whatever the exit code was to be.
+    LLVM frees its data at the end of a process; a thread that still uses them would end the process by an assertion
+    and SIGABRT, whatever its exit code should be.
     """
-    # A copy of a process may have a lock without the thread that would open it.
+    # A forked process may have a lock without the thread that would release it.
     while os.getpid() == process:
-        # Not sooner for a second Ctrl-C: one function takes a second or two.
+        # A second Ctrl-C does not end the wait: one function takes a second or two.
         with contextlib.suppress(KeyboardInterrupt):
             global_compiler_lock.acquire()  # type: ignore[no-untyped-call]
             return

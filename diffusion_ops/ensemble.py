@@ -4,31 +4,31 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 
 from diffusion_ops.blocks.block import Block, Floats
 from diffusion_ops.blocks.probe import divergence
 from diffusion_ops.containers import xarray_objects
-from diffusion_ops.evolution.advance import Leg
-from diffusion_ops.evolution.arguments import make_legs
+from diffusion_ops.evolution.arguments import Container, OperatorLike, ScheduleLike, SpacingLike, make_legs
+from diffusion_ops.evolution.legs import Leg
 from diffusion_ops.evolution.operator import Operator
 from diffusion_ops.evolve import evolve
 from diffusion_ops.tuning.criterion import CRITERIA, exact_means
-from diffusion_ops.tuning.samples import Place, read_samples
+from diffusion_ops.tuning.samples import SamplePosition, read_samples
 from diffusion_ops.tuning.trajectory import Results, Trial
 from diffusion_ops.tuning.tune import make_candidates, rank
 
 _AROUND = (0.25, 1.0, 4.0)
-"""Stopping times of each operator, as parts of its best one."""
+"""Default stopping times of each operator, as multiples of its best one."""
 
 _RIDGE = 1e-2
-"""Part of the mean eigenvalue that is added to all: nearly equal members no longer play against each other.
+"""Part of the mean eigenvalue added to all eigenvalues: nearly equal members get no large opposite weights.
 
-The estimate has an error of its own, which 15 members follow: on photographs the gain was 0.21, 0.24 and 0.08 dB at
+The estimated error is noisy, and 15 weights fit that noise: on photographs the gain was 0.21, 0.24 and 0.08 dB at
 noise 15, 25 and 50 with 1e-6, and 0.25, 0.26 and 0.17 dB with 1e-2.
 """
 
@@ -40,10 +40,10 @@ class Member:
     Attributes
     ----------
     operator : Operator
-        As it was given.
+        Operator as it was given.
     time : float or None
         Stopping time, in squared units of the spacing; the number of iterations of an operator without time; None for
-        one that is applied once or with its usual number.
+        one that is applied once or takes its usual number.
     """
 
     operator: Operator
@@ -51,10 +51,10 @@ class Member:
 
     @property
     def how_far(self) -> dict[str, Any]:
-        """Arguments of `evolve` that say how far to go."""
+        """Arguments of `evolve` that control the extent: time or steps."""
         if self.time is None:
             return {}
-        return {"time" if self.operator.marches == "time" else "steps": self.time}
+        return {"time" if self.operator.controlled_by == "time" else "steps": self.time}
 
 
 @dataclass(frozen=True)
@@ -64,19 +64,19 @@ class Ensemble:
     Attributes
     ----------
     members : tuple of Member
-        What is combined.
+        Results that are combined.
     weights : tuple of float
-        In their order; some may be negative.
+        Weights of the members in their order; some may be negative.
     schedule : as in `evolve`
-        For all members.
+        Schedule of all members.
     score : float
         Estimated mean squared error of the combination, in squared image units.
     scores : tuple of float
-        The same of each member alone.
+        Estimated mean squared error of each member alone.
     noise : float
-        Noise level that it went by, in image units.
-    places : tuple of (frame, ((begin, end) per axis))
-        The samples.
+        Noise level that the estimates use, in image units.
+    positions : tuple of (frame, ((begin, end) per axis))
+        Positions of the samples.
     """
 
     members: tuple[Member, ...]
@@ -85,40 +85,40 @@ class Ensemble:
     score: float
     scores: tuple[float, ...]
     noise: float
-    places: tuple[Place, ...]
+    positions: tuple[SamplePosition, ...]
 
     @property
     def gain(self) -> float:
-        """How much better than its best member it is expected to be, in dB; NaN where an estimate is not positive."""
+        """Expected gain over the best member, in dB; NaN where an estimate is not positive."""
         ratio = min(self.scores) / self.score if self.score else math.nan
         return 10 * math.log10(ratio) if ratio > 0 and self.score > 0 else math.nan
 
 
 def ensemble(
     image: Any,
-    operators: Any,
+    operators: OperatorLike | Sequence[OperatorLike],
     *,
     times: Sequence[float] | None = None,
     noise: float | None = None,
-    schedule: Any = None,
+    schedule: ScheduleLike | None = None,
     samples: int = 16,
     size: int = 256,
     seed: int = 0,
-    **container: Any,
+    **container: Unpack[Container],
 ) -> Ensemble:
-    """Choose the weights of operators and stopping times that make the smallest error together.
+    """Choose the weights of operators and stopping times that minimise the error of their combination.
 
-    For white Gaussian noise of level s the error of u = Σ w_k D_k(f) is estimated without bias by Stein's
-    mean |u - f|² - s² + 2 s² Σ w_k div_k, a quadratic form in w (Blu and Luisier: The SURE-LET approach to image
-    denoising, IEEE Trans. Image Process. 2007); each div_k is measured with one random probe. Its minimum under
-    Σ w_k = 1, which keeps the mean, is never above the best member's own.
+    For white Gaussian noise of level s, Stein's mean |u - f|² - s² + 2 s² Σ w_k div_k estimates the error of
+    u = Σ w_k D_k(f) without bias. It is a quadratic form in w (Blu and Luisier: The SURE-LET approach to image
+    denoising, IEEE Trans. Image Process. 2007); each div_k is estimated with one random probe. Its minimum under
+    Σ w_k = 1, which keeps the mean, is never above the estimate of the best member alone.
 
     Parameters
     ----------
     image : ndarray, dask array or DataArray
-        As in `tune`: only samples are read, and at once.
+        As in `tune`: only samples are read, within this call.
     operators : Operator, str or sequence of them
-        What to combine.
+        Operators to combine.
     times : sequence of numbers, optional
         Stopping times of each operator (0 for the image itself); a quarter, all and four times of its own best time
         by default.
@@ -153,7 +153,7 @@ def ensemble(
 
 
 def weigh_samples(
-    places: Sequence[Place],
+    positions: Sequence[SamplePosition],
     blocks: Sequence[Block],
     operators: Sequence[Operator],
     *,
@@ -163,7 +163,7 @@ def weigh_samples(
     schedule: Any = None,
     seed: int = 0,
 ) -> Ensemble:
-    """Choose weights as `ensemble` does, from samples that were read already; `before` as in `tune_samples`."""
+    """Choose weights as `ensemble` does, from samples that are already read; `before` as in `tune_samples`."""
     trial = Trial.begin(CRITERIA["sure"](), blocks, noise, seed, before)
     assert trial.noise is not None
     members = [
@@ -183,25 +183,26 @@ def weigh_samples(
         score,
         tuple(scores.tolist()),
         trial.noise,
-        tuple(places),
+        tuple(positions),
     )
 
 
 def _times_of(
     trial: Trial, operator: Operator, times: Sequence[float] | None, schedule: Any
 ) -> Sequence[float | None]:
-    if operator.marches != "time" and times is None:
+    if operator.controlled_by != "time" and times is None:
         return [None]
     if times is not None:
         return sorted(set(times))
     best = rank(trial, [operator], None, schedule)[0].time
+    assert best is not None
     return [best * part for part in _AROUND]
 
 
 def _quadratic(trial: Trial, legs: Sequence[Leg]) -> tuple[Floats, Floats]:
     """Return A and c of the error w·A w + 2 c·w - s² of weights w that sum to 1.
 
-    A holds the mean products of what the members change, D_k(f) - f, and c is s² times their divergences.
+    A holds the mean products of the members' changes D_k(f) - f, and c is s² times their divergences.
     """
     assert trial.noise is not None
     found = [trial.outcome([leg] if leg.cycles else []) for leg in legs]
@@ -226,10 +227,10 @@ def _mean_product(trial: Trial, one: Results, other: Results) -> float:
 
 
 def least_weights(products: Floats, slopes: Floats, best: int) -> Floats:
-    """Return the weights w of sum 1 that minimise w·A w + 2 c·w, kept near the best member alone.
+    """Return the weights w of sum 1 that minimise w·A w + 2 c·w, regularised towards the best member alone.
 
     With w = e + P z, where e is the best member and the columns of P move weight from it to another one, the normal
-    equations are (Pᵗ A P + r) z = -Pᵗ (A e + c). The small ridge r leaves the value at z = 0 as it is, so that the
+    equations are (Pᵗ A P + r) z = -Pᵗ (A e + c). The small ridge r does not change the value at z = 0, so that the
     result is never worse.
     """
     move = np.delete(np.eye(len(slopes)), best, axis=1)
@@ -245,8 +246,8 @@ def combine(
     image: Any,
     chosen: Ensemble,
     *,
-    spacing: Any = None,
-    channel_axis: Any = None,
+    spacing: SpacingLike | None = None,
+    channel_axis: Hashable | None = None,
     mask: Any = None,
     nodata: float | None = None,
     guide: Any = None,
@@ -285,7 +286,7 @@ def _combine_frame(image: Any, chosen: Ensemble, frame: int = 0, **arguments: An
         evolve(image, member.operator, **member.how_far, schedule=chosen.schedule, **arguments)
         for member in chosen.members
     ]
-    # Differences to one member are 0 in pixels that no member changes, so that these come out as they are.
+    # Differences to one member are 0 in pixels that no member changes, which so keep their exact values.
     finite = [np.where(np.isfinite(result), result, result.dtype.type(0)) for result in results]
     change = sum(w * (other - finite[0]) for w, other in zip(chosen.weights[1:], finite[1:], strict=True))
     return results[0] + change if len(results) > 1 else results[0]

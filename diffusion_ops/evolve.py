@@ -1,15 +1,22 @@
-"""The public function: check, convert, advance, convert back; NumPy, Dask or xarray in, the same out."""
+"""Public function `evolve`: it takes a NumPy, Dask or xarray image and returns the same kind."""
 
 from __future__ import annotations
 
+from collections.abc import Hashable, Sequence
 from typing import Any
 
 import dask.array as da
 import numpy as np
 import xarray as xr
+from numpy.typing import DTypeLike
 
 from diffusion_ops.containers import dask_arrays, numpy_arrays, xarray_objects
 from diffusion_ops.evolution.arguments import (
+    OneOrEach,
+    OperatorLike,
+    ScheduleLike,
+    SpacingLike,
+    TimeLike,
     resolve_aliases,
 )
 from diffusion_ops.tuning.tune import asks_for_time, resolve_automatic_time
@@ -17,20 +24,20 @@ from diffusion_ops.tuning.tune import asks_for_time, resolve_automatic_time
 
 def evolve(
     image: Any,
-    operator: Any,
+    operator: OperatorLike | Sequence[OperatorLike],
     *,
-    time: Any = None,
-    steps: Any = None,
-    dt: Any = None,
-    schedule: Any = None,
-    spacing: Any = None,
-    channel_axis: Any = None,
+    time: OneOrEach[TimeLike] = None,
+    steps: OneOrEach[int] = None,
+    dt: OneOrEach[float] = None,
+    schedule: OneOrEach[ScheduleLike] = None,
+    spacing: SpacingLike | None = None,
+    channel_axis: Hashable | None = None,
     mask: Any = None,
     nodata: float | None = None,
-    dtype: Any = None,
+    dtype: DTypeLike | None = None,
     batch: int | None = None,
     guide: Any = None,
-    **aliases: Any,
+    **aliases: object,
 ) -> Any:
     """Diffuse an image with an operator, or a chain of them.
 
@@ -44,7 +51,7 @@ def evolve(
         One PDE, or a chain that is applied in turn.
     time : float, "auto" or sequence, optional
         Diffusion time, in squared units of the spacing. Alone, the schedule chooses the steps. "auto" takes the time
-        of the least estimated error for white Gaussian noise, from samples that are read at once; see `tune`.
+        of the least estimated error for white Gaussian noise, from samples that are read within this call; see `tune`.
     steps : int or sequence, optional
         Number of explicit steps. Alone, each is 0.8 of the largest stable one.
     dt : float or sequence, optional
@@ -66,9 +73,9 @@ def evolve(
         Steps per exchange between chunks of a Dask array; chosen from the chunk size by default.
     guide : ndarray, dask array or DataArray, optional
         Image of the same spatial shape, or with channels along the same axis, whose edges and structure are
-        followed instead of the image's own. Where it has no value is a wall.
+        followed instead of the image's own. Pixels where it has no value are walls.
     **aliases
-        niter, gamma, voxelspacing and their like, where they mean the same.
+        Other names with the same meaning, such as niter, gamma and voxelspacing.
 
     Returns
     -------

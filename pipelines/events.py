@@ -1,4 +1,4 @@
-"""Everything the engine has to say, as events; it prints nothing itself."""
+"""Define the events that the engine sends to listeners; the engine prints nothing itself."""
 
 from __future__ import annotations
 
@@ -9,14 +9,30 @@ from typing import Any, Protocol
 
 @dataclass(frozen=True)
 class Choosing:
-    """Times or parameters choose themselves from samples, before a run is planned.
+    """Times or parameters are being chosen from samples, before a run is planned.
 
     Attributes
     ----------
     title : str
-        What is being chosen.
+        Name of what is being chosen, for people.
     part : float
-        Of the work that is done, from 0 to 1.
+        Fraction of the work that is done, from 0 to 1.
+    """
+
+    title: str
+    part: float
+
+
+@dataclass(frozen=True)
+class Compiling:
+    """Kernels of a stage are loaded or compiled, before anything needs them.
+
+    Attributes
+    ----------
+    title : str
+        Of the stage.
+    part : float
+        Of the stages that are done, from 0 to 1.
     """
 
     title: str
@@ -25,7 +41,7 @@ class Choosing:
 
 @dataclass(frozen=True)
 class RunStarted:
-    """A run begins, or goes on.
+    """A run begins or resumes.
 
     Attributes
     ----------
@@ -33,18 +49,31 @@ class RunStarted:
     plan : dict
         The plan's numbers, as in `Plan.summary`.
     tiles : int
-        Tiles of all stages.
+        Number of tiles of all stages.
     done : int
-        Tiles found finished from an earlier run.
-    dashboard : str
-        Address of the scheduler's dashboard, "" without one.
+        Number of tiles that were finished before.
     """
 
     target: str
     plan: dict[str, Any]
     tiles: int
     done: int
-    dashboard: str = ""
+
+
+@dataclass(frozen=True)
+class Connected:
+    """Workers are there.
+
+    Attributes
+    ----------
+    cluster : str
+        Name of their kind of cluster, or the address of their scheduler.
+    dashboard : str
+        Address of the pages that show what they do, "" without any.
+    """
+
+    cluster: str
+    dashboard: str
 
 
 @dataclass(frozen=True)
@@ -65,13 +94,14 @@ class TileDone:
     stage, tile : int
     read_bytes, written_bytes : int
     seconds : float
-        Spent by the task.
+        Time that the task took.
     cell_steps : int
-        Pixels times steps that the tile stands for.
+        Pixels of the tile times steps of the stage.
     memory_bytes : int
-        Resident memory of the worker's process at its peak.
+        Resident memory of the driver and the other processes of the run on this machine, now.
     left : int or None
-        Tiles of the run that are left: more than before where some are to be done again; None where nobody counts.
+        Number of tiles of the run that are left, which grows where tiles must be done again; None where it is not
+        counted.
     """
 
     stage: int
@@ -86,7 +116,7 @@ class TileDone:
 
 @dataclass(frozen=True)
 class TileFailed:
-    """A task raised; `left` more tries will be made."""
+    """A task raised an error; the tile will be tried `left` more times."""
 
     stage: int
     tile: int
@@ -114,22 +144,33 @@ class Exporting:
 
 @dataclass(frozen=True)
 class RunFinished:
-    """The run ended; `report` is what was written to report.json."""
+    """The run ended; `report` holds the values of report.json."""
 
     report: dict[str, Any]
 
 
-Event = Choosing | RunStarted | StageStarted | TileDone | TileFailed | StageDone | Exporting | RunFinished
+Event = (
+    Choosing
+    | Compiling
+    | RunStarted
+    | Connected
+    | StageStarted
+    | TileDone
+    | TileFailed
+    | StageDone
+    | Exporting
+    | RunFinished
+)
 
 
 class Listener(Protocol):
-    """Something that wants to know; called in the driver's own thread, and must not raise."""
+    """A callable that takes events; the driver calls it in its own thread, and it must not raise."""
 
     def __call__(self, event: Event) -> None:
         """Take one event."""
 
 
 def tell(listeners: Iterable[Listener], event: Event) -> None:
-    """Give an event to all listeners."""
+    """Send an event to all listeners."""
     for listener in listeners:
         listener(event)

@@ -83,8 +83,8 @@ def small_bytes(ndim: int, arrays: int) -> int:
 
 def cycles(operator: Operator, ndim: int, steps: int) -> Iterator[tuple[Cycle, int]]:
     """Yield cycles of some steps, and how many of them are taken at once: explicit ones, and inertial ones."""
-    tau = 0.8 * operator.stable_dt((1.0,) * ndim) if operator.marches == "time" else 0.0
-    once = operator.marches == "once" or any(operator.reach((1.0,) * ndim).setup)
+    tau = 0.8 * operator.stable_dt((1.0,) * ndim) if operator.controlled_by == "time" else 0.0
+    once = operator.controlled_by == "once" or any(operator.reach((1.0,) * ndim).setup)
     yield Cycle(tau), 1 if once else steps
     if operator.inertial_cycles:
         yield Cycle(tau, steps, inertial=True), 1

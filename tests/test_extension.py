@@ -3,114 +3,27 @@
 from __future__ import annotations
 
 import json
-import os
-import re
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
-ROOT = Path(__file__).parents[1]
-
-GRAYMAP = '''
-"""Portable graymaps (.pgm): a header in words, then bytes."""
-
-from pathlib import Path
-
-import numpy as np
-
-from pipelines.image.identity import file_identity
-from pipelines.image.info import ImageInfo
-from pipelines.image.levels import reordered
-from pipelines.store.publish import published_file, scratch_folder
-from pipelines.image.sink import SINKS, Level, Sink
-from pipelines.image.source import SOURCES, Source
-from pipelines.image.levels import create_level
-from pipelines.store.arrays import choose_chunks, open_array
-
-
-@SOURCES.register("graymap")
-class GraymapSource(Source):
-    """One plane of bytes."""
-
-    extensions = (".pgm",)
-    about = "portable graymap"
-
-    def __init__(self, spec):
-        self._path = Path(spec.uri)
-        _, width, height, _ = self._path.read_bytes().split(maxsplit=4)[:4]
-        self._shape = int(height), int(width)
-        identity = file_identity(spec)
-        self.info = ImageInfo(self._shape, np.dtype("uint8"), "yx", self._shape, identity=identity)
-
-    @classmethod
-    def claims(cls, uri):
-        path = Path(uri)
-        return 10 if path.is_file() and path.read_bytes()[:2] == b"P5" else 0
-
-    @classmethod
-    def open(cls, spec):
-        return cls(spec)
-
-    def read(self, region):
-        cells = self._shape[0] * self._shape[1]
-        return np.frombuffer(self._path.read_bytes()[-cells:], np.uint8).reshape(self._shape)[region]
-
-
-@SINKS.register("graymap")
-class GraymapSink(Sink):
-    """One plane of bytes."""
-
-    extensions = (".pgm",)
-    about = "portable graymap"
-
-    def levels(self, info):
-        layout = choose_chunks("yx", (info.size("y"), info.size("x")), self.spec.chunk)
-        return (Level("pixels", reordered(info, "yx").replace(chunks=layout.unit), layout.chunks, (1, 1)),)
-
-    def create(self, root, info, levels):
-        create_level(root, levels[0], self.spec.compression)
-
-    def finish(self, root, info, levels, target, memory):
-        pixels = np.asarray(open_array(root, "pixels")[...])
-        with scratch_folder(root) as scratch, published_file(target, scratch) as part:
-            header = f"P5 {pixels.shape[1]} {pixels.shape[0]} 255\\n".encode()
-            Path(part).write_bytes(header + pixels.tobytes())
-'''
+from tests.plugin_examples import GRAYMAP, ROOT, diffuse, guide_operator, python, save_graymap
 
 
 @pytest.fixture(scope="module")
 def extended(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a folder with a copy of both packages and two more files: the site's operator, and a format."""
+    """Return a folder with a copy of both packages and more files: the guide's operators, and a format."""
     folder = tmp_path_factory.mktemp("extended")
     for package in ("diffusion_ops", "pipelines"):
         shutil.copytree(ROOT / package, folder / package)
-    page = (ROOT / "notebooks" / "guides" / "new_operator.md").read_text(encoding="utf-8")
-    blocks = re.findall(r"^```python\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
-    (operator,) = (block for block in blocks if '@register("fisher")' in block)
-    (folder / "diffusion_ops" / "operators" / "fisher.py").write_text(operator, encoding="utf-8")
+    for name in ("fisher", "dilation"):
+        file = folder / "diffusion_ops" / "operators" / f"{name}.py"
+        file.write_text(guide_operator(name), encoding="utf-8")
     (folder / "pipelines" / "formats" / "graymap.py").write_text(GRAYMAP, encoding="utf-8")
-    pixels = (np.random.default_rng(0).random((61, 47)) * 200).astype(np.uint8)
-    (folder / "in.pgm").write_bytes(b"P5 47 61 255\n" + pixels.tobytes())
+    save_graymap(folder / "in.pgm")
     return folder
-
-
-def python(folder: Path, *arguments: str, code: int = 0) -> str:
-    """Return what Python prints with the packages of a folder."""
-    environment = {**os.environ, "PYTHONPATH": str(folder)}
-    command = [sys.executable, *arguments]
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
-    assert done.returncode == code, f"{done.stdout}\n{done.stderr}"
-    return done.stdout + (done.stderr if code else "")
-
-
-def diffuse(folder: Path, *arguments: str, code: int = 0) -> str:
-    """Return what the command prints with the packages of a folder."""
-    return python(folder, "-m", "pipelines.cli.command", *arguments, code=code)
 
 
 def test_lists_and_schema_find_them(extended: Path) -> None:
@@ -157,3 +70,20 @@ before, after = (np.frombuffer(open(name, "rb").read()[-61 * 47:], np.uint8).res
 assert np.array_equal(do.evolve(before, do.Fisher(r=0.0001), time=2, dtype="uint8"), after)
 """
     python(extended, "-W", "error", "-c", script)
+
+
+def test_a_compiled_operator_brings_samples_picture_row_and_stub(extended: Path) -> None:
+    """What the guide says at its end, with its own file and nothing else; then every contract holds."""
+    shutil.copytree(ROOT / "tests", extended / "tests")
+    for name in ("README.md", "pyproject.toml"):
+        shutil.copy(ROOT / name, extended)
+    tests = [f"tests/test_contracts_{word}.py" for word in ("operators", "windows", "workspace")]
+    assert " passed" in python(extended, "-m", "pytest", "-q", "-n", "0", "-k", "dilation", *tests)
+    python(extended, "-m", "tests.pictures.make_pictures", "dilation")
+    assert (extended / "notebooks" / "pictures" / "dilation.png").is_file()
+    table = (extended / "README.md").read_text(encoding="utf-8")
+    assert "`dilation`" in table
+    assert "bright shapes grow at a constant speed | ![dilation]" in table
+    python(extended, "-m", "tests.make_stubs")
+    stub = (extended / "diffusion_ops" / "accessor.pyi").read_text(encoding="utf-8")
+    assert "def dilation(\n        self,\n        speed: float = 1.0," in stub

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 import diffusion_ops as do
 from diffusion_ops.containers import dask_arrays
-from diffusion_ops.evolution.advance import total_halo
 from diffusion_ops.evolution.arguments import make_legs
+from diffusion_ops.evolution.legs import total_halo
 from diffusion_ops.evolution.operator import OPERATORS, Operator
 from tests.operator_samples import PLACED, picture, samples, short_ways
 
@@ -68,7 +68,7 @@ def images(draw: Any, ndim: int, dtype: type) -> dict[str, Any]:
 
 def travel(draw: Any, operator: Operator) -> dict[str, Any]:
     """Draw how far to go: explicit steps or cycles, iterations, or once."""
-    if operator.marches == "once":
+    if operator.controlled_by == "once":
         return {}
     if not operator.inertial_cycles or draw(st.booleans()):
         return {"steps": draw(st.integers(0, 9))}

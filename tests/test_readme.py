@@ -1,8 +1,7 @@
-"""All that README.md and the site show is run, page by page: Python in one session, commands in one shell."""
+"""All that README.md and the site show is run with the base alone: Python page by page, commands in one shell."""
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
 import sys
@@ -16,6 +15,7 @@ from pipelines.cli.words import PICTURES, with_table
 from pipelines.image.sink import SINKS
 from pipelines.image.source import SOURCES
 from pipelines.spec.describe import describe_operator
+from tests.base_install import environment
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("diffusion_ops.", "pipelines.")
@@ -46,14 +46,10 @@ def commands(page: str) -> str:
     return "".join(text for _, text in blocks("sh", page) if "pip install" not in text)
 
 
-def environment(**more: str) -> dict[str, str]:
-    """Return the environment of a shell in which this Python's commands are found."""
-    return {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}", **more}
-
-
 def run(*command: str, cwd: Path) -> str:
-    """Return what a command prints; fail with all of it where the command fails."""
-    done = subprocess.run(command, cwd=cwd, env=environment(), capture_output=True, text=True, timeout=600)
+    """Return what a command prints where only the base is installed; fail with all of it where it fails."""
+    places = environment(cwd)
+    done = subprocess.run(command, cwd=cwd, env=places, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
     return done.stdout
 

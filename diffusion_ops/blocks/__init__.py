@@ -1,4 +1,4 @@
-"""Hold tiles of an image in memory, and add up what is measured on them.
+"""Hold tiles of an image in memory, and sum measurements of them.
 
 Knows arrays; never a PDE, a file or a container.
 """

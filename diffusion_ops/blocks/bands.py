@@ -1,4 +1,4 @@
-"""Cut a block into bands, so that what a statistic needs for a moment is a small part of the block."""
+"""Cut a block into bands, so that the temporary arrays of a statistic are small."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from diffusion_ops.blocks.block import Block
 from diffusion_ops.blocks.window import window_of
 
 PARTS = 8
-"""A band is about this part of the block."""
+"""Approximate number of bands of a block."""
 
 
 def bands(
     block: Block, keep: tuple[slice, ...], radius: tuple[int, ...]
 ) -> Iterator[tuple[Block, tuple[slice, ...]]]:
-    """Yield copies of bands of a block with `radius` cells around, and what of each is to keep.
+    """Yield copies of bands of a block with `radius` cells around, and the slices of each that are kept.
 
-    Together the kept parts are `keep`, each cell once.
+    Together the kept slices cover `keep`, each cell once.
     """
     ends = [slice_.indices(size)[:2] for slice_, size in zip(keep, block.spatial, strict=True)]
     if any(low >= high for low, high in ends):

@@ -1,4 +1,4 @@
-"""Hold one tile the way the kernels want it: channels first, rows padded to whole lanes, walls as a mask."""
+"""Hold one tile in the layout of the kernels: channels first, rows padded to whole lanes, walls as a mask."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def allocate(copies: int, spatial: tuple[int, ...], dtype: np.dtype[Any]) -> Flo
 
 
 def aligned_zeros(count: int, dtype: np.dtype[Any]) -> Floats:
-    """Return zeros that begin at a cache line, which a group of lanes then fills: heat is 1.4 times as fast."""
+    """Return zeros that begin at a cache line, so that a group of lanes fills one: heat is 1.4 times as fast."""
     itemsize = np.dtype(dtype).itemsize
     room = np.zeros(count * itemsize + _LINE, np.uint8)
     start = -room.ctypes.data % _LINE
@@ -39,16 +39,16 @@ def aligned_zeros(count: int, dtype: np.dtype[Any]) -> Floats:
 
 
 class _Spare(threading.local):
-    """The last state that a thread gave up, for its next block.
+    """Memory of the last state that a thread released, for its next block.
 
-    A fresh window costs page faults for all of its memory, and now and then a stall of 0.15 s while the system looks
-    for large pages; a thread's windows are nearly all of one size.
+    New memory costs page faults, and now and then a stall of 0.15 s while the system looks for large pages; a thread's
+    windows are nearly all of one size.
     """
 
     room: Floats | None = None
 
     def take(self, size: int) -> Floats:
-        """Return bytes of any content that begin at a cache line."""
+        """Return uninitialised bytes that begin at a cache line."""
         room, self.room = self.room, None
         if room is None or not size <= room.nbytes - _LINE <= 2 * size:
             room = np.zeros(size + _LINE, np.uint8)
@@ -56,10 +56,10 @@ class _Spare(threading.local):
         return room[start : start + size]
 
     def give(self, storage: Floats) -> None:
-        """Keep the memory behind an array that nobody reads any more."""
+        """Keep the memory of an array that is no longer read."""
         while isinstance(storage.base, np.ndarray):
             storage = storage.base
-        # An operator may have put an array of its own in the place of the state.
+        # An operator may have replaced the state by an array of its own.
         if storage.dtype == np.uint8 and storage.ndim == 1:
             self.room = storage
 
@@ -68,41 +68,41 @@ _SPARE = _Spare()
 
 
 def as_image(storage: Floats, spatial: tuple[int, ...]) -> Floats:
-    """Return the view of shape (copies, *spatial) of what `allocate` returned."""
+    """Return the view of shape (copies, *spatial) of an array that `allocate` returned."""
     rows = storage.reshape(storage.shape[0], *spatial[:-1], row_pitch(spatial[-1]))
     return rows[..., : spatial[-1]]
 
 
 @dataclass
 class Block:
-    """A window of the image on its way through a batch of steps.
+    """A window of the image in a batch of steps.
 
     Attributes
     ----------
     storage : ndarray of shape (channels, cells), float32 or float64
-        The state; invalid cells hold a finite number that no kernel lets out.
+        State; invalid cells hold a finite number that affects no other cell.
     spatial : tuple of int
         Shape without channels, (rows, columns) or (planes, rows, columns).
     spacing : tuple of float
         Grid spacing per spatial axis.
     valid_storage : bool ndarray of shape (1, cells) or None
-        False where nothing may flow; None where every cell is valid.
+        True where valid, False at walls; None where every cell is valid.
     open_sides : tuple of (bool, bool) per axis
-        True where the image goes on beyond the block, so that cells near that side are spoilt step by step; False where
-        the side is the image's own edge, which is a wall.
+        True where the image continues beyond the block, so that every step spoils further cells near that side; False
+        where the side is the image's own edge, which is a wall.
     spoilt : tuple of int
-        Cells already spoilt at the open sides, per axis: a ledger that `advance` alone keeps.
+        Number of cells that are spoilt at the open sides, per axis; only `advance` changes it.
     origin : tuple of int
-        Index in the image of the block's first cell, per axis: what is drawn at random or laid on a fixed grid
-        depends on the place in the image, not on the tile.
+        Index in the image of the block's first cell, per axis: random numbers and fixed grids depend on the position
+        in the image, not on the tile.
     frame : int
-        Number of the image's frame (a time, a channel of its own) that the block is of.
+        Number of the frame that the block belongs to.
     carried : ndarray of shape (n, cells) or None
-        What the operator keeps from batch to batch beside the state: a second field, dual variables, flags.
+        Arrays that the operator carries from batch to batch beside the state: a second field, dual variables, flags.
     guide : ndarray of shape (channels, cells) or None
-        Another image, whose structure takes the place of the state's own.
+        Another image, whose structure is used instead of the state's own.
     step : int
-        Steps that the operator has taken before.
+        Number of steps that the operator has taken.
     """
 
     storage: Floats
@@ -134,7 +134,7 @@ class Block:
     ) -> Block:
         """Copy an image of shape (channels, *spatial) into the kernels' layout, as `dtype` (its own by default).
 
-        The last `carried` channels are not of the image, but what an operator carries beside it.
+        The last `carried` channels are carried arrays, not channels of the image.
         """
         spatial = image.shape[1:]
         dtype = np.dtype(dtype or image.dtype)
@@ -143,7 +143,7 @@ class Block:
         room = _SPARE.take((image.shape[0] * cells + LANES) * dtype.itemsize).view(dtype)
         rows = room[:-LANES].reshape(image.shape[0], *spatial[:-1], pitch)
         rows[..., : spatial[-1]] = image
-        # Junk must be finite, or kernels would carry NaN along in vain.
+        # Padding must be finite, or kernels would compute with NaN in vain.
         rows[..., spatial[-1] :] = 0
         room[-LANES:] = 0
         storage = room[:-LANES].reshape(image.shape[0], cells)
@@ -156,41 +156,41 @@ class Block:
             block.storage, block.carried = storage[:-carried], storage[-carried:]
         return block
 
-    def give_up(self, result: Floats) -> None:
-        """Let the thread's next block have this one's memory, unless a result is a view of it."""
+    def release(self, result: Floats) -> None:
+        """Release the memory to the thread's next block, unless a result is a view of it."""
         if not np.may_share_memory(self.storage, result):
             _SPARE.give(self.storage)
 
     @property
     def structure(self) -> Floats:
-        """What gradients and tensors are read from, (channels, cells): the guide where there is one, else the state."""
+        """Array that gradients and tensors are computed from, (channels, cells): the guide, or else the state."""
         return self.storage if self.guide is None else self.guide
 
     def kept(self, keep: tuple[slice, ...]) -> Floats:
-        """Return part of the state, what is carried as further channels, and NaN where walls are: a copy of it all."""
-        place = (slice(None), *keep)
-        parts = [self.u] if self.carried is None else [self.u, as_image(self.carried, self.spatial)]
-        state = np.concatenate([part[place] for part in parts])
+        """Return a copy of part of the state, with carried arrays as further channels and NaN at walls."""
+        part = (slice(None), *keep)
+        arrays = [self.u] if self.carried is None else [self.u, as_image(self.carried, self.spatial)]
+        state = np.concatenate([array[part] for array in arrays])
         if self.valid is not None:
             state[:, ~self.valid[keep]] = np.nan
         return state
 
     @property
     def u(self) -> Floats:
-        """The state as a view of shape (channels, *spatial)."""
+        """State as a view of shape (channels, *spatial)."""
         return as_image(self.storage, self.spatial)
 
     @property
     def valid(self) -> Bools | None:
-        """The mask as a view of shape `spatial`, or None."""
+        """Mask as a view of shape `spatial`, or None."""
         return None if self.valid_storage is None else as_image(self.valid_storage, self.spatial)[0]
 
     @property
     def grid(self) -> tuple[int, int, int, int]:
-        """(planes, rows, columns, pitch), with one plane in 2-D."""
+        """Numbers of planes (1 in 2-D), rows and columns, and the pitch of a row."""
         planes, rows, columns = (1,) * (3 - len(self.spatial)) + self.spatial
         return planes, rows, columns, row_pitch(columns)
 
     def after(self, cells: tuple[int, ...]) -> Block:
-        """Return a block of the same arrays for a later kernel of one call, when `cells` more per axis are spoilt."""
+        """Return a block of the same arrays, with `cells` more spoilt per axis, for a later kernel of one call."""
         return replace(self, spoilt=tuple([s + c for s, c in zip(self.spoilt, cells, strict=True)]))

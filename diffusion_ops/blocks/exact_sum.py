@@ -1,4 +1,4 @@
-"""Add floats without rounding: integers per power of two, so that order and tiling cannot matter.
+"""Sum floats without rounding, as integers per power of two, so that order and tiling cannot matter.
 
 A float is an integer mantissa times a power of two. The mantissa is cut into slices of 12 bits, and the
 slices are added as integers, one sum per power of two. Sums of 12-bit slices stay inside 64 bits up to 2^51
@@ -16,17 +16,17 @@ from numba import njit
 from diffusion_ops.blocks.statistic import Integers, Tally, no_valid_cell
 
 NUMBER = -(1 << 20)
-"""The key that counts the values; other keys k stand for the power 2**k."""
+"""Key of the number of values; any other key k stands for the power 2**k."""
 
 _NOT_FINITE = NUMBER - 1
 _SLICE = 12
-# Neighbours often share an exponent: four tables in turn hide the latency from one addition to the next.
+# Neighbours often share an exponent: four alternating tables hide the latency between additions to one.
 _TABLES = 4
 
 SEGMENT = 4096
-"""Values added in one call at most; they stay in the first-level cache."""
+"""Largest number of values added in one call; they stay in the first-level cache."""
 
-# Two slices share one 64-bit addition, 32 bits apart; so many of them cannot reach across.
+# Two slices share one 64-bit addition, 32 bits apart; this many of them do not overlap.
 _UNDRAINED, _WORD = 1 << 18, 1 << 32
 
 
@@ -37,20 +37,20 @@ def _layout(dtype: np.dtype[Any]) -> tuple[int, int, int]:
 
 
 def empty_sums(dtype: np.dtype[Any]) -> tuple[Integers, Integers]:
-    """Return zeros to add to and to `drain`: sums per power of two, and the tables not drained yet."""
+    """Return sums per power of two and tables for `drain`, all zero."""
     _, top, slices = _layout(dtype)
     sums = np.zeros(top + 1 + (slices - 1) * _SLICE, np.int64)
-    # The first row counts the values that are not drained yet.
+    # The first row counts the values in the tables.
     return sums, np.zeros((top + 2, (slices + 1) // 2 * _TABLES), np.int64)
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def drain(sums, table):  # type: ignore[no-untyped-def]
-    """Move what the tables hold into the sums; sums[0] notes values that are not finite."""
+    """Move the content of the tables into the sums; sums[0] counts values that are not finite."""
     top, pairs = table.shape[0] - 2, table.shape[1] // _TABLES
     slices = (sums.shape[0] - top - 1) // _SLICE + 1
     for e in range(top + 1):
-        # Numbers without the hidden bit have the exponent of the smallest ones with it.
+        # Subnormal numbers have the exponent of the smallest normal ones.
         power = max(e, 1)
         for i in range(pairs * _TABLES):
             total, pair = table[e + 1, i], i % pairs
@@ -67,7 +67,7 @@ def drain(sums, table):  # type: ignore[no-untyped-def]
 
 @njit(inline="always")
 def _add_row(mantissa, top, pairs, sign, sums, table, bits, n):  # type: ignore[no-untyped-def]
-    """Add floats of one layout: the mantissa's bits, the largest exponent, pairs of slices, the sign's place."""
+    """Add floats of one layout: the mantissa's bits, the largest exponent, pairs of slices, the sign's bit."""
     hidden, low = 1 << mantissa, (1 << _SLICE) - 1
     if table[0, 0] + n > _UNDRAINED:
         drain(sums, table)
@@ -99,23 +99,23 @@ def add_doubles(sums, table, bits, n):  # type: ignore[no-untyped-def]
 def tally_of(sums: Integers, dtype: np.dtype[Any], number: int) -> Tally:
     """Return the tally of drained sums of `number` values."""
     mantissa, top, _ = _layout(dtype)
-    places = np.flatnonzero(sums)
-    keys = np.where(places > 0, places - (top >> 1) - mantissa, _NOT_FINITE)
-    return Tally(np.array([NUMBER]), np.array([number])) + Tally(keys, sums[places])
+    exponents = np.flatnonzero(sums)
+    keys = np.where(exponents > 0, exponents - (top >> 1) - mantissa, _NOT_FINITE)
+    return Tally(np.array([NUMBER]), np.array([number])) + Tally(keys, sums[exponents])
 
 
 def number_of(tally: Tally) -> int:
-    """Return how many values were added."""
+    """Return the number of summed values."""
     return int(tally.counts[tally.keys == NUMBER].sum())
 
 
 def total(tally: Tally) -> Fraction:
-    """Return the sum, with nothing rounded.
+    """Return the sum without rounding.
 
     Raises
     ------
     ValueError
-        Where one of the values was infinite.
+        Where one of the values is infinite.
     """
     if (tally.keys == _NOT_FINITE).any():
         raise ValueError(
@@ -127,12 +127,12 @@ def total(tally: Tally) -> Fraction:
 
 
 def mean(tally: Tally, what: str) -> float:
-    """Return the mean of what was added, rounded once.
+    """Return the mean of the summed values, rounded once.
 
     Raises
     ------
     ValueError
-        Where nothing was added: no valid cell to take `what` of.
+        Where there are no values: the image has no valid cell to take `what` of.
     """
     number = number_of(tally)
     if not number:

@@ -1,4 +1,4 @@
-"""Turn images as users have them into blocks and back: dtypes, channel axis, mask, nodata."""
+"""Convert users' images into blocks and back: dtypes, channel axis, mask, nodata."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from diffusion_ops.blocks.block import Block, Bools, OpenSides, allocate, as_ima
 Image = NDArray[Any]
 
 BAND_CELLS = 1 << 18
-"""Cells that are looked at together for walls: most images have none, and then no mask of their size is ever made."""
+"""Number of cells checked for walls at a time: most images have none, and then no mask of their size is made."""
 
 
 def working_dtype(dtype: DTypeLike) -> np.dtype[Any]:
@@ -39,7 +39,7 @@ def working_dtype(dtype: DTypeLike) -> np.dtype[Any]:
 
 
 def result_dtype(dtype: DTypeLike, wanted: DTypeLike | None) -> np.dtype[Any]:
-    """Return the type of the result: what is wanted, else the image's own float type, float32 for integers."""
+    """Return the dtype of the result: the wanted one, else the image's own float type, float32 for integers."""
     working = working_dtype(dtype)
     if wanted is None:
         own = np.dtype(dtype)
@@ -71,12 +71,12 @@ def check_nodata(nodata: float | None, dtype: np.dtype[Any], role: str) -> None:
 def check_image(
     shape: tuple[int, ...], dtype: Any, channel_axis: int | None, wanted: Any, nodata: float | None
 ) -> np.dtype[Any]:
-    """Return the result's dtype, or refuse what cannot be diffused.
+    """Return the result's dtype, or refuse an image that cannot be diffused.
 
     Raises
     ------
     TypeError, ValueError
-        For the dtype, the number of axes, empty axes, a channel axis that is not there, an impossible nodata.
+        For the dtype, the number of axes, empty axes, a missing channel axis, an impossible nodata.
     """
     result = result_dtype(dtype, wanted)
     if channel_axis is not None and not -len(shape) <= channel_axis < len(shape):
@@ -123,7 +123,7 @@ def guide_fields(guide: Any, ndim: int, channel_axis: int | None, spatial: tuple
 
 
 def _is_nodata(image: Image, nodata: float | None) -> Bools:
-    """Return where an image holds its nodata value, compared in its own type."""
+    """Return True where an image holds its nodata value, compared in its own dtype."""
     if nodata is None or math.isnan(nodata):
         return np.zeros(image.shape, bool)
     with np.errstate(over="ignore"):
@@ -131,7 +131,7 @@ def _is_nodata(image: Image, nodata: float | None) -> Bools:
 
 
 def valid_cells(image: Image, nodata: float | None = None, mask: Bools | None = None) -> Bools | None:
-    """Return where all channels of an image of shape (channels, *spatial) hold a value, or None for everywhere.
+    """Return True where all channels of an image of shape (channels, *spatial) hold a value, or None for everywhere.
 
     A pixel is a wall where any channel is NaN, infinite or nodata, or where the mask is False.
     """
@@ -174,7 +174,7 @@ def make_block(
     """Return an image of shape (channels, *spatial) as a block of floats with its walls.
 
     A guide of shape (guide channels, *spatial) is part of the block; a cell is a wall where either has no value. The
-    last `carried` channels are not of the image, but what an operator carries beside it.
+    last `carried` channels are carried arrays, not channels of the image.
     """
     valid = valid_cells(image, nodata, mask)
     if guide is not None:
@@ -189,7 +189,7 @@ def make_block(
 def cast(values: Image, dtype: np.dtype[Any], nodata: float | None = None) -> Image:
     """Return computed values as `dtype`: rounded to nearest and clipped for integers, and never equal to nodata.
 
-    A valid pixel that would be read as nodata moves to the nearest value that is not, so that no hole appears.
+    A valid pixel that would equal nodata gets the nearest other value, so that it stays valid.
     """
     if dtype.kind == "f":
         if dtype == values.dtype:
@@ -212,7 +212,7 @@ def cast(values: Image, dtype: np.dtype[Any], nodata: float | None = None) -> Im
 
 
 def _beside(nodata: Any, dtype: np.dtype[Any]) -> Any:
-    """Return the value next to nodata, towards zero where there is a choice."""
+    """Return the value next to nodata, towards zero if possible."""
     if dtype.kind == "f":
         return np.nextafter(nodata, dtype.type(1 if nodata <= 0 else 0))
     return nodata - 1 if nodata > 0 else nodata + 1
@@ -226,22 +226,22 @@ def finish_image(
     keep: tuple[slice, ...] | None = None,
     valid: Bools | None = None,
 ) -> Image:
-    """Return the kept part of a block as an image of `dtype`; invalid pixels get back what they were.
+    """Return the kept part of a block as an image of `dtype`; invalid pixels get back their values.
 
     Parameters
     ----------
     block : Block
-        The finished state.
+        Finished state.
     original : ndarray of shape (channels, *kept spatial)
-        What the kept part held at first; read only where pixels are invalid.
+        Values of invalid pixels of the kept part: those of the image, or fill values.
     dtype : numpy dtype
         Type of the result.
     nodata : float, optional
-        The value that marks holes; it also stands for NaN where `dtype` has none.
+        Value that marks invalid pixels; it also replaces NaN where `dtype` has none.
     keep : tuple of slice, optional
         Spatial part of the block; all of it by default.
     valid : bool ndarray, optional
-        Walls of the kept part, where the block's own mask does not tell.
+        Mask of the kept part, where it is not the block's own.
 
     Raises
     ------
@@ -251,7 +251,7 @@ def finish_image(
     keep = keep or (slice(None),) * len(block.spatial)
     result = cast(block.u[(slice(None), *keep)], dtype, nodata)
     if len(original) != len(result):
-        # A map of several channels has none of its own to give back.
+        # A map of several channels has one channel of its own, which takes the values of the first.
         original = original[:1]
     if valid is None and block.valid is not None:
         valid = block.valid[keep]
@@ -263,12 +263,12 @@ def finish_image(
 
 
 def fill_values_like(original: Image, dtype: np.dtype[Any], nodata: float | None) -> Image:
-    """Return as many values as `original` has pixels for those that are invalid in a new quantity."""
+    """Return the fill value of a new quantity in every pixel of one channel of `original`."""
     return np.broadcast_to(np.float64(fill_value(dtype, nodata)), (1, *original.shape[1:]))
 
 
 def fill_value(dtype: np.dtype[Any], nodata: float | None) -> float:
-    """Return what invalid pixels of a new quantity hold: nodata, else NaN, or 0 in integers."""
+    """Return the fill value of invalid pixels in a new quantity: nodata, else NaN, or 0 in integers."""
     return nodata if nodata is not None else math.nan if dtype.kind == "f" else 0.0
 
 

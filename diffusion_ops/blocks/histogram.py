@@ -1,4 +1,4 @@
-"""Count magnitudes in bins of equal relative width, and read quantiles from the counts.
+"""Count magnitudes in bins of equal relative width, and compute quantiles from the counts.
 
 A bin is the top bits of the float32 bit pattern: 1024 bins per octave, about 0.1 % wide. Bins are fixed, so
 the counts of an image are the same for any tiling.
@@ -33,13 +33,13 @@ def empty_counts() -> Integers:
 
 
 def tally_of(counts: Integers) -> Tally:
-    """Return the bins that hold something."""
+    """Return the tally of the bins that are not empty."""
     keys = np.flatnonzero(counts)
     return Tally(keys, counts[keys])
 
 
 def bin_edges(keys: Integers) -> tuple[Floats, Floats]:
-    """Return the lower and the upper edge of bins; the first bin holds nothing but zeros and is a point."""
+    """Return the lower and the upper edge of bins; the first bin holds only zeros and has no width."""
     lower = (keys << _SHIFT).astype(np.uint32).view(np.float32).astype(np.float64)
     upper = ((keys + 1) << _SHIFT).astype(np.uint32).view(np.float32).astype(np.float64)
     return lower, np.where(keys == 0, 0.0, np.minimum(upper, np.finfo(np.float32).max))
@@ -60,25 +60,25 @@ def quantile(tally: Tally, q: float) -> float:
 def median_deviation(tally: Tally) -> float:
     """Return median(|x - median(x)|), linear inside bins; at least one count.
 
-    The mass within r of the median is linear between the distances of the bins' edges, save for a jump where
-    the interval takes in the zeros.
+    The count within r of the median is linear between the distances of the bin edges, except for a jump where the
+    interval reaches the zeros.
     """
     centre = quantile(tally, 0.5)
     zeros = float(tally.counts[tally.keys == 0].sum())
     some = (tally.counts > 0) & (tally.keys > 0)
     lower, upper = bin_edges(tally.keys[some])
-    places = np.concatenate([[0.0], np.stack([lower, upper], 1).ravel()])
+    edges = np.concatenate([[0.0], np.stack([lower, upper], 1).ravel()])
     shares = np.stack([np.zeros(len(lower)), tally.counts[some].astype(np.float64)], 1).ravel()
     reached = np.concatenate([[0.0], np.cumsum(shares)])
-    radii = np.unique(np.abs(np.append(places, centre) - centre))
-    mass = np.interp(centre + radii, places, reached) - np.interp(centre - radii, places, reached)
+    radii = np.unique(np.abs(np.append(edges, centre) - centre))
+    mass = np.interp(centre + radii, edges, reached) - np.interp(centre - radii, edges, reached)
     wanted = (zeros + reached[-1]) / 2
     without = _first(radii, mass, wanted)
     return min(without, max(centre, _first(radii, mass + zeros, wanted)))
 
 
 def _first(radii: Floats, mass: Floats, wanted: float) -> float:
-    """Return where a growing piecewise linear mass reaches what is wanted, infinity where it never does."""
+    """Return the radius where an increasing piecewise linear mass reaches `wanted`; infinity if it never does."""
     i = int(np.searchsorted(mass, wanted))
     if i == len(mass):
         return math.inf

@@ -1,4 +1,4 @@
-"""Cut lines on a grid that the whole image shares, and follow which partitions of a window are not spoilt."""
+"""Cut lines into partitions that are fixed in the image, and say which of a window still hold right values."""
 
 from __future__ import annotations
 
@@ -12,35 +12,35 @@ from diffusion_ops.blocks.block import Block
 
 @dataclass(frozen=True)
 class Partitions:
-    """Partitions of the lines along one axis that a window has from end to end, all cells of them right.
+    """Partitions of the lines along one axis that lie wholly in a window and have no spoilt cells.
 
     Attributes
     ----------
     edges : int ndarray of shape (partitions + 1,)
-        First cell of each, in the window, and the cell after the last.
+        First cell of each partition in the window, and the end of the last.
     ends : (bool, bool)
-        Whether the first begins and the last ends with the image; else they only serve their neighbours.
+        True where the first begins, and the last ends, with the image; other outermost ones only serve neighbours.
     """
 
     edges: Any
     ends: tuple[bool, bool]
 
     def after_step(self) -> Partitions:
-        """Return those that are right after a step: all that had their neighbours."""
+        """Return the partitions that a step does not spoil: all but the outermost ones at open sides."""
         last = len(self.edges) - (0 if self.ends[1] else 1)
         return Partitions(self.edges[0 if self.ends[0] else 1 : max(last, 1)], self.ends)
 
 
 def whole_partitions(block: Block, axis: int, size: int) -> Partitions:
-    """Return the partitions of `size` cells that are whole in a block.
+    """Return the partitions of `size` cells that lie wholly in a block.
 
     Parameters
     ----------
     block : Block
-        Its origin says where the image's first cell is, its open sides and spoilt cells what is known.
+        Its origin, open sides and spoilt cells are read.
     axis : int
     size : int
-        Cells of a partition.
+        Number of cells of a partition.
     """
     start, n, sides = block.origin[axis], block.spatial[axis], block.open_sides[axis]
     spoilt = block.spoilt[axis]

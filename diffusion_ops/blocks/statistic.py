@@ -1,9 +1,10 @@
-"""Whole-image numbers as block -> merge -> number, in integers, so that no tiling can change them."""
+"""Measure a statistic per block in integers, add the blocks up, and compute the number; no tiling changes it."""
 
 from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from numbers import Real
 from typing import Any
@@ -14,7 +15,9 @@ from numpy.typing import NDArray
 from diffusion_ops.blocks.block import Block
 from diffusion_ops.registry import Registry
 
-STATISTICS: Registry[type[Statistic]] = Registry("statistic", "diffusion_ops.statistics")
+STATISTICS: Registry[type[Statistic]] = Registry(
+    "statistic", "diffusion_ops.statistics", "diffuse.statistics"
+)
 
 Integers = NDArray[np.int64]
 
@@ -25,7 +28,7 @@ def _no_integers() -> Integers:
 
 @dataclass(frozen=True)
 class Tally:
-    """Counts per integer key, sorted by key: what a block contributes to a statistic.
+    """Counts per integer key, sorted by key: the contribution of a block to a statistic.
 
     Adding tallies is integer addition, so the sum over an image is the same in any order and for any tiling.
     """
@@ -34,9 +37,9 @@ class Tally:
     counts: Integers = field(default_factory=_no_integers)
 
     def __add__(self, other: Tally) -> Tally:
-        keys, place = np.unique(np.concatenate([self.keys, other.keys]), return_inverse=True)
+        keys, index = np.unique(np.concatenate([self.keys, other.keys]), return_inverse=True)
         counts = np.zeros(len(keys), np.int64)
-        np.add.at(counts, place, np.concatenate([self.counts, other.counts]))
+        np.add.at(counts, index, np.concatenate([self.counts, other.counts]))
         return Tally(keys, counts)
 
     def to_lists(self) -> list[list[int]]:
@@ -51,11 +54,10 @@ class Tally:
 
 @dataclass(frozen=True)
 class Statistic(ABC):
-    """A whole-image quantity; frozen, so that it can stand where its number will be.
+    """A whole-image quantity that stands for the value of a parameter.
 
-    A statistic takes the place of an operator's parameter (`PeronaMalik(contrast=GradientQuantile(0.9))`). It
-    is reduced over the whole image first and the number is bound into a new operator; no kernel decides
-    anything global.
+    An operator may have one as a parameter (`PeronaMalik(contrast=GradientQuantile(0.9))`). It is measured over the
+    whole image first, and a new operator gets its value; no kernel decides anything global.
     """
 
     @abstractmethod
@@ -64,19 +66,19 @@ class Statistic(ABC):
 
     @abstractmethod
     def measure(self, block: Block, keep: tuple[slice, ...]) -> Tally:
-        """Return what the valid cells in `keep` (spatial slices of the block) contribute."""
+        """Return the contribution of the valid cells in `keep` (spatial slices of the block)."""
 
     def extra_arrays(self, ndim: int, channels: int) -> float:
         """Return how many float arrays of one channel's size `measure` holds at its peak beside the block."""
         return 0.0
 
     def merge(self, first: Tally, second: Tally) -> Tally:
-        """Return both contributions together."""
+        """Return the contribution of both."""
         return first + second
 
     @abstractmethod
     def value(self, tally: Tally) -> float:
-        """Return the number for the whole image.
+        """Return the value for the whole image.
 
         Raises
         ------
@@ -100,15 +102,20 @@ def statistic_from(parameter: str, value: Any) -> Any:
             f"{parameter}: a statistic is one name and its number, such as {{quantile: 0.9}}, got {value!r}."
         )
     ((name, argument),) = value.items()
-    statistic = STATISTICS[name]
     given = argument if isinstance(argument, dict) else {} if argument is None else None
     try:
-        return statistic(argument) if given is None else statistic(**given)  # type: ignore[call-arg]
+        return make_statistic(name, argument) if given is None else make_statistic(name, **given)
     except TypeError as error:
-        allowed = ", ".join(f.name for f in fields(statistic)) or "none"
+        allowed = ", ".join(f.name for f in fields(STATISTICS[name])) or "none"
         raise ValueError(
             f"{parameter}: {value!r} does not fit the statistic {name}. Its parameters: {allowed}."
         ) from error
+
+
+def make_statistic(name: str, *args: Any, **kwargs: Any) -> Statistic:
+    """Return the statistic of a name with the parameters of its class."""
+    make: Callable[..., Statistic] = STATISTICS[name]
+    return make(*args, **kwargs)
 
 
 def no_valid_cell(what: str) -> ValueError:

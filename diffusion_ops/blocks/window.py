@@ -1,4 +1,4 @@
-"""Say which cells a region of an image needs around it, and where it ends in the image; pure arithmetic."""
+"""Compute the window of a region: the cells it needs around it, clamped to the image."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ Region = tuple[slice, ...]
 
 @dataclass(frozen=True)
 class Window:
-    """One tile's share of the image, axis by axis.
+    """Regions that the task of one tile reads, keeps and writes, axis by axis.
 
     Attributes
     ----------
     read : tuple of slice
         The tile with its halo, clamped to the image and never padded: the kernel applies no-flux at true edges itself.
     keep : tuple of slice
-        The tile inside what was read.
+        The tile within the region that is read.
     write : tuple of slice
-        The tile in the image: whole chunks of the target, but for the image's end.
+        The tile in the image: whole chunks of the target, except at the image's end.
     open_sides : tuple of (bool, bool)
-        Where the image goes on beyond what was read.
+        True where the image continues beyond the region that is read.
     """
 
     read: Region
@@ -36,7 +36,7 @@ class Window:
 
 
 def window_of(region: Region, shape: Sequence[int], halo: Sequence[int]) -> Window:
-    """Return the window of any region of an image."""
+    """Return the window of a region of an image of `shape`."""
     read = tuple(
         [slice(max(0, s.start - h), min(n, s.stop + h)) for s, n, h in zip(region, shape, halo, strict=True)]
     )

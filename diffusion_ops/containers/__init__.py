@@ -1,4 +1,4 @@
-"""Evolve images as users hold them: NumPy, Dask, xarray.
+"""Evolve images in the containers that users have: NumPy, Dask, xarray.
 
-Knows how each is cut and labelled; never what a PDE does to a cell.
+Knows how each is chunked and labelled; never what a PDE does to a cell.
 """

@@ -1,4 +1,4 @@
-"""Complete what an operator left over the whole image: in memory, or lazily on the chunks of a Dask array."""
+"""Complete an operator's result over the whole image: in memory, or lazily on the chunks of a Dask array."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ def complete(image: Any, completion: Completion) -> Any:
     Parameters
     ----------
     image : ndarray or dask array
-        What the operator left.
+        Result of the operator.
     completion : Completion
 
     Returns
     -------
     ndarray or dask array
-        Of the same shape, chunks and dtype; NaN stays.
+        Completed image of the same shape, chunks and dtype; NaN stays.
 
     Examples
     --------
@@ -40,18 +40,18 @@ def complete(image: Any, completion: Completion) -> Any:
         return _complete_chunks(image, completion)
     image = np.asarray(image)
     origin = (0,) * image.ndim
-    merged = completion.merge([completion.tell(image, origin, image.shape)], image.shape)
+    merged = completion.merge([completion.tally(image, origin, image.shape)], image.shape)
     return _completed(image, completion, origin, image.shape, merged)
 
 
 def _complete_chunks(image: Any, completion: Completion) -> Any:
     starts = [np.cumsum([0, *sizes[:-1]]).tolist() for sizes in image.chunks]
     origins = itertools.product(*starts)
-    told = [
-        delayed(completion.tell)(chunk, origin, image.shape)
+    tallies = [
+        delayed(completion.tally)(chunk, origin, image.shape)
         for origin, chunk in zip(origins, image.to_delayed().ravel(), strict=True)
     ]
-    merged = delayed(completion.merge)(told, image.shape)
+    merged = delayed(completion.merge)(tallies, image.shape)
     meta = np.empty(0, image.dtype)
     return image.map_blocks(
         _complete_chunk, completion, starts, image.shape, merged, dtype=image.dtype, meta=meta

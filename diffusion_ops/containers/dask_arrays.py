@@ -31,43 +31,44 @@ from diffusion_ops.blocks.window import Window
 from diffusion_ops.containers.completion import complete
 from diffusion_ops.containers.dask_windows import map_windows
 from diffusion_ops.containers.tiling import Tiling
-from diffusion_ops.evolution.advance import Leg, advance, carried_out_of, result_channels, total_halo
+from diffusion_ops.evolution.advance import advance
 from diffusion_ops.evolution.arguments import (
     split_batches,
 )
 from diffusion_ops.evolution.completion import Completion
+from diffusion_ops.evolution.legs import Leg, carried_out_of, result_channels, total_halo
 from diffusion_ops.evolution.problem import make_problem
 from diffusion_ops.evolution.reach import widest
 
 _HALO_PART = 0.25
-"""Both halos are at most this part of a chunk where the batch is chosen here: about 0.28 more work in 2-D."""
+"""Largest part of a chunk that both halos take where the batch is chosen here: about 0.28 more work in 2-D."""
 
 _FAN_IN = 16
-"""Tallies merged by one task."""
+"""Number of tallies merged by one task."""
 
 
 @dataclass(frozen=True)
 class _Task:
-    """What every chunk is told."""
+    """Arguments shared by the tasks of all chunks."""
 
     tiling: Tiling
     spacing: tuple[float, ...]
     channel_axis: int | None
     nodata: float | None
     windows: tuple[str, ...]
-    """What the windows are: "image" (of the user) or "state" (floats with NaN for walls), "mask", "guide"."""
+    """Content of each window: "image" (of the user) or "state" (floats with NaN for walls), "mask", "guide"."""
     carried: int = 0
-    """How many of the state's last channels an operator carries beside it."""
+    """Number of the state's last channels that are carried arrays."""
     frame: int = 0
 
     @property
     def first(self) -> bool:
-        """Whether it starts from the user's image."""
+        """True where the task starts from the user's image."""
         return self.windows[0] == "image"
 
     @property
     def axes(self) -> tuple[int, ...]:
-        """The spatial axes."""
+        """Spatial axes."""
         return tuple(a for a in range(len(self.tiling.chunks)) if a != self.channel_axis)
 
     def reaching(self, halo: Sequence[int]) -> _Task:
@@ -78,7 +79,7 @@ class _Task:
         return replace(self, tiling=Tiling(self.tiling.chunks, tuple(every)))
 
     def after(self, carried: int) -> _Task:
-        """Return the task that starts from a state."""
+        """Return the task that starts from a state with some carried arrays."""
         return replace(self, windows=("state", *(w for w in self.windows if w == "guide")), carried=carried)
 
     def window(self, block_id: Sequence[int]) -> Window:
@@ -100,11 +101,11 @@ class _Task:
         return block
 
     def image(self, fields: Any) -> Any:
-        """Return fields of shape (channels, *spatial) with their axes where the user has them."""
+        """Return fields of shape (channels, *spatial) in the user's order of axes."""
         return fields[0] if self.channel_axis is None else np.moveaxis(fields, 0, self.channel_axis)
 
     def chunks(self, channels: int) -> tuple[tuple[int, ...], ...]:
-        """Return the chunks of an array of some channels."""
+        """Return the chunks of an array with a number of channels."""
         sizes = enumerate(self.tiling.chunks)
         return tuple((channels,) if axis == self.channel_axis else some for axis, some in sizes)
 
@@ -123,22 +124,22 @@ def evolve(image: Any, operator: Any, *, mask: Any, guide: Any, **arguments: Any
     """
     _check_container(image)
     problem = make_problem(image, operator, guide=guide, **arguments)
-    channel_axis, steps = problem.channel_axis, problem.spacing
+    channel_axis, spacing = problem.channel_axis, problem.spacing
     _check_channels(image, channel_axis)
     stages = [
-        _choose_batches(stage, problem.batch, image, channel_axis, steps) for stage in _stages(problem.legs)
+        _choose_batches(stage, problem.batch, image, channel_axis, spacing) for stage in _stages(problem.legs)
     ]
     inputs = {"image": image}
     if mask is not None:
         inputs["mask"] = _aligned_mask(mask, image, channel_axis)
     if guide is not None:
         inputs["guide"] = _aligned_guide(guide, image, channel_axis)
-    # What is carried between batches lies beside the channels.
+    # Carried arrays are further channels between batches.
     added = channel_axis is None and any(not leg.last for batches in stages for b in batches for leg in b)
     if added:
         inputs, channel_axis = {name: da.expand_dims(a, 0) for name, a in inputs.items()}, 0
     tiling = Tiling(inputs["image"].chunks, (0,) * inputs["image"].ndim)
-    task = _Task(tiling, steps, channel_axis, problem.nodata, tuple(inputs), frame=problem.frame)
+    task = _Task(tiling, spacing, channel_axis, problem.nodata, tuple(inputs), frame=problem.frame)
     run = _Evolution(inputs, task, problem.result_type, problem.new_quantity)
     result = run.take(stages)
     return result[0] if added else result
@@ -146,13 +147,13 @@ def evolve(image: Any, operator: Any, *, mask: Any, guide: Any, **arguments: Any
 
 @dataclass
 class _Evolution:
-    """The lazy arrays of an evolution on its way from the image to the result."""
+    """Lazy arrays of an evolution, from the image to the result."""
 
     inputs: Mapping[str, Any]
     task: _Task
     result_type: np.dtype[Any]
     new_quantity: bool
-    """Whether invalid pixels have no value to get back."""
+    """True where invalid pixels get the fill value."""
 
     def __post_init__(self) -> None:
         axis = self.task.channel_axis
@@ -161,7 +162,7 @@ class _Evolution:
 
     def take(self, stages: list[list[tuple[Leg, ...]]]) -> Any:
         """Return the result of all batches of all stages."""
-        # Where one batch does it all, its windows hold what the result needs of the image.
+        # A single batch has the user's image in its windows, and can finish the result itself.
         incomplete = any(batches[-1][-1].operator.completion() is not None for batches in stages)
         single = self.result_type if sum(map(len, stages)) == 1 and not incomplete else None
         for batches in stages:
@@ -173,7 +174,7 @@ class _Evolution:
         return self.state[0] if single else self._finish()
 
     def _advance(self, legs: tuple[Leg, ...], bound: Any, result: np.dtype[Any] | None) -> None:
-        """Take a batch: finished as `result`, else floats with NaN where walls are."""
+        """Take a batch; it ends in the dtype `result`, or in floats with NaN at walls where that is None."""
         self.channels = result_channels(legs, self.channels)
         carried = carried_out_of(legs, len(self.task.spacing), self.channels)
         task = self.task.reaching(total_halo(legs, self.task.spacing))
@@ -200,7 +201,7 @@ class _Evolution:
         self.state[0] = done[0] if axis is None else da.stack(done, axis).rechunk(state.chunks)
 
     def _finish(self) -> Any:
-        """Return the result in its own type, with the user's values where walls are."""
+        """Return the result in its own dtype, with the values of invalid pixels."""
         image = self.inputs["image"]
         arrays = self.state if self.task.first else [self.state[0], image]
         task = self.task if self.task.first else replace(self.task, windows=("state",))
@@ -258,7 +259,7 @@ def _aligned_guide(guide: Any, image: Any, channel_axis: int | None) -> Any:
 
 
 def _stages(legs: Sequence[Leg]) -> list[tuple[Leg, ...]]:
-    """Return the legs that take steps, cut where statistics of the whole image have to be reduced first."""
+    """Return the legs that take steps, grouped in stages: statistics are measured before one, completions end one."""
     stages: list[tuple[Leg, ...]] = []
     for leg in legs:
         if leg.adaptive is not None:
@@ -283,10 +284,10 @@ def _choose_batches(
     channel_axis: int | None,
     spacing: tuple[float, ...],
 ) -> list[tuple[Leg, ...]]:
-    """Return the batches of a stage: as few equal ones as keep their halos a modest part of the chunks.
+    """Return the batches of a stage: the fewest of equal length whose halos are a modest part of the chunks.
 
-    The size of a chunk is the one that a pixel finds itself in on average. A small last chunk does not
-    shorten the batches of all others: its neighbours gather wider windows.
+    The chunk size is averaged over pixels, so that a small last chunk does not shorten all batches: its neighbours
+    gather wider windows.
     """
     if batch is not None:
         return split_batches(legs, batch)
@@ -342,7 +343,7 @@ def _finish_chunk(
 
 
 def _reduce(task: _Task, statistics: Mapping[str, Statistic], arrays: list[Any]) -> Any:
-    """Return the lazy mapping from parameters to the numbers of their statistics."""
+    """Return the lazy mapping from parameters to the values of their statistics."""
     if not statistics:
         return {}
     ones = tuple((1,) * n for n in arrays[0].numblocks)

@@ -31,7 +31,7 @@ def map_windows(
     meta = np.empty((0,) * arrays[0].ndim, dtype)
     if not tiling.fits:
         return _gather_windows(function, arrays, tiling, chunks, meta, arguments)
-    # An axis in one piece has no neighbours to exchange with.
+    # A chunk that is alone along an axis has no neighbours to exchange with.
     depth = {a: h if len(tiling.chunks[a]) > 1 else 0 for a, h in enumerate(tiling.halo)}
     # trim=False: the function returns its chunk as an array of its own; a view would keep the window alive.
     return da.map_overlap(
@@ -57,7 +57,7 @@ def _gather_windows(
     meta: Any,
     arguments: Mapping[str, Any],
 ) -> Any:
-    """Do as `map_overlap` does where a halo reaches over several chunks: one task per chunk, no rechunk."""
+    """Do what `map_overlap` does for a halo wider than a chunk: one task per chunk, no rechunk."""
     bound = arguments.get("bound")
     lazy = [bound] if isinstance(bound, Delayed) else []
     fixed = {name: value for name, value in arguments.items() if value is not bound or not lazy}
@@ -65,19 +65,19 @@ def _gather_windows(
     call = functools.partial(_call_on_windows, functools.partial(function, **fixed), tiling)
     graph: dict[Any, Any] = {}
     reads = [
-        [[k for k, _ in tiling.pieces(axis, i)] for i in range(len(sizes))]
+        [[k for k, _ in tiling.chunk_slices(axis, i)] for i in range(len(sizes))]
         for axis, sizes in enumerate(tiling.chunks)
     ]
     for index in itertools.product(*(range(len(sizes)) for sizes in tiling.chunks)):
         read = [reads[axis][i] for axis, i in enumerate(index)]
-        keys = [[(a.name, *place) for place in itertools.product(*read)] for a in arrays]
+        keys = [[(a.name, *chunk) for chunk in itertools.product(*read)] for a in arrays]
         graph[(name, *index)] = (call, list(index), keys, *(d.key for d in lazy))
     dependencies = [*arrays, *lazy]
     return da.Array(HighLevelGraph.from_collections(name, graph, dependencies), name, chunks, meta=meta)
 
 
 def _call_on_windows(
-    function: Callable[..., Any], tiling: Tiling, index: list[int], pieces: list[list[Any]], *bound: Any
+    function: Callable[..., Any], tiling: Tiling, index: list[int], chunks: list[list[Any]], *bound: Any
 ) -> Any:
-    windows = [tiling.gather(index, some) for some in pieces]
+    windows = [tiling.gather(index, some) for some in chunks]
     return function(*windows, block_id=tuple(index), **({"bound": bound[0]} if bound else {}))

@@ -16,8 +16,9 @@ from diffusion_ops.blocks.fields import (
     make_block,
 )
 from diffusion_ops.containers.completion import complete
-from diffusion_ops.evolution.advance import Leg, advance, march_adaptively
+from diffusion_ops.evolution.advance import advance, continue_adaptively
 from diffusion_ops.evolution.arguments import split_batches
+from diffusion_ops.evolution.legs import Leg
 from diffusion_ops.evolution.problem import make_problem
 
 
@@ -43,7 +44,7 @@ def evolve(image: Any, operator: Any, *, mask: Any, guide: Any, **arguments: Any
     block = make_block(fields, problem.spacing, problem.nodata, walls, guide=other)
     block.frame = problem.frame
     for leg in problem.legs:
-        if leg.goes:
+        if leg.has_steps:
             _take(block, bind_statistics(leg, block), problem.batch)
     original = (
         fill_values_like(fields, problem.result_type, problem.nodata) if problem.new_quantity else fields
@@ -53,9 +54,9 @@ def evolve(image: Any, operator: Any, *, mask: Any, guide: Any, **arguments: Any
 
 
 def _take(block: Block, leg: Leg, batch: int | None) -> None:
-    """Carry the whole image through a leg, batch by batch."""
+    """Take a leg on the whole image, batch by batch."""
     if leg.adaptive is not None:
-        march_adaptively(block, leg.operator, leg.adaptive)
+        continue_adaptively(block, leg.operator, leg.adaptive)
         return
     for part in split_batches([leg], batch):
         advance(block, part)
@@ -65,11 +66,11 @@ def _take(block: Block, leg: Leg, batch: int | None) -> None:
 
 
 def as_result(fields: Any, channel_axis: int | None) -> Any:
-    """Return finished fields of shape (channels, *spatial) with their axes where the user has them."""
+    """Return finished fields of shape (channels, *spatial) in the user's order of axes."""
     return fields[0] if channel_axis is None else np.ascontiguousarray(np.moveaxis(fields, 0, channel_axis))
 
 
 def bind_statistics(leg: Leg, block: Block) -> Leg:
-    """Return the leg with the statistics of its operator reduced over a block that is the whole image."""
+    """Return the leg with the statistics of its operator measured over a block that is the whole image."""
     everything = (slice(None),) * len(block.spatial)
     return leg.bind({n: s.value(s.measure(block, everything)) for n, s in leg.operator.statistics().items()})

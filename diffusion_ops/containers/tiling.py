@@ -1,4 +1,4 @@
-"""Say which window of an array each of its chunks needs, however far the halo reaches."""
+"""Compute the window that each chunk of an array needs, for a halo of any width."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Tiling:
 
     @property
     def fits(self) -> bool:
-        """Whether every halo ends in the neighbouring chunk."""
+        """True where every halo ends in the neighbouring chunk."""
         return all(
             len(sizes) == 1 or h <= min(sizes) for sizes, h in zip(self.chunks, self.halo, strict=True)
         )
@@ -33,8 +33,8 @@ class Tiling:
         region = tuple([slice(start, start + size) for start, size in zip(starts, sizes, strict=True)])
         return window_of(region, [sum(sizes) for sizes in self.chunks], self.halo)
 
-    def pieces(self, axis: int, i: int) -> Iterator[tuple[int, slice]]:
-        """Yield the chunks that a window reads along an axis, and which part of each."""
+    def chunk_slices(self, axis: int, i: int) -> Iterator[tuple[int, slice]]:
+        """Yield the index of each chunk that a window reads along an axis, and the slice of that chunk."""
         (read,) = self.along([axis]).window([i]).read
         start = 0
         for k, size in enumerate(self.chunks[axis]):
@@ -47,17 +47,16 @@ class Tiling:
         return Tiling(tuple(self.chunks[a] for a in axes), tuple(self.halo[a] for a in axes))
 
     def gather(self, index: Sequence[int], blocks: Sequence[Any]) -> Any:
-        """Return the window of a chunk from the blocks that `pieces` names, the last axis fastest."""
-        parts = [[part for _, part in self.pieces(axis, i)] for axis, i in enumerate(index)]
-        # An axis without a halo is taken as it comes: a mask has one channel where the image has several.
+        """Return the window of a chunk from the chunks that `chunk_slices` yields, the last axis fastest."""
+        parts = [[part for _, part in self.chunk_slices(axis, i)] for axis, i in enumerate(index)]
+        # An axis without a halo is taken whole: a mask has one channel where the image may have several.
         parts = [some if self.halo[axis] else [slice(None)] for axis, some in enumerate(parts)]
-        places = itertools.product(*parts)
-        views = [block[place] for block, place in zip(blocks, places, strict=True)]
+        views = [block[part] for block, part in zip(blocks, itertools.product(*parts), strict=True)]
         return _join(views, [len(some) for some in parts])
 
 
 def _join(parts: list[Any], counts: list[int]) -> Any:
-    """Return the array of parts that lie in a grid of `counts`, the last axis fastest."""
+    """Return the array that a grid of parts makes, `counts` per axis, the last axis fastest."""
     if not counts:
         return parts[0]
     size = len(parts) // counts[0]

@@ -33,20 +33,20 @@ _EVEN = 1e-3
 
 _FILL_NAMES = ("_FillValue", "missing_value", "fill_value", "nodata")
 _FILL_PER_BAND = "nodatavals"
-# What a file was packed as does not fit once integers have become floats.
+# How a file packs integers does not apply to floats.
 _PACKING = ("dtype", "rasterio_dtype", "_Unsigned")
 
 
 @dataclass(frozen=True)
 class _Roles:
-    """What the dimensions of an image are."""
+    """Roles of the dimensions of an image."""
 
     spatial: tuple[Hashable, ...]
     channel: Hashable | None
     frames: tuple[Hashable, ...]
 
     def order(self, dims: Sequence[Hashable]) -> tuple[int, ...]:
-        """Return the axes with frames first and the others as they come."""
+        """Return the axes with frames first and the others in their order."""
         own = [d for d in dims if d not in self.frames]
         return tuple(dims.index(d) for d in (*self.frames, *own))
 
@@ -83,17 +83,16 @@ def evolve(
     channel_axis : str or int, optional
         Name (or, for a DataArray, number) of the dimension of channels.
     spacing : number, sequence, mapping or "coords", optional
-        1 by default. A mapping from dimensions to spacings says which dimensions are spatial, too. "coords"
-        takes the steps of the coordinates, which must be evenly spaced numbers: then time is in their squared
-        units.
+        1 by default. The keys of a mapping from dimensions to spacings are the spatial dimensions. "coords" takes the
+        spacing of the coordinates, which must be evenly spaced numbers: then time is in their squared units.
     **arguments
         The others of `diffusion_ops.evolve`. `mask` may be a DataArray; `nodata` is read from the attributes,
-        the encoding of integers, or what rioxarray was told.
+        the encoding of integers, or from rioxarray.
 
     Raises
     ------
     ValueError
-        Where the spatial dimensions cannot be told, or the coordinates are not evenly spaced.
+        Where the spatial dimensions cannot be determined, or the coordinates are not evenly spaced.
     """
     if isinstance(image, xr.Dataset):
         return _evolve_dataset(evolve_array, image, operator, channel_axis, spacing, arguments)
@@ -102,7 +101,7 @@ def evolve(
     return _evolve_image(evolve_array, image, operator, roles, spacing, arguments)
 
 
-def _channel_name(image: xr.DataArray, channel_axis: Any) -> Hashable | None:
+def _channel_name(image: xr.DataArray, channel_axis: Hashable | None) -> Hashable | None:
     if channel_axis is None:
         return None
     if isinstance(channel_axis, int) and channel_axis not in image.dims:
@@ -113,11 +112,11 @@ def _channel_name(image: xr.DataArray, channel_axis: Any) -> Hashable | None:
         raise ValueError(
             f"channel_axis={channel_axis!r} is not a dimension. Allowed: {', '.join(map(repr, image.dims))}."
         )
-    return channel_axis  # type: ignore[no-any-return]
+    return channel_axis
 
 
 def _find_roles(dims: Sequence[Hashable], channel: Hashable | None, spacing: Any) -> _Roles:
-    """Return what the dimensions are, by their names or by what the user says."""
+    """Return the roles of the dimensions, from their names or from the user's arguments."""
     if isinstance(spacing, Mapping):
         missing = [d for d in spacing if d not in dims]
         if missing:
@@ -161,7 +160,7 @@ def _evolve_dataset(
         if _is_image(variable, channel, spacing):
             roles = _find_roles(variable.dims, channel, spacing)
             image = _evolve_image(evolve_array, variable, operator, roles, spacing, arguments)
-            # A Dataset has one length per dimension: one map of several channels comes without theirs.
+            # A Dataset has one length per dimension: a map of several channels loses the channel dimension.
             mapped = roles.channel is not None and image.sizes[roles.channel] != variable.sizes[roles.channel]
             done[name] = image.isel({roles.channel: 0}, drop=True) if mapped else image
     if not done:
@@ -194,12 +193,17 @@ def _evolve_image(
             f"The data are {type(data).__name__}. Allowed: NumPy or Dask arrays, such as image.as_numpy()."
         )
     nodata = _find_nodata(image) if arguments["nodata"] is None else arguments["nodata"]
-    steps = _find_spacing(image, roles, spacing)
+    spacing = _find_spacing(image, roles, spacing)
     order = roles.order(image.dims)
     frames = data.transpose(order)
     masks = _frame_masks(arguments["mask"], image, roles)
     guides = _frame_guides(arguments["guide"], image, roles)
-    fixed = {**arguments, "nodata": nodata, "spacing": steps, "channel_axis": roles.channel_axis(image.dims)}
+    fixed = {
+        **arguments,
+        "nodata": nodata,
+        "spacing": spacing,
+        "channel_axis": roles.channel_axis(image.dims),
+    }
     lengths = frames.shape[: len(roles.frames)]
     results = [
         evolve_array(frames[index], operator, **{**fixed, "mask": mask, "guide": guide, "frame": number})
@@ -222,7 +226,7 @@ def _stack(results: list[Any], like: Any, count: int) -> Any:
 
 
 def _wrap(image: xr.DataArray, result: Any, channel: Hashable | None) -> xr.DataArray:
-    """Return the result with everything else that the image has; one map of several channels has no name of theirs."""
+    """Return the result with the image's coordinates and metadata; a map of several channels has no channel names."""
     if channel is not None and result.shape != image.shape:
         image = image.isel({channel: slice(0, 1)}).drop_vars([channel], errors="ignore")
     wrapped = image.copy(data=np.ascontiguousarray(result) if isinstance(result, np.ndarray) else result)
@@ -277,11 +281,11 @@ def _require_same_coordinates(name: str, other: xr.DataArray, image: xr.DataArra
 
 
 def _find_nodata(image: xr.DataArray) -> float | None:
-    """Return the value that marks holes in the data as they are in memory, or None.
+    """Return the nodata value of the data in memory, or None.
 
-    The fill value in the encoding of floats is not it: decoding has replaced it by NaN. A value that no pixel can
-    hold marks none. rioxarray adds an accessor to every image once anything imports it, so that it is asked last,
-    for what only it knows, and the answer is the same without it.
+    The fill value in the encoding of floats is not used: decoding has replaced it by NaN. A value that no pixel can
+    hold is ignored. rioxarray adds an accessor to every image once anything imports it; it is asked last, for what
+    only it knows, so that the result is the same without it.
     """
     for value in _written_nodata(image):
         number = _held_number(value, image.dtype)
@@ -291,7 +295,7 @@ def _find_nodata(image: xr.DataArray) -> float | None:
 
 
 def _written_nodata(image: xr.DataArray) -> Iterator[Any]:
-    """Yield what attributes and encoding of an image call nodata."""
+    """Yield the nodata values in the attributes and the encoding of an image."""
     yield from (image.attrs.get(name) for name in _FILL_NAMES)
     values = image.attrs.get(_FILL_PER_BAND)
     yield next(iter(values), None) if isinstance(values, Iterable) else None
@@ -300,18 +304,18 @@ def _written_nodata(image: xr.DataArray) -> Iterator[Any]:
 
 
 def _rioxarray_nodata(image: xr.DataArray) -> Any:
-    """Return what rioxarray alone knows, such as the value of `set_nodata`, or None."""
+    """Return the nodata value that rioxarray alone knows, such as that of `set_nodata`, or None."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
             return image.rio.nodata
         except Exception:
-            # Not imported, or what it read is no value of this dtype, or its file is closed: nothing is known.
+            # It is not imported, or its value does not fit this dtype, or its file is closed.
             return None
 
 
 def _held_number(value: Any, dtype: np.dtype[Any]) -> float | None:
-    """Return an attribute as a number that pixels can hold, or None; it may be a text or an array of one number."""
+    """Return an attribute, a number, text or array of one number, as a number that pixels can hold, else None."""
     if isinstance(value, np.ndarray) and value.size == 1:
         value = value.ravel()[0]
     try:
@@ -335,7 +339,7 @@ def _find_spacing(image: xr.DataArray, roles: _Roles, spacing: Any) -> Any:
 
 
 def _coordinate_step(image: xr.DataArray, dim: Hashable) -> float:
-    """Return the step of an evenly spaced coordinate."""
+    """Return the spacing of an evenly spaced coordinate."""
     advice = "Give spacing as numbers, or None for 1 per cell."
     if dim not in image.coords:
         raise ValueError(f"spacing='coords', but the dimension {dim!r} has no coordinate. {advice}")

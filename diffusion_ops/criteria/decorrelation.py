@@ -1,4 +1,4 @@
-"""Remove what has nothing to do with what is left."""
+"""Score by the correlation of what was removed with the result."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from diffusion_ops.tuning.criterion import CRITERIA, Criterion
 
 @CRITERIA.register("decorrelation")
 class Decorrelation(Criterion):
-    """Correlation coefficient of what was removed, f - D(f), with what is left, D(f).
+    """Correlation coefficient of what was removed, f - D(f), with the result D(f).
 
-    It needs no noise level and one run, and is less sure than the others (Mrazek and Navara: Selection of optimal
-    stopping time for nonlinear diffusion filtering, Int. J. Comput. Vision 2003).
+    It needs no noise level and a single run, and is less reliable than the other criteria (Mrazek and Navara: Selection
+    of optimal stopping time for nonlinear diffusion filtering, Int. J. Comput. Vision 2003).
     """
 
     needs_noise = False
@@ -25,7 +25,7 @@ class Decorrelation(Criterion):
     def disturbed(
         self, image: Floats, valid: Bools | None, noise: float, seed: int, stream: int
     ) -> list[Floats]:
-        """Return nothing: one run is enough."""
+        """Return no copies: one run is enough."""
         return []
 
     def terms(self, inputs: Sequence[Floats], results: Sequence[Floats], noise: float) -> list[Floats]:
@@ -35,12 +35,12 @@ class Decorrelation(Criterion):
         return [removed, left, removed**2, left**2, removed * left]
 
     def score(self, means: Sequence[float], noise: float) -> float:
-        """Return the correlation coefficient; 1, the worst, where nothing was removed or nothing is left."""
+        """Return the correlation coefficient; 1, the worst, where what was removed or the result is constant."""
         removed, left, removed_squared, left_squared, product = means
         variances = (removed_squared - removed**2) * (left_squared - left**2)
         return (product - removed * left) / math.sqrt(variances) if variances > 0 else 1.0
 
     def best(self, scores: Sequence[float]) -> int:
-        """Return the position of the first minimum; flat images, where nothing is left, have more."""
+        """Return the index of the first minimum; later ones come from nearly constant results."""
         rising = (i for i, (here, following) in enumerate(itertools.pairwise(scores)) if following > here)
         return next(rising, len(scores) - 1)

@@ -1,4 +1,4 @@
-"""Remove as much as there is noise."""
+"""Score by the distance of what was removed from the noise level (discrepancy principle)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from diffusion_ops.tuning.criterion import CRITERIA, Criterion
 
 @CRITERIA.register("discrepancy")
 class Discrepancy(Criterion):
-    """Distance of what was removed from the noise level s: | sqrt(mean |D(f) - f|²) - s |.
+    """Distance of the root mean square of what was removed from the noise level s: | sqrt(mean |D(f) - f|²) - s |.
 
     Morozov: On the solution of functional equations by the method of regularization, 1966.
     """
@@ -22,7 +22,7 @@ class Discrepancy(Criterion):
     def disturbed(
         self, image: Floats, valid: Bools | None, noise: float, seed: int, stream: int
     ) -> list[Floats]:
-        """Return nothing: one run is enough."""
+        """Return no copies: one run is enough."""
         return []
 
     def terms(self, inputs: Sequence[Floats], results: Sequence[Floats], noise: float) -> list[Floats]:

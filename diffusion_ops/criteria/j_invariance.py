@@ -1,4 +1,4 @@
-"""Predict pixels that the operator has not seen."""
+"""Score by the prediction of pixels that the operator has not seen (J-invariance, Noise2Self)."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from diffusion_ops.tuning.criterion import CRITERIA, Criterion
 _STRIDE = 4
 
 _OFFSETS = ((0, 1, 2, 3), (1, 3, 0, 2), (2, 0, 3, 1))
-"""Where the pixels of each mask begin along the last axis, the one before, and the one before that."""
+"""First pixel of each mask along the last axis, the one before, and the one before that."""
 
 
 @CRITERIA.register("j-invariance")
 class JInvariance(Criterion):
     """Mean squared error in pixels that were replaced by the mean of their neighbours before the run.
 
-    For noise that is independent from pixel to pixel, of any law and level, it is the error against the clean
-    image plus the variance of the noise. Every fourth pixel per axis makes a mask; 4 of them are run (Batson and
+    For noise that is independent from pixel to pixel, of any distribution and level, this is the error against the
+    clean image plus the variance of the noise. A mask has every fourth pixel per axis; 4 of them are run (Batson and
     Royer: Noise2Self, ICML 2019).
     """
 
@@ -38,7 +38,7 @@ class JInvariance(Criterion):
         return copies
 
     def terms(self, inputs: Sequence[Floats], results: Sequence[Floats], noise: float) -> list[Floats]:
-        """Return the squared error in the masked pixels, and where these are."""
+        """Return the squared error in the masked pixels, and 1 in these pixels."""
         errors, seen = np.zeros(inputs[0].shape), np.zeros(inputs[0].shape)
         for mask, result in zip(_masks(inputs[0].shape), results[1:], strict=True):
             errors[mask] = np.subtract(result[mask], inputs[0][mask], dtype=np.float64) ** 2
@@ -62,7 +62,7 @@ def _masks(shape: tuple[int, ...]) -> Iterator[tuple[slice, ...]]:
 
 
 def neighbour_mean(image: Floats, valid: Bools | None) -> Floats:
-    """Return the mean of the valid neighbours along the axes; the cell itself where there are none."""
+    """Return the mean of the valid neighbours along the axes; the cell's own value where there are none."""
     weight = np.ones(image.shape[1:]) if valid is None else valid.astype(np.float64)
     total, count = np.zeros(image.shape), np.zeros(image.shape[1:])
     for axis in range(image.ndim - 1):

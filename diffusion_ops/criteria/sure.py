@@ -1,4 +1,4 @@
-"""Stein's unbiased estimate of the error, with a random probe for the divergence."""
+"""Score by Stein's unbiased risk estimate, with a Monte-Carlo estimate of the divergence."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from collections.abc import Sequence
 import numpy as np
 
 from diffusion_ops.blocks.block import Bools, Floats
-from diffusion_ops.blocks.probe import divergence, probed
+from diffusion_ops.blocks.probe import add_probe, divergence
 from diffusion_ops.tuning.criterion import CRITERIA, Criterion
 
 
 @CRITERIA.register("sure")
 class SURE(Criterion):
-    """Mean squared error against the unknown clean image, estimated from white Gaussian noise of known level s.
+    """Mean squared error against the unknown clean image, estimated for white Gaussian noise of known level s.
 
     SURE = mean |D(f) - f|² - s² + 2 s² div, div = mean b (D(f + eps b) - D(f)) / eps, with one field b of
-    random signs (Ramani, Blu and Unser: Monte-Carlo SURE, IEEE Trans. Image Process. 2008).
+    random signs (Rademacher numbers; Ramani, Blu and Unser: Monte-Carlo SURE, IEEE Trans. Image Process. 2008).
     """
 
     needs_noise = True
@@ -25,8 +25,8 @@ class SURE(Criterion):
     def disturbed(
         self, image: Floats, valid: Bools | None, noise: float, seed: int, stream: int
     ) -> list[Floats]:
-        """Return the image with the probe added."""
-        return [probed(image, noise, seed, stream)]
+        """Return the image with a probe of random signs added."""
+        return [add_probe(image, noise, seed, stream)]
 
     def terms(self, inputs: Sequence[Floats], results: Sequence[Floats], noise: float) -> list[Floats]:
         """Return the squared residual and 2 s² times the divergence, per cell."""

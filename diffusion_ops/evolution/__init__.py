@@ -1,4 +1,4 @@
-"""Decide how far an operator goes and carry a block there: arguments, schedules, adaptive steps.
+"""Evolve a block under an operator: arguments, schedules, adaptive steps.
 
-Knows what an operator says of itself; never which one it is.
+Knows the interface of operators; never a particular one.
 """

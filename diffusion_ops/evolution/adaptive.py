@@ -1,12 +1,13 @@
-"""Choose the step by the error it makes: an embedded pair, the error as a statistic, and a controller as a pure value.
+"""Choose the step size from the error of a step: an embedded pair, an error statistic, and a controller.
 
-A batch is a fixed number of steps of one size. Each is Heun's, (u + E(E(u))) / 2 with E the operator's explicit step, a
-mean of states that E keeps within the extremes, so it does too (Shu and Osher 1988). It is of second order, and differs
-from E(u) by what the first-order step misses. `take_batch` keeps the largest such difference of every cell beside the
-state, `StepError` reduces it over the image to one number in integers, and `Control.after` answers with the next step
-or a repetition. Nothing depends on the tiling: the number is the same for any, and so is every step that follows.
+A batch is a fixed number of steps of one size. Each is Heun's, (u + E(E(u))) / 2 with E the operator's explicit step: a
+mean of states that E keeps within the extremes, so Heun's step keeps within them too (Shu and Osher 1988). It is of
+second order, and its difference from E(u) estimates the error of the first-order step. `take_batch` stores the largest
+such difference of every cell beside the state, `StepError` reduces it over the image to one number in integers, and
+`Control.after` returns the next step size or asks for a repetition. That number does not depend on the tiling, and so
+neither do the steps that follow.
 
-A runner of tiles does per batch, for each tile with its halo `reach.batch_halo(adaptive.batch)`:
+For every batch, a runner calls for each tile with its halo `reach.adaptive_halo(adaptive.batch)`:
 
     take_batch(block, operator, control.tau, adaptive.batch)     # the error is in block.carried
     tally = statistic.measure(block, keep)                       # merged over the tiles
@@ -15,8 +16,8 @@ and then, once for the image:
 
     control = control.after(statistic.value(tally))
 
-Where `control.accepted` is False, the batch is taken again from the state before it, which a double-buffered store
-still holds. `control.finished` says when the time is reached, exactly. The tallies are all that must be kept to resume.
+Where `control.accepted` is False, the batch is repeated from the state before it, which a double-buffered store still
+holds. `control.finished` is True once the end time is reached exactly. To resume, a runner needs only the tallies.
 """
 
 from __future__ import annotations
@@ -37,26 +38,26 @@ from diffusion_ops.kernels.sums.measure import sum_cells, valid_cells
 NORMS = ("maximum", "rms")
 
 _ORDER = 2
-"""The error of a step falls with this power of its size."""
+"""Power of the step size that the error of a step is proportional to."""
 
 _LEAST = 1e-12
-"""Steps below this part of the largest one add up to nothing."""
+"""Smallest step as a part of the largest one; rounding loses smaller ones."""
 
 
 @dataclass(frozen=True)
 class Adaptive:
-    """Steps as large as an error allows.
+    """Steps as large as an error tolerance allows.
 
     Parameters
     ----------
     tolerance : float
-        Error of one step that is aimed at, in image units.
+        Target error of one step, in image units.
     norm : str
         "maximum" over cells and channels, or "rms", the root of their mean square.
     batch : int
-        Steps of one size between two decisions.
+        Number of steps of one size between two decisions.
     safety : float
-        Part of the step that the error would allow.
+        Factor on the step size that the error would allow.
     shrink, grow : float
         Smallest and largest factor from one step size to the next.
 
@@ -90,7 +91,7 @@ class Adaptive:
             raise ValueError(f"batch={self.batch!r} is not possible. Allowed: a whole number of steps >= 1.")
 
     def start(self, time: float, stable_dt: float, first: float | None = None) -> Control:
-        """Return the control before the first step; without `first`, that is a hundredth of the largest step.
+        """Return the control before the first step, whose size is `first` or a hundredth of the largest step.
 
         Raises
         ------
@@ -107,33 +108,33 @@ class Adaptive:
 
     @property
     def statistic(self) -> StepError:
-        """The statistic that reduces the error of a batch."""
+        """Statistic that reduces the error of a batch."""
         return StepError(self.norm)
 
 
 @dataclass(frozen=True)
 class Control:
-    """Where an adaptive evolution stands, and the step it takes next: a value that each batch replaces.
+    """State of an adaptive evolution and the size of its next steps; every batch replaces it by a new value.
 
     Attributes
     ----------
     adaptive : Adaptive
     time : float
-        The end, in squared units of the spacing.
+        End time, in squared units of the spacing.
     largest : float
-        No step is larger.
+        Largest step size allowed.
     wanted : float
-        Step that the errors so far ask for.
+        Step size that the errors so far call for.
     done : Fraction
-        Time that accepted steps have covered, nothing rounded.
+        Time covered by accepted steps, without rounding.
     error : float or None
-        Of the last accepted batch, in tolerances.
+        Error of the last accepted batch, in tolerances.
     accepted : bool
-        Whether the last batch counts.
+        True where the last batch was accepted.
     batches, refused : int
-        How many counted, and how many did not.
+        Numbers of accepted and of refused batches.
     given : float or None
-        Step of the next batch where it is known already, because it was taken before.
+        Step size of the next batch where it is fixed, because the batch was taken before.
     """
 
     adaptive: Adaptive
@@ -149,17 +150,17 @@ class Control:
 
     @property
     def finished(self) -> bool:
-        """Whether the time is reached."""
+        """True where the end time is reached."""
         return self.done >= Fraction(self.time)
 
     @property
     def evaluations(self) -> int:
-        """Explicit steps of the operator in a batch: two for each of its own."""
+        """Number of explicit steps of the operator in a batch: two per Heun step."""
         return 2 * self.adaptive.batch
 
     @property
     def left(self) -> Fraction:
-        """Time that is left."""
+        """Remaining time."""
         return max(Fraction(self.time) - self.done, Fraction(0))
 
     @property
@@ -168,27 +169,27 @@ class Control:
 
     @property
     def tau(self) -> float:
-        """Size of the steps of the next batch; the last two batches share what is left, so that none is tiny."""
+        """Step size of the next batch; the last two batches share the remaining time, so that none is tiny."""
         if self.given is not None:
             return self.given
         step, left = min(self.wanted, self.largest), float(self.left) / self.adaptive.batch
         return left if self._last else min(step, left / 2) if left < 2 * step else step
 
     def after(self, error: float) -> Control:
-        """Return the control after a batch of steps `tau` whose largest error was this, in image units.
+        """Return the control after a batch of steps of size `tau` with this error, in image units.
 
-        The next step is safety (1/e)^(0.7/2) (e_before)^(0.4/2) times as large for an error of e tolerances: a
-        proportional-integral controller, which swings less than one that looks at the last error alone. After a batch
-        of more than one tolerance, which is refused, it is safety (1/e)^(1/2) times as large.
+        For an error of e tolerances the step size is multiplied by safety (1/e)^(0.7/2) (e_before)^(0.4/2): a
+        proportional-integral controller, which oscillates less than one that uses the last error alone. A batch with
+        an error of more than one tolerance is refused, and its step size is multiplied by safety (1/e)^(1/2).
 
         Raises
         ------
         ValueError
-            Where the tolerance asks for steps too small to add up.
+            Where the tolerance calls for steps so small that rounding loses them.
         """
         a, e = self.adaptive, max(error / self.adaptive.tolerance, 1e-10)
         fits = e <= 1
-        # An error that falls from too large to none at all was nothing but rounding.
+        # An error that falls from above the tolerance to exactly 0 was rounding alone.
         if (not fits and self.tau < _LEAST * self.largest) or (error == 0 and not self.accepted):
             raise ValueError(
                 f"tolerance={a.tolerance:g} asks for steps of {self.tau:g} at time {float(self.done):g}, which "
@@ -199,7 +200,7 @@ class Control:
             return replace(self, wanted=self.tau * factor, accepted=False, refused=self.refused + 1)
         before = e if self.error is None else self.error
         factor = a.safety * e ** (-0.7 / _ORDER) * before ** (0.4 / _ORDER)
-        # A batch that was cut short by the end says nothing against larger steps.
+        # A batch shortened by the end time is no reason for smaller steps later.
         return replace(
             self,
             wanted=min(self.largest, self.tau * min(a.grow, max(a.shrink, factor))),
@@ -212,7 +213,7 @@ class Control:
 
 @dataclass(frozen=True)
 class StepError(Statistic):
-    """Largest, or root of the mean square, of what a batch carries as the errors of its cells.
+    """Largest error, or root mean square of the errors, of the cells of a batch; a block carries them.
 
     Parameters
     ----------
@@ -227,11 +228,11 @@ class StepError(Statistic):
         return (0,) * len(spacing)
 
     def extra_arrays(self, ndim: int, channels: int) -> float:
-        """Return the squares."""
+        """Return the float64 squares, or the errors that are kept."""
         return 2.0 * channels if self.norm == "rms" else channels
 
     def measure(self, block: Block, keep: tuple[slice, ...]) -> Tally:
-        """Return the bits of the largest error, which sort as it does, or the exact sum of the squares."""
+        """Return the bit pattern of the largest error, which sorts as the error does, or the exact sum of squares."""
         assert block.carried is not None
         number = valid_cells(block, keep) * len(block.carried)
         if not number:
@@ -245,7 +246,7 @@ class StepError(Statistic):
         return Tally(np.array([np.float64(largest).view(np.int64)]), np.ones(1, np.int64))
 
     def merge(self, first: Tally, second: Tally) -> Tally:
-        """Return the larger error, or both sums together."""
+        """Return the tally of the larger error, or the sum of both tallies."""
         if self.norm == "rms":
             return first + second
         return first if not len(second.keys) or list(first.keys) > list(second.keys) else second
@@ -260,12 +261,12 @@ class StepError(Statistic):
 
 
 def adaptive_from(schedule: object) -> Adaptive | None:
-    """Return what a user's object or {"adaptive": tolerance} means, None for another schedule.
+    """Return the `Adaptive` that is given as such or as {"adaptive": tolerance}; None for another schedule.
 
     Raises
     ------
     ValueError
-        For parameters out of range, or that there are not.
+        For unknown parameters, and for those out of range.
     """
     if isinstance(schedule, Adaptive):
         return schedule

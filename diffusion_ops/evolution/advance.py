@@ -1,92 +1,17 @@
-"""Carry one block through a batch of steps: the one function that every container and every engine calls."""
+"""Advance one block by a batch of steps: the one function that every container and every engine calls."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
 
 import numpy as np
 
 from diffusion_ops.blocks.block import Block, allocate
 from diffusion_ops.evolution.adaptive import Adaptive, Control
+from diffusion_ops.evolution.legs import Leg, carried_out_of, result_channels
 from diffusion_ops.evolution.operator import Operator
 from diffusion_ops.evolution.reach import Cells, Run, chained
 from diffusion_ops.evolution.schedule import Cycle
-
-
-@dataclass(frozen=True)
-class Leg:
-    """One operator and the cycles it takes in a batch.
-
-    Attributes
-    ----------
-    operator : Operator
-    cycles : tuple of Cycle
-    first : int
-        Steps that the operator has taken in the batches before.
-    last : bool
-        Whether the operator ends with this batch.
-    adaptive : Control or None
-        Where an evolution by steps of an error stands: then it takes one batch of them, and there are no cycles.
-    """
-
-    operator: Operator
-    cycles: tuple[Cycle, ...]
-    first: int = 0
-    last: bool = True
-    adaptive: Control | None = None
-
-    @property
-    def goes(self) -> bool:
-        """Whether there is anything to do."""
-        return bool(self.cycles) or (self.adaptive is not None and not self.adaptive.finished)
-
-    @property
-    def steps(self) -> int:
-        """Steps in this batch."""
-        return sum(cycle.steps for cycle in self.cycles) + (self.adaptive.evaluations if self.adaptive else 0)
-
-    def halo(self, spacing: tuple[float, ...]) -> tuple[int, ...]:
-        """Return how many cells per axis the leg reads beyond what it writes."""
-        reach = self.operator.reach(spacing)
-        parts = [reach.halo(self.cycles, self.first)]
-        if self.adaptive is not None:
-            parts.append(reach.batch_halo(self.adaptive.adaptive.batch))
-        if self.first == 0:
-            parts.append(reach.start)
-        if self.last:
-            parts.append(reach.finish)
-        return chained(parts, len(spacing))
-
-    def carried_arrays(self, ndim: int, channels: int) -> int:
-        """Return how many arrays the operator carries beside the state while it goes on."""
-        return self.operator.carried_arrays(ndim, channels)
-
-    def bind(self, values: Mapping[str, float]) -> Leg:
-        """Return the leg with numbers in the place of its operator's statistics."""
-        return replace(self, operator=self.operator.bind(values)) if self.operator.statistics() else self
-
-
-def total_halo(legs: Iterable[Leg], spacing: tuple[float, ...]) -> tuple[int, ...]:
-    """Return the halo of legs one after another: halos add along a chain."""
-    return chained((leg.halo(spacing) for leg in legs), len(spacing))
-
-
-def carried_into(legs: Sequence[Leg], ndim: int, channels: int) -> int:
-    """Return how many carried arrays a batch is handed beside the state."""
-    return legs[0].carried_arrays(ndim, channels) if legs and legs[0].first else 0
-
-
-def carried_out_of(legs: Sequence[Leg], ndim: int, channels: int) -> int:
-    """Return how many carried arrays a batch hands on beside the state."""
-    return legs[-1].carried_arrays(ndim, channels) if legs and not legs[-1].last else 0
-
-
-def result_channels(legs: Iterable[Leg], channels: int) -> int:
-    """Return how many channels come out of legs one after another."""
-    for leg in legs:
-        channels = leg.operator.result_channels(channels) if leg.last else channels
-    return channels
 
 
 def advance(block: Block, legs: Sequence[Leg]) -> Block:
@@ -100,7 +25,7 @@ def advance(block: Block, legs: Sequence[Leg]) -> Block:
     block : Block
         The state, its walls and its open sides.
     legs : sequence of Leg
-        Operators without statistics left in them.
+        All statistics are replaced by their values.
     """
     if block.valid is not None and not block.valid.any():
         return _pass_over(block, legs)
@@ -108,7 +33,7 @@ def advance(block: Block, legs: Sequence[Leg]) -> Block:
         operator, reach = leg.operator, leg.operator.reach(block.spacing)
         if leg.first == 0:
             operator.start(block)
-            _spend(block, reach.start)
+            _mark_spoilt(block, reach.start)
         block.step = leg.first
         for run in reach.runs(leg.cycles, leg.first):
             for _ in range(run.times):
@@ -118,26 +43,26 @@ def advance(block: Block, legs: Sequence[Leg]) -> Block:
             take_batch(block, operator, leg.adaptive.tau, leg.adaptive.adaptive.batch)
         if leg.last:
             operator.finish(block)
-            _spend(block, reach.finish)
+            _mark_spoilt(block, reach.finish)
             block.carried = None
     return block
 
 
 def _take(block: Block, operator: Operator, run: Run) -> None:
-    """Let an operator take one call of a run of its cycles."""
-    # Before the call: kernels are told where what it freezes is right.
-    _spend(block, run.setup)
+    """Let an operator take the cycles of one call of a run."""
+    # Before the call: kernels read from it where frozen coefficients are not spoilt.
+    _mark_spoilt(block, run.setup)
     operator.run(block, run.cycle, run.count)
-    _spend(block, run.steps)
+    _mark_spoilt(block, run.steps)
 
 
-def _spend(block: Block, cells: Cells) -> None:
-    """Note that more cells are spoilt at the open sides of a block; nobody else writes this ledger."""
+def _mark_spoilt(block: Block, cells: Cells) -> None:
+    """Add to the spoilt cells at the open sides of a block; nothing else changes `block.spoilt`."""
     block.spoilt = chained((block.spoilt, cells), len(cells))
 
 
 def _pass_over(block: Block, legs: Sequence[Leg]) -> Block:
-    """Give a block without a valid cell the channels and carried arrays that legs would leave; it has no values."""
+    """Give a block without valid cells the numbers of channels and of carried arrays that the legs would leave."""
     channels = result_channels(legs, len(block.storage))
     if channels != len(block.storage):
         block.storage = allocate(channels, block.spatial, block.storage.dtype)
@@ -147,17 +72,18 @@ def _pass_over(block: Block, legs: Sequence[Leg]) -> Block:
 
 
 def take_batch(block: Block, operator: Operator, tau: float, steps: int) -> None:
-    """Take Heun steps of an operator in place, and put the largest error of each cell into what the block carries.
+    """Take Heun steps of an operator in place, and store the largest error of each cell in `block.carried`.
 
     Parameters
     ----------
     block : Block
-        It carries nothing of the operator's own; afterwards one array of errors per channel.
+        Carries no arrays before, and one array of errors per channel afterwards.
     operator : Operator
-        A time evolution without statistics left in it, that carries nothing.
+        A time evolution that carries no arrays, its statistics replaced by their values.
     tau : float
         Step size, at most the operator's stable one.
     steps : int
+        Number of Heun steps.
     """
     (run,), half = operator.reach(block.spacing).runs((Cycle(tau),)), block.storage.dtype.type(0.5)
     error = allocate(len(block.storage), block.spatial, block.storage.dtype)
@@ -177,38 +103,40 @@ def take_batch(block: Block, operator: Operator, tau: float, steps: int) -> None
 def advance_adaptively(
     block: Block, operator: Operator, adaptive: Adaptive, time: float, first: float | None = None
 ) -> tuple[Control, ...]:
-    """Carry a block that is the whole image to a time, in place, by steps as large as the tolerance allows.
+    """Evolve a block that is the whole image until a time, in place, with steps as large as the tolerance allows.
 
     Parameters
     ----------
     block : Block
     operator : Operator
-        A time evolution with explicit steps, that carries nothing.
+        A time evolution with explicit steps that carries no arrays.
     adaptive : Adaptive
     time : float
-        Reached exactly, in squared units of the spacing.
+        End time, in squared units of the spacing; it is reached exactly.
     first : float, optional
-        First step to try.
+        Size of the first step to try.
 
     Returns
     -------
     tuple of Control
-        One per batch, refused ones too, and the start before them.
+        The control at the start, and after every batch, refused ones included.
 
     Raises
     ------
     ValueError
-        For an operator that has no time or carries arrays; where the tolerance asks for steps too small to add up.
+        For an operator without time or with carried arrays; where the tolerance calls for steps that rounding loses.
     """
-    if operator.marches != "time" or operator.carried_arrays(len(block.spatial), len(block.storage)):
+    if operator.controlled_by != "time" or operator.carried_arrays(len(block.spatial), len(block.storage)):
         raise ValueError(
             f"{operator.name} does not take adaptive steps: it has no time, or carries arrays. Give time or steps."
         )
-    return march_adaptively(block, operator, adaptive.start(time, operator.stable_dt(block.spacing), first))
+    return continue_adaptively(
+        block, operator, adaptive.start(time, operator.stable_dt(block.spacing), first)
+    )
 
 
-def march_adaptively(block: Block, operator: Operator, control: Control) -> tuple[Control, ...]:
-    """Carry a block that is the whole image on to the end of a control, in place; see `advance_adaptively`."""
+def continue_adaptively(block: Block, operator: Operator, control: Control) -> tuple[Control, ...]:
+    """Evolve a block that is the whole image from a control to its end time, in place; see `advance_adaptively`."""
     history, everything = [control], (slice(None),) * len(block.spatial)
     statistic = control.adaptive.statistic
     while not control.finished:

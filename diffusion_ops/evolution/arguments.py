@@ -1,17 +1,39 @@
-"""Settle what an evolution takes before any pixel is touched: operators, times, spacing, batches."""
+"""Resolve the arguments of an evolution before any pixel is read: operators, times, spacing, batches."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from numbers import Integral, Real
-from typing import Any
+from typing import Any, Literal, TypeAlias, TypedDict, TypeVar
 
 from diffusion_ops.evolution.adaptive import Adaptive, adaptive_from
-from diffusion_ops.evolution.advance import Leg
+from diffusion_ops.evolution.legs import Leg
 from diffusion_ops.evolution.operator import OPERATORS, Iteration, Operator
-from diffusion_ops.evolution.schedule import Cycle, resolve_schedule
+from diffusion_ops.evolution.schedule import Cycle, Schedule, resolve_schedule
+
+OperatorLike: TypeAlias = Operator | str
+"""One operator, or the name of one with its default parameters."""
+
+TimeLike: TypeAlias = float | Literal["auto"]
+ScheduleLike: TypeAlias = Schedule | Adaptive | str | Mapping[str, object]
+SpacingLike: TypeAlias = float | str | Sequence[float] | Mapping[Hashable, float]
+
+V = TypeVar("V")
+OneOrEach: TypeAlias = V | Sequence[V | None] | None
+"""One value for all operators of a chain, or one for each."""
+
+
+class Container(TypedDict, total=False):
+    """What `evolve`, `tune` and `ensemble` have to know of an image."""
+
+    spacing: SpacingLike | None
+    channel_axis: Hashable | None
+    mask: Any
+    nodata: float | None
+    guide: Any
+
 
 ALIASES: Mapping[str, str] = {
     "niter": "steps",
@@ -26,16 +48,16 @@ ALIASES: Mapping[str, str] = {
     "voxelspacing": "spacing",
     "DiffusionTime": "time",
 }
-"""Words that other systems use for the arguments of `evolve`, where they mean the same."""
+"""Names that other libraries give to arguments of `evolve` with the same meaning."""
 
 
 def resolve_aliases(function: str, given: Mapping[str, Any], fixed: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the arguments in `fixed` with those of `given` filed under their own names.
+    """Return the arguments `fixed`, with the values of `given` under the names that the aliases stand for.
 
     Raises
     ------
     TypeError
-        For an unknown word, or one that says again what is already said.
+        For an unknown name, or one of an argument that is already given.
     """
     arguments = dict(fixed)
     for word, value in given.items():
@@ -61,7 +83,7 @@ def make_legs(
     dt: Any = None,
     schedule: Any = None,
 ) -> tuple[Leg, ...]:
-    """Return the legs of an operator or a chain of them.
+    """Return one leg for each operator of a chain.
 
     Parameters
     ----------
@@ -116,7 +138,7 @@ def _make_leg(
             f"{operator.name} does not work on {len(spacing)} spatial axes. Allowed: {allowed}. "
             "Take one plane at a time (image.ndim: 2 in a spec), or say channel_axis if one of the axes holds channels."
         )
-    if operator.marches != "time":
+    if operator.controlled_by != "time":
         return _make_timeless_leg(operator, time, steps, dt, schedule)
     if time is None and steps is None and dt is None:
         raise ValueError(
@@ -151,15 +173,15 @@ def _make_adaptive_leg(
 
 
 def _make_timeless_leg(operator: Operator, time: Any, steps: Any, dt: Any, schedule: Any) -> Leg:
-    """Return the leg of an operator that goes by iterations, or is applied once."""
+    """Return the leg of an operator that takes a number of iterations, or is applied once."""
     given = {"time": time, "dt": dt, "schedule": schedule}
-    if operator.marches == "once":
+    if operator.controlled_by == "once":
         given["steps"] = steps
     wrong = [word for word, value in given.items() if value is not None]
     if wrong:
         how = (
             f"is applied once. Remove {wrong[0]}"
-            if operator.marches == "once"
+            if operator.controlled_by == "once"
             else "goes by iterations. Give steps, or nothing"
         )
         raise ValueError(f"{wrong[0]}={given[wrong[0]]!r} is not possible: {operator.name} {how}.")
@@ -183,12 +205,12 @@ def _check_number(name: str, value: Any, unit: str) -> None:
 
 
 def makes_new_quantity(legs: Sequence[Leg]) -> bool:
-    """Return whether what comes out of a chain is no image any more."""
+    """Return True where the result of a chain is a new quantity, such as an angle."""
     return any(leg.operator.new_quantity for leg in legs)
 
 
 def require_guide_readers(legs: Sequence[Leg], guide: Any) -> None:
-    """Refuse a guide that no operator would look at."""
+    """Refuse a guide that no operator reads."""
     if guide is not None and not any(leg.operator.reads_guide for leg in legs):
         names = ", ".join(leg.operator.name for leg in legs)
         able = ", ".join(name for name, operator in OPERATORS.items() if operator.reads_guide)
@@ -222,9 +244,10 @@ def resolve_spacing(spacing: Any, ndim: int) -> tuple[float, ...]:
 
 
 def split_batches(legs: Sequence[Leg], batch: int | None) -> list[tuple[Leg, ...]]:
-    """Return the legs cut into batches of at most `batch` steps; a cycle is never cut, and statistics begin a batch.
+    """Return the legs cut into batches of at most `batch` steps.
 
-    A leg that is cut keeps its operator object in every part, so that its statistics are measured once, at its start.
+    No cycle is cut, and an operator with statistics begins a batch. A leg that is cut keeps its operator object in
+    every part, so that its statistics are measured once, at its start.
 
     Raises
     ------
@@ -250,7 +273,7 @@ def split_batches(legs: Sequence[Leg], batch: int | None) -> list[tuple[Leg, ...
 
 
 def _cut(leg: Leg, batch: int | None, taken: int) -> Iterator[Leg | None]:
-    """Yield the parts of a leg that fit into batches, and None where a new batch begins."""
+    """Yield the parts of a leg, one per batch, and None where a new batch begins."""
     cycles, start, first = leg.cycles, 0, leg.first
     for i, cycle in enumerate(cycles):
         if batch is not None and taken and taken + cycle.steps > batch:
@@ -261,5 +284,5 @@ def _cut(leg: Leg, batch: int | None, taken: int) -> Iterator[Leg | None]:
             yield None
             start, taken = i, 0
         taken += cycle.steps
-    if cycles[start:] or (leg.goes and not cycles):
+    if cycles[start:] or (leg.has_steps and not cycles):
         yield replace(leg, cycles=cycles[start:], first=first)

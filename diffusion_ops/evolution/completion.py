@@ -1,4 +1,4 @@
-"""Say how a result is completed that no finite reach can give: tiles tell, what they told is merged, tiles end."""
+"""Complete results that depend on the whole image: tiles give tallies, these are merged, tiles are completed."""
 
 from __future__ import annotations
 
@@ -15,33 +15,33 @@ Shape = tuple[int, ...]
 
 
 class Completion(ABC):
-    """What is left to do once an operator has done all that a tile can do alone, such as joining components.
+    """Whole-image work after an operator has done all that a tile can do alone, such as joining components.
 
-    Every tile tells in integers what the others have to know of it, all of this is merged once, and every tile is
-    completed with what came out. The bits of the result do not depend on how the image was cut. Arrays have the axes
-    of one channel of the image, or one more before them that counts images which do not touch.
+    Every tile gives an integer tally of what the others need to know about it, the tallies are merged once, and every
+    tile is completed with the merged array. The bits of the result do not depend on the tiling. Arrays have the axes
+    of one channel of the image, or one more before them that counts separate images.
     """
 
     title: str
-    """What it does, for people: "join edges"."""
+    """Description for users, such as "join edges"."""
 
     @abstractmethod
-    def tell(self, tile: NDArray[Any], origin: Shape, shape: Shape) -> Tally:
-        """Return what the other tiles have to know of a tile.
+    def tally(self, tile: NDArray[Any], origin: Shape, shape: Shape) -> Tally:
+        """Return what the other tiles need to know about a tile.
 
         Parameters
         ----------
         tile : ndarray
-            What the operator left there.
+            Result of the operator in the tile.
         origin : tuple of int
-            Index of its first cell in the image.
+            Index in the image of the tile's first cell.
         shape : tuple of int
-            Of the image.
+            Shape of the image.
         """
 
     @abstractmethod
-    def merge(self, told: Sequence[Tally], shape: Shape) -> NDArray[np.int64]:
-        """Return what all tiles need, from what all of them told, in any order."""
+    def merge(self, tallies: Sequence[Tally], shape: Shape) -> NDArray[np.int64]:
+        """Return what every tile needs from the tallies of all, in any order."""
 
     @abstractmethod
     def complete(

@@ -1,31 +1,55 @@
-"""What one PDE says of itself: its parameters, reach, stability and promises, and how a block takes its steps."""
+"""Define the interface of an operator: parameters, reach, stable step, promises, and how a block takes its steps."""
 
 from __future__ import annotations
 
 import dataclasses
-import functools
+import inspect
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, Literal, TypeVar
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, TypeVar, dataclass_transform
 
 import numpy as np
 
 from diffusion_ops.blocks.block import Block, Floats
-from diffusion_ops.blocks.statistic import Statistic, statistic_from
+from diffusion_ops.blocks.statistic import Statistic
 from diffusion_ops.evolution.completion import Completion
+from diffusion_ops.evolution.examples import Picture, Samples
+from diffusion_ops.evolution.parameters import (
+    Parameter,
+    described,
+    parameter,
+    settle,
+    signature_of,
+    words_of,
+)
 from diffusion_ops.evolution.reach import Reach
 from diffusion_ops.evolution.schedule import Cycle
 from diffusion_ops.registry import Registry
 
-Marches = Literal["time", "iterations", "once"]
+ControlledBy = Literal["time", "iterations", "once"]
 
 
+@dataclass(frozen=True, init=False)
 class Operator(ABC):
-    """One PDE; a final subclass is a frozen dataclass whose fields are its parameters, in the image's own units.
+    """One PDE; a final subclass is a frozen value whose fields are its parameters, in the image's own units.
 
-    A subclass is one file in `diffusion_ops/operators`, registered under its name; specs, the command
-    line, plans and the contract tests pick it up by themselves.
+    A subclass is one file in `diffusion_ops/operators`, or in another package that has an entry point for it,
+    registered under its name; specs, the command line, plans and the contract tests pick it up by themselves. Every
+    field is a `parameter`, and the constructor here is the only one.
+
+    Parameters
+    ----------
+    *args, **kwargs
+        The parameters, by position or by name, or by one of their aliases.
+
+    Raises
+    ------
+    TypeError
+        For an unknown word, one that is given twice, one that is missing.
+    ValueError
+        For a value out of range, with the range and its unit.
     """
 
     name: ClassVar[str]
@@ -33,16 +57,16 @@ class Operator(ABC):
     """The PDE in one line."""
     reference: ClassVar[str]
     """The paper that it is from."""
-    units: ClassVar[Mapping[str, str]] = {}
-    """Unit of each parameter, such as "grey levels per unit length"."""
-    aliases: ClassVar[Mapping[str, str]] = {}
-    """Other words for a parameter, where they mean the same: {"kappa": "contrast"}."""
-    alias_values: ClassVar[Mapping[str, Mapping[Any, Any]]] = {}
-    """Values that an alias is written with elsewhere: {"option": {1: "exponential"}}."""
+    samples: ClassVar[Samples] = Samples()
+    """What the contract tests make it with."""
+    picture: ClassVar[Picture] = Picture("noisy man")
+    """What is drawn of it."""
+    __signature__: ClassVar[inspect.Signature]
+    """What the constructor takes, for editors and documentation; made from the fields."""
     dimensions: ClassVar[tuple[int, ...]] = (2, 3)
     """Numbers of spatial axes that it is defined for."""
-    marches: ClassVar[Marches] = "time"
-    """How far it goes is said by a time, by a number of iterations, or it is applied once."""
+    controlled_by: ClassVar[ControlledBy] = "time"
+    """What controls the extent of an evolution: a time, a number of iterations, or nothing as it is applied once."""
     inertial_cycles: ClassVar[bool] = True
     """Whether FSI cycles make sense: for ∂u/∂t = div(D ∇u) with D frozen in a cycle."""
     radius: ClassVar[int] = 1
@@ -51,6 +75,25 @@ class Operator(ABC):
     """Whether gradients and tensors may be read from another image, the block's guide."""
     new_quantity: ClassVar[bool] = False
     """Whether the result is no image but a slope, an angle, a class: invalid pixels have no value to get back then."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        for name, value in settle(type(self).__name__, self.parameters(), args, kwargs).items():
+            # As the constructor of any frozen dataclass does.
+            object.__setattr__(self, name, value)
+        self.__post_init__()
+
+    def __post_init__(self) -> None:  # noqa: B027 (most need nothing)
+        """Refuse parameters that do not go together; each by itself is checked already."""
+
+    @classmethod
+    def parameters(cls) -> dict[str, Parameter]:
+        """Return what each parameter may be, in order."""
+        return described(cls)
+
+    @classmethod
+    def aliases(cls) -> dict[str, str]:
+        """Return the other words for parameters, each with the parameter's name."""
+        return words_of(cls.parameters())
 
     couples_channels: ClassVar[bool] = False
     """Whether a channel's result depends on the others."""
@@ -98,19 +141,6 @@ class Operator(ABC):
         """Return the functional that the PDE descends, measured on a block, or None."""
         return None
 
-    def automatic(self, parameter: str) -> Statistic:
-        """Return the statistic that the word "auto" stands for.
-
-        Raises
-        ------
-        ValueError
-            For a parameter that cannot choose itself.
-        """
-        raise ValueError(
-            f"{parameter}='auto' is not possible: {self.name} has no rule for it. "
-            "Give a number, or a statistic such as {'quantile': 0.9}."
-        )
-
     def extra_arrays(self, ndim: int, inertial: bool, channels: int) -> float:
         """Return how many arrays of one channel's size a cycle holds beside the state and what is carried."""
         return channels if inertial else 0
@@ -133,8 +163,8 @@ class Operator(ABC):
 
     def statistics(self) -> dict[str, Statistic]:
         """Return the parameters that are still statistics, to be reduced over the whole image first."""
-        fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}  # type: ignore[arg-type]
-        return {name: value for name, value in fields.items() if isinstance(value, Statistic)}
+        values = {name: getattr(self, name) for name in self.parameters()}
+        return {name: value for name, value in values.items() if isinstance(value, Statistic)}
 
     def bind(self, values: Mapping[str, float]) -> Operator:
         """Return the operator with numbers in the place of its statistics.
@@ -145,7 +175,7 @@ class Operator(ABC):
             Where a number is out of the parameter's range, such as a contrast of 0 from a constant image.
         """
         try:
-            return dataclasses.replace(self, **values)  # type: ignore[type-var]
+            return dataclasses.replace(self, **values)
         except ValueError as error:
             found = ", ".join(
                 f"{name} = {self.statistics()[name]} is {value:g}" for name, value in values.items()
@@ -159,7 +189,7 @@ class Operator(ABC):
 class Iteration(Operator):
     """An operator that approaches a minimum by iterations: it has no time, their number says how far it goes."""
 
-    marches = "iterations"
+    controlled_by = "iterations"
     inertial_cycles = False
     usual_steps: ClassVar[int] = 200
     """Iterations where the user says no number."""
@@ -172,7 +202,7 @@ class Iteration(Operator):
 class Map(Operator):
     """An operator that is applied once, such as an edge map; it has neither time nor steps."""
 
-    marches = "once"
+    controlled_by = "once"
     inertial_cycles = False
 
     @abstractmethod
@@ -218,66 +248,37 @@ class RateOperator(Operator):
                 block.u[...] = new if block.valid is None else np.where(block.valid, new, before)
 
 
-AUTO = "auto"
-"""The word for a parameter that chooses itself; see `Operator.automatic`."""
-
-OPERATORS: Registry[type[Operator]] = Registry("operator", "diffusion_ops.operators")
+OPERATORS: Registry[type[Operator]] = Registry("operator", "diffusion_ops.operators", "diffuse.operators")
 
 O = TypeVar("O", bound=type[Operator])
 
 
+@dataclass_transform(field_specifiers=(parameter,), frozen_default=True)
+def with_parameters(cls: O) -> O:
+    """Make an operator of its fields, without a name: a base that several operators share.
+
+    Raises
+    ------
+    TypeError
+        For a field that is no `parameter`, a required one after others, a class with a constructor of its own.
+    """
+    if "__init__" in vars(cls):
+        raise TypeError(
+            f"{cls.__name__} has a constructor of its own. Remove it, and @dataclass where it stands: operators have "
+            "one constructor, Operator's; what is to be checked of several parameters goes into __post_init__."
+        )
+    dataclass(frozen=True, init=False)(cls)
+    cls.__signature__ = signature_of(described(cls))
+    return cls
+
+
+@dataclass_transform(field_specifiers=(parameter,), frozen_default=True)
 def register(name: str) -> Callable[[O], O]:
-    """File an operator under its name, and let its parameters be given by their aliases and as statistics."""
+    """Return a decorator that makes a class the operator of a name, and a frozen dataclass of its parameters."""
 
     def add(cls: O) -> O:
         cls.name = name
-        cls.__init__ = _accept_aliases(cls, cls.__init__)  # type: ignore[method-assign]
-        OPERATORS.register(name)(cls)
+        OPERATORS.register(name)(with_parameters(cls))
         return cls
 
     return add
-
-
-def _accept_aliases(cls: type[Operator], init: Callable[..., None]) -> Callable[..., None]:
-    @functools.wraps(init)
-    def wrapped(self: Operator, *args: Any, **kwargs: Any) -> None:
-        fields = [f.name for f in dataclasses.fields(cls)]  # type: ignore[arg-type]
-        given: dict[str, Any] = dict(zip(fields, args, strict=False))
-        for word, value in kwargs.items():
-            name = cls.aliases.get(word, word)
-            if name not in fields:
-                raise TypeError(
-                    f"{cls.__name__} has no parameter {word!r}. Allowed: {', '.join(fields)}; "
-                    f"also {', '.join(cls.aliases) or 'no other words'}."
-                )
-            if name in given:
-                raise TypeError(
-                    f"{cls.__name__}: {name!r} is given twice, the second time as {word!r}. Give it once."
-                )
-            given[name] = _alias_value(cls, word, value)
-        asked = [name for name, value in given.items() if isinstance(value, str) and value == AUTO]
-        given = {name: statistic_from(name, value) for name, value in given.items() if name not in asked}
-        for name in asked:
-            # A stand-in lets the other parameters be known, which the choice may depend on.
-            draft = object.__new__(cls)
-            object.__setattr__(draft, "__dict__", {**_defaults(cls), **given})
-            given[name] = draft.automatic(name)
-        init(self, **given)
-
-    return wrapped
-
-
-def _defaults(cls: type[Operator]) -> dict[str, Any]:
-    fields = dataclasses.fields(cls)  # type: ignore[arg-type]
-    return {f.name: f.default for f in fields if f.default is not dataclasses.MISSING}
-
-
-def _alias_value(cls: type[Operator], word: str, value: Any) -> Any:
-    known = cls.alias_values.get(word)
-    if known is None:
-        return value
-    if value not in known:
-        raise ValueError(
-            f"{cls.__name__}: {word}={value!r} is not known. Allowed: {', '.join(map(repr, known))}."
-        )
-    return known[value]

@@ -1,4 +1,4 @@
-"""Settle an evolution of one array, wherever it is held: type of the result, spacing, operators and their steps."""
+"""Resolve the evolution of one array in any container: dtype of the result, spacing, operators and their steps."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 
 from diffusion_ops.blocks.fields import check_image
-from diffusion_ops.evolution.advance import Leg
 from diffusion_ops.evolution.arguments import (
     make_legs,
     makes_new_quantity,
@@ -16,26 +15,27 @@ from diffusion_ops.evolution.arguments import (
     resolve_spacing,
     split_batches,
 )
+from diffusion_ops.evolution.legs import Leg
 
 
 @dataclass(frozen=True)
 class Problem:
-    """What an evolution of an array of a known shape and type comes to.
+    """A fully specified evolution of an array of known shape and dtype.
 
     Attributes
     ----------
     result_type : numpy dtype
     channel_axis : int or None
-        Counted from the first axis.
+        Axis of the channels, counted from the first.
     spacing : tuple of float
-        Per spatial axis.
+        Grid spacing per spatial axis.
     legs : tuple of Leg
     nodata : float or None
         Value that marks invalid pixels.
     batch : int or None
-        Most steps at a time.
+        Largest number of steps in a batch.
     frame : int
-        Number of the image that the array is a frame of.
+        Number of the frame that the array is.
     """
 
     result_type: np.dtype[Any]
@@ -48,7 +48,7 @@ class Problem:
 
     @property
     def new_quantity(self) -> bool:
-        """Whether what comes out is no image any more, so that invalid pixels have no value to get back."""
+        """True where the result is a new quantity, so that invalid pixels get the fill value."""
         return makes_new_quantity(self.legs)
 
 
@@ -65,17 +65,17 @@ def make_problem(
     frame: int = 0,
     **times: Any,
 ) -> Problem:
-    """Return the evolution of an array, of which nothing but shape and type is looked at; see `diffusion_ops.evolve`.
+    """Return the evolution of an array from its shape and dtype alone; see `diffusion_ops.evolve`.
 
     Raises
     ------
     TypeError, ValueError
-        For an image that is not of numbers, and arguments that are not possible or contradict each other.
+        For an image that is not numeric, and for arguments that are impossible or contradict each other.
     """
     result_type = check_image(image.shape, image.dtype, channel_axis, dtype, nodata)
     axis = None if channel_axis is None else channel_axis % image.ndim
-    steps = resolve_spacing(spacing, image.ndim - (axis is not None))
-    legs = make_legs(operator, steps, **times)
+    spacing = resolve_spacing(spacing, image.ndim - (axis is not None))
+    legs = make_legs(operator, spacing, **times)
     require_guide_readers(legs, guide)
-    split_batches(legs, batch)  # refuses what is no number of steps
-    return Problem(result_type, axis, steps, legs, nodata, batch, frame)
+    split_batches(legs, batch)  # refuses an impossible batch
+    return Problem(result_type, axis, spacing, legs, nodata, batch, frame)

@@ -1,4 +1,4 @@
-"""Say how far an operator reads, and so what a run of its cycles spoils at the open sides of a window."""
+"""Compute the halo of an operator: how many cells it and its cycles read around a tile."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ Cells = tuple[int, ...]
 
 @dataclass(frozen=True)
 class Run:
-    """Equal cycles, and what they spoil.
+    """Equal cycles and the cells that they spoil.
 
     Attributes
     ----------
     cycle : Cycle
     count : int
-        Cycles that the operator takes in one call.
+        Number of cycles in one call of the operator.
     times : int
-        Calls, one after another.
+        Number of successive calls.
     setup, steps : tuple of int
-        Cells that each call loses: to what it freezes before its first step, and to its steps.
+        Cells spoilt by each call: by the coefficients frozen before its first step, and by its steps.
     """
 
     cycle: Cycle
@@ -36,21 +36,21 @@ class Run:
 
 @dataclass(frozen=True)
 class Reach:
-    """How many cells an operator reads on each side, per spatial axis; what is left out is 0.
+    """Number of cells that an operator reads on each side, per spatial axis; 0 by default.
 
     Attributes
     ----------
     step : tuple of int
-        Of one step, or of what is applied once.
+        Reach of one step, or of an operator that is applied once.
     setup : tuple of int
-        Of the coefficients that are frozen at the start of a cycle.
+        Reach of the coefficients that are frozen at the start of a cycle.
     start, finish : tuple of int
-        Of what is done before the first step, and after the last.
+        Reach of the work before the first step, and after the last.
     further : tuple of int
-        Of each further step of one call, where that is less than `step`: what is left of a partition that the window
-        cuts is lost once.
+        Reach of each further step of one call, where it is less than `step`: a partition cut by the window's end is
+        lost only once.
     refresh : int
-        Steps that share what is frozen; more than 1 only where every cycle is one step.
+        Number of steps that share frozen coefficients; more than 1 only where every cycle is one step.
     """
 
     step: Cells
@@ -66,13 +66,13 @@ class Reach:
         object.__setattr__(self, "further", self.further or self.step)
 
     def runs(self, cycles: Iterable[Cycle], first: int = 0) -> Iterator[Run]:
-        """Yield cycles as an operator takes them: equal ones in one call, unless each freezes coefficients.
+        """Yield cycles as an operator takes them: equal ones in one call, unless each cycle freezes coefficients.
 
         Parameters
         ----------
         cycles : iterable of Cycle
         first : int
-            Steps that were taken before.
+            Number of earlier steps.
         """
         frozen, nothing = any(self.setup), (0,) * len(self.step)
         for cycle, some in itertools.groupby(cycles):
@@ -90,23 +90,23 @@ class Reach:
             first += count * cycle.steps
 
     def halo(self, cycles: Iterable[Cycle], first: int = 0) -> Cells:
-        """Return how many cells per axis a run of cycles reads beyond what it writes, after `first` steps before."""
+        """Return how many cells per axis the cycles read beyond what they write, after `first` earlier steps."""
         calls = (
             [run.times * (a + b) for a, b in zip(run.setup, run.steps, strict=True)]
             for run in self.runs(cycles, first)
         )
         return chained(calls, len(self.step))
 
-    def batch_halo(self, steps: int) -> Cells:
-        """Return how many cells per axis a batch of adaptive steps reads, each of two explicit ones."""
+    def adaptive_halo(self, steps: int) -> Cells:
+        """Return how many cells per axis a batch of adaptive steps reads; each consists of two explicit steps."""
         return tuple([2 * steps * n for n in self.halo((Cycle(1.0),))])
 
 
 def chained(halos: Iterable[Sequence[int]], ndim: int) -> Cells:
-    """Return the halo of what is done one after another: halos add along a chain."""
+    """Return the halo of successive operations: halos add along a chain."""
     return tuple([sum(some) for some in zip((0,) * ndim, *halos, strict=True)])
 
 
 def widest(halos: Iterable[Sequence[int]]) -> Cells:
-    """Return the halo of what is done side by side: the maximum over branches, of which there is one at least."""
+    """Return the halo of one or more parallel operations: the maximum over branches."""
     return tuple([max(some) for some in zip(*halos, strict=True)])

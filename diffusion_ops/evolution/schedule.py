@@ -1,4 +1,4 @@
-"""Choose step sizes apart from the operator: explicit steps, or FSI cycles whose halo grows with the root of time."""
+"""Choose step sizes, whatever the operator: explicit steps, or FSI cycles whose halo grows with the root of time."""
 
 from __future__ import annotations
 
@@ -8,16 +8,15 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 MOST_STEPS = 1_000_000
-"""Explicit steps beyond this are a slip of the pen: cycles reach the same time in a thousandth of them."""
+"""Largest number of explicit steps; more are refused as a mistake: cycles need a thousandth of them."""
 
 SAFE = 0.8
-"""Part of the largest stable step that is taken where the user leaves the choice: at 1.0 the "
-"checkerboard does not decay."""
+"""Default step as a part of the largest stable one; at 1.0 a checkerboard would not decay."""
 
 
 @dataclass(frozen=True)
 class Cycle:
-    """A run of steps that belong together: no batch ends inside it.
+    """A sequence of steps that no batch divides.
 
     Attributes
     ----------
@@ -40,7 +39,7 @@ class Cycle:
 
     @property
     def weights(self) -> tuple[float, ...]:
-        """a_k of the recurrence; all 1 for explicit steps."""
+        """Weights a_k of the recurrence; all 1 for explicit steps."""
         return tuple((4 * k + 2) / (2 * k + 3) if self.inertial else 1.0 for k in range(self.steps))
 
 
@@ -48,13 +47,13 @@ class Schedule(ABC):
     """A rule that turns a diffusion time into cycles of steps."""
 
     inertial: ClassVar[bool] = False
-    """Whether it makes FSI cycles."""
+    """True where the schedule makes FSI cycles."""
 
     @abstractmethod
     def cycles(
         self, stable_dt: float, time: float | None, steps: int | None, dt: float | None
     ) -> tuple[Cycle, ...]:
-        """Return the cycles for what the user fixed of time, steps and dt.
+        """Return the cycles for those of time, steps and dt that are given.
 
         Raises
         ------
@@ -65,7 +64,7 @@ class Schedule(ABC):
 
 @dataclass(frozen=True)
 class Explicit(Schedule):
-    """Equal explicit steps u + tau L u; keeps the maximum principle for tau up to the stable step.
+    """Equal explicit steps u + tau L u, which keep the maximum principle for tau up to the stable step.
 
     Any two of time, steps and dt fix the third; steps alone take 0.8 of the stable step, time alone takes the fewest
     equal steps of at most that size.
@@ -167,9 +166,9 @@ class Cycles(Schedule):
 def resolve_schedule(
     schedule: Any, steps: int | None, dt: float | None, inertial_cycles: bool = True
 ) -> Schedule:
-    """Return the schedule that a user's word, number or object means; without one, cycles for time alone.
+    """Return the schedule that is given as an object, a word or a mapping; the default depends on what else is given.
 
-    Operators that do not go in cycles take explicit steps instead.
+    It is FSI cycles for time alone, where the operator has them, else explicit steps.
     """
     if isinstance(schedule, Schedule):
         return schedule

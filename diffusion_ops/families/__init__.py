@@ -1,4 +1,4 @@
-"""Share among operators what several of them need: stencils, tensor fields, elements, reactions.
+"""Parts that several operators share: stencils, tensor fields, elements, reactions.
 
-Knows kernels; never a single PDE.
+Knows kernels; never a particular PDE.
 """

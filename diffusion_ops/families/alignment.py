@@ -1,4 +1,4 @@
-"""Diffusion tensors that hold back what flows across the structures of an image; kept at cells, used at corners."""
+"""Diffusion tensors that reduce diffusion across the structures of an image; stored at cells, used at corners."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from diffusion_ops.kernels.gaussian import smoothed
 from diffusion_ops.kernels.tensors.structure import principal_axes, structure_tensor, tensor_arrays
 
 _BAND = 1 << 10
-"""Cells that are turned into tensors at a time, so that their eigenvectors need little room."""
+"""Number of cells whose tensors are computed at a time, so that their eigenvectors need little memory."""
 
 
 def align(out: Floats, block: Block, anisotropy: float, sigma: float, rho: float) -> None:
@@ -25,16 +25,16 @@ def align(out: Floats, block: Block, anisotropy: float, sigma: float, rho: float
     Parameters
     ----------
     out : ndarray of shape (3 or 6, cells)
-        Gets the components xx, yy, xy or xx, yy, zz, xy, xz, yz.
+        Receives the components xx, yy, xy or xx, yy, zz, xy, xz, yz.
     block : Block
-        Its guide, or its state where it has none, is read.
+        Its guide is read, or its state where it has none.
     anisotropy : float
         Between 0 and 1.
     sigma, rho : float
         Noise scale and feature scale, in units of the spacing.
     """
     products = structure_tensor(block, sigma, 0.0)
-    # One component at a time: smoothed together they would take as much room again.
+    # One component at a time: smoothed together they would take as much memory again.
     for k in range(len(products)):
         out[k] = smoothed(dataclasses.replace(block, storage=products[k : k + 1]), rho)[0]
     del products
@@ -53,15 +53,15 @@ def align(out: Floats, block: Block, anisotropy: float, sigma: float, rho: float
 def at_corners(block: Block, tensor: Floats) -> Floats:
     """Return the mean over the valid cells around every corner, (components, corners), of a tensor at the cells.
 
-    A corner reads the cells that it acts on, so a step with it reaches no farther.
+    A corner reads only the cells that its flux acts on, so that it does not widen the reach of a step.
     """
     spatial = tuple(n + 1 for n in block.spatial)
     result = allocate(tensor_arrays(len(block.spatial)), spatial, tensor.dtype)
     count = allocate(1, spatial, tensor.dtype)
     to, cells, number = as_image(result, spatial), as_image(tensor, block.spatial), as_image(count, spatial)
     counted: Any = True if block.valid is None else block.valid
-    for place in np.ndindex((2,) * len(block.spatial)):
-        around = tuple(slice(s, s + n) for s, n in zip(place, block.spatial, strict=True))
+    for offset in np.ndindex((2,) * len(block.spatial)):
+        around = tuple(slice(s, s + n) for s, n in zip(offset, block.spatial, strict=True))
         number[0][around] += counted
         for target, component in zip(to, cells, strict=True):
             np.add(target[around], component, out=target[around], where=counted)

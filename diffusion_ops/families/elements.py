@@ -1,4 +1,4 @@
-"""Steps of finite elements on a block: their stable size from the elements' spectra, and the mass solved for."""
+"""Finite-element steps on a block: the stable step from the elements' spectra, and the solution with the mass."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from diffusion_ops.blocks.block import LANES, Block, Bools, Floats, aligned_zeros
+from diffusion_ops.evolution.parameters import Choice
 from diffusion_ops.evolution.schedule import Cycle
 from diffusion_ops.kernels.conductance import CONSTANT, FROZEN
 from diffusion_ops.kernels.finite_elements.element_edges import MASS, STIFFNESS
@@ -22,19 +23,22 @@ from diffusion_ops.kernels.finite_elements.elements import (
 )
 
 MASSES = ("lumped", "consistent")
-"""What stands before ∂u/∂t: one number per cell, or the exact integrals of the elements."""
+"""Mass matrices, the factor of ∂u/∂t: one number per cell, or the exact integrals of the elements."""
+
+MASS_KIND = Choice(MASSES)
+"""The parameter that says which."""
 
 MASS_ERROR = 1e-7
-"""The consistent mass is inverted to this part of the result, in the norm of the mass: float32's rounding."""
+"""Relative error of solving with the consistent mass, in the norm of the mass: float32's rounding."""
 
 
 def mass_range(ndim: int) -> tuple[float, float]:
-    """Return the smallest and the largest eigenvalue that the mass of any element, and so of all, can have."""
+    """Return bounds of the eigenvalues of the mass, which are those of the mass of any element."""
     return 3.0**-ndim, 1.0
 
 
 def mass_steps(ndim: int) -> int:
-    """Return the Chebyshev steps that invert the mass: 25 on two axes, 44 on three.
+    """Return the number of Chebyshev steps that invert the mass: 25 on two axes, 44 on three.
 
     n steps leave at most 2 q^n of the error, q = (sqrt(k) - 1) / (sqrt(k) + 1) for the condition k = 3^ndim.
     """
@@ -44,7 +48,7 @@ def mass_steps(ndim: int) -> int:
 
 
 def step_reach(mass: str, ndim: int) -> int:
-    """Return the cells that one step reads: the elements around a cell, and one more per multiplication with M."""
+    """Return the reach of one step: the elements around a cell, and one cell per multiplication with M."""
     return 1 if mass == "lumped" else mass_steps(ndim)
 
 
@@ -57,7 +61,7 @@ def mass_arrays(mass: str, ndim: int, channels: int) -> float:
 
 
 def edge_matrices(ndim: int, shape: Sequence[float], valid: Bools) -> Floats:
-    """Return what the fluxes of one element do to its nodes, per axis: symmetric (ndim, 2^ndim, 2^ndim), positive.
+    """Return the matrices of one element's fluxes along each axis: (ndim, 2^ndim, 2^ndim), symmetric, positive.
 
     Parameters
     ----------
@@ -65,10 +69,10 @@ def edge_matrices(ndim: int, shape: Sequence[float], valid: Bools) -> Floats:
     shape : sequence of 3 floats
         Weight and couplings of an edge.
     valid : bool ndarray of shape (2,) * ndim
-        Which nodes are no wall.
+        True for nodes that are not walls.
     """
     corners = list(itertools.product((0, 1), repeat=ndim))
-    place = {corner: i for i, corner in enumerate(corners)}
+    index = {corner: i for i, corner in enumerate(corners)}
     matrices = np.zeros((ndim, len(corners), len(corners)))
     for axis in range(ndim):
         # The difference along each edge of this axis, as a row; edges at a wall are left out.
@@ -77,7 +81,7 @@ def edge_matrices(ndim: int, shape: Sequence[float], valid: Bools) -> Floats:
             other = (*corner[:axis], 1, *corner[axis + 1 :])
             if corner[axis] == 0 and valid[corner] and valid[other]:
                 edges[corner] = np.zeros(len(corners))
-                edges[corner][[place[corner], place[other]]] = -1, 1
+                edges[corner][[index[corner], index[other]]] = -1, 1
         for one, d in edges.items():
             matrices[axis] += shape[0] * np.outer(d, d)
             for two, e in edges.items():
@@ -98,7 +102,7 @@ def element_mass(ndim: int, valid: Bools) -> Floats:
 
 
 def boxes(valid: Bools) -> Bools:
-    """Return for every element between neighbouring cells whether its valid nodes form a box."""
+    """Return True for every element between neighbouring cells whose valid nodes form a box."""
     corners = list(itertools.product((0, 1), repeat=valid.ndim))
     nodes = {
         k: valid[tuple(slice(c, n - 1 + c) for c, n in zip(k, valid.shape, strict=True))] for k in corners
@@ -116,10 +120,10 @@ def boxes(valid: Bools) -> Bools:
 
 @functools.cache
 def stable_step(mass: str, spacing: tuple[float, ...]) -> float:
-    """Return 2 / λ for the largest eigenvalue λ of any element, whichever of its nodes are walls.
+    """Return 2 / λ for the largest eigenvalue λ of any element, with any of its nodes as walls.
 
-    The spectrum of all elements together lies within that of single ones (Irons and Treharne 1971), and a conductance
-    of at most 1 only shrinks it.
+    The spectrum of the assembled matrix lies within those of single elements (Irons and Treharne 1971), and a
+    conductance of at most 1 only shrinks it.
     """
     ndim, largest = len(spacing), 0.0
     for nodes in itertools.product((False, True), repeat=2**ndim):
@@ -153,8 +157,8 @@ def take_element_steps(
         Number of the conductance, or CONSTANT.
     contrast : float
     structure : ndarray of shape (channels, cells), optional
-        State that conductances are read from once; without it they are read from the state itself, at every explicit
-        step and once per inertial cycle.
+        State that conductances are computed from once; by default they are computed from the state itself, at every
+        explicit step and once per inertial cycle.
     """
     lengths = (*reversed(block.spacing), math.inf)[:3]
     scales = [1 / (contrast * h) ** 2 for h in lengths]
@@ -214,7 +218,7 @@ def _take_consistent_steps(
 
 
 class MassSolver:
-    """Chebyshev's semi-iteration for M x = b with the consistent mass: a fixed number of steps, so a finite reach."""
+    """Chebyshev semi-iteration for M x = b with the consistent mass; a fixed number of steps has a finite reach."""
 
     def __init__(self, block: Block, scratch: Floats) -> None:
         self.block, self.scratch = block, scratch
@@ -226,7 +230,7 @@ class MassSolver:
             self._g = _box_weights(block)
 
     def solve(self) -> Floats:
-        """Return x, in memory of the solver's own; the right side is lost with the next solution."""
+        """Return x, in memory that the next call overwrites."""
         ndim = len(self.block.spatial)
         low, high = mass_range(ndim)
         step, rho = 2 / (high + low), (high - low) / (high + low)

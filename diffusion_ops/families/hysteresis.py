@@ -1,9 +1,10 @@
-"""Keep weak edges that hang together with strong ones over the whole image, tile by tile from small tallies.
+"""Keep weak edges that are connected with strong ones over the whole image (hysteresis thresholding), tile by tile.
 
-Connected components have no finite reach, so no kernel can do this. A tile is labelled alone, and tells which of its
-components reach its sides and which of these are strong; components that touch across sides are joined as integers,
-whichever way the image was cut; then every tile is labelled again and keeps what hangs together with a strong cell.
-A component's number is the place of its first cell in the image: no tile has to know of the others.
+Connected components have no finite reach, so no kernel can find them. Every tile is labelled alone, and its tally lists
+the components that reach its sides and which of these are strong. Components that touch across sides are joined by
+their numbers, with the same result for any tiling. Then every tile is labelled again and keeps the components that are
+joined with a strong cell. A component's number is the index of its first cell in the image, so that no tile needs to
+know the others.
 """
 
 from __future__ import annotations
@@ -24,23 +25,23 @@ from diffusion_ops.blocks.statistic import Tally
 from diffusion_ops.evolution.completion import Completion
 
 WEAK, STRONG = 1, 2
-"""What a cell that may be an edge and one that surely is are marked with; anything else is none."""
+"""Classes of cells that may be an edge and of those that surely are; other values are no edges."""
 
 Ids = NDArray[np.int64]
 Shape = tuple[int, ...]
 
 
 class Hysteresis(Completion):
-    """Keep strong cells, and weak ones connected with a strong one by weak or strong cells: True there.
+    """True at strong cells, and at weak cells connected with a strong one by weak or strong cells.
 
-    Neighbours are connected along axes and diagonals, 8 in 2-D and 26 in 3-D (Canny 1986). A tally has, for every cell
-    of an edge on a side of its tile where the image goes on, the cell's number in the image as key and its component's
-    as count; and for every strong component among these, its number below zero.
+    Cells are connected with their neighbours along axes and diagonals, 8 in 2-D and 26 in 3-D (Canny 1986). For every
+    edge cell on a side of its tile where the image continues, a tally has the cell's index in the image as key and its
+    component's number as count; for every strong component among these, it has the negative number as key.
     """
 
     title = "join edges"
 
-    def tell(self, tile: NDArray[Any], origin: Shape, shape: Shape) -> Tally:
+    def tally(self, tile: NDArray[Any], origin: Shape, shape: Shape) -> Tally:
         """Return the components that reach the sides of a tile, and which of them are strong."""
         ids = components(tile, origin, shape)
         reached = _on_open_sides(tile.shape, origin, shape) & (ids > 0)
@@ -48,23 +49,23 @@ class Hysteresis(Completion):
         keys = np.concatenate([-strong, _cells(tile.shape, origin, shape)[reached]])
         return Tally(keys, np.concatenate([np.ones(len(strong), np.int64), ids[reached]]))
 
-    def merge(self, told: Sequence[Tally], shape: Shape) -> Ids:
-        """Return the components that reach sides of their tiles and hang together with a strong one, in order."""
-        keys = np.concatenate([tally.keys for tally in told])
-        counts = np.concatenate([tally.counts for tally in told])
+    def merge(self, tallies: Sequence[Tally], shape: Shape) -> Ids:
+        """Return the sorted numbers of components that reach sides of their tiles and are joined with a strong one."""
+        keys = np.concatenate([tally.keys for tally in tallies])
+        counts = np.concatenate([tally.counts for tally in tallies])
         outer = keys >= 0
         order = np.argsort(keys[outer])
         cells, ids = keys[outer][order], counts[outer][order]
         return _joined(_touching(cells, ids, shape), -keys[~outer])
 
     def complete(self, tile: NDArray[Any], origin: Shape, shape: Shape, merged: Ids) -> Bools:
-        """Return where a tile has edges: components with a strong cell of its own, and those that were merged."""
+        """Return True in components with a strong cell in the tile, and in those of `merged`."""
         ids = components(tile, origin, shape)
         return _among(ids, np.unique(ids[tile == STRONG])) | _among(ids, merged)
 
 
 def _cells(extent: Shape, origin: Shape, shape: Shape) -> Ids:
-    """Return the numbers of a tile's cells in the image, row-major."""
+    """Return the row-major indices of a tile's cells in the image."""
     axes = (range(start, start + n) for start, n in zip(origin, extent, strict=True))
     return np.ravel_multi_index(np.ix_(*axes), shape).astype(np.int64)
 
@@ -77,9 +78,9 @@ def components(classes: Any, origin: Shape, shape: Shape) -> Ids:
     classes : ndarray
         1 weak, 2 strong, anything else no edge.
     origin : tuple of int
-        Where the tile begins in the image.
+        Index in the image of the tile's first cell.
     shape : tuple of int
-        Of the image.
+        Shape of the image.
     """
     # Axes of length 1 connect nothing, and labelling is faster without them.
     flat = np.atleast_1d(np.squeeze((classes == WEAK) | (classes == STRONG)))
@@ -91,7 +92,7 @@ def components(classes: Any, origin: Shape, shape: Shape) -> Ids:
 
 
 def _on_open_sides(extent: Shape, origin: Shape, shape: Shape) -> Bools:
-    """Return which cells of a tile lie on sides where the image goes on."""
+    """Return True for the cells of a tile on sides where the image continues."""
     reached = np.zeros(extent, bool)
     for axis, (start, length) in enumerate(zip(origin, shape, strict=True)):
         here = np.moveaxis(reached, axis, 0)
@@ -101,14 +102,14 @@ def _on_open_sides(extent: Shape, origin: Shape, shape: Shape) -> Bools:
 
 
 def _touching(cells: Ids, ids: Ids, shape: Shape) -> Ids:
-    """Return the pairs of components, of shape (n, 2), whose cells are neighbours; cells are in order."""
+    """Return the pairs of components, of shape (n, 2), whose cells are neighbours; cells are sorted."""
     pairs = [np.zeros((0, 2), np.int64)]
-    places = np.stack(np.unravel_index(cells, shape)) if len(cells) else np.zeros((len(shape), 0), np.int64)
+    indices = np.stack(np.unravel_index(cells, shape)) if len(cells) else np.zeros((len(shape), 0), np.int64)
     for offset in itertools.product((-1, 0, 1), repeat=len(shape)):
-        # Each pair of neighbours is looked at once.
+        # Each pair of neighbours is visited once.
         if offset <= (0,) * len(shape):
             continue
-        there = places + np.array(offset)[:, None]
+        there = indices + np.array(offset)[:, None]
         inside = ((there >= 0) & (there < np.array(shape)[:, None])).all(axis=0)
         wanted = np.ravel_multi_index(tuple(there[:, inside]), shape)
         found = np.minimum(np.searchsorted(cells, wanted), len(cells) - 1)
@@ -118,16 +119,17 @@ def _touching(cells: Ids, ids: Ids, shape: Shape) -> Ids:
 
 
 def _joined(pairs: Ids, strong: Ids) -> Ids:
-    names, places = np.unique(np.concatenate([pairs.ravel(), strong]), return_inverse=True)
-    first, second = places[: pairs.size].reshape(-1, 2).T
+    """Return the sorted components of `pairs` and `strong` that pairs connect with a strong one."""
+    names, indices = np.unique(np.concatenate([pairs.ravel(), strong]), return_inverse=True)
+    first, second = indices[: pairs.size].reshape(-1, 2).T
     links = coo_array((np.ones(len(pairs), bool), (first, second)), shape=(len(names), len(names)))
     component = connected_components(links, directed=False)[1]
-    return names[np.isin(component, component[places[pairs.size :]])]
+    return names[np.isin(component, component[indices[pairs.size :]])]
 
 
 def _among(ids: Ids, wanted: Ids) -> Bools:
-    """Return which are among some in order, of which only few are looked at."""
+    """Return True where an id is one of the sorted `wanted`."""
     if not math.prod(wanted.shape):
         return np.zeros(ids.shape, bool)
-    places = np.minimum(np.searchsorted(wanted, ids), len(wanted) - 1)
-    return np.asarray(wanted[places] == ids) & (ids > 0)
+    index = np.minimum(np.searchsorted(wanted, ids), len(wanted) - 1)
+    return np.asarray(wanted[index] == ids) & (ids > 0)

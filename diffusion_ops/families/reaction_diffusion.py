@@ -1,96 +1,86 @@
-"""What equations of two reacting fields share: the start from an image, seeds of a pattern, and the way back."""
+"""Common part of the equations of two reacting fields: start from an image, initial noise, and conversion back."""
 
 from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
 
 from diffusion_ops.blocks.block import Block, Floats, allocate
-from diffusion_ops.blocks.statistic import STATISTICS, Statistic
-from diffusion_ops.evolution.operator import Operator
-from diffusion_ops.evolution.parameters import check_choice, check_number
+from diffusion_ops.blocks.statistic import Statistic, make_statistic
+from diffusion_ops.evolution.operator import Operator, with_parameters
+from diffusion_ops.evolution.parameters import Choice, Number, NumberOrStatistic, parameter
 from diffusion_ops.evolution.reach import Reach
 from diffusion_ops.evolution.schedule import Cycle
 from diffusion_ops.families.alignment import align, at_corners
-from diffusion_ops.kernels.philox import check_seed
+from diffusion_ops.families.parameters import SEED, SIGMA
 from diffusion_ops.kernels.pixels.noise import put_noise
 from diffusion_ops.kernels.reaction import take_reaction_steps
 from diffusion_ops.kernels.tensors.structure import structure_radius, tensor_arrays
 
-GRAINS = (1, 2, 4, 8, 16, 32, 64)
+DIFFUSION = Number(unit="squared unit length / time", least=0)
+"""How fast a field spreads."""
+
+GRAIN = Choice((1, 2, 4, 8, 16, 32, 64))
+"""Width in cells of the squares of the noise at the start."""
+
+RATE = Number(unit="1 / time", least=0)
+"""How fast a reaction goes."""
 
 _PACE = {2: 2.5e9, 3: 1e9}
 _CORNERS = {2: 1.01, 3: 1.06}
 """Corners per cell of a tile of about 50 cells along each axis."""
 
 
-@dataclass(frozen=True)
+def _brightest(values: Mapping[str, Any]) -> Statistic:
+    """Return the maximum of the image."""
+    return make_statistic("maximum")
+
+
+@with_parameters
 class ReactionDiffusion(Operator):
     """Two fields, ∂u/∂t = D Δu + f(u, v) and ∂v/∂t = E Δv + g(u, v); the visible one, u, starts as the image.
 
-    A subclass gives the reaction: a row of the kernel and its numbers, the range of the visible field, how the other
-    starts from it, and how fast a field can leave a cell. The other field is carried from batch to batch.
+    A subclass gives the reaction: the kernel's row and its numbers, the range of the visible field, the start of the
+    other field, and the largest rate at which a field leaves a cell. The other field is carried from batch to batch.
 
     Attributes
     ----------
     diffusion, other_diffusion : float
-        Of the visible field and of the other.
+        Diffusion coefficients of the visible field and of the other.
     white : float or Statistic
         Image value that stands for the upper of `ends`; 0 stands for the lower.
     perturbation, grain, seed : float, int, int
-        Standard deviation of the noise that the visible field starts with, the width in cells of its squares, its key.
+        Standard deviation of the initial noise of the visible field, the width in cells of its squares, its key.
     anisotropy, sigma, rho : float
         How much less both fields diffuse across the structures of the image or its guide than along them, and the
         scales at which these are found. The image is read at the start.
     """
 
-    diffusion: float
-    other_diffusion: float
-    white: float | Statistic = 1.0
-    perturbation: float = 0.0
-    grain: int = 1
-    seed: int = 0
-    anisotropy: float = 0.0
-    sigma: float = 1.0
-    rho: float = 3.0
+    diffusion: float = parameter(DIFFUSION)
+    other_diffusion: float = parameter(DIFFUSION)
+    white: NumberOrStatistic = parameter(
+        Number(unit="image units", above=0, statistic=True, automatic=_brightest), default=1.0
+    )
+    perturbation: float = parameter(Number(unit="concentration", least=0), default=0.0)
+    grain: int = parameter(GRAIN, default=1)
+    seed: int = parameter(SEED, default=0)
+    anisotropy: float = parameter(Number(unit="1", least=0, most=1), default=0.0)
+    sigma: float = parameter(SIGMA, default=1.0)
+    rho: float = parameter(SIGMA, default=3.0)
 
-    units: ClassVar[Mapping[str, str]] = {
-        "diffusion": "squared unit length / time",
-        "other_diffusion": "squared unit length / time",
-        "white": "image units",
-        "perturbation": "concentration",
-        "anisotropy": "1",
-        "sigma": "unit length",
-        "rho": "unit length",
-    }
     inertial_cycles = False
     row: ClassVar[Callable[..., None]]
-    """The compiled update of a row of both fields."""
+    """Compiled update of a row of both fields."""
     ends: ClassVar[tuple[float, float]] = (0.0, 1.0)
     """Concentrations of the visible field that black and white stand for."""
 
     def __post_init__(self) -> None:
-        for name in ("diffusion", "other_diffusion"):
-            check_number(name, getattr(self, name), positive=False, unit=self.units[name])
-        if not isinstance(self.white, Statistic):
-            check_number("white", self.white, positive=True, unit="image units")
-        check_number("perturbation", self.perturbation, positive=False, unit="concentration")
-        check_choice("grain", self.grain, GRAINS)
-        check_number("anisotropy", self.anisotropy, positive=False, unit="parts of the diffusion, up to 1")
-        if self.anisotropy > 1:
-            raise ValueError(
-                f"anisotropy={self.anisotropy!r} is not possible. Allowed: a number from 0 to 1."
-            )
-        for name in ("sigma", "rho"):
-            check_number(name, getattr(self, name), positive=False, unit="the units of the spacing")
-        # All channels follow one tensor, which a guide may lead; without it there is none.
+        # One tensor, from the guide or the image, couples all channels; without anisotropy there is none.
         for promise in ("reads_guide", "couples_channels"):
             object.__setattr__(self, promise, self.anisotropy > 0)
-        check_seed(self.seed)
 
     @property
     @abstractmethod
@@ -100,22 +90,18 @@ class ReactionDiffusion(Operator):
     @property
     @abstractmethod
     def rates(self) -> tuple[float, float]:
-        """How fast the reaction can take each field from a cell, per unit of time, where it is within the limits."""
+        """Largest rates at which the reaction takes each field from a cell, per unit of time, within the limits."""
 
     @abstractmethod
     def reaction(self, tau: float) -> tuple[float, ...]:
-        """Return the numbers of the reaction's row for a step."""
+        """Return the numbers of the reaction's row for a step of size `tau`."""
 
     @abstractmethod
     def partner(self, visible: Floats) -> Any:
-        """Return the other field that a visible one starts with."""
-
-    def automatic(self, parameter: str) -> Statistic:
-        """Return the maximum of the image for `white`."""
-        return STATISTICS["maximum"]() if parameter == "white" else super().automatic(parameter)
+        """Return the initial other field for a visible one."""
 
     def stable_dt(self, spacing: tuple[float, ...]) -> float:
-        """Return 1 / (2 D Σ 1/h² + rate) of the field that asks for less: no step takes more than a cell holds."""
+        """Return 1 / (2 D Σ 1/h² + rate) of the more restrictive field: no step takes more than a cell holds."""
         axes = 2 * sum(1 / h**2 for h in spacing)
         fields = zip((self.diffusion, self.other_diffusion), self.rates, strict=True)
         return 1 / max(d * axes + rate for d, rate in fields)
@@ -140,11 +126,11 @@ class ReactionDiffusion(Operator):
         return Reach((1,) * len(spacing), start=start)
 
     def pace(self, ndim: int, channels: int) -> float:
-        """Return what was measured in float32; both fields take one step in that time."""
+        """Return the pace measured in float32, of one step of both fields."""
         return _PACE[ndim] * (0.07 if self.anisotropy else 1.0)
 
     def start(self, block: Block) -> None:
-        """Turn the image into the visible field, perturb it, and make the other field of it."""
+        """Convert the image into the visible field, perturb it, and compute the other field from it."""
         assert isinstance(self.white, int | float)
         low, high = self.ends
         state = block.storage
@@ -161,7 +147,7 @@ class ReactionDiffusion(Operator):
         block.carried[:channels] = self.partner(state)
 
     def finish(self, block: Block) -> None:
-        """Turn the visible field into an image again."""
+        """Convert the visible field into image values."""
         assert isinstance(self.white, int | float)
         low, high = self.ends
         np.subtract(block.storage, low, out=block.storage)

@@ -1,4 +1,4 @@
-"""An operator whose explicit step is one compiled row, which `kernels/wavefront.py` takes through the block."""
+"""Operators whose explicit step is a compiled update of a row, which `kernels/wavefront.py` applies to a block."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from diffusion_ops.kernels.wavefront import half_inverse, ring_arrays, take_row_
 
 
 class RowOperator(Operator):
-    """An operator of explicit steps alone, that says which update makes a row, and with which numbers."""
+    """An operator with explicit steps alone, given by the update of a row and its numbers."""
 
     inertial_cycles = False
     pace_2d: ClassVar[float] = 1e9
@@ -25,18 +25,18 @@ class RowOperator(Operator):
 
     @abstractmethod
     def numbers(self, spacing: tuple[float, ...], tau: float) -> list[float]:
-        """Return what the update is given after 1 / (2 h) along x, y, z and the step size."""
+        """Return the numbers of the update that follow 1 / (2 h) along x, y, z and the step size."""
 
     def prepare(self) -> Callable[..., None] | None:
-        """Return what makes one more field before each step, or None."""
+        """Return the function that computes one more field before each step, or None."""
         return None
 
     def extra_arrays(self, ndim: int, inertial: bool, channels: int) -> float:
-        """Return the rows between the steps of a visit to the cache."""
+        """Return the size of the rows that are held between the steps of a wavefront."""
         return ring_arrays(ndim, self.reach((1.0,) * ndim).step[0], channels if self.couples_channels else 1)
 
     def pace(self, ndim: int, channels: int) -> float:
-        """Return what was measured in 2-D; about 0.4 of it in 3-D."""
+        """Return the pace measured in 2-D, and about 0.4 of it in 3-D."""
         return self.pace_2d * (1.0 if ndim == 2 else 0.4)
 
     def run(self, block: Block, cycle: Cycle, count: int) -> None:

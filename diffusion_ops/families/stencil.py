@@ -20,9 +20,9 @@ class Stencil:
     weights : tuple of 4 floats
         w in Σ w g (u_neighbour - u); for g = 1 the sum is a consistent Laplacian.
     lengths : tuple of 4 floats
-        Distance of the two cells.
+        Distance of the two cells of a face.
     diagonal : bool
-        Whether the diagonals take part.
+        True where the diagonals take part.
     """
 
     weights: tuple[float, float, float, float]
@@ -43,8 +43,8 @@ class Stencil:
 def make_stencil(spacing: tuple[float, ...], neighbours: int | None = None) -> Stencil:
     """Return the stencil of 4 or 8 neighbours in 2-D, 6 in 3-D.
 
-    Eight neighbours share the Laplacian with the axes: diagonal weight 1 / (4 h²) for the wider spacing h,
-    and what is left of 1 / h² along each axis, so that time means the same for both stencils.
+    With eight neighbours the diagonals have the weight 1 / (4 h²) for the wider spacing h, and the axes the rest of
+    1 / h² along each, so that time means the same for both stencils.
 
     Raises
     ------

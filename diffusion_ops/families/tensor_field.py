@@ -1,17 +1,16 @@
-"""Diffusion tensors of an image and the steps along them: what every anisotropic operator shares."""
+"""Diffusion tensors of an image and the steps with them: the common part of anisotropic operators."""
 
 from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from diffusion_ops.blocks.block import Block, Bools, Floats, allocate
 from diffusion_ops.blocks.statistic import Statistic
 from diffusion_ops.evolution.operator import Operator
-from diffusion_ops.evolution.parameters import check_choice, check_number
+from diffusion_ops.evolution.parameters import Choice, Number, NumberOrStatistic, number
 from diffusion_ops.evolution.reach import Reach, chained
 from diffusion_ops.evolution.schedule import Cycle
 from diffusion_ops.kernels.gaussian import gaussian_radius
@@ -24,10 +23,10 @@ _CORNERS = {2: 1.01, 3: 1.06}
 
 
 class Scheme(ABC):
-    """A discretisation of div(D ∇u): what it freezes of D, and how it takes steps."""
+    """A discretisation of div(D ∇u): the coefficients that it freezes, and its steps."""
 
     condition: float = math.inf
-    """Greatest ratio of the eigenvalues of D that it takes."""
+    """Largest ratio of the eigenvalues of D that it allows."""
     keeps_maximum: ClassVar[bool] = False
 
     @abstractmethod
@@ -36,11 +35,11 @@ class Scheme(ABC):
 
     @abstractmethod
     def reach(self, spacing: tuple[float, ...]) -> Reach:
-        """Return how many cells a step reads, and its coefficients beyond the Gaussians and the first step."""
+        """Return the reach of a step, and as `setup` that of its coefficients beyond the Gaussians."""
 
     @abstractmethod
     def coefficients(self, block: Block, corners: Floats) -> Any:
-        """Return what the steps need, from D at the corners."""
+        """Return the coefficients of the steps, from D at the corners."""
 
     @abstractmethod
     def arrays(self, ndim: int) -> float:
@@ -55,7 +54,7 @@ class Scheme(ABC):
 
 @dataclass(frozen=True)
 class Nonstandard(Scheme):
-    """Differences at the corners of the cells: radius 1 at any ratio of eigenvalues; see `kernels.tensor`."""
+    """Differences at the corners of the cells: radius 1 at any ratio of eigenvalues; see `kernels.tensors.fluxes`."""
 
     alpha: float = 0.4
 
@@ -68,7 +67,7 @@ class Nonstandard(Scheme):
         return Reach((1,) * len(spacing))
 
     def coefficients(self, block: Block, corners: Floats) -> Any:
-        """Return D as it is."""
+        """Return D unchanged."""
         return corners
 
     def arrays(self, ndim: int) -> float:
@@ -84,7 +83,7 @@ class Nonstandard(Scheme):
 
 @dataclass(frozen=True)
 class Lattice(Scheme):
-    """Weights that are never negative, on far neighbours; see `kernels.lattice`."""
+    """Weights that are never negative, on far neighbours; see `kernels.tensors.lattice`."""
 
     condition: float = 10.0
     keeps_maximum = True
@@ -115,12 +114,19 @@ class Lattice(Scheme):
 DISCRETISATIONS = ("www", "lattice")
 """Nonstandard differences (Weickert, Welk and Wickert 2013), and `Lattice`."""
 
+DISCRETISATION = Choice(DISCRETISATIONS)
+STENCIL = Number(unit="1", least=0, most=0.5)
+CONDITION = Number(unit="1", least=1, most=100)
+ALPHA = Number(unit="1", least=0, most=1, aliases=("Alpha",))
+EXPONENT = Choice(range(1, 9), aliases=("Exponent",))
+"""Parameters of the discretisation, and of how the diffusivity depends on the structure."""
+
 
 @dataclass(frozen=True)
 class TensorField:
-    """How D is made of the structure of an image, and how ∂u/∂t = div(D ∇u) is discretised.
+    """Construction of D from the structure of an image, and discretisation of ∂u/∂t = div(D ∇u).
 
-    An operator that follows structures makes one of its parameters:
+    An operator makes one from its parameters:
 
         field = TensorField(contrast=4.0, law="rational", enhancement="eed", sigma=0.8)
         frozen = field.freeze(block)
@@ -128,7 +134,7 @@ class TensorField:
 
     Parameters
     ----------
-    contrast, law, enhancement, exponent, floor : see `kernels.diffusivity.to_diffusivity`
+    contrast, law, enhancement, exponent, floor : see `kernels.tensors.diffusivity.to_diffusivity`
     sigma, rho : float
         Noise scale and feature scale, in units of the spacing.
     scheme : Scheme
@@ -145,13 +151,13 @@ class TensorField:
     scheme: Scheme = Nonstandard()
 
     def reach(self, spacing: tuple[float, ...]) -> Reach:
-        """Return how many cells a step reads, and D beyond those that the first step reads."""
+        """Return the reach of a step, and as `setup` that of D."""
         own = self.scheme.reach(spacing)
         parts = (gaussian_radius(self.sigma, spacing), gaussian_radius(self.rho, spacing), own.setup)
         return Reach(own.step, setup=chained(parts, len(spacing)))
 
     def freeze(self, block: Block, of: Floats | None = None) -> Any:
-        """Return what the steps need.
+        """Return the frozen coefficients of the steps.
 
         `of` is the image to read, (channels, cells): by default `block.structure`, the guide or the state.
         """
@@ -171,7 +177,7 @@ class TensorField:
     ) -> None:
         """Take the steps of a cycle in place, after `before` steps of the same call.
 
-        Only cells where `free`, (cells,), is true change; the others are held.
+        Only cells where `free`, (cells,), is True change.
         """
         states = [block.storage]
         if cycle.inertial:
@@ -183,12 +189,12 @@ class TensorField:
 
 
 class TensorDiffusion(Operator):
-    """∂u/∂t = div(D ∇u), D from the structure of the image or of a guide; a subclass says how the flow depends on it.
+    """∂u/∂t = div(D ∇u), D from the structure of the image or of a guide; a subclass determines how D depends on it.
 
-    A subclass is a frozen dataclass with the fields below and its own `law` and `enhancement`.
+    A subclass has the parameters below, its own `law` and `enhancement`.
     """
 
-    contrast: float | Statistic
+    contrast: NumberOrStatistic
     sigma: float
     rho: float
     enhancement: str
@@ -198,38 +204,17 @@ class TensorDiffusion(Operator):
     stencil: float
     condition: float
 
-    units: ClassVar[Mapping[str, str]] = {
-        "contrast": "image units per unit length",
-        "sigma": "unit length",
-        "rho": "unit length",
-        "alpha": "1",
-        "stencil": "1",
-        "condition": "1",
-    }
-    aliases: ClassVar[Mapping[str, str]] = {
-        "Enhancement": "enhancement",
-        "NoiseScale": "sigma",
-        "FeatureScale": "rho",
-        "Alpha": "alpha",
-        "Exponent": "exponent",
-        "derivativeSigma": "sigma",
-        "regularizationSigma": "rho",
-    }
     reads_guide = True
     couples_channels = True
     keeps_mean = True
-    law: str
 
     def __post_init__(self) -> None:
-        if not isinstance(self.contrast, Statistic):
-            check_number("contrast", self.contrast, positive=True, unit="image units per unit length")
-        for name in ("sigma", "rho"):
-            check_number(name, getattr(self, name), positive=False, unit="the units of the spacing")
-        check_choice("discretisation", self.discretisation, DISCRETISATIONS)
-        for name, low, high in (("alpha", 0.0, 1.0), ("stencil", 0.0, 0.5), ("condition", 1.0, 100.0)):
-            _check_between(name, getattr(self, name), low, high)
-        check_choice("exponent", self.exponent, range(1, 9))
         object.__setattr__(self, "keeps_maximum", self.scheme.keeps_maximum)
+
+    @property
+    @abstractmethod
+    def law(self) -> str:
+        """How a diffusivity depends on its eigenvalue."""
 
     @property
     def scheme(self) -> Scheme:
@@ -238,8 +223,8 @@ class TensorDiffusion(Operator):
 
     @property
     def field(self) -> TensorField:
-        """How the tensor is made; the contrast is a number by now, or does not matter."""
-        contrast = math.nan if isinstance(self.contrast, Statistic) else self.contrast
+        """Construction of the tensor; the contrast is NaN while it is a statistic."""
+        contrast = math.nan if isinstance(self.contrast, Statistic) else number(self.contrast)
         shape = (self.law, self.enhancement, self.exponent, self.alpha)
         return TensorField(contrast, *shape, self.sigma, self.rho, self.scheme)
 
@@ -260,29 +245,23 @@ class TensorDiffusion(Operator):
         return self.field.reach(spacing)
 
     def extra_arrays(self, ndim: int, inertial: bool, channels: int) -> float:
-        """Return what the discretisation holds and the state before."""
+        """Return the size of the coefficients, and of the state before in FSI cycles."""
         return self.scheme.arrays(ndim) + (channels if inertial else 0)
 
     def setup_arrays(self, ndim: int, channels: int) -> float:
-        """Return what is held while coefficients are made: smoothed channels, J before it is smoothed, D at cells."""
+        """Return the temporary arrays of the coefficients: smoothed channels, J before it is smoothed, D at cells."""
         corners = tensor_arrays(ndim) * _CORNERS[ndim]
         if self.discretisation == "lattice":
             return corners + tensor_arrays(ndim)
         return max(channels if self.sigma > 0 else 0, corners if self.rho > 0 else 0)
 
     def pace(self, ndim: int, channels: int) -> float:
-        """Return what was measured in float32 with the tensor made anew at every step, the most costly way."""
+        """Return the pace measured in float32 with a new tensor at every step, the most costly way."""
         if self.discretisation == "lattice":
             return 1.8e7 if ndim == 2 else 5e6
         return (3e8 if self.rho == 0 else 1e8) if ndim == 2 else 3e7
 
     def run(self, block: Block, cycle: Cycle, count: int) -> None:
-        """Freeze the tensor and take the steps of the cycle, as often as asked for."""
+        """Freeze the tensor and take the steps of the cycle, `count` times."""
         for k in range(count):
             self.field.take_steps(block, cycle, self.field.freeze(block), before=k * cycle.steps)
-
-
-def _check_between(name: str, value: float, low: float, high: float) -> None:
-    check_number(name, value, positive=False, unit="1")
-    if not low <= value <= high:
-        raise ValueError(f"{name}={value!r} is not possible. Allowed: a number from {low:g} to {high:g}.")

@@ -1,4 +1,4 @@
-"""Random numbers that depend on the seed and on the place in the image only: Philox4x32-10 by counters.
+"""Random numbers that depend on the seed and on the position in the image only: Philox4x32-10 by counters.
 
 The four words that a cell draws are a function of the key and of the counter (x, y, z, draw), where x, y, z
 is the cell's index in the image. So every tile, batch, thread and machine finds the same numbers, and
@@ -180,7 +180,7 @@ def _cosine64(v):  # type: ignore[no-untyped-def]
 
 
 Key = tuple[np.uint64, np.uint64]
-Place = tuple[np.uint64, np.uint64, np.uint64]
+Index = tuple[np.uint64, np.uint64, np.uint64]
 
 
 def check_seed(seed: object) -> None:
@@ -204,7 +204,7 @@ def stream_key(seed: int, channel: int, frame: int) -> Key:
     return np.uint64(key & 0xFFFFFFFF), np.uint64(key >> 32)
 
 
-def first_place(block: Block) -> Place:
+def first_index(block: Block) -> Index:
     """Return the index (x, y, z) in the image of a block's first cell; z is 0 in 2-D."""
     x, y, z = (*reversed(block.origin), 0)[:3]
     return np.uint64(x), np.uint64(y), np.uint64(z)

@@ -1,4 +1,4 @@
-"""Solve (I - A) x = f along many lines at once, A a diffusion along the line, in partitions that know little of others.
+"""Solve implicit diffusion along lines, (I - A) x = f, on many lines at once; lines are cut into partitions.
 
 A line is cut into partitions (Wang 1981; SPIKE: Polizzi and Sameh 2006). Each is first summed up from both ends as if
 its neighbours were walls: its end cells then are a weighted mean y of its right sides, of weight e. Over the face c
@@ -54,7 +54,7 @@ def _sum_up(exact, f, c, part, a, b, one):  # type: ignore[no-untyped-def]
 
 @copied
 def _exchange(exact, c, parts, edges, count, one):  # type: ignore[no-untyped-def]
-    """Put the values on both sides of every interface in the place of the closed partitions' ends."""
+    """Replace the end values of closed partitions by the values on both sides of every interface."""
     size = _FIELDS * LANES
     flow = upper = fill(one - one)
     for k in range(count - 1):
@@ -93,7 +93,7 @@ def _exchange(exact, c, parts, edges, count, one):  # type: ignore[no-untyped-de
 
 @copied
 def _solve(f, c, r, p, a, b, left, low, right, high, one):  # type: ignore[no-untyped-def]
-    """Put x of the cells a ... b in the place of f, next to cells of values low and high over faces left and right."""
+    """Replace f by x in the cells a ... b, next to cells of values low and high over faces left and right."""
     e, total = left + one, load(f, a * LANES) + left * low
     for i in range(a, b):
         w = load(c, i * LANES)
@@ -112,7 +112,7 @@ def _solve(f, c, r, p, a, b, left, low, right, high, one):  # type: ignore[no-un
 
 @copied
 def _solve_lines(exact, f, c, r, p, parts, edges, count, ends, one):  # type: ignore[no-untyped-def]
-    """Put x in the place of f in the partitions whose neighbours are known; `ends` says where the line itself ends."""
+    """Replace f by x in the partitions whose neighbours are known; `ends` says where the line itself ends."""
     size, zero = _FIELDS * LANES, fill(one - one)
     for k in range(count):
         _sum_up(exact, f, c, shift(parts, k * size), edges[k], edges[k + 1] - 1, one)

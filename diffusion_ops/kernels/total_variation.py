@@ -86,7 +86,7 @@ def _step_row(form, size, fields, valid, row, before, span, speeds, one):  # typ
             if volume:
                 square = square + z * z
                 store(p, 2 * channels * cells + i, z)
-        # One ball for all channels: they share the direction and the place of their edges.
+        # One ball for all channels: they share the direction and the position of their edges.
         shrink = fill(one) / max(math.sqrt(square), one)
         for c in range(channels):
             p, v = shift(dual, c * cells), shift(state, c * cells)

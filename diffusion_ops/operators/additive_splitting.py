@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass
-from numbers import Integral
 
 import numpy as np
 
 from diffusion_ops.blocks.block import Block, Floats
 from diffusion_ops.blocks.partitions import whole_partitions
-from diffusion_ops.blocks.statistic import Statistic
+from diffusion_ops.evolution.examples import Picture, Samples
 from diffusion_ops.evolution.operator import Operator, register
-from diffusion_ops.evolution.parameters import check_choice
+from diffusion_ops.evolution.parameters import Choice, Count, NumberOrStatistic, parameter
 from diffusion_ops.evolution.reach import Reach
 from diffusion_ops.evolution.schedule import Cycle
-from diffusion_ops.families.edge_stopping import ALIAS_VALUES, ALIASES, UNITS, check_edge_stopping
+from diffusion_ops.families.edge_stopping import CONDUCTANCE, CONTRAST
+from diffusion_ops.families.parameters import SIGMA
 from diffusion_ops.families.stencil import make_stencil
 from diffusion_ops.kernels.conductance import CONDUCTANCES, CONSTANT
 from diffusion_ops.kernels.faces import cell_faces, edge_faces
@@ -31,11 +30,8 @@ MOST_THETA = 1e5
 WHOLE = 1 << 30
 """Reach of the exact form: no line is longer, so every window is as long as the image."""
 
-_SMALLEST, _LARGEST = 2, 4096
-
 
 @register("additive-splitting")
-@dataclass(frozen=True)
 class AdditiveSplitting(Operator):
     """Diffusion ∂u/∂t = div(g(|∇u_sigma|) ∇u) in steps of u_new = 1/N Σ_l (I - N τ A_l(u))⁻¹ u, l the N axes.
 
@@ -75,31 +71,23 @@ class AdditiveSplitting(Operator):
     system solver: the SPIKE algorithm. Parallel Computing 2006.
     """
 
-    contrast: float | Statistic | None = None
-    conductance: str = "exponential"
-    sigma: float = 0.0
-    partition: int = 64
-    form: str = "truncated"
+    contrast: NumberOrStatistic | None = parameter(CONTRAST, optional=True, default=None)
+    conductance: str = parameter(CONDUCTANCE, default="exponential")
+    sigma: float = parameter(SIGMA, default=0.0)
+    partition: int = parameter(Count(unit="cells", least=2, most=4096), default=64)
+    form: str = parameter(Choice(("truncated", "exact")), default="truncated")
 
     equation = "u_new = 1/N Σ (I - N τ A_l)⁻¹ u for ∂u/∂t = div(g(|∇u_sigma|) ∇u)"
     reference = "Weickert, ter Haar Romeny and Viergever 1998"
-    units = UNITS
-    aliases = ALIASES
-    alias_values = ALIAS_VALUES
+    samples = Samples(
+        ({"contrast": 1e4, "partition": 16}, {"contrast": 60.0, "sigma": 0.75, "partition": 16}),
+        placed="lines are cut on a grid that begins at the image's first cell",
+    )
+    picture = Picture("noisy man", {"contrast": 15, "sigma": 1.0}, {"steps": 4, "dt": 2})
     inertial_cycles = False
     couples_channels = True
     keeps_maximum = True
     keeps_mean = True
-
-    def __post_init__(self) -> None:
-        check_edge_stopping(1.0 if self.contrast is None else self.contrast, self.conductance, self.sigma)
-        check_choice("form", self.form, ("truncated", "exact"))
-        whole = isinstance(self.partition, Integral) and not isinstance(self.partition, bool)
-        if not whole or not _SMALLEST <= self.partition <= _LARGEST:
-            raise ValueError(
-                f"partition={self.partition!r} is not possible. "
-                f"Allowed: a whole number from {_SMALLEST} to {_LARGEST}, in cells."
-            )
 
     def stable_dt(self, spacing: tuple[float, ...]) -> float:
         """Return the largest step whose truncation stays below 6e-8 of the range, or θ = 1e5 for the exact form."""

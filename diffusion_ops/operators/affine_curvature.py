@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
+from diffusion_ops.evolution.examples import Picture, Samples
 from diffusion_ops.evolution.operator import register
 from diffusion_ops.families.row_operator import RowOperator
 from diffusion_ops.kernels.motions.curvature import affine_curvature_row
 
 
 @register("affine-curvature")
-@dataclass(frozen=True)
 class AffineCurvature(RowOperator):
     """Affine morphological scale space, ∂u/∂t = |∇u| curv(u)^(1/3) = (|∇u|² u_ξξ)^(1/3).
 
@@ -31,6 +30,8 @@ class AffineCurvature(RowOperator):
 
     equation = "∂u/∂t = |∇u| curv(u)^(1/3)"
     reference = "Alvarez, Guichard, Lions and Morel 1993; Sapiro and Tannenbaum 1993"
+    samples = Samples(({},))
+    picture = Picture("coins", far={"time": 5})
     dimensions = (2,)
     keeps_maximum = True
     pace_2d = 1.7e9

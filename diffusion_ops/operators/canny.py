@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import ClassVar
-
 from diffusion_ops.blocks.block import Block
-from diffusion_ops.blocks.statistic import STATISTICS, Statistic
+from diffusion_ops.blocks.statistic import make_statistic
 from diffusion_ops.evolution.completion import Completion
-from diffusion_ops.evolution.operator import AUTO, Map, register
-from diffusion_ops.evolution.parameters import check_number
+from diffusion_ops.evolution.examples import Picture, Samples
+from diffusion_ops.evolution.operator import Map, register
+from diffusion_ops.evolution.parameters import AUTO, Automatic, Number, NumberOrStatistic, parameter
 from diffusion_ops.evolution.reach import Reach
 from diffusion_ops.families.hysteresis import Hysteresis
+from diffusion_ops.families.parameters import FLAG, SIGMA
 from diffusion_ops.kernels.gaussian import gaussian_radius, smoothed
 from diffusion_ops.kernels.pixels.edges import gradient_of, slope_of, thinned
 from diffusion_ops.kernels.tensors.structure import principal_axes, structure_tensor, tensor_arrays
 
-_QUANTILES = {"low": 0.8, "high": 0.9}
+GRADIENT = Number(unit="image units per unit length", above=0, statistic=True)
+
+
+def _quantile(q: float) -> Automatic:
+    """Return the rule for a quantile of the gradient magnitude."""
+    return lambda values: make_statistic("quantile", q=q, sigma=values["sigma"])
 
 
 @register("canny")
-@dataclass(frozen=True)
 class Canny(Map):
     """Edges of one cell's width, where |∇u_sigma| is largest across the edge: 1, and 0 elsewhere.
 
@@ -51,37 +53,25 @@ class Canny(Map):
     Canny: A computational approach to edge detection. PAMI 1986.
     """
 
-    low: float | Statistic | str = AUTO
-    high: float | Statistic | str = AUTO
-    sigma: float = 1.0
-    joined: bool = True
+    low: NumberOrStatistic = parameter(
+        GRADIENT, aliases=("low_threshold",), automatic=_quantile(0.8), default=AUTO
+    )
+    high: NumberOrStatistic = parameter(
+        GRADIENT, aliases=("high_threshold",), automatic=_quantile(0.9), default=AUTO
+    )
+    sigma: float = parameter(SIGMA, default=1.0)
+    joined: bool = parameter(FLAG, default=True)
 
     equation = "|∇u_sigma| >= low, largest across the edge"
     reference = "Canny 1986"
-    units: ClassVar[Mapping[str, str]] = {
-        "low": "image units per unit length",
-        "high": "image units per unit length",
-        "sigma": "unit length",
-    }
-    aliases: ClassVar[Mapping[str, str]] = {"low_threshold": "low", "high_threshold": "high"}
+    samples = Samples(({"low": 0.1, "high": 30.0, "sigma": 0.0, "joined": False},))
+    picture = Picture("coins", {"sigma": 2.0}, shown="stretched")
     couples_channels = True
     new_quantity = True
 
     def __post_init__(self) -> None:
-        check_number("sigma", self.sigma, positive=False, unit="the units of the spacing")
-        for name in ("low", "high"):
-            if getattr(self, name) == AUTO:
-                object.__setattr__(self, name, self.automatic(name))
-            if not isinstance(getattr(self, name), Statistic):
-                check_number(name, getattr(self, name), positive=True, unit="image units per unit length")
         if isinstance(self.low, int | float) and isinstance(self.high, int | float) and self.low > self.high:
             raise ValueError(f"low={self.low!r} is not possible. Allowed: at most high={self.high!r}.")
-
-    def automatic(self, parameter: str) -> Statistic:
-        """Return a quantile of the gradient magnitude."""
-        if parameter not in _QUANTILES:
-            return super().automatic(parameter)
-        return STATISTICS["quantile"](q=_QUANTILES[parameter], sigma=self.sigma)  # type: ignore[call-arg]
 
     def completion(self) -> Completion | None:
         """Return the joining of weak edges with strong ones, unless it is left out."""

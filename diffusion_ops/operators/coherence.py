@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import ClassVar
-
 import numpy as np
 
 from diffusion_ops.blocks.block import Block
+from diffusion_ops.evolution.examples import Picture, Samples
 from diffusion_ops.evolution.operator import Map, register
-from diffusion_ops.evolution.parameters import check_choice, check_number
+from diffusion_ops.evolution.parameters import parameter
 from diffusion_ops.evolution.reach import Reach
+from diffusion_ops.families.parameters import FEATURE_SCALE, FLAG, NOISE_SCALE
 from diffusion_ops.kernels.tensors.structure import (
     principal_axes,
     structure_radius,
@@ -21,7 +19,6 @@ from diffusion_ops.kernels.tensors.structure import (
 
 
 @register("coherence")
-@dataclass(frozen=True)
 class Coherence(Map):
     """Coherence ((μ1 - μ2) / (μ1 + μ2))² of the structure tensor: 1 where lines run one way, 0 where none stands out.
 
@@ -50,21 +47,16 @@ class Coherence(Map):
     Jähne: Spatio-temporal image processing. Springer 1993.
     """
 
-    sigma: float = 1.0
-    rho: float = 3.0
-    normalised: bool = True
+    sigma: float = parameter(NOISE_SCALE, default=1.0)
+    rho: float = parameter(FEATURE_SCALE, default=3.0)
+    normalised: bool = parameter(FLAG, default=True)
 
     equation = "((μ1 - μ2) / (μ1 + μ2))², μ of J = K_rho * ∇u_sigma ∇u_sigmaᵀ"
     reference = "Weickert 1999; Jähne 1993"
-    units: ClassVar[Mapping[str, str]] = {"sigma": "unit length", "rho": "unit length"}
-    aliases: ClassVar[Mapping[str, str]] = {"derivativeSigma": "sigma", "regularizationSigma": "rho"}
+    samples = Samples(({"sigma": 0.75, "rho": 0.75}, {"rho": 1.0, "normalised": False}))
+    picture = Picture("vessels", {"sigma": 2.0, "rho": 4.0, "normalised": False}, shown="stretched")
     couples_channels = True
     new_quantity = True
-
-    def __post_init__(self) -> None:
-        check_number("sigma", self.sigma, positive=False, unit="the units of the spacing")
-        check_number("rho", self.rho, positive=False, unit="the units of the spacing")
-        check_choice("normalised", self.normalised, (True, False))
 
     def result_channels(self, channels: int) -> int:
         """Return 1."""

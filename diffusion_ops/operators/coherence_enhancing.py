@@ -3,17 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
-from diffusion_ops.blocks.statistic import Statistic, statistic_from
+from diffusion_ops.blocks.statistic import Statistic, make_statistic
+from diffusion_ops.evolution.examples import Picture, Samples
 from diffusion_ops.evolution.operator import register
-from diffusion_ops.evolution.parameters import check_choice
-from diffusion_ops.families.tensor_field import DISCRETISATIONS, TensorDiffusion
+from diffusion_ops.evolution.parameters import Choice, NumberOrStatistic, parameter
+from diffusion_ops.families.edge_stopping import CONTRAST
+from diffusion_ops.families.parameters import FEATURE_SCALE, NOISE_SCALE
+from diffusion_ops.families.tensor_field import (
+    ALPHA,
+    CONDITION,
+    DISCRETISATION,
+    DISCRETISATIONS,
+    EXPONENT,
+    STENCIL,
+    TensorDiffusion,
+)
+
+ENHANCEMENT = Choice(
+    ("ced", "cced"), aliases=("Enhancement",), alias_values={"Enhancement": {"CED": "ced", "cCED": "cced"}}
+)
+
+
+def _noise_gradient(values: Mapping[str, Any]) -> Statistic:
+    """Return the gradient that the noise makes: what is no clearer than noise is no direction."""
+    return make_statistic("noise-gradient", 1.0)
 
 
 @register("coherence-enhancing")
-@dataclass(frozen=True)
 class CoherenceEnhancing(TensorDiffusion):
     """Anisotropic diffusion that closes interrupted lines and flow-like patterns, ∂u/∂t = div(D ∇u).
 
@@ -59,32 +77,24 @@ class CoherenceEnhancing(TensorDiffusion):
     non-negative stencils for anisotropic diffusion. J. Math. Imaging Vis. 2014.
     """
 
-    contrast: float | Statistic = 1.0
-    sigma: float = 0.5
-    rho: float = 2.0
-    enhancement: str = "ced"
-    alpha: float = 0.01
-    exponent: int = 2
-    discretisation: str = DISCRETISATIONS[0]
-    stencil: float = 0.4
-    condition: float = 10.0
+    contrast: NumberOrStatistic = parameter(CONTRAST, aliases=(), automatic=_noise_gradient, default=1.0)
+    sigma: float = parameter(NOISE_SCALE, default=0.5)
+    rho: float = parameter(FEATURE_SCALE, default=2.0)
+    enhancement: str = parameter(ENHANCEMENT, default="ced")
+    alpha: float = parameter(ALPHA, default=0.01)
+    exponent: int = parameter(EXPONENT, default=2)
+    discretisation: str = parameter(DISCRETISATION, default=DISCRETISATIONS[0])
+    stencil: float = parameter(STENCIL, default=0.4)
+    condition: float = parameter(CONDITION, default=10.0)
 
     equation = "∂u/∂t = div(D(J_rho(∇u_sigma)) ∇u)"
     reference = "Weickert 1999; Fehrenbach and Mirebeau 2014"
-    alias_values: ClassVar[Mapping[str, Mapping[Any, Any]]] = {"Enhancement": {"CED": "ced", "cCED": "cced"}}
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_choice("enhancement", self.enhancement, ("ced", "cced"))
-
-    def automatic(self, parameter: str) -> Statistic:
-        """Return the gradient that the noise makes, for "auto": what is no clearer than noise is no direction."""
-        if parameter != "contrast":
-            return super().automatic(parameter)
-        statistic: Statistic = statistic_from(parameter, {"noise-gradient": 1.0})
-        return statistic
+    samples = Samples(
+        ({"contrast": 40.0, "rho": 1.0}, {"contrast": 40.0, "rho": 0.75, "enhancement": "cced"})
+    )
+    picture = Picture("noisy vessels", {"contrast": 6, "sigma": 1.0, "rho": 4}, {"time": 20})
 
     @property
-    def law(self) -> str:  # type: ignore[override]
+    def law(self) -> str:
         """How the flow depends on the contrast."""
         return "threshold"

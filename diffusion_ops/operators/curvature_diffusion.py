@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
-from diffusion_ops.blocks.statistic import Statistic, statistic_from
+from diffusion_ops.blocks.statistic import Statistic, make_statistic
+from diffusion_ops.evolution.examples import Picture, Samples
 from diffusion_ops.evolution.operator import register
-from diffusion_ops.families.edge_stopping import ALIAS_VALUES, ALIASES, UNITS, check_edge_stopping
+from diffusion_ops.evolution.parameters import NumberOrStatistic, parameter
+from diffusion_ops.families.edge_stopping import CONDUCTANCE, CONTRAST
 from diffusion_ops.families.row_operator import RowOperator
 from diffusion_ops.kernels.conductance import CONDUCTANCES
 from diffusion_ops.kernels.motions.curvature import CURVATURE_DIFFUSION_ROWS
 
 
+def _mean_square(values: Mapping[str, Any]) -> Statistic:
+    """Return ITK's contrast for a conductance parameter of 1."""
+    return make_statistic("rms", 2**0.5)
+
+
 @register("curvature-diffusion")
-@dataclass(frozen=True)
 class CurvatureDiffusion(RowOperator):
     """Modified curvature diffusion equation, ∂u/∂t = |∇u| div(g(|∇u|) ∇u / |∇u|).
 
@@ -48,27 +53,16 @@ class CurvatureDiffusion(RowOperator):
     Whitaker, Xue: Variable-conductance, level-set curvature for image denoising. ICIP 2001.
     """
 
-    contrast: float | Statistic
-    conductance: str = "exponential"
+    contrast: NumberOrStatistic = parameter(CONTRAST, automatic=_mean_square)
+    conductance: str = parameter(CONDUCTANCE, default="exponential")
 
     equation = "∂u/∂t = |∇u| div(g(|∇u|) ∇u / |∇u|)"
     reference = "Whitaker and Xue 2001"
-    units: ClassVar[Mapping[str, str]] = {"contrast": UNITS["contrast"]}
-    aliases: ClassVar[Mapping[str, str]] = ALIASES
-    alias_values: ClassVar[Mapping[str, Mapping[Any, Any]]] = ALIAS_VALUES
+    samples = Samples(({"contrast": 1e4}, {"contrast": 60.0, "conductance": "rational"}))
+    picture = Picture("noisy man", {"contrast": 20}, {"time": 6})
     couples_channels = True
     keeps_maximum = True
     pace_2d = 8e8
-
-    def __post_init__(self) -> None:
-        check_edge_stopping(self.contrast, self.conductance, 0.0)
-
-    def automatic(self, parameter: str) -> Statistic:
-        """Return ITK's contrast for a conductance parameter of 1."""
-        if parameter != "contrast":
-            return super().automatic(parameter)
-        statistic: Statistic = statistic_from(parameter, {"rms": 2**0.5})
-        return statistic
 
     def stable_dt(self, spacing: tuple[float, ...]) -> float:
         """Return the limit of the maximum principle, 1 / (2 Σ 1/h sqrt(2 Σ 1/h²)); 1/8 in 2-D.

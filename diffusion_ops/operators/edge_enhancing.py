@@ -3,18 +3,55 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
-from diffusion_ops.blocks.statistic import Statistic, statistic_from
+from diffusion_ops.blocks.statistic import Statistic, make_statistic
+from diffusion_ops.evolution.examples import Picture, Samples
 from diffusion_ops.evolution.operator import register
-from diffusion_ops.evolution.parameters import check_choice
-from diffusion_ops.families.tensor_field import DISCRETISATIONS, TensorDiffusion
+from diffusion_ops.evolution.parameters import Choice, NumberOrStatistic, parameter
+from diffusion_ops.families.edge_stopping import CONTRAST
+from diffusion_ops.families.parameters import FEATURE_SCALE, NOISE_SCALE
+from diffusion_ops.families.tensor_field import (
+    ALPHA,
+    CONDITION,
+    DISCRETISATION,
+    DISCRETISATIONS,
+    EXPONENT,
+    STENCIL,
+    TensorDiffusion,
+)
 from diffusion_ops.kernels.tensors.diffusivity import LAWS
+
+CONDUCTANCE = Choice(
+    LAWS, aliases=("option",), alias_values={"option": {1: "exponential", 2: "rational", 3: "tukey"}}
+)
+
+ENHANCEMENT = Choice(
+    ("eed", "ceed", "isotropic"),
+    aliases=("Enhancement",),
+    alias_values={"Enhancement": {"EED": "eed", "cEED": "ceed", "Isotropic": "isotropic"}},
+)
+
+_MULTIPLES = {
+    "exponential": 0.9,
+    "rational": 0.5,
+    "charbonnier": 0.2,
+    "tukey": 0.8,
+    "weickert": 0.8,
+    "threshold": 0.7,
+}
+
+
+def _suited(values: Mapping[str, Any]) -> Statistic:
+    """Return the contrast that suits the image's noise.
+
+    A multiple of what white noise makes between neighbours (`NoiseGradient`), found on four photographs with noise
+    of 15, 25 and 50 grey levels, each at its best time; less suits more noise.
+    """
+    return make_statistic("noise-gradient", _MULTIPLES[values["conductance"]])
 
 
 @register("edge-enhancing")
-@dataclass(frozen=True)
 class EdgeEnhancing(TensorDiffusion):
     """Anisotropic diffusion that stops across edges only, ∂u/∂t = div(D ∇u).
 
@@ -63,57 +100,30 @@ class EdgeEnhancing(TensorDiffusion):
     anisotropic diffusion. J. Math. Imaging Vis. 2014.
     """
 
-    contrast: float | Statistic
-    conductance: str = "rational"
-    sigma: float = 0.5
-    rho: float = 0.0
-    enhancement: str = "eed"
-    alpha: float = 0.0
-    exponent: int = 2
-    discretisation: str = DISCRETISATIONS[0]
-    stencil: float = 0.4
-    condition: float = 10.0
+    contrast: NumberOrStatistic = parameter(CONTRAST, aliases=("kappa", "lambda_"), automatic=_suited)
+    conductance: str = parameter(CONDUCTANCE, default="rational")
+    sigma: float = parameter(NOISE_SCALE, default=0.5)
+    rho: float = parameter(FEATURE_SCALE, default=0.0)
+    enhancement: str = parameter(ENHANCEMENT, default="eed")
+    alpha: float = parameter(ALPHA, default=0.0)
+    exponent: int = parameter(EXPONENT, default=2)
+    discretisation: str = parameter(DISCRETISATION, default=DISCRETISATIONS[0])
+    stencil: float = parameter(STENCIL, default=0.4)
+    condition: float = parameter(CONDITION, default=10.0)
 
     equation = "∂u/∂t = div(D(J_rho(∇u_sigma)) ∇u)"
     reference = "Weickert 1998; Weickert, Welk and Wickert 2013; Fehrenbach and Mirebeau 2014"
-    aliases: ClassVar[Mapping[str, str]] = {
-        **TensorDiffusion.aliases,
-        "kappa": "contrast",
-        "lambda_": "contrast",
-        "option": "conductance",
-    }
-    alias_values: ClassVar[Mapping[str, Mapping[Any, Any]]] = {
-        "option": {1: "exponential", 2: "rational", 3: "tukey"},
-        "Enhancement": {"EED": "eed", "cEED": "ceed", "Isotropic": "isotropic"},
-    }
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_choice("conductance", self.conductance, LAWS)
-        check_choice("enhancement", self.enhancement, ("eed", "ceed", "isotropic"))
-
-    def automatic(self, parameter: str) -> Statistic:
-        """Return the contrast that suits the image's noise, for "auto".
-
-        A multiple of what white noise makes between neighbours (`NoiseGradient`), found on four photographs with noise
-        of 15, 25 and 50 grey levels, each at its best time; less suits more noise.
-        """
-        if parameter != "contrast":
-            return super().automatic(parameter)
-        statistic: Statistic = statistic_from(parameter, {"noise-gradient": _MULTIPLES[self.conductance]})
-        return statistic
+    samples = Samples(
+        (
+            {"contrast": 1e4},
+            {"contrast": 60.0, "sigma": 0.0},
+            {"contrast": 40.0, "rho": 0.75, "conductance": "weickert"},
+            {"contrast": 40.0, "sigma": 0.0, "discretisation": "lattice", "condition": 3.0},
+        )
+    )
+    picture = Picture("noisy man", {"contrast": 6, "sigma": 1.0}, {"time": 10})
 
     @property
-    def law(self) -> str:  # type: ignore[override]
+    def law(self) -> str:
         """How the flow depends on the contrast."""
         return self.conductance
-
-
-_MULTIPLES = {
-    "exponential": 0.9,
-    "rational": 0.5,
-    "charbonnier": 0.2,
-    "tukey": 0.8,
-    "weickert": 0.8,
-    "threshold": 0.7,
-}

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from diffusion_ops.blocks.block import Block
-from diffusion_ops.blocks.statistic import Statistic
+from diffusion_ops.evolution.examples import Picture, Samples
 from diffusion_ops.evolution.operator import Map, register
+from diffusion_ops.evolution.parameters import NumberOrStatistic, parameter
 from diffusion_ops.evolution.reach import Reach
-from diffusion_ops.families.edge_stopping import ALIAS_VALUES, ALIASES, UNITS, check_edge_stopping
+from diffusion_ops.families.edge_stopping import CONDUCTANCE, CONTRAST
+from diffusion_ops.families.parameters import SIGMA
 from diffusion_ops.kernels.conductance import CONDUCTANCES
 from diffusion_ops.kernels.gaussian import gaussian_radius, smoothed
 from diffusion_ops.kernels.pixels.edges import slope_of
 
 
 @register("edge-stopping")
-@dataclass(frozen=True)
 class EdgeStopping(Map):
     """Edge-stopping function of the smoothed image, g(|∇u_sigma|) between 0 at edges and 1 in flat areas.
 
@@ -43,20 +42,16 @@ class EdgeStopping(Map):
     Morel, Coll: Image selective smoothing and edge detection by nonlinear diffusion. SIAM J. Numer. Anal. 1992.
     """
 
-    contrast: float | Statistic
-    conductance: str = "exponential"
-    sigma: float = 1.0
+    contrast: NumberOrStatistic = parameter(CONTRAST)
+    conductance: str = parameter(CONDUCTANCE, default="exponential")
+    sigma: float = parameter(SIGMA, default=1.0)
 
     equation = "g(|∇u_sigma|)"
     reference = "Perona and Malik 1990; Catte et al. 1992"
-    units = UNITS
-    aliases = ALIASES
-    alias_values = ALIAS_VALUES
+    samples = Samples(({"contrast": 60.0, "sigma": 0.75}, {"contrast": 20.0, "conductance": "rational"}))
+    picture = Picture("man", {"contrast": 10, "sigma": 1.0}, shown="stretched")
     couples_channels = True
     new_quantity = True
-
-    def __post_init__(self) -> None:
-        check_edge_stopping(self.contrast, self.conductance, self.sigma)
 
     def result_channels(self, channels: int) -> int:
         """Return 1."""

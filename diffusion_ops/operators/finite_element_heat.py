@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from diffusion_ops.blocks.block import Block
+from diffusion_ops.evolution.examples import Picture, Samples
 from diffusion_ops.evolution.operator import Operator, register
-from diffusion_ops.evolution.parameters import check_choice
+from diffusion_ops.evolution.parameters import parameter
 from diffusion_ops.evolution.reach import Reach
 from diffusion_ops.evolution.schedule import Cycle
-from diffusion_ops.families.elements import MASSES, mass_arrays, stable_step, step_reach, take_element_steps
+from diffusion_ops.families.elements import (
+    MASS_KIND,
+    mass_arrays,
+    stable_step,
+    step_reach,
+    take_element_steps,
+)
 
 
 @register("finite-element-heat")
-@dataclass(frozen=True)
 class FiniteElementHeat(Operator):
     """Linear diffusion, ∂u/∂t = Δu, in bilinear or trilinear elements whose nodes are the cells.
 
@@ -38,14 +42,13 @@ class FiniteElementHeat(Operator):
     matrix. IMA J. Numer. Anal. 1987.
     """
 
-    mass: str = "lumped"
+    mass: str = parameter(MASS_KIND, default="lumped")
 
     equation = "∂u/∂t = Δu, as M ∂u/∂t = -K u"
     reference = "Zienkiewicz and Taylor 1989; Wathen 1987"
+    samples = Samples(({},))
+    picture = Picture("noisy man", far={"time": 2})
     keeps_mean = True
-
-    def __post_init__(self) -> None:
-        check_choice("mass", self.mass, MASSES)
 
     def stable_dt(self, spacing: tuple[float, ...]) -> float:
         """Return 2 over the largest eigenvalue of an element, also of one cut by walls; 1/3 h² in 2-D, lumped."""

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from diffusion_ops.blocks.block import Block
-from diffusion_ops.blocks.statistic import Statistic
+from diffusion_ops.evolution.examples import Picture, Samples
 from diffusion_ops.evolution.operator import Operator, register
-from diffusion_ops.evolution.parameters import check_choice
+from diffusion_ops.evolution.parameters import NumberOrStatistic, parameter
 from diffusion_ops.evolution.reach import Reach
 from diffusion_ops.evolution.schedule import Cycle
-from diffusion_ops.families.edge_stopping import ALIAS_VALUES, ALIASES, UNITS, check_edge_stopping
-from diffusion_ops.families.elements import MASSES, mass_arrays, stable_step, step_reach, take_element_steps
+from diffusion_ops.families.edge_stopping import CONDUCTANCE, CONTRAST
+from diffusion_ops.families.elements import (
+    MASS_KIND,
+    mass_arrays,
+    stable_step,
+    step_reach,
+    take_element_steps,
+)
+from diffusion_ops.families.parameters import SIGMA
 from diffusion_ops.kernels.conductance import CONDUCTANCES
 from diffusion_ops.kernels.gaussian import gaussian_radius, smoothed
 
 
 @register("finite-element-perona-malik")
-@dataclass(frozen=True)
 class FiniteElementPeronaMalik(Operator):
     """Nonlinear isotropic diffusion, ∂u/∂t = div(g(|∇u_sigma|) ∇u), in bilinear or trilinear elements.
 
@@ -49,22 +53,23 @@ class FiniteElementPeronaMalik(Operator):
     nonlinear diffusion appearing in image smoothing and edge detection. Appl. Numer. Math. 1995.
     """
 
-    contrast: float | Statistic
-    conductance: str = "exponential"
-    sigma: float = 0.0
-    mass: str = "lumped"
+    contrast: NumberOrStatistic = parameter(CONTRAST)
+    conductance: str = parameter(CONDUCTANCE, default="exponential")
+    sigma: float = parameter(SIGMA, default=0.0)
+    mass: str = parameter(MASS_KIND, default="lumped")
 
     equation = "∂u/∂t = div(g(|∇u_sigma|) ∇u), g constant per element"
     reference = "Perona and Malik 1990; Kačur and Mikula 1995"
-    units = UNITS
-    aliases = ALIASES
-    alias_values = ALIAS_VALUES
+    samples = Samples(
+        (
+            {"contrast": 1e4},
+            {"contrast": 60.0, "sigma": 0.75},
+            {"contrast": 20.0, "conductance": "rational"},
+        )
+    )
+    picture = Picture("noisy man", {"contrast": 12, "sigma": 1.0}, {"time": 5})
     couples_channels = True
     keeps_mean = True
-
-    def __post_init__(self) -> None:
-        check_edge_stopping(self.contrast, self.conductance, self.sigma)
-        check_choice("mass", self.mass, MASSES)
 
     def stable_dt(self, spacing: tuple[float, ...]) -> float:
         """Return 2 over the largest eigenvalue of an element, also of one cut by walls; 1/3 h² in 2-D, lumped."""

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from numbers import Real
 from typing import Any, ClassVar
 
 import numpy as np
 
 from diffusion_ops.blocks.block import Floats
+from diffusion_ops.evolution.examples import Picture, Samples
 from diffusion_ops.evolution.operator import register
-from diffusion_ops.evolution.parameters import check_number
-from diffusion_ops.families.reaction_diffusion import ReactionDiffusion
+from diffusion_ops.evolution.parameters import Number, parameter
+from diffusion_ops.families.reaction_diffusion import DIFFUSION, RATE, ReactionDiffusion
 from diffusion_ops.kernels.reaction import fitzhugh_nagumo_row
 
 
 @register("fitzhugh-nagumo")
-@dataclass(frozen=True)
 class FitzHughNagumo(ReactionDiffusion):
     """FitzHugh-Nagumo reaction, ∂u/∂t = Du Δu + u - u³ - w and ∂w/∂t = Dw Δw + E (u - G w - B).
 
@@ -60,38 +57,19 @@ class FitzHughNagumo(ReactionDiffusion):
     Arimoto, Yoshizawa: An active pulse transmission line simulating nerve axon. Proc. IRE 1962.
     """
 
-    diffusion: float = 0.5
-    other_diffusion: float = 5.0
-    rate: float = 2.0
-    decay: float = 0.8
-    threshold: float = 0.0
+    diffusion: float = parameter(DIFFUSION, aliases=("Du",), default=0.5)
+    other_diffusion: float = parameter(DIFFUSION, aliases=("Dw", "Dv"), default=5.0)
+    rate: float = parameter(RATE, aliases=("epsilon",), default=2.0)
+    decay: float = parameter(Number(unit="1", above=0), default=0.8)
+    threshold: float = parameter(Number(unit="concentration"), default=0.0)
 
     equation = "∂u/∂t = Du Δu + u - u³ - w, ∂w/∂t = Dw Δw + E (u - G w - B)"
     reference = "FitzHugh 1961; Nagumo et al. 1962"
-    units: ClassVar[Mapping[str, str]] = {
-        **ReactionDiffusion.units,
-        "rate": "1 / time",
-        "decay": "1",
-        "threshold": "concentration",
-    }
-    aliases: ClassVar[Mapping[str, str]] = {
-        "Du": "diffusion",
-        "Dw": "other_diffusion",
-        "Dv": "other_diffusion",
-        "epsilon": "rate",
-    }
+    samples = Samples(({"white": 200.0},))
+    picture = Picture("grey", {"white": 255, "perturbation": 0.5}, {"time": 200})
     row = staticmethod(fitzhugh_nagumo_row)
     ends = (-1.0, 1.0)
     limits: ClassVar[Any] = (-1.0, 1.0)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_number("rate", self.rate, positive=False, unit="1 / time")
-        check_number("decay", self.decay, positive=True, unit="1")
-        if not isinstance(self.threshold, Real) or not np.isfinite(self.threshold):
-            raise ValueError(
-                f"threshold={self.threshold!r} is not possible. Allowed: a finite number, a concentration."
-            )
 
     @property
     def rates(self) -> tuple[float, float]:

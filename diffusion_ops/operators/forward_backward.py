@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
+from diffusion_ops.evolution.examples import Picture, Samples
 from diffusion_ops.evolution.operator import register
-from diffusion_ops.evolution.parameters import check_choice, check_number
+from diffusion_ops.evolution.parameters import Choice, Number, parameter
+from diffusion_ops.families.edge_stopping import CONTRAST
 from diffusion_ops.families.row_operator import RowOperator
 from diffusion_ops.kernels.motions.enhancement import DIFFUSIVITY_ROWS, forward_backward_row
 
 
 @register("forward-backward")
-@dataclass(frozen=True)
 class ForwardBackward(RowOperator):
     """Forward-and-backward (FAB) diffusion, ∂u/∂t = div(g(|∇u|) ∇u) with g negative in a band of slopes.
 
@@ -52,31 +52,24 @@ class ForwardBackward(RowOperator):
     forward-and-backward diffusion filtering. J. Math. Imaging Vis. 2018.
     """
 
-    contrast: float
-    extent: float
-    diffusivity: str = "exponential"
-    ratio: float = 2.0
+    contrast: float = parameter(CONTRAST, statistic=False, aliases=("kappa", "k"))
+    extent: float = parameter(Number(unit="image units", above=0))
+    diffusivity: str = parameter(Choice(tuple(DIFFUSIVITY_ROWS)), default="exponential")
+    ratio: float = parameter(Number(unit="1", above=1), default=2.0)
 
     equation = "∂u/∂t = div(g(|∇u|) ∇u), g < 0 in a band"
     reference = "Gilboa, Sochen and Zeevi 2002; Welk, Weickert and Gilboa 2018"
-    units: ClassVar[Mapping[str, str]] = {
-        "contrast": "image units per unit length",
-        "extent": "image units",
-        "ratio": "1",
-    }
-    aliases: ClassVar[Mapping[str, str]] = {"kappa": "contrast", "k": "contrast"}
+    samples = Samples(
+        (
+            {"contrast": 5e3, "extent": 2.1e4},
+            {"contrast": 5e3, "extent": 2.1e4, "diffusivity": "rational"},
+        )
+    )
+    picture = Picture("noisy man", {"contrast": 20, "extent": 255}, {"time": 2})
     radius = 2
     keeps_maximum = True
     keeps_mean = True
     pace_2d = 1.3e9
-
-    def __post_init__(self) -> None:
-        check_number("contrast", self.contrast, positive=True, unit=self.units["contrast"])
-        check_number("extent", self.extent, positive=True, unit=self.units["extent"])
-        check_choice("diffusivity", self.diffusivity, DIFFUSIVITY_ROWS)
-        check_number("ratio", self.ratio, positive=True, unit="1")
-        if self.ratio <= 1:
-            raise ValueError(f"ratio={self.ratio!r} is not possible. Allowed: a number > 1, of unit 1.")
 
     def stable_dt(self, spacing: tuple[float, ...]) -> float:
         """Return 1 / (2 S max(1, S K extent² / 2)), S = Σ 1/h², which keeps the maximum principle.

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import ClassVar
-
 from diffusion_ops.blocks.block import Block
+from diffusion_ops.evolution.examples import Picture, Samples
 from diffusion_ops.evolution.operator import Map, register
-from diffusion_ops.evolution.parameters import check_number
+from diffusion_ops.evolution.parameters import parameter
 from diffusion_ops.evolution.reach import Reach
+from diffusion_ops.families.parameters import SIGMA
 from diffusion_ops.kernels.gaussian import gaussian_radius, smoothed
 from diffusion_ops.kernels.pixels.edges import slope_of
 
 
 @register("gradient-magnitude")
-@dataclass(frozen=True)
 class GradientMagnitude(Map):
     """Magnitude of the gradient of the smoothed image, |∇u_sigma|, in image units per unit length.
 
@@ -37,16 +34,14 @@ class GradientMagnitude(Map):
     Di Zenzo: A note on the gradient of a multi-image. CVGIP 1986.
     """
 
-    sigma: float = 1.0
+    sigma: float = parameter(SIGMA, default=1.0)
 
     equation = "|∇u_sigma| = sqrt(Σ_c |∇u_c|²)"
     reference = "Di Zenzo 1986"
-    units: ClassVar[Mapping[str, str]] = {"sigma": "unit length"}
+    samples = Samples(({"sigma": 0.0}, {"sigma": 0.75}))
+    picture = Picture("coins", {"sigma": 1.0}, shown="stretched")
     couples_channels = True
     new_quantity = True
-
-    def __post_init__(self) -> None:
-        check_number("sigma", self.sigma, positive=False, unit="the units of the spacing")
 
     def result_channels(self, channels: int) -> int:
         """Return 1."""

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from diffusion_ops.blocks.block import Floats
+from diffusion_ops.evolution.examples import Picture, Samples
 from diffusion_ops.evolution.operator import register
-from diffusion_ops.evolution.parameters import check_choice, check_number
-from diffusion_ops.families.reaction_diffusion import ReactionDiffusion
+from diffusion_ops.evolution.parameters import Choice, parameter
+from diffusion_ops.families.reaction_diffusion import DIFFUSION, GRAIN, RATE, ReactionDiffusion
 from diffusion_ops.kernels.reaction import gray_scott_row
 
 PATTERNS: Mapping[str, tuple[float, float]] = {
@@ -25,7 +25,6 @@ PATTERNS: Mapping[str, tuple[float, float]] = {
 
 
 @register("gray-scott")
-@dataclass(frozen=True)
 class GrayScott(ReactionDiffusion):
     """Gray-Scott reaction, ∂v/∂t = Dv Δv + u v² - (F + K) v and ∂u/∂t = Du Δu - u v² + F (1 - u).
 
@@ -66,37 +65,19 @@ class GrayScott(ReactionDiffusion):
     Pearson: Complex patterns in a simple system. Science 1993.
     """
 
-    diffusion: float = 0.1
-    other_diffusion: float = 0.2
-    grain: int = 16
-    pattern: str = "spots"
-    feed: float | None = None
-    kill: float | None = None
+    diffusion: float = parameter(DIFFUSION, aliases=("Dv",), default=0.1)
+    other_diffusion: float = parameter(DIFFUSION, aliases=("Du",), default=0.2)
+    grain: int = parameter(GRAIN, default=16)
+    pattern: str = parameter(Choice(tuple(PATTERNS), aliases=("preset",)), default="spots")
+    feed: float | None = parameter(RATE, optional=True, aliases=("F", "f"), default=None)
+    kill: float | None = parameter(RATE, optional=True, aliases=("k",), default=None)
 
     equation = "∂v/∂t = Dv Δv + u v² - (F + K) v, ∂u/∂t = Du Δu - u v² + F (1 - u)"
     reference = "Gray and Scott 1984; Pearson 1993"
-    units: ClassVar[Mapping[str, str]] = {
-        **ReactionDiffusion.units,
-        "feed": "1 / time",
-        "kill": "1 / time",
-    }
-    aliases: ClassVar[Mapping[str, str]] = {
-        "Dv": "diffusion",
-        "Du": "other_diffusion",
-        "F": "feed",
-        "f": "feed",
-        "k": "kill",
-        "preset": "pattern",
-    }
+    samples = Samples(({"white": 200.0},))
+    picture = Picture("grey", {"white": 300, "pattern": "mazes", "perturbation": 0.3}, {"time": 5000})
     row = staticmethod(gray_scott_row)
     limits: ClassVar[Any] = (0.0, 1.0)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_choice("pattern", self.pattern, PATTERNS)
-        for name in ("feed", "kill"):
-            if getattr(self, name) is not None:
-                check_number(name, getattr(self, name), positive=False, unit="1 / time")
 
     @property
     def feed_and_kill(self) -> tuple[float, float]:

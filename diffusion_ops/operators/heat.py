@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from diffusion_ops.blocks.block import Block
 from diffusion_ops.blocks.statistic import STATISTICS, Statistic
+from diffusion_ops.evolution.examples import Picture
 from diffusion_ops.evolution.operator import Operator, register
 from diffusion_ops.evolution.schedule import Cycle
 from diffusion_ops.families.stencil import make_stencil, take_cycle
@@ -13,7 +12,6 @@ from diffusion_ops.kernels.conductance import CONSTANT
 
 
 @register("heat")
-@dataclass(frozen=True)
 class Heat(Operator):
     """Linear diffusion, ∂u/∂t = Δu: smoothing with a Gaussian of standard deviation sqrt(2 time).
 
@@ -24,6 +22,7 @@ class Heat(Operator):
 
     equation = "∂u/∂t = Δu"
     reference = "Witkin 1983"
+    picture = Picture("noisy man", far={"time": 2})
     keeps_maximum = True
     keeps_mean = True
 

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
+from diffusion_ops.evolution.examples import Picture, Samples
 from diffusion_ops.evolution.operator import register
 from diffusion_ops.families.row_operator import RowOperator
 from diffusion_ops.kernels.motions.enhancement import inverse_diffusion_row
 
 
 @register("inverse-diffusion")
-@dataclass(frozen=True)
 class InverseDiffusion(RowOperator):
     """Stabilised inverse linear diffusion, ∂u/∂t = -Δu, the sharpening that an unsharp mask is one step of.
 
@@ -28,6 +27,8 @@ class InverseDiffusion(RowOperator):
 
     equation = "∂u/∂t = -Δu, fluxes limited"
     reference = "Osher and Rudin 1991; Breuß and Welk 2007"
+    samples = Samples(({},), faint="limiters pass the farthest cells over, again and again")
+    picture = Picture("blurred text", far={"time": 1.5, "dt": 0.05})
     radius = 2
     keeps_maximum = True
     keeps_mean = True

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import ClassVar
+from collections.abc import Callable
 
+from diffusion_ops.evolution.examples import Picture, Samples
 from diffusion_ops.evolution.operator import register
-from diffusion_ops.evolution.parameters import check_number
+from diffusion_ops.evolution.parameters import parameter
+from diffusion_ops.families.parameters import EPSILON
 from diffusion_ops.families.row_operator import RowOperator
 from diffusion_ops.families.stencil import make_stencil
 from diffusion_ops.kernels.motions.curvature import flat_numbers, mean_curvature_row
 
 
 @register("mean-curvature")
-@dataclass(frozen=True)
 class MeanCurvature(RowOperator):
     """Motion by mean curvature, ∂u/∂t = |∇u| div(∇u / |∇u|) = u_ξξ.
 
@@ -40,17 +39,14 @@ class MeanCurvature(RowOperator):
     1992.
     """
 
-    epsilon: float = 1e-3
+    epsilon: float = parameter(EPSILON, default=1e-3)
 
     equation = "∂u/∂t = |∇u| div(∇u / |∇u|)"
     reference = "Alvarez, Lions and Morel 1992"
-    units: ClassVar[Mapping[str, str]] = {"epsilon": "image units per unit length"}
-    aliases: ClassVar[Mapping[str, str]] = {"eps": "epsilon"}
+    samples = Samples(({}, {"epsilon": 50.0}))
+    picture = Picture("noisy man", far={"time": 4})
     keeps_maximum = True
     pace_2d = 2.8e9
-
-    def __post_init__(self) -> None:
-        check_number("epsilon", self.epsilon, positive=True, unit=self.units["epsilon"])
 
     def stable_dt(self, spacing: tuple[float, ...]) -> float:
         """Return 1 / (2 Σ 1/h²), as of the heat equation."""

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import ClassVar
+from collections.abc import Callable
 
+from diffusion_ops.evolution.examples import Picture, Samples
 from diffusion_ops.evolution.operator import register
-from diffusion_ops.evolution.parameters import check_choice, check_number
+from diffusion_ops.evolution.parameters import Choice, parameter
 from diffusion_ops.evolution.reach import Reach
+from diffusion_ops.families.parameters import EPSILON
 from diffusion_ops.families.row_operator import RowOperator
 from diffusion_ops.families.stencil import make_stencil
 from diffusion_ops.kernels.motions.curvature import flat_numbers
@@ -16,7 +16,6 @@ from diffusion_ops.kernels.motions.min_max import disk_cells, min_max_curvature_
 
 
 @register("min-max-curvature")
-@dataclass(frozen=True)
 class MinMaxCurvature(RowOperator):
     """Min/max flow, ∂u/∂t = max(u_ξξ, 0) where the mean over a disk is below a threshold, else min(u_ξξ, 0).
 
@@ -43,20 +42,19 @@ class MinMaxCurvature(RowOperator):
     1996.
     """
 
-    stencil_radius: int = 2
-    epsilon: float = 1e-3
+    stencil_radius: int = parameter(Choice(range(1, 9), unit="cells"), default=2)
+    epsilon: float = parameter(EPSILON, default=1e-3)
 
     equation = "∂u/∂t = max(u_ξξ, 0) where mean < threshold, else min(u_ξξ, 0)"
     reference = "Malladi and Sethian 1996"
-    units: ClassVar[Mapping[str, str]] = {"stencil_radius": "cells", "epsilon": "image units per unit length"}
-    aliases: ClassVar[Mapping[str, str]] = {"eps": "epsilon"}
+    samples = Samples(
+        ({}, {"stencil_radius": 1}, {"stencil_radius": 3}),
+        faint="limiters pass the farthest cells over, again and again",
+    )
+    picture = Picture("peppered man", far={"time": 10})
     dimensions = (2,)
     keeps_maximum = True
     pace_2d = 3.5e8
-
-    def __post_init__(self) -> None:
-        check_choice("stencil_radius", self.stencil_radius, range(1, 9))
-        check_number("epsilon", self.epsilon, positive=True, unit=self.units["epsilon"])
 
     def stable_dt(self, spacing: tuple[float, ...]) -> float:
         """Return 1 / (2 Σ 1/h²), as of the heat equation."""

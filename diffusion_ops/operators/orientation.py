@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import ClassVar
-
 from diffusion_ops.blocks.block import Block
+from diffusion_ops.evolution.examples import Picture, Samples
 from diffusion_ops.evolution.operator import Map, register
-from diffusion_ops.evolution.parameters import check_number
+from diffusion_ops.evolution.parameters import parameter
 from diffusion_ops.evolution.reach import Reach
+from diffusion_ops.families.parameters import FEATURE_SCALE, NOISE_SCALE
 from diffusion_ops.kernels.angle import orientation_of
 from diffusion_ops.kernels.tensors.structure import structure_radius, structure_tensor
 
 
 @register("orientation")
-@dataclass(frozen=True)
 class Orientation(Map):
     """Angle of the direction in which the image varies least, in radians in [-π/2, π/2].
 
@@ -40,20 +37,19 @@ class Orientation(Map):
     Bigun, Granlund: Optimal orientation detection of linear symmetry. ICCV 1987.
     """
 
-    sigma: float = 1.0
-    rho: float = 3.0
+    sigma: float = parameter(NOISE_SCALE, default=1.0)
+    rho: float = parameter(FEATURE_SCALE, default=3.0)
 
     equation = "θ = ½ atan2(-2 J_xy, J_yy - J_xx), J = K_rho * ∇u_sigma ∇u_sigmaᵀ"
     reference = "Bigun and Granlund 1987"
-    units: ClassVar[Mapping[str, str]] = {"sigma": "unit length", "rho": "unit length"}
-    aliases: ClassVar[Mapping[str, str]] = {"derivativeSigma": "sigma", "regularizationSigma": "rho"}
+    samples = Samples(
+        ({"sigma": 0.0, "rho": 0.75}, {"sigma": 0.75, "rho": 0.75}),
+        lopsided="an angle turns and flips with the image",
+    )
+    picture = Picture("bricks", {"sigma": 1.0, "rho": 4.0}, shown="angles")
     dimensions = (2,)
     couples_channels = True
     new_quantity = True
-
-    def __post_init__(self) -> None:
-        check_number("sigma", self.sigma, positive=False, unit="the units of the spacing")
-        check_number("rho", self.rho, positive=False, unit="the units of the spacing")
 
     def result_channels(self, channels: int) -> int:
         """Return 1."""

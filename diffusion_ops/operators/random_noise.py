@@ -2,23 +2,36 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
-from dataclasses import dataclass
 from numbers import Real
-from typing import ClassVar
 
 from diffusion_ops.blocks.block import Block
-from diffusion_ops.blocks.statistic import STATISTICS, Statistic
+from diffusion_ops.blocks.statistic import Statistic, make_statistic
+from diffusion_ops.evolution.examples import Picture, Samples
 from diffusion_ops.evolution.operator import Map, register
-from diffusion_ops.evolution.parameters import check_choice, check_number
+from diffusion_ops.evolution.parameters import (
+    Automatic,
+    Choice,
+    Number,
+    NumberOrStatistic,
+    check_number,
+    number,
+    parameter,
+)
 from diffusion_ops.evolution.reach import Reach
-from diffusion_ops.kernels.philox import check_seed
+from diffusion_ops.families.parameters import SEED
 from diffusion_ops.kernels.pixels.noise import LAWS, put_noise
+
+LAW = Choice(LAWS, aliases=("mode",), alias_values={"mode": {**{law: law for law in LAWS}, "s&p": "impulse"}})
+
+VALUE = Number(unit="image units", statistic=True)
+
+
+def _extreme(name: str) -> Automatic:
+    """Return the rule for an extreme of the image."""
+    return lambda values: make_statistic(name)
 
 
 @register("random-noise")
-@dataclass(frozen=True)
 class RandomNoise(Map):
     """Noise that depends on the seed and on the place in the image alone, u -> u + level n(x) or another law.
 
@@ -52,55 +65,35 @@ class RandomNoise(Map):
     variables. 1993.
     """
 
-    level: float | Statistic
-    law: str = "gaussian"
-    seed: int = 0
-    low: float | Statistic = 0.0
-    high: float | Statistic = 255.0
+    level: NumberOrStatistic = parameter(
+        Number(unit="image units; 1 for speckle and impulses", least=0, statistic=True),
+        aliases=("std", "amount"),
+    )
+    law: str = parameter(LAW, default="gaussian")
+    seed: int = parameter(SEED, aliases=("rng",), default=0)
+    low: NumberOrStatistic = parameter(VALUE, aliases=("pepper",), automatic=_extreme("minimum"), default=0.0)
+    high: NumberOrStatistic = parameter(
+        VALUE, aliases=("salt",), automatic=_extreme("maximum"), default=255.0
+    )
 
     equation = "u -> u + level n(x)"
     reference = "Salmon et al. 2011"
-    units: ClassVar[Mapping[str, str]] = {
-        "level": "image units; 1 for speckle and impulses",
-        "low": "image units",
-        "high": "image units",
-    }
-    aliases: ClassVar[Mapping[str, str]] = {
-        "std": "level",
-        "amount": "level",
-        "mode": "law",
-        "rng": "seed",
-        "pepper": "low",
-        "salt": "high",
-    }
-    alias_values: ClassVar[Mapping[str, Mapping[str, str]]] = {
-        "mode": {**{law: law for law in LAWS}, "s&p": "impulse"}
-    }
+    samples = Samples(
+        ({"level": 5.0}, {"level": 0.2, "law": "impulse"}, {"level": 2.0, "law": "poisson"}),
+        lopsided="every cell draws its own numbers",
+        placed="every cell draws its own numbers",
+    )
+    picture = Picture("man", {"level": 25})
 
     def __post_init__(self) -> None:
-        check_choice("law", self.law, LAWS)
-        check_seed(self.seed)
-        if not isinstance(self.level, Statistic):
-            check_number("level", self.level, positive=self.law == "poisson", unit=self.units["level"])
+        if isinstance(self.level, Real):
+            if self.law == "poisson":
+                check_number("level", self.level, positive=True, unit="image units per event")
             if self.law == "impulse" and self.level > 1:
                 raise ValueError(
                     f"level={self.level!r} is not possible. Allowed: at most 1, the part of the pixels that "
                     "salt and pepper replace."
                 )
-        for name in ("low", "high"):
-            value = getattr(self, name)
-            if not isinstance(value, Statistic | Real) or (
-                isinstance(value, Real) and not math.isfinite(value)
-            ):
-                raise ValueError(
-                    f"{name}={value!r} is not possible. Allowed: a finite number, in image units."
-                )
-
-    def automatic(self, parameter: str) -> Statistic:
-        """Return the extremes of the image for `low` and `high`."""
-        if parameter in ("low", "high"):
-            return STATISTICS["minimum" if parameter == "low" else "maximum"]()
-        return super().automatic(parameter)
 
     def reach(self, spacing: tuple[float, ...]) -> Reach:
         """Return 0: cells do not know of each other."""
@@ -113,4 +106,6 @@ class RandomNoise(Map):
     def apply(self, block: Block) -> None:
         """Draw one number per cell; counts draw until one is accepted."""
         numbers = (self.level, self.low, self.high)
-        put_noise(block, self.law, [float(x) for x in numbers if not isinstance(x, Statistic)], self.seed)
+        put_noise(
+            block, self.law, [float(number(x)) for x in numbers if not isinstance(x, Statistic)], self.seed
+        )

@@ -4,18 +4,27 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import ClassVar
 
 import numpy as np
 
 from diffusion_ops.blocks.block import Block, allocate
-from diffusion_ops.blocks.statistic import STATISTICS, Statistic
-from diffusion_ops.evolution.operator import AUTO, Iteration, register
-from diffusion_ops.evolution.parameters import check_choice, check_number
+from diffusion_ops.blocks.statistic import Statistic, make_statistic
+from diffusion_ops.evolution.examples import Picture, Samples
+from diffusion_ops.evolution.operator import Iteration, register
+from diffusion_ops.evolution.parameters import (
+    AUTO,
+    Automatic,
+    Choice,
+    Count,
+    Number,
+    NumberOrStatistic,
+    number,
+    parameter,
+)
 from diffusion_ops.evolution.reach import Reach
 from diffusion_ops.evolution.schedule import Cycle
+from diffusion_ops.families.edge_stopping import CONTRAST
+from diffusion_ops.families.parameters import SIGMA
 from diffusion_ops.families.tensor_field import TensorField
 from diffusion_ops.kernels.conductance import CONDUCTANCES
 from diffusion_ops.kernels.pixels.impulses import find_extremes, find_impulses, mend_impulses
@@ -27,8 +36,15 @@ _MENDING = 7
 """Cells on each side of the window that a first mean is taken of: at 90 % of noise one in 10^10 has nothing known."""
 
 
+IMPULSE = Number(unit="image units", statistic=True, infinite=True)
+
+
+def _extreme(name: str) -> Automatic:
+    """Return the rule for an extreme of the image; the median filter needs none."""
+    return lambda values: AUTO if values["detection"] == "median" else make_statistic(name)
+
+
 @register("salt-and-pepper")
-@dataclass(frozen=True)
 class SaltAndPepper(Iteration):
     """Removal of impulses: they are found once, and only they change, ∂u/∂t = div(D ∇u), towards the steady state.
 
@@ -67,62 +83,39 @@ class SaltAndPepper(Iteration):
     Weickert, Welk: Tensor field interpolation with PDEs. Springer 2006.
     """
 
-    detection: str = "extremes"
-    pepper: float | Statistic | str = AUTO
-    salt: float | Statistic | str = AUTO
-    window: int = 39
-    contrast: float | Statistic = 1.0
-    conductance: str = "charbonnier"
-    sigma: float = 0.5
-    rho: float = 1.6
+    detection: str = parameter(Choice(("extremes", "median")), default="extremes")
+    pepper: NumberOrStatistic = parameter(IMPULSE, automatic=_extreme("minimum"), default=AUTO)
+    salt: NumberOrStatistic = parameter(IMPULSE, automatic=_extreme("maximum"), default=AUTO)
+    window: int = parameter(Count(unit="cells", least=3, odd=True), default=39)
+    contrast: NumberOrStatistic = parameter(CONTRAST, aliases=(), default=1.0)
+    conductance: str = parameter(Choice(CONDUCTANCES), default="charbonnier")
+    sigma: float = parameter(SIGMA, default=0.5)
+    rho: float = parameter(SIGMA, default=1.6)
 
     equation = "∂u/∂t = div(D(J_rho(∇u_sigma)) ∇u) at impulses"
     reference = "Hwang and Haddad 1995; Chan et al. 2005; Weickert and Welk 2006"
-    units: ClassVar[Mapping[str, str]] = {
-        "pepper": "image units",
-        "salt": "image units",
-        "contrast": "image units per unit length",
-        "sigma": "unit length",
-        "rho": "unit length",
-        "window": "cells",
-    }
+    samples = Samples(
+        (
+            {"pepper": 97.0, "salt": 103.0, "contrast": 30.0, "sigma": 0.0, "rho": 0.75},
+            {
+                "pepper": 98.0,
+                "salt": 102.0,
+                "contrast": 50.0,
+                "sigma": 0.75,
+                "rho": 0.0,
+                "conductance": "rational",
+            },
+        ),
+        faint="impulses are filled from near by; the farthest ones weigh nothing after a step",
+    )
+    picture = Picture("peppered man")
     usual_steps = 16
     couples_channels = True
-
-    def __post_init__(self) -> None:
-        check_choice("detection", self.detection, ("extremes", "median"))
-        for name in ("pepper", "salt"):
-            if getattr(self, name) == AUTO and self.detection == "extremes":
-                object.__setattr__(self, name, self.automatic(name))
-            value = getattr(self, name)
-            if not isinstance(value, Statistic) and value != AUTO and not isinstance(value, int | float):
-                raise ValueError(
-                    f"{name}={value!r} is not possible. Allowed: a number, in image units, or 'auto'."
-                )
-        if not isinstance(self.contrast, Statistic):
-            check_number("contrast", self.contrast, positive=True, unit="image units per unit length")
-        check_choice("conductance", self.conductance, CONDUCTANCES)
-        check_number("sigma", self.sigma, positive=False, unit="the units of the spacing")
-        check_number("rho", self.rho, positive=False, unit="the units of the spacing")
-        if (
-            isinstance(self.window, bool)
-            or not isinstance(self.window, int)
-            or self.window < 3
-            or not self.window % 2
-        ):
-            raise ValueError(
-                f"window={self.window!r} is not possible. Allowed: an odd whole number >= 3, in cells."
-            )
-
-    def automatic(self, parameter: str) -> Statistic:
-        """Return an extreme of the image."""
-        names = {"pepper": "minimum", "salt": "maximum"}
-        return STATISTICS[names[parameter]]() if parameter in names else super().automatic(parameter)
 
     @property
     def field(self) -> TensorField:
         """How the tensor is made; the contrast is a number by now, or does not matter."""
-        contrast = math.nan if isinstance(self.contrast, Statistic) else self.contrast
+        contrast = math.nan if isinstance(self.contrast, Statistic) else number(self.contrast)
         return TensorField(contrast, self.conductance, sigma=self.sigma, rho=self.rho)
 
     def reach(self, spacing: tuple[float, ...]) -> Reach:

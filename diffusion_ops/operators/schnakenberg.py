@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 from diffusion_ops.blocks.block import Floats
+from diffusion_ops.evolution.examples import Picture, Samples
 from diffusion_ops.evolution.operator import register
-from diffusion_ops.evolution.parameters import check_number
-from diffusion_ops.families.reaction_diffusion import ReactionDiffusion
+from diffusion_ops.evolution.parameters import Number, parameter
+from diffusion_ops.families.reaction_diffusion import DIFFUSION, RATE, ReactionDiffusion
 from diffusion_ops.kernels.reaction import schnakenberg_row
 
 _PEAK = 4.0
 
 
 @register("schnakenberg")
-@dataclass(frozen=True)
 class Schnakenberg(ReactionDiffusion):
     """Schnakenberg reaction, ∂u/∂t = Du Δu + R (a - u + u² v) and ∂v/∂t = Dv Δv + R (b - u² v).
 
@@ -58,32 +56,17 @@ class Schnakenberg(ReactionDiffusion):
     chemical basis of morphogenesis. Phil. Trans. R. Soc. London B 1952.
     """
 
-    diffusion: float = 1.0
-    other_diffusion: float = 10.0
-    a: float = 0.1
-    b: float = 0.9
-    rate: float = 1.0
+    diffusion: float = parameter(DIFFUSION, aliases=("Du",), default=1.0)
+    other_diffusion: float = parameter(DIFFUSION, aliases=("Dv", "d"), default=10.0)
+    a: float = parameter(Number(unit="concentration", least=0), default=0.1)
+    b: float = parameter(Number(unit="concentration", above=0), default=0.9)
+    rate: float = parameter(RATE, default=1.0)
 
     equation = "∂u/∂t = Du Δu + R (a - u + u² v), ∂v/∂t = Dv Δv + R (b - u² v)"
     reference = "Schnakenberg 1979; Turing 1952"
-    units: ClassVar[Mapping[str, str]] = {
-        **ReactionDiffusion.units,
-        "a": "concentration",
-        "b": "concentration",
-        "rate": "1 / time",
-    }
-    aliases: ClassVar[Mapping[str, str]] = {
-        "Du": "diffusion",
-        "Dv": "other_diffusion",
-        "d": "other_diffusion",
-    }
+    samples = Samples(({"white": 100.0},))
+    picture = Picture("grey", {"white": 100, "perturbation": 0.3}, {"time": 100})
     row = staticmethod(schnakenberg_row)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_number("a", self.a, positive=False, unit="concentration")
-        check_number("b", self.b, positive=True, unit="concentration")
-        check_number("rate", self.rate, positive=False, unit="1 / time")
 
     @property
     def limits(self) -> tuple[float, float]:

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import ClassVar
 
 from diffusion_ops.blocks.block import Block, Floats, allocate
+from diffusion_ops.evolution.examples import Picture, Samples
 from diffusion_ops.evolution.operator import Operator, register
-from diffusion_ops.evolution.parameters import check_choice, check_number
+from diffusion_ops.evolution.parameters import Choice, Count, Number, parameter
 from diffusion_ops.evolution.reach import Reach
 from diffusion_ops.evolution.schedule import Cycle
+from diffusion_ops.families.parameters import EPSILON, SIGMA
 from diffusion_ops.kernels.gaussian import gaussian_radius, smoothed
 from diffusion_ops.kernels.motions.curvature import flat_numbers
 from diffusion_ops.kernels.motions.enhancement import (
@@ -34,7 +33,6 @@ KINDS = ("osher-rudin", "alvarez-mazorra", "weickert")
 
 
 @register("shock")
-@dataclass(frozen=True)
 class Shock(Operator):
     """Shock filter, ∂u/∂t = -sgn(L(u)) |∇u|: dilation where L < 0, erosion where L > 0, a jump in between.
 
@@ -78,42 +76,36 @@ class Shock(Operator):
     Coherence-enhancing shock filters. DAGM 2003.
     """
 
-    kind: str = "weickert"
-    sigma: float = 1.0
-    rho: float = 4.0
-    diffusion: float = 0.0
-    ramp: float = 0.0
-    refresh: int = 1
-    epsilon: float = 1e-3
+    kind: str = parameter(Choice(KINDS, aliases=("method",)), default="weickert")
+    sigma: float = parameter(SIGMA, default=1.0)
+    rho: float = parameter(SIGMA, default=4.0)
+    diffusion: float = parameter(Number(unit="unit length", least=0), default=0.0)
+    ramp: float = parameter(Number(unit="image units per squared unit length", least=0), default=0.0)
+    refresh: int = parameter(Count(unit="steps"), default=1)
+    epsilon: float = parameter(EPSILON, default=1e-3)
 
     equation = "∂u/∂t = -sgn(L(u)) |∇u|"
     reference = "Osher and Rudin 1990; Alvarez and Mazorra 1994; Weickert 2003"
-    units: ClassVar[Mapping[str, str]] = {
-        "sigma": "unit length",
-        "rho": "unit length",
-        "diffusion": "unit length",
-        "ramp": "image units per squared unit length",
-        "refresh": "steps",
-        "epsilon": "image units per unit length",
-    }
-    aliases: ClassVar[Mapping[str, str]] = {"eps": "epsilon", "method": "kind"}
+    samples = Samples(
+        (
+            {"kind": "osher-rudin", "ramp": 20.0},
+            {"kind": "alvarez-mazorra", "sigma": 0.75, "ramp": 20.0, "diffusion": 0.3},
+            {"kind": "weickert", "sigma": 0.75, "rho": 0.75, "ramp": 20.0},
+            {"kind": "weickert", "sigma": 0.75, "rho": 0.75, "ramp": 20.0, "refresh": 2},
+        )
+    )
+    picture = Picture(
+        "blurred text", {"kind": "alvarez-mazorra", "sigma": 1.5, "diffusion": 0.2}, {"time": 2.5}
+    )
     inertial_cycles = False
     couples_channels = True
     keeps_maximum = True
 
     def __post_init__(self) -> None:
-        check_choice("kind", self.kind, KINDS)
-        for name in ("sigma", "rho", "diffusion", "ramp"):
-            check_number(name, getattr(self, name), positive=False, unit=self.units[name])
         if self.diffusion and self.kind == "osher-rudin":
             raise ValueError(
                 f"diffusion={self.diffusion!r} is not possible for kind='osher-rudin'. Allowed: 0; "
                 "use kind='alvarez-mazorra'."
-            )
-        check_number("epsilon", self.epsilon, positive=True, unit=self.units["epsilon"])
-        if isinstance(self.refresh, bool) or not isinstance(self.refresh, int) or self.refresh < 1:
-            raise ValueError(
-                f"refresh={self.refresh!r} is not possible. Allowed: a whole number >= 1, in steps."
             )
 
     def stable_dt(self, spacing: tuple[float, ...]) -> float:

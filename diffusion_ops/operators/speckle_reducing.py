@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import ClassVar
 
 from diffusion_ops.blocks.block import Block
-from diffusion_ops.blocks.statistic import STATISTICS, Statistic
-from diffusion_ops.evolution.operator import AUTO, Operator, register
-from diffusion_ops.evolution.parameters import check_choice, check_number
+from diffusion_ops.blocks.statistic import make_statistic
+from diffusion_ops.evolution.examples import Picture, Samples
+from diffusion_ops.evolution.operator import Operator, register
+from diffusion_ops.evolution.parameters import AUTO, Choice, Number, NumberOrStatistic, parameter
 from diffusion_ops.evolution.schedule import Cycle
 from diffusion_ops.families.stencil import make_stencil
 from diffusion_ops.kernels.pixels.speckle import EXPONENTIAL, RATIONAL, reduce_speckle
@@ -18,8 +16,16 @@ from diffusion_ops.kernels.pixels.speckle import EXPONENTIAL, RATIONAL, reduce_s
 _FORMS = {"rational": RATIONAL, "exponential": EXPONENTIAL}
 
 
+LEVEL = Number(
+    unit="1",
+    above=0,
+    statistic=True,
+    aliases=("q0",),
+    automatic=lambda values: make_statistic("speckle"),
+)
+
+
 @register("speckle-reducing")
-@dataclass(frozen=True)
 class SpeckleReducing(Operator):
     """Diffusion that smooths speckle and stops at edges, ∂u/∂t = div(c(q) ∇u).
 
@@ -54,30 +60,18 @@ class SpeckleReducing(Operator):
     Yu, Acton: Speckle reducing anisotropic diffusion. IEEE Trans. Image Processing 2002.
     """
 
-    level: float | Statistic | str = AUTO
-    decay: float = 1.0
-    conductance: str = "rational"
+    level: NumberOrStatistic = parameter(LEVEL, default=AUTO)
+    decay: float = parameter(Number(unit="1 / squared unit length", least=0, aliases=("rho",)), default=1.0)
+    conductance: str = parameter(Choice(tuple(_FORMS)), default="rational")
 
     equation = "∂u/∂t = div(c(q) ∇u), q = local standard deviation / local mean"
     reference = "Yu and Acton 2002"
-    units: ClassVar[Mapping[str, str]] = {"level": "no unit", "decay": "1 / squared unit length"}
-    aliases: ClassVar[Mapping[str, str]] = {"q0": "level", "rho": "decay"}
+    samples = Samples(({"level": 0.3, "decay": 0.0}, {"level": 0.3, "conductance": "exponential"}))
+    picture = Picture("speckled man", far={"time": 6})
     inertial_cycles = False
     radius = 2
     keeps_maximum = True
     keeps_mean = True
-
-    def __post_init__(self) -> None:
-        if self.level == AUTO:
-            object.__setattr__(self, "level", self.automatic("level"))
-        check_choice("conductance", self.conductance, _FORMS)
-        if not isinstance(self.level, Statistic):
-            check_number("level", self.level, positive=True, unit="parts of the mean")
-        check_number("decay", self.decay, positive=False, unit="1 / squared unit length")
-
-    def automatic(self, parameter: str) -> Statistic:
-        """Return the speckle level of the image itself."""
-        return STATISTICS["speckle"]() if parameter == "level" else super().automatic(parameter)
 
     def stable_dt(self, spacing: tuple[float, ...]) -> float:
         """Return 1 / (2 Σ 1/h²), as for heat: c is at most 1."""

@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import ClassVar
 
 from diffusion_ops.blocks.block import Block
+from diffusion_ops.evolution.examples import Picture, Samples
 from diffusion_ops.evolution.operator import Operator, register
-from diffusion_ops.evolution.parameters import check_number
+from diffusion_ops.evolution.parameters import Number, parameter
 from diffusion_ops.evolution.schedule import Cycle
+from diffusion_ops.families.parameters import SEED
 from diffusion_ops.families.stencil import make_stencil, take_cycle
 from diffusion_ops.kernels.conductance import CONSTANT
-from diffusion_ops.kernels.philox import check_seed
 from diffusion_ops.kernels.pixels.noise import put_noise
+
+LEVEL = Number(unit="image units x unit length^(axes / 2) / sqrt(time)", least=0)
 
 
 @register("stochastic-heat")
-@dataclass(frozen=True)
 class StochasticHeat(Operator):
     """Heat equation with additive space-time white noise, du = Δu dt + level dW (Edwards and Wilkinson).
 
@@ -45,17 +44,18 @@ class StochasticHeat(Operator):
     Edwards, Wilkinson: The surface statistics of a granular aggregate. Proc. R. Soc. London A 1982.
     """
 
-    level: float = 1.0
-    seed: int = 0
+    level: float = parameter(LEVEL, default=1.0)
+    seed: int = parameter(SEED, default=0)
 
     equation = "du = Δu dt + level dW"
     reference = "Edwards and Wilkinson 1982"
-    units: ClassVar[Mapping[str, str]] = {"level": "image units x unit length^(axes / 2) / sqrt(time)"}
+    samples = Samples(
+        ({"level": 5.0},),
+        lopsided="every cell draws its own numbers",
+        placed="every cell draws its own numbers",
+    )
+    picture = Picture("grey", {"level": 60}, {"time": 30})
     inertial_cycles = False
-
-    def __post_init__(self) -> None:
-        check_number("level", self.level, positive=False, unit=self.units["level"])
-        check_seed(self.seed)
 
     def stable_dt(self, spacing: tuple[float, ...]) -> float:
         """Return 1 / (2 Σ 1/h²), as without noise."""

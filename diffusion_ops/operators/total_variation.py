@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import ClassVar
-
 from diffusion_ops.blocks.block import Block
-from diffusion_ops.blocks.statistic import STATISTICS, Statistic
+from diffusion_ops.blocks.statistic import Statistic, make_statistic
+from diffusion_ops.evolution.examples import Picture, Samples
 from diffusion_ops.evolution.operator import Iteration, register
-from diffusion_ops.evolution.parameters import check_number
+from diffusion_ops.evolution.parameters import Number, NumberOrStatistic, parameter
 from diffusion_ops.evolution.schedule import Cycle
 from diffusion_ops.kernels import total_variation
 
+WEIGHT = Number(unit="image units times unit length", above=0, statistic=True)
+
 
 @register("total-variation")
-@dataclass(frozen=True)
 class TotalVariation(Iteration):
     """Minimise ∫ |∇u| + |u - f|² / (2 weight) over u, where f is the image (Rudin, Osher, Fatemi).
 
@@ -44,17 +42,17 @@ class TotalVariation(Iteration):
     Pock: A first-order primal-dual algorithm for convex problems with applications to imaging. JMIV 2011.
     """
 
-    weight: float | Statistic
+    weight: NumberOrStatistic = parameter(WEIGHT)
 
     equation = "min_u ∫ |∇u| + |u - f|² / (2 weight)"
     reference = "Rudin, Osher and Fatemi 1992; Chambolle and Pock 2011"
-    units: ClassVar[Mapping[str, str]] = {"weight": "image units times unit length"}
+    samples = Samples(
+        ({"weight": 50.0}, {"weight": 10.0}),
+        lopsided="one norm of the differences to the next cell of each axis: a flip puts it in other cells",
+    )
+    picture = Picture("noisy man", {"weight": 25})
     couples_channels = True
     keeps_mean = True
-
-    def __post_init__(self) -> None:
-        if not isinstance(self.weight, Statistic):
-            check_number("weight", self.weight, positive=True, unit="image units times unit length")
 
     def carried_arrays(self, ndim: int, channels: int) -> int:
         """Return the data, the extrapolated state and the dual."""
@@ -67,7 +65,7 @@ class TotalVariation(Iteration):
     def energy(self) -> Statistic:
         """Return the functional that is minimised."""
         assert isinstance(self.weight, int | float)
-        return STATISTICS["rof-energy"](self.weight)  # type: ignore[call-arg]
+        return make_statistic("rof-energy", self.weight)
 
     def pace(self, ndim: int, channels: int) -> float:
         """Return what was measured in float32."""

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from numbers import Integral
-from typing import ClassVar
-
 from diffusion_ops.blocks.block import Block
 from diffusion_ops.blocks.statistic import STATISTICS, Statistic
+from diffusion_ops.evolution.examples import Picture, Samples
 from diffusion_ops.evolution.operator import Operator, register
-from diffusion_ops.evolution.parameters import check_number
+from diffusion_ops.evolution.parameters import Count, Number, parameter
 from diffusion_ops.evolution.reach import Reach
 from diffusion_ops.evolution.schedule import Cycle
 from diffusion_ops.kernels import total_variation
 
 
 @register("total-variation-flow")
-@dataclass(frozen=True)
 class TotalVariationFlow(Operator):
     """Steepest descent of the total variation, ∂u/∂t = div(∇u / |∇u|).
 
@@ -45,24 +40,19 @@ class TotalVariationFlow(Operator):
     Bellettini, Caselles, Novaga: The total variation flow in R^N. J. Differential Equations 2002.
     """
 
-    tolerance: float
-    inner_iterations: int = 20
+    tolerance: float = parameter(Number(unit="image units", above=0))
+    inner_iterations: int = parameter(Count(unit="iterations"), default=20)
 
     equation = "∂u/∂t = div(∇u / |∇u|)"
     reference = "Andreu et al. 2001; Chambolle and Pock 2011"
-    units: ClassVar[Mapping[str, str]] = {"tolerance": "image units"}
+    samples = Samples(
+        ({"tolerance": 10.0, "inner_iterations": 3}, {"tolerance": 5.0, "inner_iterations": 2}),
+        lopsided="one norm of the differences to the next cell of each axis: a flip puts it in other cells",
+    )
+    picture = Picture("noisy man", {"tolerance": 1.0}, {"time": 20})
     inertial_cycles = False
     couples_channels = True
     keeps_mean = True
-
-    def __post_init__(self) -> None:
-        check_number("tolerance", self.tolerance, positive=True, unit="image units")
-        whole = isinstance(self.inner_iterations, Integral) and not isinstance(self.inner_iterations, bool)
-        if not whole or self.inner_iterations < 1:
-            raise ValueError(
-                f"inner_iterations={self.inner_iterations!r} is not possible. "
-                "Allowed: a whole number >= 1, the iterations of one step."
-            )
 
     def stable_dt(self, spacing: tuple[float, ...]) -> float:
         """Return the step whose iterations come as near as `tolerance`.

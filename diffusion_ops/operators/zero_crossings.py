@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import ClassVar
-
 from diffusion_ops.blocks.block import Block
-from diffusion_ops.blocks.statistic import Statistic
+from diffusion_ops.evolution.examples import Picture, Samples
 from diffusion_ops.evolution.operator import Map, register
-from diffusion_ops.evolution.parameters import check_number
+from diffusion_ops.evolution.parameters import Number, NumberOrStatistic, parameter
 from diffusion_ops.evolution.reach import Reach
+from diffusion_ops.families.parameters import SIGMA
 from diffusion_ops.kernels.gaussian import gaussian_radius, smoothed
 from diffusion_ops.kernels.pixels.edges import crossed, laplacian_of, slope_of
 
+SLOPE = Number(unit="image units per unit length", least=0, statistic=True)
+
 
 @register("zero-crossings")
-@dataclass(frozen=True)
 class ZeroCrossings(Map):
     """Zero crossings of the Laplacian of the smoothed image, Δu_sigma: 1 on edges, 0 elsewhere.
 
@@ -42,19 +40,15 @@ class ZeroCrossings(Map):
     Marr, Hildreth: Theory of edge detection. Proc. Royal Society B 1980.
     """
 
-    sigma: float = 2.0
-    contrast: float | Statistic = 0.0
+    sigma: float = parameter(SIGMA, default=2.0)
+    contrast: NumberOrStatistic = parameter(SLOPE, default=0.0)
 
     equation = "Δu_sigma = 0"
     reference = "Marr and Hildreth 1980"
-    units: ClassVar[Mapping[str, str]] = {"sigma": "unit length", "contrast": "image units per unit length"}
+    samples = Samples(({"sigma": 0.0}, {"sigma": 0.0, "contrast": 20.0}))
+    picture = Picture("coins", {"sigma": 1.5, "contrast": 8}, shown="stretched")
     couples_channels = True
     new_quantity = True
-
-    def __post_init__(self) -> None:
-        check_number("sigma", self.sigma, positive=False, unit="the units of the spacing")
-        if not isinstance(self.contrast, Statistic):
-            check_number("contrast", self.contrast, positive=False, unit="image units per unit length")
 
     def result_channels(self, channels: int) -> int:
         """Return 1."""

@@ -1,4 +1,4 @@
-"""How far total variation denoising is from its minimum, at most."""
+"""Upper bound of the distance of total variation denoising from its minimum."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from diffusion_ops.kernels.sums.rof_sums import sum_rof
 class DualityGap(Statistic):
     """Mean over the valid cells of |∇u| - ∇u·p + |u - f - weight div p|² / (2 weight), in image units per unit length.
 
-    The primal less the dual functional of min TV(u) + |u - f|² / (2 weight), summed by parts so that no term is
-    negative. It bounds the error: the root mean square of u less the minimiser is at most sqrt(2 weight gap). The
-    data f and the dual p are what an operator carries; where nothing is carried they are the image and 0.
+    The primal minus the dual functional of min TV(u) + |u - f|² / (2 weight), summed by parts so that no term is
+    negative. It bounds the error: the root mean square of u minus the minimiser is at most sqrt(2 weight gap). The
+    operator carries the data f and the dual p; without carried arrays they are the image and 0.
 
     Parameters
     ----------

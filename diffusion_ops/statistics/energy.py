@@ -1,4 +1,4 @@
-"""The Dirichlet energy, whose decay says how far a diffusion has come."""
+"""Dirichlet energy, which decreases along a diffusion."""
 
 from __future__ import annotations
 

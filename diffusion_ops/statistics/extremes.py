@@ -1,4 +1,4 @@
-"""The smallest and the largest value of the image."""
+"""Smallest and largest value of the image."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ def ordered_key(value: float) -> int:
 
 
 def value_of_key(key: int) -> float:
-    """Return the float64 that `ordered_key` was given."""
+    """Return the float64 of a key; the inverse of `ordered_key`."""
     return float(np.int64(key if key >= 0 else key ^ 0x7FFFFFFFFFFFFFFF).view(np.float64))
 
 
 @dataclass(frozen=True)
 class Extreme(Statistic):
-    """One end of the range of values; a tally holds its key and how many cells or blocks were looked at."""
+    """One end of the range of values; a tally holds its key, or nothing where no cell is valid."""
 
     pick: ClassVar[Any]
     start: ClassVar[float]
@@ -35,7 +35,7 @@ class Extreme(Statistic):
         return (0,) * len(spacing)
 
     def measure(self, block: Block, keep: tuple[slice, ...]) -> Tally:
-        """Return the key of the extreme, or nothing where no cell is valid."""
+        """Return the key of the extreme, or an empty tally where no cell is valid."""
         u = block.u[(slice(None), *keep)]
         valid: Any = True if block.valid is None else block.valid[keep]
         if not u.size or not np.any(valid):
@@ -56,7 +56,7 @@ class Extreme(Statistic):
 
     @abstractmethod
     def end(self, keys: Integers) -> Integers:
-        """Return the extreme of keys as an array of one, or of none."""
+        """Return the extreme of keys as an array of one element; an empty one where there are none."""
 
 
 @STATISTICS.register("minimum")

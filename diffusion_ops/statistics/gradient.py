@@ -29,7 +29,7 @@ class GradientStatistic(Statistic):
         return tuple(1 + (r if self.smoothing() else 0) for r in gaussian_radius(self.smoothing(), spacing))
 
     def extra_arrays(self, ndim: int, channels: int) -> float:
-        """Return a band, its smoothed copy and what the smoothing holds; nothing without smoothing."""
+        """Return the size of a band, its smoothed copy and the smoothing's buffers; 0 without smoothing."""
         return 2 * (2 * channels + 5) / PARTS if self.smoothing() else 0.0
 
     def measure(self, block: Block, keep: tuple[slice, ...]) -> Tally:

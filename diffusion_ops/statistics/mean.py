@@ -1,4 +1,4 @@
-"""The mean of the image."""
+"""Mean of the image."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The level of additive white noise, from the finest diagonal wavelet details."""
+"""Level of additive white noise, from the finest diagonal wavelet details."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from diffusion_ops.kernels.sums.measure import count_noise
 class Noise(Statistic):
     """multiple * median(|d|) / 0.6745, d the undecimated diagonal db2 detail HH (HHH in 3-D), in image units.
 
-    The standard deviation of white Gaussian noise, where the image itself is smooth at the scale of four
-    cells (Donoho and Johnstone 1994). Only patches of 4 cells per axis that are valid and inside the image
-    count; details of exactly 0 belong to clipped or filled areas and do not count either.
+    Estimates the standard deviation of white Gaussian noise where the image itself is smooth at the scale of four cells
+    (Donoho and Johnstone 1994). Only patches of 4 cells per axis that are valid and inside the image count; details of
+    exactly 0 belong to clipped or filled areas and do not count either.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""The differences that the image's noise makes between neighbours: the measure of what is an edge."""
+"""Gradient magnitude that noise alone causes: edges are above it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from diffusion_ops.blocks.statistic import STATISTICS, Statistic, Tally, check_a
 class NoiseGradient(Statistic):
     """multiple * s * sqrt(C mean_k(1 / h_k²)), in image units per unit length; s is the noise level of `Noise`.
 
-    So grows the gradient that white noise makes in C channels with the spacings h_k, and a contrast that was found
+    The gradient of white noise in C channels with the spacings h_k is proportional to this, so that a contrast found
     for one channel and spacing 1 keeps its meaning for others.
 
     Parameters

@@ -1,4 +1,4 @@
-"""The functional that Perona-Malik diffusion descends."""
+"""Functional that Perona-Malik diffusion decreases."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ class Potential(Statistic):
     """Mean over the valid cells of Σ_axes contrast² Ψ(|∂u|² / contrast²), with Ψ(q) = ∫ g from 0 to q.
 
     ∂u is the difference to the next cell along an axis, 0 across walls, and |·|² the sum over channels. Its gradient
-    flow is ∂u/∂t = div(g(|∂u|) ∇u), up to a factor. For g = 1 it would be the energy.
+    flow is ∂u/∂t = div(g(|∂u|) ∇u), up to a factor. For g = 1 it is the energy.
 
     Parameters
     ----------
     contrast : float
         In image units per unit length.
     conductance : str
-        Whose integral is taken: "exponential", "rational", "charbonnier" or "tukey".
+        Function g: "exponential", "rational", "charbonnier" or "tukey".
 
     References
     ----------

@@ -1,4 +1,4 @@
-"""The functional that total variation denoising descends."""
+"""Functional that total variation denoising decreases."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class RofEnergy(Statistic):
     """Mean over the valid cells of |∇u| + |u - f|² / (2 weight), in image units per unit length.
 
     |∇u| is one norm over axes and channels of the differences to the next cell, which are 0 across walls; f is
-    the data that an operator carries, or the image itself where nothing is carried.
+    the data that the operator carries, or the image itself without carried arrays.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""The level of speckle, from the variation inside small windows."""
+"""Level of speckle, from the coefficients of variation in small windows."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from diffusion_ops.blocks.statistic import STATISTICS, Statistic, Tally, check_a
 from diffusion_ops.kernels.sums.variation import count_variation
 
 _PEAK = 1.1
-"""Ratio of the ends of the interval that is laid over the histogram to find its peak."""
+"""Ratio of the ends of the interval that is moved along the histogram to find its peak."""
 
 
 @STATISTICS.register("speckle")
 @dataclass(frozen=True)
 class SpeckleLevel(Statistic):
-    """multiple * the commonest ratio of standard deviation to mean in windows of `side` cells per axis.
+    """multiple * the most frequent ratio of standard deviation to mean in windows of `side` cells per axis.
 
-    That is the coefficient of variation of the homogeneous parts: windows with an edge or texture in them vary more,
-    each in its own way, and do not pile up. For fully developed speckle of L looks it is 1 / sqrt(L) in intensity,
-    and 0.5227 / sqrt(L) in amplitude. Only windows that are valid and inside the image count.
+    That is the coefficient of variation of the homogeneous parts: windows with an edge or texture vary more, by
+    different amounts, and make no peak in the histogram. For fully developed speckle of L looks it is 1 / sqrt(L) in
+    intensity, and 0.5227 / sqrt(L) in amplitude. Only windows that are valid and inside the image count.
 
     Parameters
     ----------
@@ -57,7 +57,7 @@ class SpeckleLevel(Statistic):
         return histogram.tally_of(count_variation(block, keep, int(self.side) // 2))
 
     def value(self, tally: Tally) -> float:
-        """Return the middle of the interval of 10 % width that holds the most, the lowest of equals."""
+        """Return the middle of the interval of 10 % width with the most ratios, the lowest of equal ones."""
         if not tally.counts.sum():
             raise ValueError(
                 f"The image has no window of {self.side} valid cells along every axis whose values vary around "

@@ -1,4 +1,4 @@
-"""What a rule for choosing parameters without a clean image says: how to disturb the image, and a score."""
+"""Interface of the criteria that score denoised images without a clean one: disturbed inputs and a score."""
 
 from __future__ import annotations
 
@@ -19,45 +19,45 @@ class Criterion(ABC):
     """A score of denoising results that needs no clean image; the smallest is the best.
 
     A final subclass is one file in `diffusion_ops/criteria`, registered under its name. It may ask for runs on
-    disturbed copies of the image beside the run on the image itself, and it sees images only through the exact
-    means of what it computes per cell, so that no order of samples or cells can change a choice.
+    disturbed copies of the image besides the run on the image itself. The score depends on exact means over cells
+    alone, so that the order of samples and cells cannot change a choice.
     """
 
     needs_noise: ClassVar[bool]
-    """Whether the score is computed with the noise level."""
+    """True where the score needs the noise level."""
     estimates_error: ClassVar[bool] = False
-    """Whether the score estimates the mean squared error against the clean image."""
+    """True where the score estimates the mean squared error against the clean image."""
 
     @abstractmethod
     def disturbed(
         self, image: Floats, valid: Bools | None, noise: float, seed: int, stream: int
     ) -> list[Floats]:
-        """Return the copies of an image of shape (channels, *spatial) that are to be run too.
+        """Return the disturbed copies of an image of shape (channels, *spatial) that are to be denoised, too.
 
-        `seed` and `stream` fix what is random; `stream` is the number of the sample.
+        `seed` and `stream` fix the random numbers; `stream` is the number of the sample.
         """
 
     @abstractmethod
     def terms(self, inputs: Sequence[Floats], results: Sequence[Floats], noise: float) -> list[Floats]:
-        """Return float64 fields of the image's shape, whose means over all valid cells make the score.
+        """Return float64 fields of the image's shape, whose means over all valid cells determine the score.
 
-        `inputs` are the image and its disturbed copies, `results` what became of them.
+        `inputs` are the image and its disturbed copies, `results` their denoised images.
         """
 
     @abstractmethod
     def score(self, means: Sequence[float], noise: float) -> float:
-        """Return the score of the means of the terms."""
+        """Return the score from the means of the terms."""
 
     def best(self, scores: Sequence[float]) -> int:
-        """Return the position of the stopping time to take: the smallest score, the first of several."""
+        """Return the index of the best stopping time: that of the smallest score, the first of equal ones."""
         return min(range(len(scores)), key=scores.__getitem__)
 
 
-CRITERIA: Registry[type[Criterion]] = Registry("criterion", "diffusion_ops.criteria")
+CRITERIA: Registry[type[Criterion]] = Registry("criterion", "diffusion_ops.criteria", "diffuse.criteria")
 
 
 def exact_means(samples: Sequence[Block], fields: Sequence[Sequence[Floats]]) -> list[float]:
-    """Return the mean of each field over the valid cells of all samples: added without rounding, rounded once.
+    """Return the mean of each field over the valid cells of all samples, summed without rounding and rounded once.
 
     `fields` holds, for every sample, the same number of float64 arrays of shape (channels, *spatial).
     """

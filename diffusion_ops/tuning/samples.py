@@ -1,4 +1,4 @@
-"""Take tiles of an image, wherever it is held, at places that do not depend on how it is stored."""
+"""Read sample tiles of an image in any container, at positions that do not depend on its chunks."""
 
 from __future__ import annotations
 
@@ -12,33 +12,33 @@ import numpy as np
 
 from diffusion_ops.blocks.block import Block, Floats, allocate, as_image
 from diffusion_ops.blocks.fields import channels_first, check_image, check_mask, guide_fields, make_block
-from diffusion_ops.blocks.probe import random_parts
+from diffusion_ops.blocks.probe import uniform_numbers
 from diffusion_ops.blocks.statistic import Statistic
 from diffusion_ops.containers import xarray_objects
 from diffusion_ops.evolution.arguments import resolve_spacing
 from diffusion_ops.evolution.parameters import check_count
 from diffusion_ops.kernels.philox import check_seed
 
-_ROUNDS = 4
-"""So many times as many places as wanted are looked at, where tiles have no valid cell."""
+_MOST_DRAWS = 4
+"""Largest number of draws of positions, where tiles have no valid cell."""
 
-_PLACES = 1 << 32
-"""The random numbers of places begin here, those of samples at 0."""
+_POSITION_STREAM = 1 << 32
+"""First random stream of positions; those of samples begin at 0."""
 
-Place = tuple[int, tuple[tuple[int, int], ...]]
-"""A frame of the image, and the first cell and the one behind the last of a tile of it, per axis."""
+SamplePosition = tuple[int, tuple[tuple[int, int], ...]]
+"""Number of the frame that a sample is of, and its (begin, end) along each spatial axis."""
 
 
 @dataclass(frozen=True)
 class Frame:
-    """One image that evolves by itself, still where it is held.
+    """One image that evolves on its own, still in its container.
 
     Attributes
     ----------
     fields : array of shape (channels, *spatial)
-        Anything with a shape that gives its parts by slices, in memory or as a Dask array.
+        Array in memory or Dask array; only its shape and its slices are used.
     spacing : tuple of float
-        Per spatial axis.
+        Grid spacing per spatial axis.
     nodata : float or None
         Value that marks invalid pixels.
     mask : bool array of the spatial shape, or None
@@ -57,7 +57,7 @@ class Frame:
     def of(
         cls, image: Any, spacing: Any, channel_axis: int | None, nodata: Any, mask: Any, guide: Any
     ) -> Frame:
-        """Check an array as `evolve` does."""
+        """Return the frame of an array, which is checked as `evolve` does."""
         if isinstance(image, np.ma.MaskedArray):
             raise TypeError(
                 "Masked arrays carry their mask inverted. Pass image.data and mask=~image.mask instead."
@@ -81,13 +81,13 @@ def read_samples(
     samples: int = 16,
     size: int = 256,
     seed: int = 0,
-) -> tuple[list[Place], list[Block]]:
-    """Return tiles of an image as blocks of their own, and where they are.
+) -> tuple[list[SamplePosition], list[Block]]:
+    """Return the positions of sample tiles of an image, and the tiles as independent blocks.
 
     An image of at most samples * size² cells is taken whole. Of a larger one, `samples` tiles of about size² cells
-    (whatever the number of axes) lie on a grid of tiles, one at a place drawn from each of as many equal parts of
-    the grid; tiles without a valid cell are drawn again. Places depend on the shape and the seed alone. Of a Dask
-    array nothing else is read, and it is read at once.
+    (whatever the number of axes) are taken from a grid of tiles, one drawn from each of `samples` equal parts of the
+    grid; tiles without a valid cell are drawn again. Positions depend on the shape and the seed alone. Of a Dask array
+    only the tiles are computed, within this call.
 
     Parameters
     ----------
@@ -96,7 +96,7 @@ def read_samples(
     spacing, channel_axis, mask, nodata, guide
         As in `evolve`.
     samples, size, seed : int
-        See above.
+        Number of samples, their size as above, and the key of the random positions.
 
     Raises
     ------
@@ -109,22 +109,22 @@ def read_samples(
 
 def sample_frames(
     frames: Sequence[Frame], samples: int = 16, size: int = 256, seed: int = 0
-) -> tuple[list[Place], list[Block]]:
+) -> tuple[list[SamplePosition], list[Block]]:
     """Return tiles of the frames of one image as `read_samples` does.
 
     Raises
     ------
     ValueError
-        For numbers of samples that cannot be; where no tile has a valid cell.
+        For impossible numbers; where no tile has a valid cell.
     """
     check_count("samples", samples)
     check_count("size", size)
     check_seed(seed)
-    found: dict[Place, Block] = {}
+    found: dict[SamplePosition, Block] = {}
     for draw in _draws(frames[0].fields.shape[1:], len(frames), samples, size, seed):
-        for place, block in zip(draw, _read(frames, draw), strict=True):
+        for position, block in zip(draw, _read(frames, draw), strict=True):
             if len(found) < len(draw) and (block.valid is None or block.valid.any()):
-                found.setdefault(place, block)
+                found.setdefault(position, block)
         if len(found) == len(draw):
             break
     if not found:
@@ -154,14 +154,14 @@ def _frames(image: Any, **arguments: Any) -> list[Frame]:
 
 
 def _array(values: Any) -> Any:
-    """Return values as an array that can be sliced where it is."""
+    """Return values as an array that can be sliced in its container."""
     return values if hasattr(values, "__array_function__") else np.asarray(values)
 
 
 def _draws(
     spatial: tuple[int, ...], frames: int, samples: int, size: int, seed: int
-) -> Iterator[list[Place]]:
-    """Yield lists of places to look at in turn."""
+) -> Iterator[list[SamplePosition]]:
+    """Yield lists of positions to try, one list after another."""
     whole = tuple((0, n) for n in spatial)
     if frames * math.prod(spatial) <= samples * size**2:
         yield [(frame, whole) for frame in range(frames)]
@@ -170,8 +170,8 @@ def _draws(
     grid = (frames, *(-(-n // t) for n, t in zip(spatial, tile, strict=True)))
     cells = math.prod(grid)
     count = min(samples, cells)
-    for turn in range(_ROUNDS):
-        parts = (np.arange(count) + random_parts(seed, _PLACES + turn, count)) * (cells / count)
+    for turn in range(_MOST_DRAWS):
+        parts = (np.arange(count) + uniform_numbers(seed, _POSITION_STREAM + turn, count)) * (cells / count)
         index = np.stack(np.unravel_index(np.minimum(parts.astype(np.int64), cells - 1), grid), axis=1)
         yield [(frame, _tile(at, tile, spatial)) for frame, *at in index.tolist()]
 
@@ -188,21 +188,23 @@ def tile_shape(spatial: tuple[int, ...], size: int) -> tuple[int, ...]:
 def _tile(
     index: Sequence[int], tile: tuple[int, ...], spatial: tuple[int, ...]
 ) -> tuple[tuple[int, int], ...]:
-    """Return a tile of the grid; the last one along an axis is moved back into the image."""
+    """Return the (begin, end) of a grid tile per axis; the last tile along an axis is moved back into the image."""
     starts = [min(i * t, n - t) for i, t, n in zip(index, tile, spatial, strict=True)]
     return tuple((a, a + t) for a, t in zip(starts, tile, strict=True))
 
 
-def _read(frames: Sequence[Frame], places: Sequence[Place]) -> list[Block]:
-    """Return the tiles at some places, all of one shape, which are read at once."""
-    tiles = [(frames[f], tuple(slice(*ends) for ends in tile)) for f, tile in places]
+def _read(frames: Sequence[Frame], positions: Sequence[SamplePosition]) -> list[Block]:
+    """Return the tiles at some positions, all of one shape and read together."""
+    tiles = [(frames[f], tuple(slice(*ends) for ends in tile)) for f, tile in positions]
     images = _gather([frame.fields[(slice(None), *tile)] for frame, tile in tiles])
     masks = _gather([None if frame.mask is None else frame.mask[tile] for frame, tile in tiles])
     guides = _gather(
         [None if frame.guide is None else frame.guide[(slice(None), *tile)] for frame, tile in tiles]
     )
     blocks = []
-    for (f, tile), (frame, _), image, mask, guide in zip(places, tiles, images, masks, guides, strict=True):
+    for (f, tile), (frame, _), image, mask, guide in zip(
+        positions, tiles, images, masks, guides, strict=True
+    ):
         block = make_block(image, frame.spacing, frame.nodata, mask, guide=guide)
         block.origin, block.frame = tuple(start for start, _ in tile), f
         blocks.append(block)
@@ -215,14 +217,14 @@ def _gather(parts: Sequence[Any]) -> Sequence[Any]:
 
 
 def with_state(block: Block, image: Floats) -> Block:
-    """Return a block with the same walls and another state of shape (channels, *spatial), copied."""
+    """Return a block with the same walls and a copy of another state of shape (channels, *spatial)."""
     storage = allocate(len(image), block.spatial, block.storage.dtype)
     as_image(storage, block.spatial)[...] = image
     return replace(block, storage=storage, carried=None)
 
 
 def measure(statistics: Mapping[str, Statistic], blocks: Sequence[Block]) -> dict[str, float]:
-    """Return the numbers of statistics over blocks, each of which is an image of its own."""
+    """Return the values of statistics over all blocks together; each block is a whole image."""
     everything = (slice(None),) * len(blocks[0].spatial)
     return {
         name: s.value(functools.reduce(s.merge, [s.measure(block, everything) for block in blocks]))

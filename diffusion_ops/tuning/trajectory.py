@@ -1,4 +1,4 @@
-"""Carry samples along one evolution and look at them on the way: all stopping times for the price of the last."""
+"""Score all stopping times of an operator in one evolution of the samples, at the cost of the last time."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from typing import Any
 
 from diffusion_ops.blocks.block import Block, Floats, allocate
 from diffusion_ops.blocks.statistic import STATISTICS
-from diffusion_ops.evolution.advance import Leg, advance
+from diffusion_ops.evolution.advance import advance
 from diffusion_ops.evolution.arguments import make_legs
+from diffusion_ops.evolution.legs import Leg
 from diffusion_ops.evolution.operator import Operator
 from diffusion_ops.evolution.parameters import check_number
 from diffusion_ops.evolution.schedule import Cycles, resolve_schedule
@@ -18,37 +19,37 @@ from diffusion_ops.tuning.criterion import Criterion, exact_means
 from diffusion_ops.tuning.samples import measure, with_state
 
 Results = list[list[Floats]]
-"""A list per sample: what became of the image, and of each disturbed copy."""
+"""Denoised images, a list per sample: of the image, and of each disturbed copy."""
 
 Watch = Callable[[float], None]
-"""Told the part of the work that is done, from 0 to 1."""
+"""Function that receives the finished part of the work, from 0 to 1."""
 
 _SCORING = 4
-"""Steps that take about as long as a score."""
+"""Number of steps that take about as long as a score."""
 
 
 def unwatched(part: float) -> None:
-    """Take no notice."""
+    """Ignore the progress."""
 
 
 @dataclass
 class Trial:
-    """Samples with their disturbed copies, ready to be run with one operator after another.
+    """Samples with their disturbed copies, on which operators are tried one after another.
 
     Attributes
     ----------
     rule : Criterion
-        What the copies are for.
+        Criterion that the copies are made for.
     samples : sequence of Block
-        The image's samples.
+        Samples of the image.
     starts : list of lists of Block
-        A list per sample: the image where the operators on trial begin, and its copies.
+        A list per sample: the image that the tried operators begin with, and its copies.
     inputs : list of lists of arrays
-        The same before anything was done to them.
+        The same before any operator.
     noise : float or None
-        Noise level, where the criterion needs it.
+        Noise level, None where the criterion needs none.
     work : int
-        Values times steps so far.
+        Number of values times steps so far.
     """
 
     rule: Criterion
@@ -67,7 +68,7 @@ class Trial:
         seed: int,
         before: Sequence[Leg] = (),
     ) -> Trial:
-        """Disturb the samples, and take them through what comes before the operators on trial."""
+        """Disturb the samples, and apply the operators that precede the tried ones."""
         level = noise_level(samples, noise) if rule.needs_noise else None
         inputs = [
             [s.u.copy(), *rule.disturbed(s.u, s.valid, level or 0.0, seed, i)] for i, s in enumerate(samples)
@@ -85,7 +86,7 @@ class Trial:
     def scores(
         self, operator: Operator, times: Sequence[float | None], schedule: Any, watch: Watch = unwatched
     ) -> tuple[float, ...]:
-        """Return the score of an operator at each of the growing times."""
+        """Return the scores of an operator at increasing times."""
         found = []
         for part, results in self.results(operator, times, schedule):
             found.append(self.score(results))
@@ -95,15 +96,15 @@ class Trial:
     def results(
         self, operator: Operator, times: Sequence[float | None], schedule: Any
     ) -> Iterator[tuple[float, Results]]:
-        """Yield the part of the work that is done, and what comes out, at each of the growing times.
+        """Yield the finished part of the work and the results, at increasing times.
 
-        Statistics of the operator are reduced over the samples first. From one time to the next the schedule
-        takes its explicit steps, or one FSI cycle.
+        Statistics of the operator are measured over the samples first. From one time to the next the schedule
+        takes explicit steps, or one FSI cycle.
 
         Raises
         ------
         ValueError
-            For an operator whose result has other channels than the image.
+            For an operator that changes the number of channels.
         """
         channels = len(self.samples[0].storage)
         if operator.result_channels(channels) != channels:
@@ -113,8 +114,8 @@ class Trial:
             )
         runs = self._copies()
         operator = operator.bind(measure(operator.statistics(), [some[0] for some in runs]))
-        ways = itertools.pairwise([0.0, *times])
-        legs = [_make_leg(operator, self.spacing, begin or 0.0, end, schedule) for begin, end in ways]
+        intervals = itertools.pairwise([0.0, *times])
+        legs = [_make_leg(operator, self.spacing, begin or 0.0, end, schedule) for begin, end in intervals]
         ends = list(itertools.accumulate(leg.steps for leg in legs))
         for i, (leg, end) in enumerate(zip(legs, ends, strict=True)):
             self._take(runs, [replace(leg, first=end - leg.steps, last=False)])
@@ -123,7 +124,7 @@ class Trial:
             yield part, [[_ended(block, last) for block in some] for some in runs]
 
     def outcome(self, legs: Sequence[Leg]) -> Results:
-        """Return what comes out of legs, just as `evolve` takes them."""
+        """Return the results of legs, which are taken as `evolve` takes them."""
         runs = self._copies()
         self._take(runs, legs)
         return [[block.u for block in some] for some in runs]
@@ -151,14 +152,14 @@ def _make_leg(
     """Return the leg from one time (or number of iterations) of an operator to another."""
     if end is None:
         return make_legs(operator, spacing, schedule=schedule)[0]
-    if operator.marches == "iterations":
+    if operator.controlled_by == "iterations":
         return make_legs(operator, spacing, steps=int(end - begin), schedule=schedule)[0]
     rule = resolve_schedule(schedule, None, None, operator.inertial_cycles)
     return make_legs(operator, spacing, time=end - begin, schedule=Cycles(1) if rule.inertial else rule)[0]
 
 
 def _ended(block: Block, end: Leg) -> Floats:
-    """Return what comes out if the operator ends here; the block itself goes on."""
+    """Return the result of ending the operator here; the block itself is not changed."""
     copy = with_state(block, block.u)
     if block.carried is not None:
         copy.carried = allocate(len(block.carried), block.spatial, block.carried.dtype)
@@ -172,7 +173,7 @@ def noise_level(samples: Sequence[Block], given: float | None) -> float:
     Raises
     ------
     ValueError
-        Where the samples have none.
+        Where the samples have no noise.
     """
     if given is None:
         given = measure({"noise": STATISTICS["noise"]()}, samples)["noise"]

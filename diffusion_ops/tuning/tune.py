@@ -7,35 +7,37 @@ import math
 import time as clock
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, TypeAlias, Unpack
 
 from diffusion_ops.blocks.block import Block
-from diffusion_ops.evolution.advance import Leg
-from diffusion_ops.evolution.arguments import make_legs
-from diffusion_ops.evolution.operator import AUTO, OPERATORS, Operator
-from diffusion_ops.evolution.parameters import check_count, check_number
+from diffusion_ops.evolution.arguments import Container, OperatorLike, ScheduleLike, make_legs
+from diffusion_ops.evolution.legs import Leg
+from diffusion_ops.evolution.operator import OPERATORS, Operator
+from diffusion_ops.evolution.parameters import AUTO, check_count, check_number
 from diffusion_ops.tuning.criterion import CRITERIA
-from diffusion_ops.tuning.samples import Place, read_samples
+from diffusion_ops.tuning.samples import SamplePosition, read_samples
 from diffusion_ops.tuning.trajectory import Trial, Watch, unwatched
 
 Times = tuple[float | None, ...]
 
+Candidate: TypeAlias = OperatorLike | type[Operator]
+
 
 @dataclass(frozen=True)
 class Curve:
-    """The scores of one operator along its evolution.
+    """Scores of one operator along its evolution.
 
     Attributes
     ----------
     operator : Operator
-        As it was given: parameters that are statistics are still that.
+        Operator as it was given; its statistics are not replaced by values.
     times : tuple of numbers
         Stopping times, in squared units of the spacing; numbers of iterations for an operator without time; (None,)
         for one that is applied once or with its usual number of iterations.
     scores : tuple of float
         Score at each of them.
     best : int
-        Position of the time that the criterion chose.
+        Index of the time that the criterion chose.
     """
 
     operator: Operator
@@ -44,19 +46,19 @@ class Curve:
     best: int
 
     @property
-    def time(self) -> Any:
-        """The best time."""
+    def time(self) -> float | None:
+        """Best stopping time."""
         return self.times[self.best]
 
     @property
     def score(self) -> float:
-        """Its score."""
+        """Score at the best stopping time."""
         return self.scores[self.best]
 
 
 @dataclass(frozen=True)
 class Tuning:
-    """What was chosen, and why.
+    """A choice of operator and stopping time, with the scores behind it.
 
     Attributes
     ----------
@@ -65,43 +67,43 @@ class Tuning:
     criterion : str
         Name of the criterion.
     noise : float or None
-        Noise level that it went by, in image units; None where it needs none.
-    places : tuple of (frame, ((begin, end) per axis))
-        The samples.
+        Noise level that the criterion used, in image units; None where it needs none.
+    positions : tuple of (frame, ((begin, end) per axis))
+        Positions of the samples.
     cells : int
-        Cells in the samples.
+        Number of cells in the samples.
     work : int
-        Values times steps that the choice took.
+        Number of values times steps that were computed.
     seconds : float
-        How long it took; two tunings are equal whatever they took.
+        Duration; it does not count where two tunings are compared.
     """
 
     curves: tuple[Curve, ...]
     criterion: str
     noise: float | None
-    places: tuple[Place, ...]
+    positions: tuple[SamplePosition, ...]
     cells: int
     work: int
     seconds: float = field(compare=False)
 
     @property
     def operator(self) -> Operator:
-        """The best operator."""
+        """Best operator."""
         return self.curves[0].operator
 
     @property
-    def time(self) -> Any:
-        """Its best time (number of iterations); None for an operator that is applied once."""
+    def time(self) -> float | None:
+        """Best time or number of iterations of that operator; None for one that is applied once."""
         return self.curves[0].time
 
     @property
     def score(self) -> float:
-        """The smallest score; the estimated mean squared error for "sure"."""
+        """Smallest score; the estimated mean squared error for "sure"."""
         return self.curves[0].score
 
 
 def default_times(spacing: Sequence[float]) -> tuple[float, ...]:
-    """Return 27 times from 0.025 to 205 times the square of the finest spacing, each √2 times the last.
+    """Return 27 times from 0.025 to 205 times the square of the finest spacing, each √2 times the one before.
 
     The score is flat around its minimum: on photographs with noise of 25 grey levels, a grid twice as fine gains
     0.02 dB.
@@ -111,44 +113,44 @@ def default_times(spacing: Sequence[float]) -> tuple[float, ...]:
 
 def tune(
     image: Any,
-    operator: Any,
+    operator: Candidate | Sequence[Candidate],
     parameters: Mapping[str, Sequence[Any]] | None = None,
     *,
     times: Sequence[float] | None = None,
     criterion: str = "sure",
     noise: float | None = None,
-    schedule: Any = None,
+    schedule: ScheduleLike | None = None,
     samples: int = 16,
     size: int = 256,
     seed: int = 0,
-    **container: Any,
+    **container: Unpack[Container],
 ) -> Tuning:
-    """Choose the stopping time of an operator, and between operators, from the noisy image alone.
+    """Choose the stopping time of an operator, or the best of several operators, from the noisy image alone.
 
-    The image is looked at in samples (see `read_samples`) and at once: a Dask array is computed there, and nowhere
-    else. Samples are images of their own, whose statistics are taken together. The choice does not depend on the
-    container, its chunks or the order of anything.
+    Only samples of the image are read (see `read_samples`), within this call; elsewhere a Dask array is not computed.
+    Every sample evolves as an image of its own; statistics are measured over all samples. The choice does not depend
+    on the container or its chunks.
 
     Parameters
     ----------
     image : ndarray, dask array or DataArray
         As in `evolve`.
-    operator : Operator, class, str, or a sequence of candidates
-        What to choose from.
+    operator : Operator, class, str, or a sequence of them
+        Candidates.
     parameters : mapping from names to sequences of values, optional
-        Every combination makes a candidate of each operator.
+        Values to try; every combination makes a candidate of each operator.
     times : sequence of numbers, optional
         Stopping times to choose from, or numbers of iterations; `default_times` for evolutions, the usual number for
         iterations.
     criterion : str
-        "sure" (needs white Gaussian noise), "j-invariance" (noise of any law, independent from pixel to pixel),
-        "discrepancy", "decorrelation".
+        "sure" (needs white Gaussian noise), "j-invariance" (noise of any distribution, independent from pixel to
+        pixel), "discrepancy", "decorrelation".
     noise : float, optional
         Standard deviation of the noise, in image units; estimated from the samples by default.
     schedule : as in `evolve`
         Explicit steps, or one FSI cycle from each time to the next.
     samples, size, seed : int
-        How many samples of about size² cells, and what is drawn at random.
+        Number of samples, their size of about size² cells, and the key of the random numbers.
     **container
         spacing, channel_axis, mask, nodata and guide, as in `evolve`.
 
@@ -178,7 +180,7 @@ def tune(
 
 
 def tune_samples(
-    places: Sequence[Place],
+    positions: Sequence[SamplePosition],
     blocks: Sequence[Block],
     candidates: Sequence[Operator],
     *,
@@ -190,20 +192,20 @@ def tune_samples(
     seed: int = 0,
     watch: Watch = unwatched,
 ) -> Tuning:
-    """Choose as `tune` does, from samples that were read already.
+    """Choose as `tune` does, from samples that are already read.
 
     Parameters
     ----------
-    places, blocks
+    positions, blocks
         As `read_samples` returns them.
     candidates : sequence of Operator
-        What to choose from.
+        Operators to choose from.
     before : sequence of Leg
-        What the image goes through first; the score is that of all together.
+        Operators applied first; the score is that of the whole chain.
     times, criterion, noise, schedule, seed
         As in `tune`.
     watch : callable
-        Told the part of the work that is done, from 0 to 1.
+        Receives the finished part of the work, from 0 to 1.
 
     Raises
     ------
@@ -216,7 +218,7 @@ def tune_samples(
         rank(trial, candidates, times, schedule, watch),
         criterion,
         trial.noise,
-        tuple(places),
+        tuple(positions),
         sum(math.prod(block.spatial) for block in blocks),
         trial.work,
         clock.perf_counter() - started,
@@ -230,17 +232,21 @@ def rank(
     schedule: Any,
     watch: Watch = unwatched,
 ) -> tuple[Curve, ...]:
-    """Return the curves of candidates, the best first."""
+    """Return the curves of candidates, best first."""
     curves = []
     for i, one in enumerate(candidates):
         found = _times_of(one, times, trial.spacing)
-        scores = trial.scores(one, found, schedule, lambda part, i=i: watch((i + part) / len(candidates)))  # type: ignore[misc]
+
+        def of_all(part: float, before: int = i) -> None:
+            watch((before + part) / len(candidates))
+
+        scores = trial.scores(one, found, schedule, of_all)
         curves.append(Curve(one, found, scores, trial.rule.best(scores)))
     return tuple(sorted(curves, key=lambda curve: curve.score))
 
 
 def make_candidates(operator: Any, parameters: Mapping[str, Sequence[Any]] | None = None) -> list[Operator]:
-    """Return operators with every combination of some of their parameters.
+    """Return the operators with every combination of the given values of parameters.
 
     Examples
     --------
@@ -269,18 +275,18 @@ def _candidate(operator: Any, point: Mapping[str, Any]) -> Operator:
         raise TypeError(
             f"{operator!r} is not an operator. Give one such as Heat(), a class, or a name: {', '.join(OPERATORS)}."
         )
-    return replace(operator, **point) if point else operator  # type: ignore[type-var]
+    return replace(operator, **point) if point else operator
 
 
 def _times_of(operator: Operator, times: Sequence[float] | None, spacing: tuple[float, ...]) -> Times:
-    """Return the times to look at, growing."""
-    if operator.marches == "once" or (operator.marches == "iterations" and times is None):
+    """Return the times to score, in increasing order."""
+    if operator.controlled_by == "once" or (operator.controlled_by == "iterations" and times is None):
         return (None,)
     found = default_times(spacing) if times is None else tuple(sorted(set(times)))
     if not found:
         raise ValueError("times is empty. Give at least one, or leave it out.")
     for time in found:
-        if operator.marches == "iterations":
+        if operator.controlled_by == "iterations":
             check_count("times", time)
         check_number("times", time, positive=True, unit="squared units of the spacing")
     return found
@@ -296,10 +302,10 @@ def resolve_automatic_time(
     schedule: Any = None,
     **container: Any,
 ) -> Any:
-    """Return the times of an operator or a chain with numbers in the place of "auto".
+    """Return the times of an operator or a chain, with "auto" replaced by chosen times.
 
-    Along a chain each time is chosen with the operators before it at theirs, and "sure" for all of them together.
-    Other times, and those of operators that have none, come back as they are.
+    Along a chain each time is chosen after those of the operators before it, and minimises the "sure" score of all of
+    them together. Other times, and those of operators without time, are returned unchanged.
 
     Parameters
     ----------
@@ -317,20 +323,20 @@ def resolve_automatic_time(
     chain = make_candidates(operator)
     columns = [_per_operator(value, len(chain)) for value in (time, steps, dt, schedule)]
     times = columns[0]
-    wanted = [i for i, one in enumerate(chain) if _is_auto(times[i]) and one.marches == "time"]
+    wanted = [i for i, one in enumerate(chain) if _is_auto(times[i]) and one.controlled_by == "time"]
     if any(columns[1][i] is not None or columns[2][i] is not None for i in wanted):
         raise ValueError("time='auto' chooses how far to go by itself. Leave out steps and dt.")
-    places, blocks = read_samples(image, **container) if wanted else ([], [])
+    positions, blocks = read_samples(image, **container) if wanted else ([], [])
     for i in wanted:
         words = zip(("time", "steps", "dt", "schedule"), columns, strict=True)
         before = {word: column[:i] for word, column in words}
         legs = make_legs(chain[:i], blocks[0].spacing, **before) if i else ()
-        times[i] = tune_samples(places, blocks, [chain[i]], before=legs, schedule=columns[3][i]).time
+        times[i] = tune_samples(positions, blocks, [chain[i]], before=legs, schedule=columns[3][i]).time
     return times[0] if single else times
 
 
 def asks_for_time(time: Any) -> bool:
-    """Return whether one of the times of a chain is to choose itself."""
+    """Return True where one of the times of a chain is "auto"."""
     return any(_is_auto(one) for one in _per_operator(time, 1))
 
 

@@ -1,1 +1,1 @@
-"""Be the command `diffuse`: verbs, options, progress, tables. The only room that prints; holds no logic of a run."""
+"""The command `diffuse`: verbs, options, progress, tables. The only folder that prints; it holds no logic of a run."""

@@ -1,4 +1,4 @@
-"""All plug-ins there are, as plain values for lists."""
+"""List all plug-ins as plain values."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ LISTS: Mapping[str, Callable[[], dict[str, list[dict[str, Any]]]]] = {
     "formats": list_formats,
     "clusters": lambda: {"clusters": [_plugin(name, cls) for name, cls in CLUSTERS.items()]},
 }
-"""What can be listed, in groups with a title each."""
+"""Functions that list plug-ins by kind, in groups with a title each."""
 
 
 def find_plugins(kind: str, name: str | None = None) -> dict[str, list[dict[str, Any]]]:
@@ -40,7 +40,7 @@ def find_plugins(kind: str, name: str | None = None) -> dict[str, list[dict[str,
     Raises
     ------
     ValueError
-        For a name that none has, with those that there are.
+        For an unknown name; the message lists the known ones.
     """
     groups = LISTS[kind]()
     if name is None:

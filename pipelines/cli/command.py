@@ -1,4 +1,4 @@
-"""The command `diffuse`: its verbs, options and exit codes; what they do is in `verbs`.
+"""Define the command `diffuse`: its verbs, options and exit codes; `pipelines.cli.verbs` carries them out.
 
 Nothing heavy is imported before a verb needs it, so that help and completion are instant.
 """
@@ -26,6 +26,7 @@ from pipelines.cli.options import (
     Cluster,
     ComplexPart,
     Criterion,
+    Dashboard,
     Dimensions,
     FormatName,
     Json,
@@ -58,10 +59,10 @@ else:
     verbs = lazy_loader.load("pipelines.cli.verbs", suppress_warning=True)
 
 DONE, REFUSED, FAILED, INTERRUPTED = 0, 2, 3, 130
-"""Exit codes: all is well; nothing was done, and why; some of it is missing; stopped by the user."""
+"""Exit codes: complete; refused, so nothing was done; failed tiles are left; stopped by the user."""
 
 IMPOSSIBLE = (errno.ENOENT, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST)
-"""What the system says of places that cannot be read or written."""
+"""Error numbers of paths that cannot be read or written."""
 
 FULL = {errno.ENOSPC: "The disk is full", errno.EDQUOT: "The disk quota is used up"}
 
@@ -76,16 +77,16 @@ app = typer.Typer(
 
 
 def finish(work: Callable[[], int], json_output: bool, *, resumable: bool = False) -> None:
-    """Do the work of a verb and leave with its exit code; say what went wrong in words.
+    """Do the work of a verb, print its errors as text, and leave with its exit code.
 
     Parameters
     ----------
     work : callable
         Returns the exit code.
     json_output : bool
-        Whether what went wrong is also a JSON object on standard output.
+        True where errors are also printed as a JSON object on standard output.
     resumable : bool
-        Whether the same command goes on after an interruption.
+        True where the same command resumes after an interruption.
     """
     try:
         code = work()
@@ -101,6 +102,13 @@ def finish(work: Callable[[], int], json_output: bool, *, resumable: bool = Fals
     raise typer.Exit(code)
 
 
+def how_to_run(
+    memory: str | None, threads: int | None, cluster: str | None, dashboard: bool
+) -> dict[str, Any]:
+    """Return the `run` section of a spec that the options say; what they do not say is None."""
+    return {"memory": memory, "threads": threads, "cluster": cluster, "dashboard": dashboard or None}
+
+
 def _word(choice: StrEnum | None) -> str | None:
     return None if choice is None else choice.value
 
@@ -110,13 +118,13 @@ def _this_command() -> str:
 
 
 def _say_os(error: OSError, resumable: bool, json_output: bool) -> int:
-    """Say what the system refused: a place that cannot be used, or a full disk, after which a run goes on."""
-    place = f" ({error.filename})" if error.filename else ""
+    """Print what the system refused: a path that cannot be used, or a full disk, after which a run can resume."""
+    path = f" ({error.filename})" if error.filename else ""
     if error.errno in IMPOSSIBLE:
-        return _say("refused", f"{error.strerror}{place}. Choose another place.", REFUSED, json_output)
+        return _say("refused", f"{error.strerror}{path}. Choose another place.", REFUSED, json_output)
     words = FULL.get(error.errno or 0, error.strerror or str(error))
     again = f" Once that is solved, go on with:\n  {_this_command()}" if resumable else ""
-    return _say("failed", f"{words}{place}.{again}", FAILED, json_output)
+    return _say("failed", f"{words}{path}.{again}", FAILED, json_output)
 
 
 def _say(event: str, message: str, code: int, json_output: bool) -> int:
@@ -156,11 +164,12 @@ def demo(
     memory: Memory = None,
     threads: Threads = None,
     cluster: Cluster = None,
+    dashboard: Dashboard = False,
     overwrite: Overwrite = False,
     json_output: Json = False,
 ) -> None:
     """Denoise a real image that comes along, and say where the result and the report are."""
-    how = {"memory": memory, "threads": threads, "cluster": cluster}
+    how = how_to_run(memory, threads, cluster, dashboard)
     finish(lambda: verbs.demo(folder, how, overwrite, json_output), json_output, resumable=True)
 
 
@@ -189,6 +198,7 @@ def apply(
     memory: Memory = None,
     threads: Threads = None,
     cluster: Cluster = None,
+    dashboard: Dashboard = False,
     overwrite: Overwrite = False,
     json_output: Json = False,
 ) -> None:
@@ -206,7 +216,7 @@ def apply(
         },
         "image": {"ndim": ndim, "channels": _word(channels), "spacing": _word(spacing)},
         "sink": {"uri": target, "format": format_name, "dtype": dtype, "pyramid": pyramid},
-        "run": {"memory": memory, "threads": threads, "cluster": cluster},
+        "run": how_to_run(memory, threads, cluster, dashboard),
     }
     finish(
         lambda: verbs.apply(step, parameter or [], spec, overwrite, json_output), json_output, resumable=True
@@ -219,10 +229,11 @@ def plan(
     memory: Memory = None,
     threads: Threads = None,
     cluster: Cluster = None,
+    dashboard: Dashboard = False,
     json_output: Json = False,
 ) -> None:
     """Say what a spec would take: tiles, passes, bytes, memory, time. Nothing is written."""
-    how = {"memory": memory, "threads": threads, "cluster": cluster}
+    how = how_to_run(memory, threads, cluster, dashboard)
     finish(lambda: verbs.plan(spec, how, json_output), json_output)
 
 
@@ -232,11 +243,12 @@ def run(
     memory: Memory = None,
     threads: Threads = None,
     cluster: Cluster = None,
+    dashboard: Dashboard = False,
     overwrite: Overwrite = False,
     json_output: Json = False,
 ) -> None:
     """Carry out a spec, or go on where an interrupted run stopped."""
-    how = {"memory": memory, "threads": threads, "cluster": cluster}
+    how = how_to_run(memory, threads, cluster, dashboard)
     finish(lambda: verbs.run(spec, how, overwrite, json_output), json_output, resumable=True)
 
 
@@ -257,10 +269,11 @@ def preview(
     memory: Memory = None,
     threads: Threads = None,
     cluster: Cluster = None,
+    dashboard: Dashboard = False,
     json_output: Json = False,
 ) -> None:
     """Compute a region alone, with the same bits as in the full run."""
-    how = {"memory": memory, "threads": threads, "cluster": cluster}
+    how = how_to_run(memory, threads, cluster, dashboard)
     finish(lambda: verbs.preview(spec, roi, output, how, json_output), json_output)
 
 
@@ -294,6 +307,12 @@ def tune(
         "ensemble": ensemble,
     }
     finish(lambda: verbs.tune(spec, asked, times, parameter or [], memory, json_output), json_output)
+
+
+@app.command()
+def warm(spec: SpecFile, json_output: Json = False) -> None:
+    """Compile the kernels that a spec needs, and keep them: for container images, and before many workers start."""
+    finish(lambda: verbs.warm(spec, json_output), json_output)
 
 
 @app.command()

@@ -1,4 +1,4 @@
-"""Options that verbs of the command share: their names, help and choices."""
+"""Define the options that verbs of the command share: their names, help and choices."""
 
 from __future__ import annotations
 
@@ -63,6 +63,12 @@ Cluster = Annotated[
         help="threads, local (processes), or the address of a scheduler.",
         rich_help_panel=HOW,
         metavar="NAME|ADDRESS",
+    ),
+]
+Dashboard = Annotated[
+    bool,
+    typer.Option(
+        "--dashboard", help="Serve Dask's dashboard here, and say its address.", rich_help_panel=HOW
     ),
 ]
 Overwrite = Annotated[

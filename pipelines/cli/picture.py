@@ -1,4 +1,4 @@
-"""Small pictures of results for people to look at, through the same formats that results go to."""
+"""Read and write small pictures of results for people, through the formats of sources and sinks."""
 
 from __future__ import annotations
 
@@ -48,14 +48,15 @@ def side_by_side(pictures: list[NDArray[np.uint8]]) -> NDArray[np.uint8]:
 
 
 def write_picture(pixels: NDArray[Any], target: Path) -> None:
-    """Write colours (rows, columns, 3) to a file whose ending says the format, replacing an older one."""
-    info = ImageInfo(pixels.shape, pixels.dtype, "yxc", pixels.shape, rgb=True)
+    """Write grey (rows, columns) or colours (rows, columns, 3) to a file in the format of its ending, anew."""
+    axes = "yxc"[: pixels.ndim]
+    info = ImageInfo(pixels.shape, pixels.dtype, axes, pixels.shape, rgb=pixels.ndim == 3)
     sink = open_sink(SinkSpec(uri=str(target), pyramid="none"), info)
     levels = sink.levels(info)
     level = levels[0]
     with tempfile.TemporaryDirectory(prefix=".picture-", dir=target.parent) as folder:
         root = f"{folder}/result"
         sink.create(root, info, levels)
-        order = ["yxc".index(a) for a in level.info.axes]
+        order = [axes.index(a) for a in level.info.axes]
         zarr.open_array(root, path=level.path, mode="r+")[...] = np.transpose(pixels, order)
         sink.finish(root, info, levels, str(target), 1 << 28)

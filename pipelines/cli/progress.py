@@ -20,6 +20,8 @@ from rich.text import Text
 from pipelines.cli.wording import bytes_text, count_text, plural, speed_text, time_text
 from pipelines.events import (
     Choosing,
+    Compiling,
+    Connected,
     Event,
     Exporting,
     Listener,
@@ -73,10 +75,12 @@ class Meter:
     def __call__(self, event: Event) -> None:
         """Take one event."""
         match event:
-            case Choosing():
+            case Choosing() | Compiling():
                 self._choose(event)
             case RunStarted():
                 self._start(event)
+            case Connected():
+                self.dashboard = event.dashboard
             case StageStarted():
                 self._begin_stage(event)
             case TileDone():
@@ -87,14 +91,14 @@ class Meter:
             case Exporting():
                 self.stage = f"write {event.target}"
 
-    def _choose(self, event: Choosing) -> None:
+    def _choose(self, event: Choosing | Compiling) -> None:
         if not event.part:
             self._started = self._clock()
         self.stage, self.chosen = event.title, event.part
 
     def _start(self, event: RunStarted) -> None:
         self._started, self.chosen = self._clock(), None
-        self.target, self.plan, self.dashboard = event.target, event.plan, event.dashboard
+        self.target, self.plan = event.target, event.plan
         self.tiles, self.done = event.tiles, event.done
         stages = event.plan.get("stages", [])
         # A tile of one stage may cost a hundred of another: what the plan expects of each says what is left.
@@ -207,7 +211,7 @@ class LiveProgress:
         """Take one event."""
         self.meter(event)
         match event:
-            case Choosing() | RunStarted() | StageStarted():
+            case Choosing() | Compiling() | RunStarted() | StageStarted():
                 self._live.start()
             case RunFinished():
                 self._live.stop()
@@ -298,11 +302,14 @@ class LineProgress:
             case Choosing() if 0 < event.part < 1 and (self._is_time or self._is_slow(event)):
                 self._title = event.title
                 return f"{event.title}: {event.part:.0%}, {time_text(m.seconds_left)} left"
+            case Compiling():
+                return f"compile: {event.title}"
             case RunStarted():
                 earlier = f", {count_text(m.done)} of them done before" if m.done else ""
-                dashboard = f"; dashboard {m.dashboard}" if m.dashboard else ""
                 memory = f"; {m.memory_text}" if m.memory_text else ""
-                return f"{m.target}: {plural(m.tiles, 'tile')}{earlier}{memory}{dashboard}"
+                return f"{m.target}: {plural(m.tiles, 'tile')}{earlier}{memory}"
+            case Connected() if event.dashboard:
+                return f"dashboard {event.dashboard}"
             case StageStarted() if event.title != self._title or self._is_time:
                 self._title = event.title
                 return f"stage {event.stage}, {event.title}: {plural(event.tiles, 'tile')}"

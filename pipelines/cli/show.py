@@ -15,7 +15,7 @@ from pipelines.cli.wording import bytes_text, count_text, plural, shape_text, sp
 from pipelines.cli.words import dimensions_text, goes_text, halo_text, keeps_text
 
 LINE = 1000
-"""Characters of a line at most where nobody looks at it as it is: files and pipes."""
+"""Largest number of characters of a line in files and pipes, which have no width of their own."""
 
 SHOWN_FAILURES = 10
 """Failed tiles that are named on a terminal; all of them are in the report."""
@@ -78,7 +78,7 @@ def _stages(stages: Sequence[Mapping[str, Any]]) -> RenderableType:
 
 
 def report(data: Mapping[str, Any], workdir: str, *, already: bool = False) -> RenderableType:
-    """Return a picture of how a run ended: `Report.data`; `already` says that it had ended before."""
+    """Return a picture of how a run ended: `Report.data`; `already` is True where it had ended before."""
     memory = data["memory"]
     resumed = f", {count_text(data['tiles_resumed'])} of them before" if data["tiles_resumed"] else ""
     steps = data["plan"]["cell_steps"] / max(data["seconds"], 1e-9)
@@ -102,7 +102,7 @@ def report(data: Mapping[str, Any], workdir: str, *, already: bool = False) -> R
 
 
 def preview(data: Mapping[str, Any], roi: str) -> RenderableType:
-    """Return a picture of where a region went."""
+    """Return a picture of a preview: the region, and where it was written."""
     values = {"region": roi, "result": data["target"], "time": time_text(data["seconds"])}
     return Group(
         fact_list(values), *(Text(_statistic_text(one)) for one in data["statistics"]), *_troubles(data)
@@ -127,7 +127,7 @@ def _troubles(data: Mapping[str, Any]) -> Iterator[RenderableType]:
 
 
 def status(standing: Mapping[str, Any]) -> RenderableType:
-    """Return a picture of where a run stands."""
+    """Return a picture of the status of a run."""
     s = standing
     if s["complete"]:
         state = "complete"
@@ -140,6 +140,7 @@ def status(standing: Mapping[str, Any]) -> RenderableType:
         "state": state,
         "tiles": f"{count_text(s['done'])} of {count_text(s['tiles'])} done",
         "folder": s["workdir"],
+        **({"dashboard": s["dashboard"]} if s["dashboard"] else {}),
     }
     table = new_table("stage", "what", "done", "tiles")
     stages = s["stages"]
@@ -155,7 +156,7 @@ def status(standing: Mapping[str, Any]) -> RenderableType:
 
 
 def demo(made: Mapping[str, Any]) -> RenderableType:
-    """Return where the demonstration put things, and what to try next."""
+    """Return a picture of the files of the demonstration, and what to try next."""
     lines = [Text(command) for command in made["next"]]
     values = {key: str(made[key]) for key in ("input", "spec", "picture")}
     return Group(
@@ -175,6 +176,17 @@ def verified(result: Mapping[str, Any]) -> RenderableType:
         verdict = Text(f"{plural(len(result['problems']), 'problem')}:", style="red")
     lines = (Text(f"  {line}") for line in [*result["problems"], *result.get("notes", [])])
     return Group(fact_list({"target": result["target"], "checked": checked}), verdict, *lines)
+
+
+def warmed(made: Mapping[str, Any]) -> RenderableType:
+    """Return a picture of what `warm` compiled."""
+    facts = {
+        "compiled": plural(made["compiled"], "function"),
+        "kept": f"{made['kept']:,} in {made['folder']}",
+    }
+    lines = (Text(f"  {title}: {error}") for title, error in made["failed"].items())
+    verdict = Text("some stages cannot be compiled:", style="red") if made["failed"] else Text("")
+    return Group(fact_list(facts), verdict, *lines)
 
 
 def operators(entries: Sequence[Mapping[str, Any]]) -> RenderableType:
@@ -232,7 +244,7 @@ def plugins(entries: Sequence[Mapping[str, Any]], title: str) -> RenderableType:
 
 
 def draw(console: Console, *pictures: RenderableType) -> None:
-    """Print pictures; where it is not a terminal, lines are as long as they need to be."""
+    """Print pictures; in files and pipes, lines are as long as they need to be."""
     if console.is_terminal:
         console.print(Group(*pictures), highlight=False)
         return

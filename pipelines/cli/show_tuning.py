@@ -1,4 +1,4 @@
-"""Draw what chose itself for people: candidates, the curve of the best one, what to put into the spec."""
+"""Draw the results of tuning for people: candidates, the curve of the best one, the step for the spec."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ BARS = "▁▂▃▄▅▆▇█"
 
 
 def chosen(tuning: Sequence[Mapping[str, Any]]) -> Iterator[RenderableType]:
-    """Yield a line for each time that chose itself."""
+    """Yield a line for each time that was chosen."""
     for one in tuning:
         noise = "" if one["noise"] is None else f", noise {one['noise']:.4g}"
         yield Text(

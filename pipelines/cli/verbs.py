@@ -1,4 +1,4 @@
-"""What each verb of the command does: make the spec, call the engine, draw or print what comes back."""
+"""Carry out each verb of the command: make the spec, call the engine, draw or print the outcome."""
 
 from __future__ import annotations
 
@@ -21,6 +21,8 @@ from pipelines.run.preview import preview as run_preview
 from pipelines.run.run import run as run_spec
 from pipelines.run.status import status as read_status
 from pipelines.run.verify import verify as run_verify
+from pipelines.run.warm import kept_kernels
+from pipelines.run.warm import warm as warm_kernels
 from pipelines.run.workdir import Workdir
 from pipelines.spec.spec import Spec, SpecError, json_schema, load_spec, make_spec, override_run
 from pipelines.spec.yaml_lines import BadYamlError, parse_yaml
@@ -38,11 +40,11 @@ def apply(
     overwrite: bool,
     json_output: bool,
 ) -> int:
-    """Run one operator; what the user did not say is None and left out."""
+    """Run one operator; options that the user did not give are None and left out."""
     try:
         spec = make_spec(_apply_spec(step, parameters, sections))
     except SpecError as error:
-        # There is one step and no file: its name says more than its place, and once is enough.
+        # There is one step and no file: its name says more than its location, and once is enough.
         name = str(step["operator"])
         raise SpecError(re.sub(rf"steps\[0\](: {re.escape(name)}\b)?", name, str(error))) from None
     return _carry_out(spec, overwrite, json_output)
@@ -105,7 +107,7 @@ def plan(path: str, how: Mapping[str, Any], json_output: bool) -> int:
     spec = override_run(load_spec(path), **how)
     prepare_process(spec.run.threads)
     source = open_source(spec.source)
-    # Progress goes to the standard error: what is printed is one object.
+    # Progress goes to the standard error, because the output is one JSON object.
     with progress(False, sys.stdout, Console(stderr=True)) as listener:
         settled = settle_times(spec, source, [listener], Workdir(spec.workdir).begun)
     summary = make_plan(settled.spec, source.info).summary()
@@ -115,6 +117,24 @@ def plan(path: str, how: Mapping[str, Any], json_output: bool) -> int:
         picture = show.plan(summary, spec.source.uri, spec.sink.uri)
         show.draw(Console(), picture, *show_tuning.chosen(settled.tuning))
     return DONE
+
+
+def warm(path: str, json_output: bool) -> int:
+    """Compile the kernels of a spec."""
+    spec = load_spec(path)
+    prepare_process(spec.run.threads)
+    source = open_source(spec.source)
+    _, before = kept_kernels()
+    with progress(json_output, sys.stdout, Console(stderr=True)) as listener:
+        settled = settle_times(spec, source, [listener], Workdir(spec.workdir).begun)
+        wrong = warm_kernels(make_plan(settled.spec, source.info), [listener])
+    folder, kept = kept_kernels()
+    made = {"folder": folder, "compiled": kept - before, "kept": kept, "failed": wrong}
+    if json_output:
+        print(json_line("warm_finished", **made))
+    else:
+        show.draw(Console(), show.warmed(made))
+    return FAILED if wrong else DONE
 
 
 def tune(

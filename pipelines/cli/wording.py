@@ -1,4 +1,4 @@
-"""Numbers as people read them."""
+"""Format numbers, sizes and times for people."""
 
 from __future__ import annotations
 

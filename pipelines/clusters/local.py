@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import contextlib
 
-import distributed
-
-from pipelines.tasks.workers import CLUSTERS, Cluster, own_workers
+from pipelines.tasks.workers import CLUSTERS, DASHBOARD_BYTES, Cluster, Workers, own_workers
 
 
 @CLUSTERS.register("local")
@@ -14,8 +12,11 @@ class Local(Cluster):
     """A local cluster of processes under nannies."""
 
     about = "processes on this machine, one thread each"
+    dashboard_bytes = DASHBOARD_BYTES
 
     @classmethod
-    def connect(cls, address: str, threads: int) -> contextlib.AbstractContextManager[distributed.Client]:
+    def connect(
+        cls, address: str, threads: int, dashboard: bool
+    ) -> contextlib.AbstractContextManager[Workers]:
         """Start the processes for the time of the context."""
-        return own_workers(threads, 1, processes=True)
+        return own_workers(threads, 1, processes=True, dashboard=dashboard)

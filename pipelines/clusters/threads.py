@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import contextlib
 
-import distributed
-
-from pipelines.tasks.workers import CLUSTERS, Cluster, own_workers
+from pipelines.tasks.workers import CLUSTERS, DASHBOARD_BYTES, Cluster, Workers, own_workers
 
 
 @CLUSTERS.register("threads")
@@ -15,8 +13,11 @@ class Threads(Cluster):
 
     about = "threads of this process (default)"
     in_process = True
+    dashboard_bytes = DASHBOARD_BYTES
 
     @classmethod
-    def connect(cls, address: str, threads: int) -> contextlib.AbstractContextManager[distributed.Client]:
+    def connect(
+        cls, address: str, threads: int, dashboard: bool
+    ) -> contextlib.AbstractContextManager[Workers]:
         """Start the worker for the time of the context."""
-        return own_workers(1, threads, processes=False)
+        return own_workers(1, threads, processes=False, dashboard=dashboard)

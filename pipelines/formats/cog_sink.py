@@ -1,4 +1,4 @@
-"""Cloud-Optimised GeoTIFF: everything georeferenced kept, overviews aware of nodata, lossless."""
+"""Write Cloud-Optimised GeoTIFF, lossless, with the georeference, and overviews that leave nodata out."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ COMPRESSION = {"zstd": "DEFLATE", "lz4": "DEFLATE", "none": "NONE"}
 """Codec of the spec -> of the file: every reader of GeoTIFF knows DEFLATE, many know no zstd, none lz4."""
 
 OUTDATED = ("STATISTICS_", "OVR_RESAMPLING_ALG")
-"""Tags that describe the pixels of the source, or how its file was made."""
+"""Beginnings of tags that describe the pixels of the source, or how its file was made."""
 
 
 @SINKS.register("cog")
 class CogSink(Sink):
-    """A raster on the ground, as GIS software and cloud readers like it."""
+    """A georeferenced raster, as GIS software and cloud readers expect it."""
 
     extensions: ClassVar[tuple[str, ...]] = (".tif", ".tiff")
     library_bytes: ClassVar[int] = 60 << 20
@@ -48,7 +48,7 @@ class CogSink(Sink):
     def levels(self, info: ImageInfo) -> tuple[Level, ...]:
         """Return the working array, one band after the other."""
         _refuse(info)
-        _place(info.georeference)
+        _georeferencing(info.georeference)
         axes = "cyx" if "c" in info.axes else "yx"
         plane = reordered(_flat(info), axes)
         layout = choose_chunks(axes, plane.shape, self.spec.chunk)
@@ -72,7 +72,7 @@ class CogSink(Sink):
             copy(str(tiled), str(part), driver="COG", **self._options(levels[0].info))
 
     def _options(self, plane: ImageInfo) -> dict[str, str]:
-        """Return how the file is ordered; as many overviews as levels in an OME-Zarr pyramid."""
+        """Return the options of GDAL's COG driver; there are as many overviews as levels in an OME-Zarr pyramid."""
         codec = COMPRESSION[self.spec.compression]
         options = {
             "BLOCKSIZE": str(BLOCK),
@@ -127,7 +127,7 @@ def _flat(info: ImageInfo) -> ImageInfo:
 
 @contextmanager
 def _gdal(memory: int, scratch: Path) -> Iterator[None]:
-    """Run GDAL within a share of the memory, its temporary files out of the user's folder."""
+    """Run GDAL with a third of the memory as its cache, and with its temporary files in `scratch`."""
     import rasterio
     from rasterio.errors import NotGeoreferencedWarning
 
@@ -157,11 +157,11 @@ def _profile(plane: ImageInfo, info: ImageInfo) -> dict[str, Any]:
     }
     if info.nodata is not None and holds(plane.dtype, info.nodata):
         found["nodata"] = int(info.nodata) if plane.dtype.kind in "iu" else float(info.nodata)
-    return {**found, **_place(info.georeference)}
+    return {**found, **_georeferencing(info.georeference)}
 
 
-def _place(reference: Georeference | None) -> dict[str, Any]:
-    """Return the arguments that put a file on the ground.
+def _georeferencing(reference: Georeference | None) -> dict[str, Any]:
+    """Return rasterio's arguments for a georeference.
 
     Raises
     ------

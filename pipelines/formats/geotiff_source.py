@@ -1,4 +1,4 @@
-"""GeoTIFF and COG: window reads with everything georeferenced, overviews as levels, one handle per thread."""
+"""Read GeoTIFF and COG by region, with the georeference, overviews as levels, and one handle per thread."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class GeotiffSource(Source):
 
     @classmethod
     def claims(cls, uri: str) -> int:
-        """Return 20 for TIFF files with a place on the ground or GDAL's metadata."""
+        """Return 20 for TIFF files with a georeference or GDAL's metadata."""
         path = local_path(uri)
         if path is None or not path.is_file() or not is_tiff(path):
             return 0
@@ -75,18 +75,18 @@ class GeotiffSource(Source):
         return cls(spec)
 
     def read(self, region: tuple[slice, ...]) -> NDArray[Any]:
-        """Return the pixels of a region; where a mask hides them, nodata."""
+        """Return the pixels of a region, with nodata where a mask hides them."""
         import rasterio
         from rasterio.windows import Window
 
         rows, columns = region[-2:]
         bands = list(range(region[0].start + 1, region[0].stop + 1)) if len(region) == 3 else 1
-        place = Window.from_slices((rows.start, rows.stop), (columns.start, columns.stop))
+        window = Window.from_slices((rows.start, rows.stop), (columns.start, columns.stop))
         with rasterio.Env(GDAL_CACHEMAX=CACHE_BYTES):
             dataset = self._dataset()
-            pixels = np.asarray(dataset.read(bands, window=place)).astype(self.info.dtype, copy=False)
+            pixels = np.asarray(dataset.read(bands, window=window)).astype(self.info.dtype, copy=False)
             if self._masked:
-                pixels[..., dataset.read_masks(1, window=place) == 0] = self.info.nodata
+                pixels[..., dataset.read_masks(1, window=window) == 0] = self.info.nodata
         return pixels
 
     def _dataset(self) -> Any:
@@ -115,7 +115,7 @@ def _open(spec: SourceSpec, address: str, overview: int | None) -> Any:
 
 @contextmanager
 def opened(spec: SourceSpec, address: str, overview: int | None) -> Iterator[Any]:
-    """Open a dataset for a while."""
+    """Yield an open dataset, and close it at the end."""
     dataset = _open(spec, address, overview)
     try:
         yield dataset
@@ -140,7 +140,7 @@ def _sizes(spec: SourceSpec, address: str, full: Any) -> list[tuple[int, ...]]:
 
 
 def _describe(spec: SourceSpec, full: Any, dataset: Any) -> ImageInfo:
-    """Return the metadata of a level; the place on the ground comes from the finest.
+    """Return the metadata of a level; the georeference comes from the finest.
 
     GDAL leaves the transform of an overview unset, with what was in memory, where the file has none.
     """
@@ -174,7 +174,7 @@ def _dtype(dataset: Any) -> np.dtype[Any]:
 
 
 def _block(dataset: Any) -> tuple[int, int, int]:
-    """Return bands, rows and columns of what is decoded at once."""
+    """Return the numbers of bands, rows and columns that are decoded at once."""
     rows, columns = dataset.block_shapes[0]
     interleaved = str(getattr(dataset.interleaving, "value", "")).lower() == "pixel"
     height, width = dataset.shape

@@ -1,4 +1,4 @@
-"""NetCDF 3 and 4 by xarray: one gridded variable, read window by window."""
+"""Read NetCDF 3 and 4 by xarray: one gridded variable, by region."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ PACKING = (
     "grid_mapping",
     "coordinates",
 )
-"""Attributes that become fields of `ImageInfo` or of its attributes; the others travel along."""
+"""Attributes with a field or an attribute of `ImageInfo` of their own; the others are kept together."""
 
 
 @SOURCES.register("netcdf")
 class NetcdfSource(Source):
-    """One variable, in the units of the file: packed values stay packed, scale and offset travel along."""
+    """One variable, in the units of the file: packed values stay packed, scale and offset are metadata."""
 
     extensions = (".nc", ".nc4", ".cdf")
     about = "NetCDF 3 and 4, one variable chosen by `path`; needs the extra geo"
@@ -84,7 +84,7 @@ class NetcdfSource(Source):
 
 
 def _engine(spec: SourceSpec, path: Path) -> Any:
-    """Return the library that can read the file; named, as others claim files by their endings."""
+    """Return the name of the library that can read the file; without one, xarray chooses by the ending."""
     if importlib.util.find_spec("netCDF4") is not None:
         return "netcdf4"
     with path.open("rb") as file:
@@ -107,7 +107,7 @@ def _open(spec: SourceSpec, path: Path, group: str) -> xr.Dataset:
 
 
 def _refuse_cut_short(spec: SourceSpec, path: Path, dataset: xr.Dataset) -> None:
-    """Refuse classic files that end too early: the library reads zeros there without a word."""
+    """Refuse classic files that end too early: the library silently reads zeros there."""
     with path.open("rb") as file:
         classic = file.read(3) == CLASSIC
     missing = sum(v.nbytes for v in dataset.variables.values()) - path.stat().st_size
@@ -154,7 +154,7 @@ def _coordinate(dataset: xr.Dataset, names: list[str | None], axes: str, letter:
 
 
 def _chunks(array: xr.Variable) -> tuple[int, ...]:
-    """Return the chunks of the file; of files without chunks, a row."""
+    """Return the shape of a chunk of the file, or of a row where it has no chunks."""
     sizes = array.encoding.get("chunksizes")
     if sizes and len(sizes) == array.ndim and math.prod(sizes):
         return tuple(min(int(c), n) for c, n in zip(sizes, array.shape, strict=True))

@@ -1,4 +1,4 @@
-"""NumPy files (.npy), read window by window."""
+"""Read NumPy files (.npy) by region."""
 
 from __future__ import annotations
 

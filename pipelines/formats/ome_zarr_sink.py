@@ -1,4 +1,4 @@
-"""OME-Zarr 0.5: canonical axes, a pyramid written by the run, units, scales, channel names and colours."""
+"""Write OME-Zarr 0.5: canonical axes, a pyramid written by the run, units, scales, channel names and colours."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class OmeZarrSink(Sink):
             create_level(root, level, self.spec.compression)
 
     def finish(self, root: str, info: ImageInfo, levels: tuple[Level, ...], target: str, memory: int) -> None:
-        """Put the display range in, then move the hierarchy to its target."""
+        """Write the display range, then move the hierarchy to its target."""
         if not info.labels and (is_remote(root) or Path(root).exists()):
             shown = _shown_range(root, levels[-1])
             zarr.open_group(root, mode="r+").attrs.update(self._attributes(info, levels, shown))
@@ -72,7 +72,7 @@ class OmeZarrSink(Sink):
 
 
 def _translations(levels: tuple[Level, ...], origin: Mapping[str, float]) -> list[dict[str, float]]:
-    """Return where the centre of the first pixel of each level lies.
+    """Return the position of the centre of each level's first pixel.
 
     A pixel of a level is the mean of a window of the finest one, so its centre is the window's: with factor f
     and spacing s it moves by (f - 1) / 2 s.
@@ -101,7 +101,7 @@ def _full_range(dtype: np.dtype[Any]) -> tuple[float, float]:
 
 
 def _shown_range(root: str, level: Level) -> tuple[float, float]:
-    """Return what to show black and white: the extremes of the middle of the coarsest level."""
+    """Return the values to show black and white: the extremes of the middle of the coarsest level."""
     if level.info.dtype.kind != "f" and level.info.dtype.itemsize == 1:
         return _full_range(level.info.dtype)
     region = tuple(_middle(a, n) for a, n in zip(level.info.axes, level.info.shape, strict=True))
@@ -124,7 +124,7 @@ def _middle(axis: str, size: int) -> slice:
 
 
 def _kept(info: ImageInfo) -> dict[str, Any]:
-    """Return what OME-Zarr has no place for, beside its own entry, in our own words."""
+    """Return the metadata that OME-Zarr has no keys for, under keys of our own."""
     rest = {key: value for key, value in info.attributes.items() if key != "ome"}
     found: dict[str, Any] = {"rgb": True} if info.rgb else {}
     if info.nodata is not None:

@@ -1,4 +1,4 @@
-"""OME-Zarr 0.4 and 0.5 (older ones too): any level of an image, labels, a series or a field of a plate."""
+"""Read OME-Zarr 0.4 and 0.5 (and older): any level of an image, labels, a series or a field of a plate."""
 
 from __future__ import annotations
 
@@ -140,7 +140,7 @@ def _describe(
 
 
 def _is_rgb(attributes: Mapping[str, Any], pyramid: Multiscales, channels: int) -> bool:
-    """Return whether the channels are one picture: said by us, or shown in red, green and blue."""
+    """Return whether the channels are one picture: a run has marked it so, or they are shown in red, green and blue."""
     shown = [str(c.get("color", "")).upper() for c in pyramid.omero.get("channels") or ()]
     return bool(attributes.get("rgb")) or (channels == 3 and shown == list(COLOURS[:3]))
 
@@ -151,7 +151,7 @@ def _georeference(attributes: Mapping[str, Any]) -> Georeference | None:
 
 
 def _further(attributes: Mapping[str, Any], pyramid: Multiscales, level: int) -> dict[str, Any]:
-    """Return metadata that only travels along: what an earlier run kept of its source, display settings."""
+    """Return metadata that is only kept: that of the source of an earlier run, and display settings."""
     kept = attributes.get("source_attributes")
     found = plain(kept) if isinstance(kept, Mapping) else {}
     ome: dict[str, Any] = {"name": pyramid.name, "omero": plain(pyramid.omero)}

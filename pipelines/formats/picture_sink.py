@@ -1,4 +1,4 @@
-"""PNG for small results: pixels only, no metadata."""
+"""Write PNG for small results: pixels only, no metadata."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from pipelines.store.publish import published_file, scratch_folder
 
 WORKING = "pixels"
 LARGEST = 100_000_000
-"""Pixels; viewers decode a PNG as a whole."""
+"""Largest number of pixels; viewers decode a PNG as a whole."""
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 HEADER = struct.Struct(">IIBBBBB")
@@ -34,7 +34,7 @@ class PictureSink(Sink):
     about: ClassVar[str] = "PNG, up to 100 million pixels of uint8 or uint16 in 1 to 4 channels; pixels only"
 
     def levels(self, info: ImageInfo) -> tuple[Level, ...]:
-        """Return the working array, colours of a pixel together."""
+        """Return the working array, with the channels of a pixel together."""
         _refuse(info)
         axes = "".join(a for a in info.canonical_axes if a != "c") + ("c" if "c" in info.axes else "")
         picture = reordered(info, axes)

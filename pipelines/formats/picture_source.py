@@ -34,7 +34,7 @@ NAMES = {
     4: ("red", "green", "blue", "alpha"),
 }
 TURNED = (5, 6, 7, 8)
-"""Orientations of cameras held upright: rows and columns change places."""
+"""Orientations of cameras held upright, where rows and columns are swapped."""
 
 PNG_CHANNELS = {0: 1, 2: 3, 3: 3, 4: 2, 6: 4}
 """By colour type: grey, RGB, palette (read as RGB), grey and alpha, RGB and alpha."""
@@ -44,7 +44,7 @@ _FILTERS = threading.Lock()
 
 @dataclass(frozen=True)
 class Header:
-    """What a picture says before its pixels."""
+    """The header of a picture."""
 
     rows: int
     columns: int
@@ -131,7 +131,7 @@ def _png_header(path: Path) -> Header:
 
 
 def _decode_png(path: Path) -> NDArray[Any]:
-    # Pillow cuts colours of 16 bits down to 8 without a word.
+    # Pillow silently cuts colours of 16 bits down to 8.
     return np.asarray(imagecodecs.png_decode(path.read_bytes()))
 
 

@@ -1,4 +1,4 @@
-"""TIFF by tifffile: tiled, streamed, BigTIFF where needed; OME-TIFF for several planes or by its name."""
+"""Write TIFF by tifffile: tiled, streamed, BigTIFF where needed; OME-TIFF for several planes or by its name."""
 
 from __future__ import annotations
 
@@ -43,10 +43,10 @@ METRES = {
 }  # fmt: skip
 
 IN_XML = ("spacing", "units_of_spacing", "channel_names")
-"""What OME-XML has its own words for."""
+"""Metadata that OME-XML has elements for."""
 
 NODATA_TAG = 42113
-"""Of GDAL, a number as text; QGIS, rasterio and tifffile read it."""
+"""GDAL's tag of the nodata value, a number as text; QGIS, rasterio and tifffile read it."""
 
 
 @SINKS.register("tiff")
@@ -63,7 +63,7 @@ class TiffSink(Sink):
         return info.georeference is None
 
     def levels(self, info: ImageInfo) -> tuple[Level, ...]:
-        """Return the working arrays: colours of a pixel together, all else plane by plane."""
+        """Return the working arrays: colours of a pixel together, other channels plane by plane."""
         self._refuse(info)
         axes, whole = _page_axes(info), "c" if _colours(info) else ""
         found = []
@@ -142,7 +142,7 @@ class TiffSink(Sink):
             raise ValueError(f"TIFF holds {2**31 - 1:,} pixels per side, got {info.shape}. Choose .ome.zarr.")
 
     def _ome(self, info: ImageInfo) -> dict[str, Any]:
-        """Return what goes into the OME-XML."""
+        """Return the metadata for the OME-XML."""
         known = info.attributes.get("ome") or {}
         found: dict[str, Any] = {
             "axes": _page_axes(info).replace("c", "s" if _colours(info) else "c").upper(),
@@ -180,9 +180,9 @@ def _tiles(root: str, level: Level, tile: tuple[int, int], colours: bool) -> Ite
     array = open_array(root, level.path)
     samples = (slice(None),) if colours else ()
     ends = level.info.shape[: -2 - len(samples)]
-    for place in product(*map(range, ends)):
+    for position in product(*map(range, ends)):
         for y, x in product(range(0, level.info.size("y"), tile[0]), range(0, level.info.size("x"), tile[1])):
-            yield np.asarray(array[(*place, slice(y, y + tile[0]), slice(x, x + tile[1]), *samples)])
+            yield np.asarray(array[(*position, slice(y, y + tile[0]), slice(x, x + tile[1]), *samples)])
 
 
 def _resolution(info: ImageInfo) -> tuple[float, float] | None:
@@ -224,7 +224,7 @@ def _channel_colours(known: Any, count: int, rgb: bool) -> dict[str, list[int]]:
 
 
 def _described(info: ImageInfo) -> dict[str, Any]:
-    """Return what TIFF has no tag for, as JSON values."""
+    """Return the metadata that TIFF has no tags for, as JSON values."""
     found: dict[str, Any] = {
         "spacing": {a: s for a, s in info.spacing.items() if a in info.axes},
         "units_of_spacing": {a: u for a, u in info.units.items() if a in info.axes},

@@ -1,4 +1,4 @@
-"""TIFF, BigTIFF, OME-TIFF, slides (SVS, NDPI): any series and level, decoding only what a window touches."""
+"""Read TIFF, BigTIFF, OME-TIFF, slides (SVS, NDPI): any series and level, decoding only what a window touches."""
 
 from __future__ import annotations
 
@@ -118,10 +118,10 @@ class TiffSource(Source):
         """Return a region page by page."""
         split = len(layout.leading)
         window = layout.window(bounds[split:])
-        places = list(product(*(range(a, b) for a, b in bounds[:split])))
-        out = np.empty((len(places), *(b - a for a, b in window)), self.info.dtype)
-        for target, place in zip(out, places, strict=True):
-            number = int(np.ravel_multi_index(place, layout.leading)) if place else 0
+        positions = list(product(*(range(a, b) for a, b in bounds[:split])))
+        out = np.empty((len(positions), *(b - a for a, b in window)), self.info.dtype)
+        for target, position in zip(out, positions, strict=True):
+            number = int(np.ravel_multi_index(position, layout.leading)) if position else 0
             self._read_page(number, window, target)
         return out
 
@@ -138,8 +138,8 @@ class TiffSource(Source):
         if mapped is not None:
             out[...] = mapped.map()[slices(window)]
             return
-        for segment, place in self._segments(page, window):
-            inner, outer = overlap(place, window)
+        for segment, bounds in self._segments(page, window):
+            inner, outer = overlap(bounds, window)
             out[outer] = self._empty if segment is None else segment[None][inner]
 
     @property
@@ -148,19 +148,23 @@ class TiffSource(Source):
         return 0 if self.info.nodata is None else self.info.nodata
 
     def _segments(self, page: Any, window: Window) -> Iterator[tuple[NDArray[Any] | None, Window]]:
-        """Yield the decoded tiles or strips that a window touches, and their places in the page."""
+        """Yield the decoded tiles or strips that a window touches, and their bounds in the page."""
         keyframe = page.keyframe
         size = segment_shape(keyframe)
         grid = [math.ceil(n / s) for n, s in zip(keyframe.shaped, size, strict=True)]
         touched = [range(a // s, -(-b // s)) for (a, b), s in zip(window, size, strict=True)]
-        numbers = [int(np.ravel_multi_index(place, grid)) for place in product(*touched)]
+        numbers = [int(np.ravel_multi_index(index, grid)) for index in product(*touched)]
         options: dict[str, Any] = {"_fullsize": False}
         if keyframe.compression in JPEG:
             options |= {"jpegtables": page.jpegtables, "jpegheader": keyframe.jpegheader}
-        places = ([page.dataoffsets[i] for i in numbers], [page.databytecounts[i] for i in numbers], numbers)
+        segments = (
+            [page.dataoffsets[i] for i in numbers],
+            [page.databytecounts[i] for i in numbers],
+            numbers,
+        )
         # Bytes are fetched under the lock, a few megabytes at a time; decoding, the longer part, runs outside
         # it.
-        for data, number in page.parent.filehandle.read_segments(*places, lock=self._lock):
+        for data, number in page.parent.filehandle.read_segments(*segments, lock=self._lock):
             segment, start, shape = keyframe.decode(data, number, **options)
             ends = (a + n for a, n in zip(start, (1, *shape), strict=True))
             yield segment, tuple((a, min(b, n)) for a, b, n in zip(start, ends, keyframe.shaped, strict=True))
@@ -243,7 +247,7 @@ def _describe(
 
 
 def _chunks(level: Any, layout: Pages | Contiguous | None) -> tuple[int, ...]:
-    """Return what is decoded at once, along each axis of a level."""
+    """Return the extent that is decoded at once, along each axis of a level."""
     if not isinstance(layout, Pages):
         return (1,) * (len(level.shape) - 1) + (level.shape[-1],) if layout else tuple(level.shape)
     segment = segment_shape(level.keyframe)
@@ -320,7 +324,7 @@ def _coarser(spacing: dict[str, float], series: Any, level: Any) -> dict[str, fl
 
 
 def _further(file: tifffile.TiffFile, description: str, ome: OmeXml | None, channels: int) -> dict[str, Any]:
-    """Return metadata that only travels along: slide properties, description, display colours."""
+    """Return metadata that is only kept: slide properties, description, display colours."""
     found: dict[str, Any] = {}
     slide = aperio_properties(description)
     if slide:

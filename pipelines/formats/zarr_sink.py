@@ -1,4 +1,4 @@
-"""Plain Zarr 3: the image's own axes as dimensions, metadata as xarray and rioxarray read them."""
+"""Write plain Zarr 3: the image's own axes as dimensions, metadata as xarray and rioxarray read them."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class ZarrSink(Sink):
         return (Level(VARIABLE, info.replace(chunks=layout.unit), layout.chunks, (1,) * len(info.axes)),)
 
     def create(self, root: str, info: ImageInfo, levels: tuple[Level, ...]) -> None:
-        """Write the group, the array, and what locates it on the ground."""
+        """Write the group, the array and its georeference."""
         zarr.create_group(root, attributes=_describe_group(info))
         create_level(root, levels[0], self.spec.compression, _describe_array(info))
         if info.georeference is not None:
@@ -59,7 +59,7 @@ class ZarrSink(Sink):
 
 
 def _describe_group(info: ImageInfo) -> dict[str, Any]:
-    """Return the attributes of the group: what no convention has a place for, in our own words."""
+    """Return the attributes of the group: metadata that no convention has keys for, under keys of our own."""
     found: dict[str, Any] = {"axes": info.axes, "source_attributes": dict(info.attributes)}
     if info.georeference is not None:
         found["georeference"] = to_attributes(info.georeference)
@@ -67,7 +67,7 @@ def _describe_group(info: ImageInfo) -> dict[str, Any]:
 
 
 def _describe_array(info: ImageInfo) -> dict[str, Any]:
-    """Return the attributes of the array, in the words of xarray and CF where they have one."""
+    """Return the attributes of the array, under the keys of xarray and CF where they have one."""
     found: dict[str, Any] = {
         "spacing": dict(info.spacing),
         "units_of_spacing": dict(info.units),

@@ -1,4 +1,4 @@
-"""Plain Zarr 2 and 3, also as xarray writes it: an array, or a variable of a group."""
+"""Read plain Zarr 2 and 3, also as xarray writes it: an array, or a variable of a group."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ KNOWN = (
     "_FillValue",
     "_ARRAY_DIMENSIONS",
 )
-"""Attributes that become fields of `ImageInfo`; the others travel along."""
+"""Attributes that become fields of `ImageInfo`; the others are kept together."""
 
 
 @SOURCES.register("zarr")
@@ -82,7 +82,7 @@ def _find(spec: SourceSpec) -> tuple[zarr.Array[Any], zarr.Group | None]:
 
 
 def describe_array(spec: SourceSpec, array: zarr.Array[Any], group: zarr.Group | None) -> ImageInfo:
-    """Return the metadata of an array: its own, and what xarray, rioxarray or we wrote around it."""
+    """Return the metadata of an array: its own, and that of its group by xarray, rioxarray or a run."""
     dtype, attributes = np.dtype(array.dtype).newbyteorder("="), attributes_of(array)
     around = attributes_of(group) if group is not None else {}
     names = dimension_names(array)
@@ -118,7 +118,7 @@ def _letters(around: Mapping[str, Any], ndim: int) -> list[str | None]:
 def _nodata(array: zarr.Array[Any], attributes: Mapping[str, Any], dtype: np.dtype[Any]) -> float | None:
     """Return the value of invalid pixels; in Zarr 2 xarray keeps it as the fill value of the chunks.
 
-    A fill value of 0 is what Zarr itself writes and says nothing.
+    A fill value of 0 is Zarr's default and marks nothing.
     """
     told = cf_nodata(attributes, dtype)
     if told is None and "_ARRAY_DIMENSIONS" in attributes and array.fill_value:
@@ -148,7 +148,7 @@ def _coordinate(group: zarr.Group, names: list[str | None], axes: str, letter: s
 
 
 def _further(attributes: Mapping[str, Any], around: Mapping[str, Any]) -> dict[str, Any]:
-    """Return metadata that only travels along: what an earlier run kept of its source, else attributes."""
+    """Return metadata that is only kept: that of the source of an earlier run, else attributes."""
     kept = around.get("source_attributes")
     if isinstance(kept, Mapping):
         return plain(kept)

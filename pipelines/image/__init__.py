@@ -1,4 +1,4 @@
-"""Say what an image is: shape, axes, place, spacing, nodata, windows of it, and how any format gives or takes one.
+"""Describe an image (shape, axes, georeference, spacing, nodata, windows) and the interface of its formats.
 
-Never a single format.
+Knows no single format.
 """

@@ -1,4 +1,4 @@
-"""Decide which letter of "tczyx" each axis of an image gets: told by the file, by the user, or by default."""
+"""Decide which letter of "tczyx" each axis of an image gets: from the file, from the user, or by default."""
 
 from __future__ import annotations
 
@@ -62,12 +62,12 @@ def default_axes(shape: Sequence[int], dtype: np.dtype[Any]) -> str | None:
 def resolve_axes(
     spec: SourceSpec, shape: Sequence[int], dtype: np.dtype[Any], names: Sequence[str | None] | None = None
 ) -> str:
-    """Return the axes of an image before the user's override, which is put on later and in one place.
+    """Return the axes of an image without the user's override, which `with_options` applies later.
 
     Raises
     ------
     UnreadableSourceError
-        If neither the file nor the number of axes tells, and the user did not either.
+        If neither the file, nor the number of axes, nor the user tells which axis is which.
     """
     told = named_axes(names)
     if told is None and any(axis_letter(n) for n in names or ()) and spec.axes is None:

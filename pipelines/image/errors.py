@@ -1,4 +1,4 @@
-"""Words in which sources refuse: what, got, allowed, what to do; one function per reason."""
+"""Make the errors with which sources refuse: what, got, allowed, what to do; one function per reason."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def pick_path(spec: SourceSpec, arrays: Mapping[str, str], what: str) -> str:
     arrays : mapping of str
         Path -> description, such as "(512, 512) uint8".
     what : str
-        What the paths name ("array", "variable").
+        Kind of thing that the paths name ("array", "variable").
     """
     known = "; ".join(f"{path!r}: {about}" for path, about in arrays.items()) or "none"
     if spec.path is None and len(arrays) == 1:

@@ -1,4 +1,4 @@
-"""Say which axes of an image diffuse together, and how a window of it becomes frames that do."""
+"""Decide which axes of an image diffuse together, and split a window into frames of these axes."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from pipelines.image.window import Grid, Window, grown_extent
 
 @dataclass(frozen=True)
 class Frames:
-    """How a window of the image becomes blocks: which axes diffuse together, and how far apart cells are.
+    """The axes that diffuse together, their spacing, and how a window splits into frames.
 
     Attributes
     ----------
     axes : str
         Canonical axes of the image.
     spatial : str
-        Those that diffuse together, "yx" or "zyx".
+        Axes that diffuse together, "yx" or "zyx".
     spacing : tuple of float
-        Per spatial axis.
+        Grid spacing per spatial axis.
     joint : bool
-        Whether channels are one block with a shared conductance.
+        True where channels are one block with a shared conductance.
     nodata : float or None
-        As in the source.
+        Nodata value of the source.
     shape : tuple of int
-        Of the image, per axis.
+        Shape of the image, per axis.
     """
 
     axes: str
@@ -46,10 +46,10 @@ class Frames:
         return "".join(a for a in self.axes if a in self.spatial or (a == "c" and self.joint))
 
     def each(self, shape: tuple[int, ...]) -> Iterator[tuple[int | slice, ...]]:
-        """Yield the index of every frame of a window: all of the axes that belong together, one of the others."""
+        """Yield the index of every frame of a window: full slices along axes of one block, numbers along the others."""
         loose = [a for a in self.axes if a not in self.together]
-        for place in np.ndindex(*(shape[self.axes.index(a)] for a in loose)):
-            yield tuple(slice(None) if a in self.together else place[loose.index(a)] for a in self.axes)
+        for position in np.ndindex(*(shape[self.axes.index(a)] for a in loose)):
+            yield tuple(slice(None) if a in self.together else position[loose.index(a)] for a in self.axes)
 
     def fields(self, frame: NDArray[Any]) -> NDArray[Any]:
         """Return a window that holds one frame as (channels, *spatial)."""
@@ -57,11 +57,11 @@ class Frames:
         return frame.reshape(-1, *(size[a] for a in self.spatial))
 
     def spatial_part(self, region: Any) -> Any:
-        """Return the entries of the spatial axes of something per axis."""
+        """Return the entries of the spatial axes, of a sequence with one entry per axis of the image."""
         return tuple(region[self.axes.index(a)] for a in self.spatial)
 
     def on_axes(self, spatial: tuple[int, ...]) -> tuple[int, ...]:
-        """Return something per spatial axis as per axis of the image, 0 along the others."""
+        """Return values per spatial axis as values per axis of the image, 0 along the others."""
         return tuple(spatial[self.spatial.index(a)] if a in self.spatial else 0 for a in self.axes)
 
     def split_cells(self, grid: Grid, halo: tuple[int, ...]) -> tuple[int, int]:
@@ -71,11 +71,11 @@ class Frames:
         return channels, math.prod(size[a] for a in self.spatial)
 
     def at(self, level: int) -> Frames:
-        """Return the frames of a coarser level of the image: each halves all axes that diffuse together."""
+        """Return the frames of a coarser level of the image: each level halves all axes that diffuse together."""
         return replace(self, spacing=tuple(h * 2**level for h in self.spacing))
 
     def number(self, window: Window) -> int:
-        """Return which frame of the image a window of one frame is of."""
+        """Return the number of the frame that a window of one frame belongs to."""
         number = 0
         for a, s, n in zip(self.axes, window.read, self.shape, strict=True):
             number = number if a in self.together else number * n + s.start
@@ -83,6 +83,6 @@ class Frames:
 
     @property
     def carried_along(self) -> tuple[int, ...]:
-        """The axes that arrays carried beside the state have: all but that of joint channels."""
+        """The axes of the image that carried arrays have: all but the axis of joint channels."""
         own = (a for a in self.axes if a in self.spatial or a not in self.together)
         return tuple(self.axes.index(a) for a in own)

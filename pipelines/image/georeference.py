@@ -1,4 +1,4 @@
-"""A georeference as the plain attributes that our own files, xarray and rioxarray read."""
+"""Convert a georeference to and from the plain attributes that our own files, xarray and rioxarray read."""
 
 from __future__ import annotations
 

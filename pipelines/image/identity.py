@@ -1,8 +1,8 @@
-"""Name the bytes behind an address without reading them, so that a changed source is noticed.
+"""Compute the identity of a source without reading its pixels, so that a changed source is noticed.
 
-A file is named by its name, size and time of change; a Zarr array by its metadata and a listing of its
-chunks; an object by its checksum or size. No name depends on where the file lies, so a moved folder keeps its
-runs.
+The identity of a file is a digest of its name, size and time of change; that of a Zarr array, of its metadata and a
+listing of its chunks; that of an object, of its checksum or size. It does not depend on the folder, so a moved folder
+keeps its runs.
 """
 
 from __future__ import annotations
@@ -19,9 +19,8 @@ from pipelines.image.source import SourceSpec
 from pipelines.store.addresses import local_path, name_of
 
 LISTED = 100_000
-"""Files of a local Zarr array that are looked at. A store with more is judged by the first so many, folder by
-folder in name order: a change elsewhere is then seen only if it changes the metadata. Listing so many takes
-about a second."""
+"""Largest number of files of a local Zarr array that are listed, folder by folder in name order. A change in files
+beyond these is noticed only if it changes the metadata. Listing this many takes about a second."""
 
 LISTED_REMOTE = 10_000
 """The same for object stores, where one listing request returns a thousand."""
@@ -30,7 +29,7 @@ SELECTING = ("level", "path", "series")
 
 
 def file_identity(spec: SourceSpec) -> str:
-    """Return the name of a file's content: its name, size, time of change (checksum if remote), selection."""
+    """Return the identity of a file: its name, size, time of change (checksum if remote), and what is selected."""
     return digest(name_of(spec.uri), _stamp(spec.uri), [getattr(spec, k) for k in SELECTING])
 
 
@@ -44,7 +43,7 @@ def _stamp(uri: str) -> list[Any]:
 
 
 def remote_stamp(entry: dict[str, Any]) -> list[Any]:
-    """Return what names the content of a remote object: its checksum if there is one, else its time."""
+    """Return size and checksum of a remote object; its time of change where it has no checksum."""
     lower = {k.lower(): v for k, v in entry.items()}
     mark = next(
         (lower[k] for k in ("etag", "md5", "crc32c", "lastmodified", "mtime", "updated") if k in lower), None
@@ -53,7 +52,7 @@ def remote_stamp(entry: dict[str, Any]) -> list[Any]:
 
 
 def tree_identity(uri: str, inside: str, metadata: Any) -> str:
-    """Return the name of the content of a Zarr array.
+    """Return the identity of a Zarr array.
 
     Parameters
     ----------
@@ -66,9 +65,9 @@ def tree_identity(uri: str, inside: str, metadata: Any) -> str:
 
     Notes
     -----
-    Of local chunks the number, the sizes and the newest time of change count, up to `LISTED` files; of
-    objects the names, the sizes and the checksums (where a server tells none: the times; plain web servers
-    tell sizes only). Their content is not read.
+    Local chunks enter with their number, sizes and newest time of change, up to `LISTED` files; objects with
+    their names, sizes and checksums (times where the server has no checksums; plain web servers have sizes
+    only). Their content is not read.
     """
     path = local_path(uri)
     listing = (

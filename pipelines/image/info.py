@@ -1,4 +1,4 @@
-"""What is known of an image without its pixels: axes, units, nodata, georeference, names."""
+"""Hold the metadata of an image: axes, units, nodata, georeference, names."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Georeference:
 
 @dataclass(frozen=True)
 class ImageInfo:
-    """Everything but the pixels, as plain values that go into plans, digests and sinks.
+    """The metadata of an image, as plain values for plans, digests and sinks.
 
     Attributes
     ----------
@@ -49,12 +49,11 @@ class ImageInfo:
     axes : str
         One letter of "tczyx" per axis, in the image's own order, such as "yxc".
     chunks : tuple of int
-        Extent of what the storage reads at once, per axis.
+        Extent that the storage reads at once, per axis.
     spacing : dict
-        Grid spacing per axis, letter -> number (also of t where the file tells); 1.0 where unknown. For
-        rasters whose transform
-        is in degrees or metres the spacing stays 1 pixel unless the spec asks for ground units, so that
-        time keeps its meaning.
+        Grid spacing per axis, letter -> number (also of t where the file has it); 1.0 where unknown. Rasters
+        whose transform is in degrees or metres keep the spacing of 1 pixel unless the spec asks for ground
+        units, so that time keeps its meaning.
     units : dict
         Unit of the spacing per axis, letter -> name ("micrometer"); absent where unknown ("pixel").
     nodata : float or None
@@ -62,18 +61,18 @@ class ImageInfo:
     channel_names : tuple of str
         Band or channel names; empty where there are none.
     rgb : bool
-        Whether the channels are the colours of one picture.
+        True where the channels are the colours of one picture.
     labels : bool
-        Whether pixels are label numbers: pyramids take the mode, and diffusion is refused.
+        True where pixels are label numbers: pyramids take the mode, and diffusion is refused.
     georeference : Georeference or None
     attributes : dict
         Further metadata that a sink of the same family can keep (scale and offset per band, tags, OME channel colours,
         acquisition), JSON only.
     identity : str
-        Changes when the pixels may have changed: made of the address, sizes, times or checksums, and the options that
-        select what is read.
+        Digest that changes when the pixels may have changed: of the file's name, sizes, times or checksums, and the
+        options that select what is read.
     by_region : bool
-        Whether a window can be read without reading the whole; if not, the image is copied into Zarr first.
+        True where a window can be read without the rest; else the image is copied into Zarr first.
     """
 
     shape: tuple[int, ...]
@@ -128,7 +127,7 @@ class ImageInfo:
 
 
 def crop(info: ImageInfo, region: tuple[slice, ...]) -> ImageInfo:
-    """Return what is known of a part of an image, given per canonical axis; its place on the ground moves with it."""
+    """Return the metadata of a region, given per canonical axis; the georeference is shifted to its first pixel."""
     part = dict(zip(info.canonical_axes, region, strict=True))
     shape = tuple(part[a].stop - part[a].start for a in info.axes)
     ground = info.georeference
@@ -145,7 +144,7 @@ def crop(info: ImageInfo, region: tuple[slice, ...]) -> ImageInfo:
 
 
 def with_channels(info: ImageInfo, channels: int, name: str) -> ImageInfo:
-    """Return the metadata of an image with another number of channels; a single one has the name of what it is."""
+    """Return the metadata of an image with another number of channels, each called `name`."""
     if info.size("c") == channels:
         return info
     shape = tuple(channels if a == "c" else n for a, n in zip(info.axes, info.shape, strict=True))
@@ -154,6 +153,6 @@ def with_channels(info: ImageInfo, channels: int, name: str) -> ImageInfo:
 
 
 def digest(*values: Any) -> str:
-    """Return a short hexadecimal name of plain values, the same on every machine."""
+    """Return a short hexadecimal digest of plain values, the same on every machine."""
     text = json.dumps(values, sort_keys=True, default=str, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -1,4 +1,4 @@
-"""Decide which levels a pyramid has, and what each of them is."""
+"""Decide which levels a pyramid has, and the shape and spacing of each."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ def level_factors(info: ImageInfo, pyramid: Pyramid, reduce_z: bool = True) -> t
     info : ImageInfo
         Sizes and spacing of the finest level.
     pyramid : "auto", "none" or int
-        Halve the plane until it fits into 512 x 512; nothing; or this many times, as long as anything is left
-        to halve. z is halved with the plane while its spacing is at most 1.5 times the plane's: cells become
-        cubes, not columns.
+        "auto" halves the plane until it fits into 512 x 512, "none" never, a number this many times, as long as
+        an axis is longer than 1. z is halved with the plane while its spacing is at most 1.5 times the plane's:
+        cells become cubes, not columns.
     reduce_z : bool
-        Whether z may be halved at all.
+        True where z may be halved.
     """
     sizes, spacing = info.sizes, {a: info.spacing.get(a, 1.0) for a in "zyx"}
     found: list[tuple[int, ...]] = []
-    while _goes_on(sizes, pyramid, len(found)):
+    while _halves_again(sizes, pyramid, len(found)):
         factor = {a: 2 for a in "yx" if sizes[a] > 1}
         cubic = spacing["z"] <= 1.5 * min(spacing["y"], spacing["x"])
         if reduce_z and sizes.get("z", 1) > 1 and (cubic or not factor):
@@ -48,7 +48,7 @@ def level_factors(info: ImageInfo, pyramid: Pyramid, reduce_z: bool = True) -> t
     return tuple(found)
 
 
-def _goes_on(sizes: dict[str, int], pyramid: Pyramid, done: int) -> bool:
+def _halves_again(sizes: dict[str, int], pyramid: Pyramid, done: int) -> bool:
     if pyramid == "none":
         return False
     if pyramid == "auto":

@@ -1,4 +1,4 @@
-"""Decide which number marks invalid pixels, as pixels of the type can hold it."""
+"""Round a nodata value to the pixel type, and drop a value that the type cannot hold."""
 
 from __future__ import annotations
 

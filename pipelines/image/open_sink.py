@@ -1,4 +1,4 @@
-"""Choose the format of a result: by its name, else by the ending of the target."""
+"""Choose the format of a result: the one that the spec names, else by the ending of the target."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def open_sink(spec: SinkSpec, info: ImageInfo) -> Sink:
     Raises
     ------
     ValueError
-        For an unknown format or ending; the message lists what there is.
+        For an unknown format or ending; the message lists those that exist.
     """
     if spec.format is not None:
         return SINKS[spec.format](spec)

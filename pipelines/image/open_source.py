@@ -303,7 +303,7 @@ def _overridden(info: ImageInfo, spec: SourceSpec) -> ImageInfo:
 _LOCK = threading.Lock()
 _OPEN: OrderedDict[tuple[str, int], Source] = OrderedDict()
 KEPT_OPEN = 16
-"""Sources that a process keeps open; the one that was not asked for longest is let go."""
+"""Largest number of sources that a process keeps open; the least recently used one is dropped."""
 
 
 def cached_source(spec: SourceSpec) -> Source:

@@ -61,7 +61,7 @@ def reduced_shape(shape: tuple[int, ...], factors: tuple[int, ...]) -> tuple[int
 
 
 def _members(block: NDArray[Any], factors: tuple[int, ...]) -> list[NDArray[Any]]:
-    """Return views of the first cell of every window, the second, ...; shorter where windows end early."""
+    """Return one view per position in a window, with that cell of every window; shorter where windows end early."""
     return [
         block[tuple(slice(o, None, f) for o, f in zip(offset, factors, strict=True))]
         for offset in product(*(range(min(f, n)) for f, n in zip(factors, block.shape, strict=True)))
@@ -69,7 +69,7 @@ def _members(block: NDArray[Any], factors: tuple[int, ...]) -> list[NDArray[Any]
 
 
 def _valid(values: NDArray[Any], nodata: float | None) -> Any:
-    """Return where values count: a mask, or True where all do."""
+    """Return a mask of the valid values, or True where all are valid."""
     if values.dtype.kind == "f":
         known = ~np.isnan(values)
         plain = nodata is None or math.isnan(nodata)

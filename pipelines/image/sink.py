@@ -1,4 +1,4 @@
-"""What the engine needs of an output format: Zarr arrays to fill by whole chunks, and a way to finish them."""
+"""Define an output format: Zarr arrays to fill by whole chunks, and a way to turn them into the target."""
 
 from __future__ import annotations
 
@@ -55,12 +55,12 @@ class Level:
     Attributes
     ----------
     path : str
-        Of the array inside the Zarr hierarchy, "" for the root.
+        Path of the array inside the Zarr hierarchy, "" for the root.
     info : ImageInfo
-        Shape, dtype, axes (the sink's order), spacing, nodata; `info.chunks` is what one write must cover: the shards
-        where there are shards, else the chunks.
+        Shape, dtype, axes (the sink's order), spacing, nodata; `info.chunks` is the smallest extent of one write: a
+        shard where there are shards, else a chunk.
     chunks : tuple of int
-        Chunks inside, in the sink's axis order.
+        Shape of a chunk, in the sink's axis order.
     factors : tuple of int
         Reduction from the level before, per axis.
     """
@@ -74,7 +74,7 @@ class Level:
 class Sink(ABC):
     """One output format.
 
-    The engine fills Zarr arrays in a working folder in every case. `create` lays them out, with all their metadata;
+    The engine fills Zarr arrays in a working folder, whatever the format. `create` makes them, with all their metadata;
     `finish` turns the filled hierarchy into the target: a rename for Zarr, a streaming export for files. A target
     appears complete or not at all.
     """
@@ -82,20 +82,20 @@ class Sink(ABC):
     extensions: ClassVar[tuple[str, ...]] = ()
     about: ClassVar[str] = ""
     priority: ClassVar[int] = 0
-    """Which of two formats with the same ending is taken where the spec names none: the higher."""
+    """Rank among formats with the same ending: the highest is taken where the spec names no format."""
     library_bytes: ClassVar[int] = 0
     """Resident memory that the format's library takes beside what every run loads."""
     is_zarr: ClassVar[bool] = False
-    """Whether the target is the Zarr hierarchy itself, moved into its place; else it is exported from it."""
+    """True where the Zarr hierarchy itself is moved to the target; else the target is exported from it."""
     pyramid: ClassVar[bool] = False
-    """Whether levels below the finest are written by the run."""
+    """True where the run writes levels below the finest."""
 
     def __init__(self, spec: SinkSpec) -> None:
         self.spec = spec
 
     @classmethod
     def suits(cls, info: ImageInfo) -> bool:
-        """Return whether this of several formats with one ending suits such an image; asked before priority."""
+        """Return whether this format suits an image; of formats with the same ending, this counts before `priority`."""
         return True
 
     @abstractmethod
@@ -114,7 +114,7 @@ class Sink(ABC):
 
     @abstractmethod
     def finish(self, root: str, info: ImageInfo, levels: tuple[Level, ...], target: str, memory: int) -> None:
-        """Make `target` of the filled hierarchy, using at most about `memory` bytes; `root` may be moved or left."""
+        """Write `target` from the filled hierarchy with at most about `memory` bytes; `root` may be moved."""
 
 
-SINKS: Registry[type[Sink]] = Registry("sink format", "pipelines.formats")
+SINKS: Registry[type[Sink]] = Registry("sink format", "pipelines.formats", "diffuse.formats")

@@ -1,4 +1,4 @@
-"""What the engine needs of an input format: metadata, and the pixels of a window."""
+"""Define an input format: the metadata of an image, and the pixels of a region."""
 
 from __future__ import annotations
 
@@ -74,10 +74,10 @@ class Source(ABC):
 
     @abstractmethod
     def read(self, region: tuple[slice, ...]) -> NDArray[Any]:
-        """Return the pixels of a region in the image's own axis order and dtype; slices are plain and inside."""
+        """Return the pixels of a region in the image's own axis order and dtype; slices lie inside, with step 1."""
 
 
-SOURCES: Registry[type[Source]] = Registry("source format", "pipelines.formats")
+SOURCES: Registry[type[Source]] = Registry("source format", "pipelines.formats", "diffuse.formats")
 
 
 def read_canonical(source: Source, region: dict[str, slice]) -> NDArray[Any]:

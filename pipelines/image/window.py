@@ -1,4 +1,4 @@
-"""Cut an image into tiles, each with its window; pure arithmetic, nothing is listed."""
+"""Cut an image into a grid of tiles, by arithmetic and without a list of tiles."""
 
 from __future__ import annotations
 
@@ -52,37 +52,37 @@ class Grid:
         """Extent of the largest tile that occurs."""
         return tuple(min(t, n) for t, n in zip(self.tile, self.shape, strict=True))
 
-    def place(self, index: int) -> tuple[int, ...]:
-        """Return a tile's position per axis."""
-        place = []
+    def position(self, index: int) -> tuple[int, ...]:
+        """Return the position of a tile in the grid, per axis."""
+        position = []
         for count in reversed(self.counts):
             index, i = divmod(index, count)
-            place.append(i)
-        return tuple(reversed(place))
+            position.append(i)
+        return tuple(reversed(position))
 
     def region(self, index: int) -> Region:
-        """Return the area of a tile."""
+        """Return the region of a tile."""
         return tuple(
             slice(i * t, min((i + 1) * t, n))
-            for i, t, n in zip(self.place(index), self.tile, self.shape, strict=True)
+            for i, t, n in zip(self.position(index), self.tile, self.shape, strict=True)
         )
 
     def window(self, index: int, halo: tuple[int, ...]) -> Window:
-        """Return what a tile reads with a halo."""
+        """Return the window of a tile: what it reads with a halo, keeps and writes."""
         return window_of(self.region(index), self.shape, halo)
 
     def covering(self, region: Region) -> Iterator[int]:
         """Yield the tiles that a region touches, in order."""
         ranges = [range(s.start // t, (s.stop - 1) // t + 1) for s, t in zip(region, self.tile, strict=True)]
-        for place in product(*ranges):
+        for position in product(*ranges):
             index = 0
-            for i, count in zip(place, self.counts, strict=True):
+            for i, count in zip(position, self.counts, strict=True):
                 index = index * count + i
             yield index
 
 
 def shifted(region: Region, by: Region) -> Region:
-    """Return a region that is given inside another one, in the coordinates of the image."""
+    """Return a region, counted from the start of another one, in the coordinates of the image."""
     return tuple(slice(s.start + o.start, s.stop + o.start) for s, o in zip(region, by, strict=True))
 
 

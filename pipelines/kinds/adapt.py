@@ -1,4 +1,4 @@
-"""Take a batch of adaptive steps, and tell its error: the same stage again and again, with the step that follows."""
+"""Take adaptive steps: one stage in rounds of one batch each, whose error decides the step size of the next round."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ import numpy as np
 from diffusion_ops.blocks.fields import working_dtype
 from diffusion_ops.blocks.statistic import Statistic, Tally
 from diffusion_ops.evolution.adaptive import Control
-from diffusion_ops.evolution.advance import Leg, take_batch
+from diffusion_ops.evolution.advance import take_batch
+from diffusion_ops.evolution.legs import Leg
 from pipelines.image.frames import Frames
 from pipelines.image.window import Grid, Region, Window, extent, grown_cells, one_frame, window_of
 from pipelines.plan.batches import measure_statistics, request_after, request_inputs
@@ -24,31 +25,31 @@ from pipelines.tasks.values import Cost, Done
 from pipelines.tasks.work import KINDS, Conclusion, Told, merge_tallies
 
 ERROR = "error"
-"""What tiles tally after a batch."""
+"""Name of the statistic that tiles tally after a batch."""
 
 
 @KINDS.register("adapt")
 @dataclass(frozen=True)
 class Adapt(ChainWork):
-    """Carry a tile through one batch of steps whose size the batches before have decided.
+    """Carry a tile through one batch of steps, whose size the errors of the batches before have decided.
 
     Attributes
     ----------
     inputs : Inputs
     target : ZarrPixels
-        Of the first batch; each writes an array of its own.
+        State after this batch; each batch writes an array of its own.
     frames : Frames
     leg : Leg
-        With the control that the batch goes by.
+        Operator, with the control of this batch.
     position : int
-        Of the operator among the steps.
+        Position of the operator among the steps.
     dtype : numpy dtype
-        Of the state.
+        Type of the state.
     image_shape : tuple of int
     number : int
-        Of its stage.
+        Number of its stage.
     history : tuple of Control
-        By which the batches before went, and where the last one has led.
+        Controls of the batches before.
     """
 
     inputs: Inputs
@@ -65,7 +66,7 @@ class Adapt(ChainWork):
 
     @classmethod
     def lay_out(cls, request: ChainRequest) -> Image:
-        """Add the stage that takes steps as often as it needs, and the one that ends the operator."""
+        """Add the stage that takes batches until the time is reached, and those that end the operator."""
         request.refuse_part(
             "chooses its steps by the error over the whole image, so a part alone cannot "
             "be computed. Run the spec first and verify it, or give schedule: explicit."
@@ -81,7 +82,7 @@ class Adapt(ChainWork):
         stages.add(title, work, stages.grid(begin.shape), after, (*needs, *request.needs))
         taken = Image(Reading(target, working, None, begin.reading.channels), begin.shape, (number,))
         ended = replace(request.chain, legs=(replace(leg, adaptive=None, first=1),))
-        # No tile may end the operator before all of them have decided that it has.
+        # Only the complete stage knows that the time is reached, so the end needs all of its tiles.
         end = replace(
             request,
             chain=ended,
@@ -95,13 +96,13 @@ class Adapt(ChainWork):
 
     @property
     def control(self) -> Control:
-        """Where the evolution stands."""
+        """Step size, error and reached time of the evolution."""
         assert self.leg.adaptive is not None
         return self.leg.adaptive
 
     @property
     def sources(self) -> tuple[Pixels, ...]:
-        """The state, and what is read beside it."""
+        """The state, and the guide or mask."""
         return self.inputs.sources
 
     @property
@@ -120,12 +121,12 @@ class Adapt(ChainWork):
         return self.frames.on_axes(self.leg.halo(self.frames.spacing))
 
     def bind(self, values: Mapping[int, Mapping[str, float]]) -> Adapt:
-        """Return the work with statistics bound into its operator."""
+        """Return the work with statistics replaced by their values."""
         leg, inputs = self.leg.bind(values.get(self.position, {})), self.inputs.bind(values)
         return replace(self, leg=leg, inputs=inputs)
 
     def conclude(self, told: Told) -> Conclusion:
-        """Return the error and the steps to follow: the stage is done again until its time is reached."""
+        """Return the error, and the work of the stage's next round until the time is reached."""
         error = self.statistics[ERROR].value(told.tallies[ERROR])
         control = self.control.after(error)
         values = {ERROR: error, "step": self.control.tau, "time": float(control.done)}
@@ -134,7 +135,7 @@ class Adapt(ChainWork):
         return Conclusion(values, again={self.number: self.following(control)})
 
     def report(self, title: str, concluded: Conclusion | None) -> Mapping[str, Mapping[str, Any]]:
-        """Return the batches: their steps, errors in tolerances, and whether they counted."""
+        """Return the batches: step sizes, errors in units of the tolerance, and whether they were accepted."""
         controls = [*self.history, self.control]
         if concluded is not None and not concluded.again:
             controls.append(self.control.after(concluded.values[ERROR]))
@@ -145,7 +146,7 @@ class Adapt(ChainWork):
         return {"adaptive": {"position": self.position, "batches": batches}}
 
     def following(self, control: Control) -> Adapt:
-        """Return the work of the next batch: from the state it made where that counts, else from the one it read."""
+        """Return the work of the next batch, from the state after this batch where it is accepted, else before it."""
         inputs = self.inputs
         if control.accepted:
             inputs = replace(inputs, image=replace(inputs.image, pixels=self.target, nodata=None), mask=None)
@@ -159,7 +160,7 @@ class Adapt(ChainWork):
         return window_of(region, self.image_shape, self.halo)
 
     def cost(self, grid: Grid) -> Cost:
-        """Return what one batch takes: the state, two more of it, and the error."""
+        """Return the cost of one batch: the state, two copies of it, and the error."""
         cells, (channels, frame) = grown_cells(grid, self.halo), self.frames.split_cells(grid, self.halo)
         working, total = self.dtype.itemsize, math.prod(grid.shape)
         operator = self.leg.operator
@@ -178,6 +179,13 @@ class Adapt(ChainWork):
             total * steps * ratio,
             seconds,
         )
+
+    def rehearse(self, walls: bool) -> None:
+        """Take one batch of a few cells, which compiles its kernels or loads them."""
+        block, leg = self.inputs.few_cells(self.frames, walls), self.leg.stand_in()
+        take_batch(block, leg.operator, self.control.tau, self.control.adaptive.batch)
+        for statistic in self.statistics.values():
+            statistic.measure(block, (slice(None),) * len(self.frames.spatial))
 
     def compute(self, window: Window) -> Done:
         """Return the state of the tile after the batch, and its error."""

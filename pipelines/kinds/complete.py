@@ -1,4 +1,4 @@
-"""Complete what an operator leaves over the whole image, such as edges to be joined: tiles tell, then tiles end."""
+"""Complete the result of an operator over the whole image, such as joined edges: tally tiles, then complete them."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ from pipelines.tasks.values import Cost, Done
 from pipelines.tasks.work import KINDS, Conclusion, File, Told, Work
 
 COMPLETE_RATE = 3.0e7
-"""Values per second of one core that tell, or are completed; measured with components of edges."""
+"""Values per second of one core that are tallied or completed; measured with components of edges."""
 
 _BYTES = 40
-"""Of a cell while a tile is labelled: classes, labels, the first cell of each."""
+"""Bytes per cell while a tile is labelled: classes, labels, the first cell of each."""
 
 TOLD = "told"
-"""Name of what tiles tell."""
+"""Name of the tally of a tile."""
 
 
 @dataclass(frozen=True)
 class _Tiles:
-    """What an operator has left, tile by tile; frames are told apart by an axis before the others.
+    """The result of an operator, tile by tile, with the frames along a first axis of their own.
 
     Attributes
     ----------
@@ -51,14 +51,14 @@ class _Tiles:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Of all frames together; an empty one lies between any two, so that none touch."""
+        """Shape of all frames together; an empty one lies between any two, so that none touch."""
         frames = self.frames
         axes = zip(frames.axes, frames.shape, strict=True)
         count = math.prod(n for a, n in axes if a not in frames.together)
         return (2 * count, *frames.spatial_part(frames.shape))
 
     def each(self, window: Window) -> Iterator[tuple[Window, NDArray[Any], tuple[int, ...]]]:
-        """Yield every frame of a tile: its window, what the operator left there, and where that begins."""
+        """Yield every frame of a tile: its window, its pixels, and the index of its first cell."""
         for index in self.frames.each(extent(window.write)):
             part = one_frame(window, index)
             origin = (s.start for s in self.frames.spatial_part(part.write))
@@ -68,13 +68,13 @@ class _Tiles:
 @KINDS.register("tell")
 @dataclass(frozen=True)
 class Tell(Work):
-    """Let tiles tell what the others have to know of them, and write what it comes to.
+    """Tally what the other tiles need to know of each tile, and merge the tallies into a file.
 
     Attributes
     ----------
     tiles : _Tiles
     merged : str
-        File for what all tiles need, once all have told.
+        Path of the file of merged tallies.
     """
 
     tiles: _Tiles
@@ -84,7 +84,7 @@ class Tell(Work):
 
     @property
     def sources(self) -> tuple[Pixels, ...]:
-        """What the operator left."""
+        """The result of the operator."""
         return (self.tiles.reads.pixels,)
 
     def window(self, region: Region) -> Window:
@@ -92,21 +92,21 @@ class Tell(Work):
         return window_of(region, tuple(s.stop for s in region), (0,) * len(region))
 
     def cost(self, grid: Grid) -> Cost:
-        """Return the tile and what labelling holds beside it."""
+        """Return the cost: the tile, and the arrays of its labelling."""
         total = math.prod(grid.shape)
         memory = math.prod(grid.largest) * _BYTES
         return Cost(memory, total * self.tiles.reads.dtype.itemsize, 0, seconds=total / COMPLETE_RATE)
 
     def compute(self, window: Window) -> Done:
-        """Return what the tile tells."""
+        """Return the tally of the tile."""
         tally, read_bytes = Tally(), 0
         for _, tile, origin in self.tiles.each(window):
-            tally = tally + self.tiles.completion.tell(tile, origin, self.tiles.shape)
+            tally = tally + self.tiles.completion.tally(tile, origin, self.tiles.shape)
             read_bytes += tile.nbytes
         return Done(None, {TOLD: tally}, read_bytes)
 
     def conclude(self, told: Told) -> Conclusion:
-        """Merge what all tiles told."""
+        """Return the file of merged tallies."""
         return Conclusion(
             files=(File(self.merged, self.tiles.completion.merge(told.each, self.tiles.shape)),)
         )
@@ -115,17 +115,17 @@ class Tell(Work):
 @KINDS.register("complete")
 @dataclass(frozen=True)
 class Complete(ChainWork):
-    """Complete tiles with what all of them told.
+    """Complete tiles with the merged tallies of all tiles.
 
     Attributes
     ----------
     tiles : _Tiles
     merged : str
-        File with what came out of what all tiles told.
+        Path of the file of merged tallies.
     target : ZarrPixels
     dtype : numpy dtype
     original : Reading or None
-        What invalid pixels get back, where the target is a result.
+        Image whose values invalid pixels get back, where the target is a result.
     """
 
     tiles: _Tiles
@@ -136,7 +136,7 @@ class Complete(ChainWork):
 
     @classmethod
     def lay_out(cls, request: ChainRequest) -> Image:
-        """Add the passes of the operators, then let tiles tell, then complete them."""
+        """Add the passes of the operators, then the stage that tallies, then the stage that completes."""
         completion = request.chain.legs[-1].operator.completion()
         assert completion is not None
         request.refuse_part(
@@ -158,7 +158,7 @@ class Complete(ChainWork):
 
     @property
     def sources(self) -> tuple[Pixels, ...]:
-        """What the operator left, and what invalid pixels get back."""
+        """The result of the operator, and the image whose values invalid pixels get back."""
         original = () if self.original is None else (self.original.pixels,)
         return (self.tiles.reads.pixels, *original)
 
@@ -172,7 +172,7 @@ class Complete(ChainWork):
         return window_of(region, tuple(s.stop for s in region), (0,) * len(region))
 
     def cost(self, grid: Grid) -> Cost:
-        """Return what labelling holds, and the result."""
+        """Return the cost: the arrays of the labelling, and the result."""
         total, item = math.prod(grid.shape), self.dtype.itemsize
         memory = math.prod(grid.largest) * (_BYTES + 2 * item)
         read = total * self.tiles.reads.dtype.itemsize

@@ -1,4 +1,4 @@
-"""Bring a source that cannot be read by region into Zarr."""
+"""Copy a source that cannot be read by region into Zarr."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Copy(Work):
         return window_of(region, tuple(s.stop for s in region), (0,) * len(region))
 
     def cost(self, grid: Grid) -> Cost:
-        """Return the whole image twice: decoded, and in chunks."""
+        """Return the cost: the whole image twice, decoded and in chunks."""
         size = math.prod(grid.shape) * self.dtype.itemsize
         return Cost(2 * size, size, size)
 

@@ -1,4 +1,4 @@
-"""Bring a coarser level back to a finer one."""
+"""Interpolate a level of the image to the next finer one."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Enlarge(Work):
     reads : Pixels
         The coarser level, floats with NaN for walls.
     like : Reading
-        The image at the finer level, whose walls count.
+        The image at the finer level, whose walls the result has.
     frames : Frames
     dtype : numpy dtype
     target : ZarrPixels
@@ -67,7 +67,7 @@ class Enlarge(Work):
         return replace(window_of(halves, self.coarse_shape, ones), write=fine)
 
     def cost(self, grid: Grid) -> Cost:
-        """Return values and weights in float64 at both levels."""
+        """Return the cost: values and weights in float64 at both levels."""
         total, largest = math.prod(grid.shape), math.prod(grid.largest)
         item = self.dtype.itemsize
         return Cost(
@@ -108,7 +108,7 @@ def _doubled(values: NDArray[Any], window: Window, axes: list[bool]) -> NDArray[
         fine = np.arange(window.write[axis].start, window.write[axis].stop)
         read = window.read[axis]
         near, far = fine // 2, fine // 2 + np.where(fine % 2, 1, -1)
-        # Beyond the image's edge there is nothing: the cell itself counts twice.
+        # Beyond the image's edge there are no cells: the cell itself counts twice.
         far = np.where((far < read.start) | (far >= read.stop), near, far)
         at = (np.take(values, i - read.start, axis=axis) for i in (near, far))
         values = 0.75 * next(at) + 0.25 * next(at)

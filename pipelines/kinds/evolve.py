@@ -1,4 +1,4 @@
-"""Carry tiles through a batch of steps."""
+"""Take a batch of time steps on a tile and its halo, and keep the tile."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from diffusion_ops.blocks.block import Block
 from diffusion_ops.blocks.fields import finish_image, make_block, working_dtype
 from diffusion_ops.blocks.statistic import Statistic, Tally
-from diffusion_ops.evolution.advance import Leg, advance, result_channels, total_halo
+from diffusion_ops.evolution.advance import advance
+from diffusion_ops.evolution.legs import Leg, result_channels, total_halo
 from diffusion_ops.evolution.reach import chained
 from pipelines.image.frames import Frames
 from pipelines.image.window import (
@@ -35,7 +36,7 @@ from pipelines.tasks.values import Carried, Cost, Done
 from pipelines.tasks.work import KINDS, Conclusion, Told, merge_tallies
 
 ENERGY = "energy"
-"""What tiles tally after a batch where the energy is asked for."""
+"""Name of the statistic that tiles tally after a batch where the energy is measured."""
 
 
 @KINDS.register("evolve")
@@ -43,8 +44,8 @@ ENERGY = "energy"
 class Evolve(ChainWork):
     """Carry a tile through a batch of steps.
 
-    Between batches the state is kept as floats, invalid pixels as NaN; the last batch gives them back what the source
-    holds and casts to the result's type.
+    Between batches the state is stored as floats, with NaN at invalid pixels; the last batch gives these the values of
+    the source and casts to the result's type.
 
     Attributes
     ----------
@@ -52,23 +53,23 @@ class Evolve(ChainWork):
     target : ZarrPixels
     frames : Frames
     legs : tuple of Leg
-        Of this batch; without statistics left in them when a task performs it.
+        Legs of this batch; a task has no statistics left in them.
     positions : tuple of int
-        Of their operators among the steps.
+        Positions of their operators among the steps.
     dtype : numpy dtype
-        Of what is written.
+        Type of the written pixels.
     image_shape : tuple of int
-        Of the whole image that is read.
+        Shape of the whole image that is read.
     keeps : Carried or None
-        Where what is carried on goes.
+        Arrays that are carried to the next batch.
     base : Reading or None
-        What cells beyond a mask of the step get back at its end.
+        Image whose values cells outside a mask of the step get back at its end.
     original : Reading or None
-        The source, for a batch that ends in the result.
+        Source, or fill value, for invalid pixels; None where the batch ends in a state.
     check : EnergyCheck or None
-        Where the energy of the last operator is tallied, and may end it.
+        Check of the energy of the last operator after this batch.
     roi : tuple of slice or None
-        Part of the image that the target holds; tiles then are tiles of that part, and read beyond it.
+        Region that the target holds; tiles are then tiles of that region, and read beyond it.
     """
 
     inputs: Inputs
@@ -89,12 +90,12 @@ class Evolve(ChainWork):
 
     @classmethod
     def lay_out(cls, request: ChainRequest) -> Image:
-        """Add the passes of a chain, and what is measured before them."""
+        """Add the passes of a chain, and the stages that measure its statistics."""
         return Batches(request, cls).lay_out()
 
     @property
     def sources(self) -> tuple[Pixels, ...]:
-        """The state, what is read beside it, and what cells get back."""
+        """The state, its guide and mask, and the images whose values cells get back."""
         others = tuple(r.pixels for r in (self.base, self.original) if r is not None)
         return self.inputs.sources + others
 
@@ -105,26 +106,26 @@ class Evolve(ChainWork):
 
     @property
     def carries(self) -> Carried | None:
-        """What goes on beside the state."""
+        """The arrays that are carried to the next batch."""
         return self.keeps
 
     @property
     def statistics(self) -> Mapping[str, Statistic]:
-        """The energy, where it is asked for."""
+        """The energy, where it is measured."""
         found = self.legs[-1].operator.energy() if self.check is not None else None
         return {} if found is None else {ENERGY: found}
 
     @property
     def is_state(self) -> bool:
-        """Whether it does not end in a result."""
+        """True where the batch ends in a state."""
         return not self.last
 
     def moved(self, pixels: Pixels, carried: Carried | None) -> Evolve:
-        """Return the work with the state read from elsewhere."""
+        """Return the work with the state read from other arrays."""
         return replace(self, inputs=self.inputs.moved(pixels, carried))
 
     def conclude(self, told: Told) -> Conclusion:
-        """Return the energy where it was measured; where it hardly falls any more, the rest of the steps is skipped."""
+        """Return the energy where it was measured; skip the other steps where its fall is below the tolerance."""
         check = self.check
         if check is None:
             return Conclusion()
@@ -136,7 +137,7 @@ class Evolve(ChainWork):
         return Conclusion({ENERGY: energy}, skipped=skipped, reader=check.closing)
 
     def report(self, title: str, concluded: Conclusion | None) -> Mapping[str, Mapping[str, Any]]:
-        """Return the energy, and the number of steps where they ended early."""
+        """Return the energy, and the number of steps where the operator stopped early."""
         if concluded is None or self.check is None:
             return {}
         at = {"position": self.check.position, "steps": self.check.steps}
@@ -145,7 +146,7 @@ class Evolve(ChainWork):
 
     @property
     def last(self) -> bool:
-        """Whether it ends in a result."""
+        """True where the batch ends in a result."""
         return self.original is not None
 
     @property
@@ -156,18 +157,18 @@ class Evolve(ChainWork):
         return self.frames.on_axes(chained([total_halo(self.legs, spacing), *after], len(spacing)))
 
     def bind(self, values: Mapping[int, Mapping[str, float]]) -> Evolve:
-        """Return the work with statistics bound into its operators, and into those that its inputs come from."""
+        """Return the work with statistics replaced by their values, in its operators and in those of its inputs."""
         pairs = zip(self.legs, self.positions, strict=True)
         legs = tuple(leg.bind(values.get(position, {})) for leg, position in pairs)
         return replace(self, legs=legs, inputs=self.inputs.bind(values))
 
     def window(self, region: Region) -> Window:
-        """Return a region of the target with the halo of the batch."""
+        """Return the window of a region of the target: the region with the halo of the batch."""
         inside = region if self.roi is None else shifted(region, self.roi)
         return replace(window_of(inside, self.image_shape, self.halo), write=region)
 
     def cost(self, grid: Grid) -> Cost:
-        """Return the largest of the moments of a task: reading, stepping, finishing, writing."""
+        """Return the cost; the memory is the largest of reading, stepping, finishing and writing."""
         cells = grown_cells(grid, self.halo)
         _, frame = self.frames.split_cells(grid, self.halo)
         stored = self.inputs.image.dtype
@@ -196,22 +197,20 @@ class Evolve(ChainWork):
         return Cost(memory, read, written, total * steps, total * steps * ratio, seconds)
 
     def _kept_bytes(self, grid: Grid, working: int) -> int:
-        """Return the size of what a tile carries on."""
+        """Return the bytes of the arrays that a tile carries to the next batch."""
         if self.keeps is None:
             return 0
         return math.prod(self.keeps.shape(grid.largest)) * working
 
-    def rehearse(self) -> None:
+    def rehearse(self, walls: bool) -> None:
         """Let every operator take one cycle on a few cells, which compiles its kernels or loads them."""
-        if any(leg.operator.statistics() for leg in self.legs):
-            return
-        dtype = working_dtype(self.inputs.image.dtype)
-        few = np.zeros((self.inputs.image.channels,) + (2,) * len(self.frames.spatial), dtype)
-        legs = [replace(leg, cycles=leg.cycles[:1], first=0, last=True) for leg in self.legs]
-        advance(make_block(few, self.frames.spacing), legs)
+        legs = [replace(leg.stand_in(), cycles=leg.cycles[:1], first=0, last=True) for leg in self.legs]
+        block = advance(self.inputs.few_cells(self.frames, walls), legs)
+        for statistic in replace(self, legs=tuple(legs)).statistics.values():
+            statistic.measure(block, (slice(None),) * len(self.frames.spatial))
 
     def compute(self, window: Window) -> Done:
-        """Return the tile after the batch; frames are read one by one, and given up as soon as they are a block."""
+        """Return the tile after the batch; its frames are read and computed one by one."""
         frames = list(self.frames.each(extent(window.write)))
         if len(frames) == 1:
             return self._frame(window)
@@ -224,15 +223,16 @@ class Evolve(ChainWork):
         tallies: dict[str, Tally] = {}
         read_bytes = 0
         for index, done in parts:
-            values[index] = done.values.reshape(values[index].shape)  # type: ignore[union-attr]
+            assert done.values is not None
+            values[index] = done.values.reshape(values[index].shape)
             merge_tallies(self.statistics, tallies, done.tallies)
             read_bytes += done.read_bytes
             if done.carried is not None:
                 assert self.keeps is not None
                 if carried is None:
                     carried = np.empty(self.keeps.shape(extent(window.write)), done.carried.dtype)
-                place = (slice(None), *(index[axis] for axis in self.keeps.along))
-                carried[place] = done.carried.reshape(carried[place].shape)
+                part = (slice(None), *(index[axis] for axis in self.keeps.along))
+                carried[part] = done.carried.reshape(carried[part].shape)
         return Done(values, tallies, read_bytes, carried)
 
     def _frame(self, window: Window) -> Done:
@@ -248,7 +248,7 @@ class Evolve(ChainWork):
             state = self._given_back(block, window, keep)
             channels = len(block.storage)
             values, carried = state[:channels], state[channels:] if self.keeps else None
-        block.give_up(values)
+        block.release(values)
         shape = extent(window.write)
         return Done(values.reshape(shape), tallies, read_bytes, self._shaped(carried, window))
 
@@ -258,11 +258,11 @@ class Evolve(ChainWork):
         return carried.reshape(self.keeps.shape(extent(window.write)))
 
     def _given_back(self, block: Block, window: Window, keep: tuple[slice, ...]) -> NDArray[Any]:
-        """Return the kept state, with what the step began with beyond its mask."""
+        """Return the kept state; cells outside the step's mask get back the values that the step began with."""
         state = block.kept(keep)
         if self.base is None or block.valid is None or block.valid[keep].all():
             return state
-        before = self.base.floats(self.frames, self._place(window))
+        before = self.base.floats(self.frames, self._image_region(window))
         if len(before) == len(state):
             walls = ~block.valid[keep]
             state[:, walls] = before[:, walls]
@@ -274,19 +274,19 @@ class Evolve(ChainWork):
         if block.valid is None or block.valid[keep].all():
             return finish_image(block, block.u, self.dtype, self.frames.nodata, keep)
         # Read again, as few tiles need it.
-        original = self.original.fields(self.frames, self._place(window))
+        original = self.original.fields(self.frames, self._image_region(window))
         if self.base is not None:
             state = self._given_back(block, window, keep)
             block, keep = make_block(state, self.frames.spacing), (slice(None),) * len(keep)
         return finish_image(block, original, self.dtype, self.frames.nodata, keep)
 
-    def _place(self, window: Window) -> Region:
-        """Return where in the image the tile lies."""
+    def _image_region(self, window: Window) -> Region:
+        """Return the region of the tile in the image."""
         return window.write if self.roi is None else shifted(window.write, self.roi)
 
 
 def _arrays(leg: Leg, ndim: int, channels: int) -> tuple[float, ...]:
-    """Return what a leg holds beside the state: arrays of one channel's size."""
+    """Return the numbers of arrays, of one channel's size, that a leg holds beside the state."""
     operator = leg.operator
     more = max(0, result_channels([leg], channels) - channels)
     inertial = any(cycle.inertial for cycle in leg.cycles)

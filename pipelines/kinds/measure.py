@@ -1,4 +1,4 @@
-"""Reduce whole-image numbers, tile by tile."""
+"""Measure statistics of the whole image: tally each tile, and add the tallies up."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ class Measure(Work):
     wanted : mapping
         Statistics per parameter of an operator.
     position : int
-        Of the operator among the steps.
+        Position of the operator among the steps.
     image_shape : tuple of int
-        Of what is read.
+        Shape of the image that is read.
     """
 
     inputs: Inputs
@@ -48,7 +48,7 @@ class Measure(Work):
 
     @property
     def sources(self) -> tuple[Pixels, ...]:
-        """The image, and what else makes its walls."""
+        """The image, its guide and its mask."""
         return self.inputs.sources
 
     @property
@@ -62,12 +62,12 @@ class Measure(Work):
         return self.frames.on_axes(widest(s.radius(self.frames.spacing) for s in self.wanted.values()))
 
     def conclude(self, told: Told) -> Conclusion:
-        """Return the numbers, which take the place of the operator's statistics."""
+        """Return the values, which replace the operator's statistics."""
         values = {name: s.value(told.tallies[name]) for name, s in self.wanted.items()}
         return Conclusion(values, bound={self.position: values})
 
     def report(self, title: str, concluded: Conclusion | None) -> Mapping[str, Mapping[str, Any]]:
-        """Return the numbers and the operator that they are for."""
+        """Return the values, and the position of the operator that they are for."""
         if concluded is None:
             return {}
         return {"statistics": {"title": title, "position": self.position, "values": dict(concluded.values)}}
@@ -77,7 +77,7 @@ class Measure(Work):
         return window_of(region, self.image_shape, self.halo)
 
     def cost(self, grid: Grid) -> Cost:
-        """Return a window as stored, as a block, and what the statistics hold beside it."""
+        """Return the cost: a window as stored, as a block, and the arrays of the statistics."""
         cells = grown_cells(grid, self.halo)
         channels, frame = self.frames.split_cells(grid, self.halo)
         extra = max(s.extra_arrays(len(self.frames.spatial), channels) for s in self.wanted.values())
@@ -88,8 +88,14 @@ class Measure(Work):
         read = int(total * cells / math.prod(grid.largest)) * stored.itemsize
         return Cost(memory, read, 0, seconds=len(self.wanted) * total / MEASURE_RATE)
 
+    def rehearse(self, walls: bool) -> None:
+        """Measure a few cells, which compiles the kernels of the statistics or loads them."""
+        block = self.inputs.few_cells(self.frames, walls)
+        for statistic in self.wanted.values():
+            statistic.measure(block, (slice(None),) * len(self.frames.spatial))
+
     def compute(self, window: Window) -> Done:
-        """Return what the window contributes."""
+        """Return the tallies of the window."""
         keep = self.frames.spatial_part(window.keep)
         tallies: dict[str, Tally] = {}
         read_bytes = 0

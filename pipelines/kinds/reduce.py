@@ -50,7 +50,7 @@ class Reduce(Work):
         return replace(window_of(fine, self.fine_shape, (0,) * len(fine)), write=coarse)
 
     def cost(self, grid: Grid) -> Cost:
-        """Return the finer pixels, their sums in float64 band by band, and the coarser ones."""
+        """Return the cost: the finer pixels, their sums in float64 band by band, and the coarser pixels."""
         fine = math.prod(n * f for n, f in zip(grid.largest, self.factors, strict=True))
         size, item = math.prod(self.fine_shape), self.dtype.itemsize
         coarse = math.prod(grid.shape) * item

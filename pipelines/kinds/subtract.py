@@ -1,4 +1,4 @@
-"""Write what a run removed: a step's result less the final one."""
+"""Write a residual: the result of a step minus the final result."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Subtract(Work):
     Attributes
     ----------
     first, second : Reading
-        Of what is subtracted from, and what is subtracted.
+        Image that is subtracted from, and image that is subtracted.
     original : Reading
         The source.
     frames : Frames
@@ -59,7 +59,7 @@ class Subtract(Work):
         return window_of(region, tuple(s.stop for s in region), (0,) * len(region))
 
     def cost(self, grid: Grid) -> Cost:
-        """Return both images as floats, a block of them and the result."""
+        """Return the cost: both images as floats, a block of them and the result."""
         total, largest = math.prod(grid.shape), math.prod(grid.largest)
         working = max(self.first.dtype.itemsize, 4)
         memory = largest * (6 * working + 2 * self.dtype.itemsize + 2)

@@ -1,4 +1,4 @@
-"""Lay out a chain of operators in batches: what is measured first, the passes, and where the energy is measured."""
+"""Lay out a chain as stages: first its statistics, then one pass per batch, with checks of the energy in between."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from diffusion_ops.blocks.fields import working_dtype
-from diffusion_ops.evolution.advance import Leg, carried_into, carried_out_of, result_channels
 from diffusion_ops.evolution.arguments import split_batches
+from diffusion_ops.evolution.legs import Leg, carried_into, carried_out_of, result_channels
 from pipelines.plan.graph import is_source
 from pipelines.plan.plan import Output
 from pipelines.plan.stages import ChainRequest, Image
@@ -19,22 +19,22 @@ from pipelines.tasks.work import KINDS, Work
 
 @dataclass(frozen=True)
 class EnergyCheck:
-    """The energy is measured after a part of an operator's steps, and may end it.
+    """A check of the energy after a part of an operator's steps, which may stop the operator.
 
     Attributes
     ----------
     position : int
-        Of the operator among the steps of the spec.
+        Position of the operator among the steps of the spec.
     steps : int
-        That it has taken.
+        Number of time steps that the operator has taken.
     number : int
-        Of the stage that measures.
+        Number of the stage that measures the energy.
     before : int or None
-        Stage of the check before.
+        Number of the stage of the check before; None for the first check.
     closing : int
-        Stage that ends the operator, and reads the state of the last stage before it.
+        Number of the stage that ends the operator, which reads the state of the last stage before it.
     tolerance : float or None
-        Stop where the energy fell by less than this part of it since the check before; None to go on.
+        Relative fall of the energy since the check before, below which the operator stops; None never stops it.
     """
 
     position: int
@@ -66,12 +66,12 @@ def measure_statistics(
     after: tuple[int, ...],
     number: int,
 ) -> tuple[int, ...]:
-    """Add the stage that measures what an operator which begins here needs of the whole image, and return it.
+    """Add the stage that measures the statistics of the operator that begins here, if any, and return its number.
 
     Raises
     ------
     NotAloneError
-        Where only a part of the image is asked for, and the operator does not begin with the source.
+        Where only a region of the result is wanted, and the operator does not begin with the source.
     """
     pending = legs[0].operator.statistics() if legs and legs[0].first == 0 else {}
     if not pending:
@@ -91,13 +91,13 @@ def measure_statistics(
 
 
 class Batches:
-    """One chain on its way through its batches.
+    """Lays out one chain batch by batch; the attributes describe what the next batch reads.
 
     Parameters
     ----------
     request : ChainRequest
     make : callable
-        Makes the work of a batch from its attributes by name.
+        Function that makes the work of a batch from its attributes by name.
     """
 
     def __init__(self, request: ChainRequest, make: Callable[..., Work]) -> None:
@@ -110,14 +110,14 @@ class Batches:
         self.checks: list[EnergyCheck] = []
 
     def lay_out(self) -> Image:
-        """Return the result of the chain."""
+        """Add the stages of the chain and return its result."""
         if self.chain.until:
             self.request.refuse_part(
                 "stops by the energy of the whole image, so a part alone cannot be "
                 "computed. Run the spec first and verify it, or give a number of steps instead of until."
             )
         alone = self.stages.roi is not None
-        # A part of the image is computed in one pass.
+        # A region alone is computed in one pass.
         parts = [self.chain.legs] if alone else self.chain.parts
         batch = None if alone else self.stages.geometry.batch
         batches = [(i, legs) for i, part in enumerate(parts) for legs in split_batches(part, batch) or [part]]
@@ -127,7 +127,7 @@ class Batches:
         return Image(self.inputs.image, self.shape, self.after)
 
     def _batch(self, legs: tuple[Leg, ...], left: int, checks: bool) -> None:
-        """Add a batch, `left` batches before the chain's end; `checks` says that the energy is measured after it."""
+        """Add a batch that `left` batches follow; `checks` is True where the energy is measured after it."""
         request, stages, ends = self.request, self.stages, left == 0
         needs = self._needs(legs)
         out = result_channels(legs, self.channels)
@@ -150,8 +150,8 @@ class Batches:
             roi=stages.roi if final is not None else None,
             check=self._check(legs, left) if checks else None,
         )
-        reading, number = self._place(work, legs, final, Reading(target, dtype, None, out), shape, needs)
-        # A guide is read again by the next batch; what the mask made walls stays so in the state.
+        reading, number = self._add_stage(work, legs, final, Reading(target, dtype, None, out), shape, needs)
+        # The next batch reads the guide again; the state holds NaN where the mask made walls.
         guide = request.beside["guide"].stages if "guide" in request.beside else ()
         self.after = number if ends else (*number, *guide)
         self.inputs = Inputs(reading, self.inputs.guide, None, keeps)
@@ -167,7 +167,7 @@ class Batches:
             needs = (*needs, self.checks[-1].number)
         return (*needs, *self.request.needs)
 
-    def _place(
+    def _add_stage(
         self,
         work: Work,
         legs: tuple[Leg, ...],
@@ -176,7 +176,10 @@ class Batches:
         shape: tuple[int, ...],
         needs: tuple[int, ...],
     ) -> tuple[Reading, tuple[int, ...]]:
-        """Return how a batch's result is read and the stages that write it; a part's states are only computed."""
+        """Add the stage of a batch; return how its result is read, and by which stages it is written.
+
+        States have no stage where only a region of the result is wanted: they are computed when they are read.
+        """
         stages = self.stages
         if stages.roi is not None and final is None:
             return replace(reading, pixels=ComputedPixels(work)), self.after
@@ -187,7 +190,7 @@ class Batches:
         return reading, (stage,)
 
     def _carried(self, legs: tuple[Leg, ...], target: ZarrPixels, channels: int) -> Carried | None:
-        """Return where what the last operator carries on goes, if it goes on."""
+        """Return the arrays that the last operator carries to the next batch, None without."""
         ndim = len(self.frames.spatial)
         assert (carried_into(legs, ndim, self.channels) > 0) == (self.inputs.carried is not None)
         count = carried_out_of(legs, ndim, channels)
@@ -198,7 +201,7 @@ class Batches:
         return Carried(ZarrPixels(target.root, f"{target.path}-beside", axes, axes), count, along)
 
     def _check(self, legs: tuple[Leg, ...], left: int) -> EnergyCheck:
-        """Return the check after the batch whose stage comes next; every batch after it is one stage."""
+        """Return the check after the batch that is added next; each of the `left` batches after it is one stage."""
         until, stage = self.chain.until, self.stages.following
         tolerance = None if until is None else until.energy
         taken = legs[-1].first + legs[-1].steps

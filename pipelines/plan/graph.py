@@ -1,12 +1,12 @@
-"""Turn the steps of a spec into a graph of chains, and say what each chain reads."""
+"""Join the steps of a spec into chains, and decide what each chain reads."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from diffusion_ops.evolution.advance import Leg
 from diffusion_ops.evolution.arguments import make_legs, split_batches
+from diffusion_ops.evolution.legs import Leg
 from diffusion_ops.evolution.operator import Operator
 from pipelines.image.frames import Frames
 from pipelines.spec.spec import SOURCE, Spec
@@ -15,25 +15,26 @@ from pipelines.spec.step import StepSpec, UntilSpec
 
 @dataclass(frozen=True)
 class Chain:
-    """Operators one after another on one level of the image, with nothing kept between them.
+    """Operators one after another on one level of the image, with nothing stored between them.
 
     Attributes
     ----------
     name : str
-        Of its last step.
+        Name of its last step.
     legs : tuple of Leg
+        Operators, each with the cycles that it takes.
     positions : tuple of int
-        Of the operators among the steps of the spec.
+        Positions of the operators among the steps of the spec.
     input : str
-        Step whose result it begins with, or the source.
+        Name of the step whose result it begins with, or of the source.
     guide, mask : str
-        Steps that it reads beside, "" for none.
+        Names of the steps that it reads beside its input, "" for none.
     level : int
-        How many times the image is halved.
+        Number of times that the image is halved.
     until : UntilSpec or None
-        When it may stop early.
+        Condition to stop early.
     energy : bool
-        Whether the energy is measured on the way.
+        True where the energy is measured between parts.
     """
 
     name: str
@@ -48,11 +49,11 @@ class Chain:
 
     @property
     def steps(self) -> int:
-        """Steps of all operators."""
+        """Number of time steps of all operators."""
         return sum(leg.steps for leg in self.legs)
 
     def positions_of(self, legs: tuple[Leg, ...]) -> tuple[int, ...]:
-        """Return which steps the operators of a batch are; steps of a spec never share an operator object."""
+        """Return the positions of the operators of a batch; steps of a spec never share an operator object."""
         own = list(zip(self.legs, self.positions, strict=True))
         return tuple(next(p for leg, p in own if leg.operator is part.operator) for part in legs)
 
@@ -66,7 +67,7 @@ class Chain:
 
     @property
     def parts(self) -> list[tuple[Leg, ...]]:
-        """The legs, cut where the energy is measured; the last part of what is cut takes no step."""
+        """The legs between two checks of the energy; where there are checks, the last part takes no step."""
         if not self.energy:
             return [self.legs]
         (leg,) = self.legs
@@ -76,24 +77,24 @@ class Chain:
 
 
 CHECKS = 20
-"""How often the energy is measured where the user does not say: the result must not depend on the plan's batches."""
+"""Number of checks of the energy where the user gives none; fixed, as the result must not depend on the batches."""
 
 
 def kind_of(operator: Operator) -> str:
-    """Return the kind of work that carries out an operator: its own, or the one that completes over the image."""
+    """Return the kind of work that carries out an operator: "complete" where it has a completion, else its own."""
     return operator.work_kind if operator.completion() is None else "complete"
 
 
 @dataclass(frozen=True)
 class Known:
-    """What is known of a run before it begins, because it was found out before.
+    """Numbers that an earlier run of the same spec has found, per position of a step.
 
     Attributes
     ----------
     bound : mapping
-        Numbers of statistics, per position of a step.
+        Values of statistics.
     stopped : mapping
-        Steps after which operators stopped early.
+        Numbers of steps after which operators stopped early.
     taken : mapping
         Sizes of adaptive steps, batch by batch.
     """
@@ -117,7 +118,7 @@ def make_chains(spec: Spec, frames: Frames, known: Known) -> tuple[Chain, ...]:
         leg = _cut_short(leg.bind(known.bound.get(position, {})), known.stopped.get(position))
         alone = bool(step.guide or step.mask or step.energy or step.until or leg.adaptive)
         before = found[-1] if found else None
-        if before is not None and _goes_on(spec, before, step) and not alone:
+        if before is not None and _joins(spec, before, step) and not alone:
             found[-1] = replace(
                 before, name=step.name, legs=(*before.legs, leg), positions=(*before.positions, position)
             )
@@ -131,8 +132,8 @@ def make_chains(spec: Spec, frames: Frames, known: Known) -> tuple[Chain, ...]:
     return tuple(found)
 
 
-def _goes_on(spec: Spec, before: Chain, step: StepSpec) -> bool:
-    """Return whether a step only follows a chain whose result nobody else reads."""
+def _joins(spec: Spec, before: Chain, step: StepSpec) -> bool:
+    """Return whether a step can join the chain before it, whose result nothing else reads."""
     if (
         kind_of(before.legs[-1].operator) != "evolve"
         or kind_of(step.make_operator()) not in ("evolve", "complete")
@@ -161,7 +162,7 @@ def _cut_short(leg: Leg, steps: int | None) -> Leg:
 
 
 def _with_steps(leg: Leg, taken: Sequence[float] | None) -> tuple[Leg, ...]:
-    """Return one leg per batch of adaptive steps that are known."""
+    """Return one leg per batch of adaptive steps where their sizes are known, else the leg itself."""
     if taken is None or leg.adaptive is None:
         return (leg,)
     return tuple(replace(leg, adaptive=replace(leg.adaptive, given=tau)) for tau in taken)

@@ -30,11 +30,11 @@ class Layout:
     source : ImageInfo
     source_spec : SourceSpec
     stages : Stages
-        Where they go.
+        Stages that are laid out so far.
     chains : tuple of Chain
     outputs : tuple of Output
     images : dict
-        What steps made, by name and level.
+        Results of steps, by name and level.
     """
 
     source: ImageInfo
@@ -78,7 +78,7 @@ class Layout:
         self._source = Image(self.original, shape, stages)
 
     def _image(self, name: str, level: int) -> Image:
-        """Return the result of a step, or the source, on a level: halved or enlarged where it is on another."""
+        """Return the result of a step, or the source, on a level, halved or enlarged from its own level."""
         if is_source(name) and level == 0:
             return self._source
         if (name, level) in self.images:
@@ -131,7 +131,7 @@ class Layout:
         channels: int,
         needs: tuple[int, ...] = (),
     ) -> Image:
-        """Return what a work makes: computed as it is read for a part of the image, else written by a stage."""
+        """Return the image that a work makes: written by a stage, or computed when read where a region is wanted."""
         if self.stages.roi is not None:
             return Image(Reading(ComputedPixels(work), work.dtype, None, channels), shape, after)
         number = self.stages.add(title, work, self.stages.grid(shape), after, needs)
@@ -141,7 +141,7 @@ class Layout:
     # ---- chains of operators
 
     def _chain(self, chain: Chain, output: Output | None) -> None:
-        """Lay out a chain of operators, which ends in the output, if any."""
+        """Lay out a chain of operators that ends in `output`, or in a state."""
         frames = self.frames.at(chain.level)
         begin = self._image(chain.input, chain.level)
         beside = {
@@ -155,7 +155,7 @@ class Layout:
     # ---- results
 
     def _further(self, output: Output) -> None:
-        """Write another step's result, or what was removed from it."""
+        """Add the stage of a further output: a step's result or its residual."""
         spec: Any = output.spec
         image = self._image(spec.name, 0)
         shape = tuple(output.info.size(a) for a in self.frames.axes)
@@ -187,7 +187,7 @@ class Layout:
         self.stages.add(title, work, self.stages.grid(shape), after)
 
     def _pyramid(self, output: Output) -> None:
-        """Halve a result as often as its sink has levels."""
+        """Add one stage per further level of a result."""
         finest = len(self.stages.stages) - 1
         for number, level in enumerate(output.levels[1:], start=1):
             finer, axes = output.levels[number - 1].info, level.info.axes

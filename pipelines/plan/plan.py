@@ -1,4 +1,4 @@
-"""A plan is a value: stages over grids, and what they take in bytes and seconds."""
+"""Define the plan as a value (stages over grids), and predict its memory, bytes and seconds."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from pipelines.tasks.values import Cost
 from pipelines.tasks.work import Work
 
 READ_RATE, WRITE_RATE, TASK_SECONDS = 1.5e9, 0.8e9, 0.01
-"""Bytes per second of one core through the codecs, and the overhead of a task; measured, for choosing and expecting."""
+"""Bytes per second of one core through the codecs, and the overhead of a task; measured, to choose and to predict."""
 
 DRIVER_SECONDS = 0.0015
-"""What scheduler and journal spend on a task, one after another: the limit of many workers."""
+"""Time that scheduler and journal take per task, one task after another: it limits runs on many workers."""
 
 
 @dataclass(frozen=True)
 class Geometry:
-    """What a run must keep when it goes on.
+    """Tile and batch, which a resumed run must keep.
 
     Attributes
     ----------
     tile : tuple of int
-        Per canonical axis.
+        Length of a tile per canonical axis.
     batch : int
-        Most steps of one pass.
+        Largest number of steps of one pass.
     """
 
     tile: tuple[int, ...]
@@ -61,11 +61,11 @@ class Output:
     ----------
     spec : SinkSpec
     folder : str
-        Of the arrays until they are complete, inside the run's folder.
+        Name of the folder of the arrays inside the run's folder, until they are complete.
     info : ImageInfo
     levels : tuple of Level
     is_zarr : bool
-        Whether the target itself holds the arrays.
+        True where the target itself holds the arrays.
     library_bytes : int
         Resident memory of the format's library.
     fill : float or None
@@ -88,15 +88,16 @@ class Stage:
     Attributes
     ----------
     title : str
-        For people.
+        Title for people.
     work : Work
-        What each task does.
+        Work of each task.
     grid : Grid
-        The tiles.
+        Tiles of the stage.
     after : tuple of int
-        Stages whose output it reads, tile by tile; none for the source.
+        Numbers of the stages whose output it reads, tile by tile; none for the source.
     needs : tuple of int
-        Stages that must be complete before its first tile: statistics that it uses, states that must be gone.
+        Numbers of the stages that must be complete before its first tile: those that measure its statistics, and
+        the last readers of states that are removed first.
     """
 
     title: str
@@ -107,12 +108,12 @@ class Stage:
 
     @property
     def cost(self) -> Cost:
-        """What the stage takes."""
+        """Predicted cost of the stage."""
         return self.work.cost(self.grid)
 
     @property
     def seconds(self) -> float:
-        """Expected on one core."""
+        """Expected time on one core."""
         cost = self.cost
         moving = cost.read_bytes / READ_RATE + cost.written_bytes / WRITE_RATE
         return cost.seconds + moving + TASK_SECONDS * len(self.grid)
@@ -126,19 +127,21 @@ class Plan:
     ----------
     source : ImageInfo
     outputs : tuple of Output
-        The result, and further ones.
+        Result, and further outputs.
     frames : Frames
     stages : tuple of Stage
     geometry : Geometry
     threads, processes : int
-        Tasks at a time; processes that run them, 0 for this one.
+        Number of tasks at a time; number of processes that run them, 0 for this one.
     memory_limit : int
+    extra_bytes : int
+        Resident memory beside processes and tasks: the libraries of formats, a dashboard.
     notes : tuple of str
-        What a user should know before starting.
+        Remarks that a user should know before starting.
     digest : str
-        Of source, parameters, geometry and code: state, journal and result belong to it.
+        Digest of source, parameters, geometry and code, which state, journal and result belong to.
     science : str
-        Of source, parameters and code alone: what the result's pixels depend on.
+        Digest of source, parameters and code alone, which the result's pixels depend on.
     """
 
     source: ImageInfo
@@ -149,13 +152,14 @@ class Plan:
     threads: int
     processes: int
     memory_limit: int
+    extra_bytes: int
     notes: tuple[str, ...]
     digest: str
     science: str
 
     @property
     def result(self) -> ImageInfo:
-        """What is known of the result."""
+        """Metadata of the result."""
         return self.outputs[0].info
 
     @property
@@ -171,11 +175,11 @@ class Plan:
     @property
     def memory_total(self) -> int:
         """Predicted resident bytes of all processes together."""
-        return predict_memory(self.stages, self.threads, self.processes) + library_bytes(self.outputs)
+        return predict_memory(self.stages, self.threads, self.processes) + self.extra_bytes
 
     @property
     def tiles(self) -> int:
-        """Tasks of all stages."""
+        """Number of tiles of all stages."""
         return sum(len(stage.grid) for stage in self.stages)
 
     @property
@@ -231,7 +235,7 @@ class Plan:
         }
 
     def _disk_bytes(self) -> int:
-        """Return the most that lies on disk at a time, uncompressed: the result, a copy, and up to three states."""
+        """Return the most uncompressed bytes on disk at a time: the result, a copy, and up to three states."""
         written = [stage.cost.written_bytes for stage in self.stages]
         states = [w for w, s in zip(written, self.stages, strict=True) if s.work.is_state]
         others = sum(written) - sum(states)
@@ -244,15 +248,13 @@ def library_bytes(outputs: Sequence[Output]) -> int:
 
 
 def predict_memory(stages: Sequence[Stage], threads: int, processes: int) -> int:
-    """Return the resident bytes of a run; a stage never has more tasks at a time than tiles."""
+    """Return the predicted resident bytes of a run; a stage never has more tasks at a time than tiles."""
     tasks = max(stage.cost.memory_bytes * min(threads, len(stage.grid)) for stage in stages)
     return total_memory(tasks, processes)
 
 
 def expected_seconds(stages: Sequence[Stage], threads: int) -> float:
-    """Return the time of all stages; threads may idle in the last round of a stage, or wait
-    for the driver.
-    """
-    rounds = ((stage, math.ceil(len(stage.grid) / threads)) for stage in stages)
-    working = sum(stage.seconds / len(stage.grid) * n for stage, n in rounds)
+    """Return the expected time of all stages; threads may idle at the end of a stage, or wait for the driver."""
+    tiles_per_thread = ((stage, math.ceil(len(stage.grid) / threads)) for stage in stages)
+    working = sum(stage.seconds / len(stage.grid) * n for stage, n in tiles_per_thread)
     return max(working, DRIVER_SECONDS * sum(len(stage.grid) for stage in stages))

@@ -1,4 +1,4 @@
-"""Decide everything in numbers before a pixel is read: tile, batches, halo, passes, memory, time."""
+"""Search tile, batch and threads of the fastest plan that fits into the memory, before a pixel is read."""
 
 from __future__ import annotations
 
@@ -37,8 +37,9 @@ SIDES = {2: (256, 512, 1024, 1536, 2048, 3072, 4096, 6144, 8192), 3: (32, 64, 96
 """Tile sides that are tried, by number of spatial axes; each is rounded up to whole chunks of the result."""
 
 USUAL_SIDE, MANY_THREADS = 4096, 64
-"""Longer sides gain next to nothing but where the driver's time for handing out tiles counts: with so many threads.
-Without them the memory of a run is the same for an image and for one four times as large."""
+"""Longest side that is tried, and the number of threads from which longer ones are tried too. Longer sides pay only
+where many threads wait for the driver. With this limit the memory of a run is the same for an image and for one four
+times as large."""
 
 PASSES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 128, 256, 1024)
 """Numbers of passes over the data that are tried."""
@@ -63,13 +64,13 @@ def make_plan(
     spec : Spec
     source : ImageInfo
     geometry : Geometry, optional
-        Tile and batch; chosen where they are not given.
+        Tile and batch; searched where they are not given.
     roi : tuple of slice, optional
         Part of the image that the result holds, per canonical axis; it is computed in one pass.
     known : Known, optional
-        What was found out already.
+        Numbers that an earlier run has found.
     begun : Begun, optional
-        An unfinished run, which keeps its tile and batch where it is of the same work.
+        An unfinished run; its tile and batch are kept where its result has the same digest `science`.
 
     Raises
     ------
@@ -78,10 +79,10 @@ def make_plan(
     ValueError
         For images that cannot be diffused or held by the sink.
     """
-    planner = _Planner(spec, source, roi, known or Known())
-    if begun is not None and begun.science == planner.science:
+    search = _Search(spec, source, roi, known or Known())
+    if begun is not None and begun.science == search.science:
         geometry = begun.geometry
-    return planner.plan(geometry)
+    return search.plan(geometry)
 
 
 def lay_out_part(
@@ -90,15 +91,15 @@ def lay_out_part(
     roi: Region,
     known: Known,
 ) -> Work:
-    """Return the work that makes a part of the result in one pass, whatever that takes; see `make_plan`."""
-    # A source that is read whole is so for each part; there is no run to copy it.
-    planner = _Planner(spec, source.replace(by_region=True), roi, known)
-    target = planner.stages(geometry := Geometry(planner.unit, 1)).level(planner.outputs[0], 0)
-    return next(stage.work for stage in planner.lay_out(geometry) if stage.work.writes == target)
+    """Return the work that makes a region of the result in one pass, without a limit of memory; see `make_plan`."""
+    # A source that cannot be read by region is read whole for each region: no run copies it into Zarr first.
+    search = _Search(spec, source.replace(by_region=True), roi, known)
+    target = search.stages(geometry := Geometry(search.unit, 1)).level(search.outputs[0], 0)
+    return next(stage.work for stage in search.lay_out(geometry) if stage.work.writes == target)
 
 
-class _Planner:
-    """What is the same for every candidate."""
+class _Search:
+    """A search over candidates; its attributes are the same for all of them."""
 
     def __init__(
         self,
@@ -115,13 +116,16 @@ class _Planner:
         self.result = self.outputs[0].info
         self.shape = tuple(self.result.size(a) for a in self.axes)
         self.unit = tuple(math.lcm(*units) for units in zip(*map(self._unit, self.outputs), strict=True))
-        self.processes = 0 if cluster_kind(spec.run.cluster).in_process else spec.run.threads
+        cluster = cluster_kind(spec.run.cluster)
+        self.processes = 0 if cluster.in_process else spec.run.threads
+        dashboard_bytes = cluster.dashboard_bytes if spec.run.dashboard else 0
+        self.extra_bytes = library_bytes(self.outputs) + dashboard_bytes
         self.science = digest(
             spec.science(), source.identity, code_version(), self.shape, extent(roi) if roi else ""
         )
 
     def _outputs(self) -> Iterator[Output]:
-        """Yield the result and the further ones."""
+        """Yield the result and the further outputs."""
         yield self._output(self.spec.sink, "result", self.spec.steps[-1].name, self.spec.sink.dtype)
         for number, spec in enumerate(self.spec.outputs if self.roi is None else (), start=1):
             # Tiles cover whole chunks of all results: by default these are alike.
@@ -150,12 +154,12 @@ class _Planner:
         return Output(spec, folder, info, sink.levels(info), sink.is_zarr, sink.library_bytes, fill)
 
     def _unit(self, output: Output) -> tuple[int, ...]:
-        """Return what one write into a result must cover, as far as the image goes."""
+        """Return the smallest extent of one write into a result, per canonical axis."""
         finest = output.levels[0].info
         return self._canonical(finest.axes, finest.chunks)
 
     def _channels(self, name: str) -> int:
-        """Return how many channels a step's result has; they change only where they are joint."""
+        """Return the number of channels of a step's result, which changes only where channels are joint."""
         channels = self.source.size("c")
         if "c" not in self.frames.together:
             return channels
@@ -179,15 +183,12 @@ class _Planner:
         least: tuple[int, Geometry] | None = None
         for candidate in candidates:
             stages = self.lay_out(candidate)
-            extra = library_bytes(self.outputs)
-            need = predict_memory(stages, 1, min(1, self.processes)) + extra
+            need = predict_memory(stages, 1, min(1, self.processes)) + self.extra_bytes
             if least is None or need < least[0]:
                 least = (need, candidate)
             for threads in range(self.spec.run.threads, 0, -1):
-                if (
-                    predict_memory(stages, threads, min(threads, self.processes)) + extra
-                    <= self.spec.run.memory
-                ):
+                taken = predict_memory(stages, threads, min(threads, self.processes)) + self.extra_bytes
+                if taken <= self.spec.run.memory:
                     seconds = expected_seconds(stages, threads)
                     if best is None or seconds < best[0]:
                         best = (seconds, candidate, threads, stages)
@@ -205,6 +206,7 @@ class _Planner:
             threads=threads,
             processes=min(threads, self.processes),
             memory_limit=self.spec.run.memory,
+            extra_bytes=self.extra_bytes,
             notes=tuple(self._notes(stages, threads)),
             digest=digest(self.science, chosen.tile, chosen.batch),
             science=self.science,
@@ -245,7 +247,7 @@ class _Planner:
         return tuple(tile)
 
     def stages(self, geometry: Geometry) -> Stages:
-        """Return where stages go, none yet."""
+        """Return an empty collection of stages."""
         return Stages(self.frames, self.spec.workdir, geometry, self.roi)
 
     def lay_out(self, geometry: Geometry) -> tuple[Stage, ...]:
@@ -273,7 +275,7 @@ class _Planner:
         if threads < self.spec.run.threads:
             yield f"Only {threads} of {self.spec.run.threads} threads fit into the memory."
         for leg in (leg for chain in self.chains for leg in chain.legs):
-            if leg.operator.marches == "once":
+            if leg.operator.controlled_by == "once":
                 continue
             if leg.adaptive is not None:
                 yield (

@@ -1,4 +1,4 @@
-"""Collect the stages of a run, name the arrays that they write, and ask kinds of work for stages of their own."""
+"""Collect the stages of a run, name the arrays that they write, and let each kind of work add stages of its own."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from pipelines.tasks.work import KINDS, Work
 
 
 class NotAloneError(ValueError):
-    """A part of the result that cannot be computed without the whole of it."""
+    """A region of the result is wanted that cannot be computed without the whole image."""
 
 
 @dataclass(frozen=True)
@@ -29,9 +29,9 @@ class Image:
     ----------
     reading : Reading
     shape : tuple of int
-        Per canonical axis.
+        Length per canonical axis.
     stages : tuple of int
-        That write it.
+        Numbers of the stages that write it.
     """
 
     reading: Reading
@@ -49,10 +49,10 @@ class Stages:
     workdir : str
     geometry : Geometry
     roi : tuple of slice or None
-        Part of the image that the result holds: then all before the last batch is computed as it is read.
+        Region that the result holds, where it is not the whole; states are then computed when they are read.
     stages : list of Stage
     states : list of int
-        Stages that write a state between batches.
+        Numbers of the stages that write a state between batches.
     """
 
     frames: Frames
@@ -76,7 +76,7 @@ class Stages:
 
     @property
     def following(self) -> int:
-        """Number of the stage that is added next."""
+        """Number that the next added stage will have."""
         return len(self.stages)
 
     def grid(self, shape: tuple[int, ...]) -> Grid:
@@ -100,7 +100,7 @@ class Stages:
 
     @staticmethod
     def original(output: Output, source: Reading) -> Reading:
-        """Return where invalid pixels of a result get their values from."""
+        """Return what invalid pixels of a result get: the source's values, or the fill value."""
         if output.fill is None:
             return source
         return Reading(ConstantPixels(output.fill), np.dtype(np.float64), None, 1)
@@ -113,24 +113,24 @@ class ChainRequest:
     Attributes
     ----------
     stages : Stages
-        Where its stages go.
+        Collection that its stages are added to.
     source : Reading
-        What invalid pixels of a result get back.
+        Image whose values invalid pixels of a result get back.
     chain : Chain
     frames : Frames
-        Of the chain's level.
+        Frames of the chain's level.
     begin : Image
-        What the chain begins with.
+        Image that the chain begins with.
     beside : dict
-        Images that it reads beside, by "guide" and "mask".
+        Images that it reads beside its input, by "guide" and "mask".
     output : Output or None
-        The result that the chain ends in.
+        Result that the chain ends in; None where it ends in a state.
     needs : tuple of int
-        Stages that must be complete before its last batch.
+        Numbers of the stages that must be complete before its last batch.
     number : int
-        Of its first state, where others were written for the same chain.
+        Number of its first state; above 0 where states of the same chain come before.
     given_back : Reading or None
-        What cells beyond the chain's mask get back at its end; by default what the chain begins with.
+        Image whose values cells outside the chain's mask get back at its end; by default that of `begin`.
     """
 
     stages: Stages
@@ -151,26 +151,26 @@ class ChainRequest:
         return self.stages.array("state", f"{self.chain.name}@{number}")
 
     def final_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        """Return the shape of the result that the chain ends in, or of the state where it ends in none."""
+        """Return the shape of the result or state that the chain ends in."""
         if self.output is None:
             return shape
         return tuple(self.output.info.size(a) for a in self.frames.axes)
 
     def final_dtype(self, working: np.dtype[Any]) -> np.dtype[Any]:
-        """Return the type of the result that the chain ends in, or of the state where it ends in none."""
+        """Return the type of the result or state that the chain ends in."""
         return working if self.output is None else self.output.info.dtype
 
     def final_original(self) -> Reading | None:
-        """Return where invalid pixels of the result get their values from; None where the chain ends in none."""
+        """Return what invalid pixels of the result get; None where the chain ends in a state."""
         return None if self.output is None else self.stages.original(self.output, self.source)
 
     def refuse_part(self, reason: str) -> None:
-        """Refuse to compute a part of the image alone.
+        """Refuse to compute a region of the result alone.
 
         Raises
         ------
         NotAloneError
-            With the reason and what to do, where only a part is asked for.
+            With the reason and what to do, where only a region is wanted.
         """
         if self.stages.roi is not None:
             raise NotAloneError(f"{self.chain.name} {reason}")
@@ -182,24 +182,24 @@ class ChainWork(Work):
     @classmethod
     @abstractmethod
     def lay_out(cls, request: ChainRequest) -> Image:
-        """Add the stages of a chain and return what it makes.
+        """Add the stages of a chain and return its result.
 
         Raises
         ------
         NotAloneError
-            Where only a part of the image is asked for, and that needs the whole of it.
+            Where only a region is wanted that needs the whole image.
         """
 
 
 def lay_out_chain(request: ChainRequest, kind: str = "") -> Image:
-    """Let a kind of work, by default that of the chain's operators, lay out a chain and return what it makes.
+    """Let a kind of work, by default that of the chain's operators, lay out a chain; return its result.
 
     Raises
     ------
     UnknownNameError
-        For a kind that is not there.
+        For an unknown kind.
     TypeError
-        For one that does not carry out operators.
+        For a kind that does not carry out operators.
     """
     found = KINDS[kind or request.chain.kind]
     if not issubclass(found, ChainWork):

@@ -1,4 +1,4 @@
-"""Carry out a plan: hand out tiles, remember them, go on after a kill, report, verify.
+"""Carry out a plan: submit tiles, keep the journal, resume after a kill, report, verify.
 
-Decides nothing that the plan has decided.
+Changes nothing that the plan has decided.
 """

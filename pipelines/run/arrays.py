@@ -1,4 +1,4 @@
-"""Lay out the arrays of a run, drop those that nothing reads any more, and put the results in their places."""
+"""Create the arrays of a run, remove those that no stage reads any more, and publish the results."""
 
 from __future__ import annotations
 
@@ -24,22 +24,22 @@ STATE_CHUNK = 512
 """Side of a chunk of a state, where it divides the tile: haloed windows then read 1.3 to 1.6 bytes per byte kept."""
 
 TEMPORARY = ("replaced", "state", "copy", "merged")
-"""Folders of a run that nothing reads once its results are in their places."""
+"""Folders of a run that nothing reads once its results are published."""
 
 
 class RunArrays:
-    """The arrays in the folder of a run, and the results that become of them."""
+    """The arrays in the folder of a run, which become its results."""
 
     def __init__(self, plan: Plan, workdir: Workdir) -> None:
         self.plan, self.workdir = plan, workdir
         self.sinks = [open_sink(output.spec, output.info) for output in plan.outputs]
         self._made: set[ZarrPixels] = set()
-        """Arrays of the run's folder that may have been laid out, but for those of results."""
+        """Arrays of the run's folder that may exist, except those of results."""
 
     # ---- before tiles are done
 
     def create_results(self) -> None:
-        """Lay out the results; a crash in the middle leaves only a temporary folder."""
+        """Create the arrays of the results; a crash in the middle leaves only a temporary folder."""
         for sink, output in zip(self.sinks, self.plan.outputs, strict=True):
             folder = self.workdir.path / output.folder
             if not folder.exists():
@@ -50,10 +50,10 @@ class RunArrays:
 
     @staticmethod
     def create(stage: Stage) -> None:
-        """Lay out what a stage writes, where it is not part of a result."""
+        """Create the arrays that a stage writes, where they do not exist."""
         for array in stage.work.arrays(stage.grid):
             if not array.pixels.exists:
-                _lay_out(array)
+                _create(array)
 
     def _note(self, pixels: ZarrPixels) -> None:
         results = {str(self.workdir.path / output.folder) for output in self.plan.outputs}
@@ -62,11 +62,11 @@ class RunArrays:
 
     @staticmethod
     def written(stage: Stage) -> bool:
-        """Return whether the arrays of a stage are there."""
+        """Return whether the arrays that a stage writes exist."""
         return all(array.pixels.exists for array in stage.work.arrays(stage.grid))
 
     def lacks_round(self, state: RunState, number: int) -> bool:
-        """Return whether a stage cannot go on with its round, as what a round before has written is gone."""
+        """Return whether a stage cannot continue its round, because an array of the round before is gone."""
         if not state.rounds[number] or state.tiles.complete(number):
             return False
         left = [stage for n, stage in enumerate(state.stages) if not state.tiles.complete(n)]
@@ -75,18 +75,18 @@ class RunArrays:
         return any(not pixels.exists for pixels in read if pixels not in still_made)
 
     def write(self, file: File) -> None:
-        """Write what tasks of later stages read, whole or not at all."""
-        place = Path(file.path)
-        if not place.exists():
-            place.parent.mkdir(parents=True, exist_ok=True)
-            temporary = place.with_name(f"{place.name}.tmp.npy")
+        """Write a file that tasks of later stages read, complete or not at all."""
+        path = Path(file.path)
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            temporary = path.with_name(f"{path.name}.tmp.npy")
             np.save(temporary, file.values)
-            temporary.replace(place)
+            temporary.replace(path)
 
     # ---- while tiles are done
 
     def drop(self, state: RunState) -> None:
-        """Remove arrays of complete rounds and stages that no stage reads any more, be it to give pixels back."""
+        """Remove arrays of complete rounds and stages that no stage reads any more, not even for invalid pixels."""
         for stage in state.stages:
             for pixels in (*stage.work.stored, *(array.pixels for array in stage.work.arrays(stage.grid))):
                 self._note(pixels)
@@ -101,12 +101,12 @@ class RunArrays:
     # ---- when all is done
 
     def publish(self, listeners: Sequence[Listener]) -> None:
-        """Put the results in their places, the main one last; what was there before goes only when all are made."""
+        """Write the results to their targets, the main one last; local old targets are removed when all are written."""
         memory = max(64 << 20, self.plan.memory_limit // 4)
-        if not self.workdir.placed:
+        if not self.workdir.publishing:
             for output in self.plan.outputs:
                 self._move_aside(output)
-            self.workdir.place()
+            self.workdir.begin_publishing()
         for sink, output in reversed(list(zip(self.sinks, self.plan.outputs, strict=True))):
             if not is_taken(output.spec.uri):
                 tell(listeners, Exporting(output.spec.uri))
@@ -128,7 +128,7 @@ class RunArrays:
             shutil.move(target, aside)
 
 
-def _lay_out(array: NewArray) -> None:
+def _create(array: NewArray) -> None:
     pixels = array.pixels
     shutil.rmtree(Path(pixels.root, pixels.path), ignore_errors=True)
     chunks = tuple(state_chunk(t, n) for t, n in zip(array.tile, array.shape, strict=True))
@@ -144,8 +144,8 @@ def _lay_out(array: NewArray) -> None:
 
 
 def state_chunk(tile: int, length: int) -> int:
-    """Return a chunk that divides the tile, about STATE_CHUNK long."""
+    """Return the side of a chunk that divides the tile, about STATE_CHUNK long."""
     if tile >= length:
         return min(tile, STATE_CHUNK)
-    pieces = range(max(1, tile // (2 * STATE_CHUNK)), tile + 1)
-    return next(tile // n for n in pieces if tile % n == 0 and tile // n <= 2 * STATE_CHUNK)
+    counts = range(max(1, tile // (2 * STATE_CHUNK)), tile + 1)
+    return next(tile // n for n in counts if tile % n == 0 and tile // n <= 2 * STATE_CHUNK)

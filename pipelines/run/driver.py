@@ -1,4 +1,4 @@
-"""Carry out a plan: hand out tiles, take back what they tell, remember it, and act on what follows from it."""
+"""Resume from the journal, submit tiles to workers, journal their outcomes, and act on what stages conclude."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any
 import distributed
 
 from pipelines.events import (
+    Connected,
     Listener,
     RunFinished,
     RunStarted,
@@ -36,16 +37,16 @@ from pipelines.tasks.workers import connect
 
 
 class UnusableStatisticError(ValueError):
-    """A number of the whole image that an operator cannot take; the user has to settle it."""
+    """A value of a statistic that an operator refuses; the user has to change the spec."""
 
 
 def perform(work: Work, grid: Grid, tile: int) -> Outcome:
-    """Do a tile; the function that tasks call."""
+    """Do a tile; every task calls this function."""
     return work.perform(grid, tile)
 
 
 class Driver:
-    """One execution of a plan: it decides nothing, the run state does.
+    """One execution of a plan; `RunState` makes its decisions.
 
     Parameters
     ----------
@@ -54,7 +55,7 @@ class Driver:
     workdir : Workdir
     listeners : sequence of Listener
     tuning : sequence of dict
-        What chose itself before the plan was made, for the report.
+        Choices that were made before the plan, for the report.
     """
 
     def __init__(
@@ -70,23 +71,23 @@ class Driver:
         self.state = RunState(plan.stages, spec.run.retries)
         self.arrays = RunArrays(plan, workdir)
         self.measured = Measured()
-        self.flying: dict[Any, TileId] = {}
+        self.in_flight: dict[Any, TileId] = {}
 
     def run(self) -> dict[str, Any]:
-        """Run until nothing is left or nothing can go on, and return the report's data.
+        """Run until no tile is left or none can start, and return the report's data.
 
         Raises
         ------
         UnusableStatisticError
-            For a number of the whole image that an operator cannot take.
+            For a value of a statistic that an operator refuses.
         """
         start, clock = datetime.now(UTC), time.perf_counter()
-        self._recall()
+        self._resume()
         resumed = self.plan.tiles - self.state.tiles.left
         tell(self.listeners, RunStarted(self.spec.sink.uri, self.plan.summary(), self.plan.tiles, resumed))
         try:
             with self.measured.memory:
-                if self.state.tiles.left and not self.workdir.placed:
+                if self.state.tiles.left and not self.workdir.publishing:
                     self._hand_out()
                 if not self.state.tiles.left:
                     self.arrays.publish(self.listeners)
@@ -103,27 +104,27 @@ class Driver:
         return report
 
     def _has_written(self) -> bool:
-        """Return whether a finished tile has written anything, which another run could not take over."""
+        """Return whether a finished tile has written pixels, not only tallies."""
         stages = enumerate(self.state.stages)
         return any(self.state.tiles.begun(n) and stage.work.writes is not None for n, stage in stages)
 
-    # ---- what is known from before
+    # ---- resume
 
-    def _recall(self) -> None:
-        """Take up the journal, and what follows from it."""
+    def _resume(self) -> None:
+        """Restore the state from the journal, forget tiles whose pixels are lost, and act on all conclusions."""
         for event in self.workdir.journal.events():
             self.state.apply(event)
-        if not self.workdir.placed:
+        if not self.workdir.publishing:
             self._check_arrays()
         for conclusion in list(self.state.conclusions.values()):
             self._act_on(conclusion)
         self.arrays.drop(self.state)
 
     def _check_arrays(self) -> None:
-        """Forget tiles whose array is gone while somebody still needs it."""
+        """Forget tiles whose array is gone although a stage still reads it."""
         state = self.state
         if self.workdir.machine_restarted():
-            self._recheck()
+            self._compare_with_journal()
         for number in reversed(range(len(state.stages))):
             stage = state.stages[number]
             readers = [i for i, other in enumerate(state.stages) if number in other.after]
@@ -132,10 +133,11 @@ class Driver:
             if number not in state.tiles.skipped and (lost or self.arrays.lacks_round(state, number)):
                 self._note(Forgotten(number))
 
-    def _recheck(self) -> None:
-        """Read what the journal says is done, and forget what is not there: a machine that stopped may have lost it.
+    def _compare_with_journal(self) -> None:
+        """Read the finished tiles and forget those that differ from the journal.
 
-        A killed process loses nothing that it wrote; a power cut takes what was still on its way to the disk.
+        A killed process loses nothing that it wrote; a machine that stops loses what it has not yet written to the
+        disk.
         """
         for event in list(self.workdir.journal.events()):
             if not isinstance(event, Finished):
@@ -157,19 +159,22 @@ class Driver:
             return False
 
     def _note(self, event: Event) -> Conclusion | None:
-        """Remember an event, then let the state take it."""
+        """Append an event to the journal, then apply it to the state."""
         self.workdir.journal.append(event)
         return self.state.apply(event)
 
-    # ---- handing out
+    # ---- submit tiles
 
     def _hand_out(self) -> None:
-        """Keep a bounded number of tiles in flight until none is left or none can go on."""
+        """Keep a bounded number of tiles in flight until none is left or none can start."""
         cluster = self.spec.run.cluster
-        with connect(cluster, self.plan.threads) as client:
+        with connect(cluster, self.plan.threads, self.spec.run.dashboard) as workers:
+            client, self.measured.dashboard = workers.client, workers.dashboard
+            self.workdir.write("workers.json", {"cluster": cluster, "dashboard": workers.dashboard})
+            tell(self.listeners, Connected(cluster, workers.dashboard))
             self.arrays.create_results()
-            # Our own workers have as many threads as the plan allows; on a foreign cluster what is in
-            # flight is the bound.
+            # Workers of our own have as many threads as the plan allows; on a foreign cluster only the number of
+            # tiles in flight bounds the memory.
             self._ahead = self.plan.threads if is_address(cluster) else 2 * self.plan.threads
             finished = distributed.as_completed()
             self._top_up(client, finished)
@@ -178,18 +183,18 @@ class Driver:
                 self._top_up(client, finished)
 
     def _top_up(self, client: distributed.Client, finished: distributed.as_completed) -> None:
-        while len(self.flying) < self._ahead and not self.measured.problem:
+        while len(self.in_flight) < self._ahead and not self.measured.problem:
             found = self.state.tiles.next()
             if found is None:
                 return
             number, tile = found
             stage = self.state.stages[number]
             self._begin(number, stage)
-            turn = f"{self.state.round(number, tile)}-{self.state.tries.get(found, 0)}"
-            key = f"diffuse-{self.plan.digest}-{number}-{tile}-{turn}"
+            attempt = f"{self.state.round(number, tile)}-{self.state.tries.get(found, 0)}"
+            key = f"diffuse-{self.plan.digest}-{number}-{tile}-{attempt}"
             work = self.state.work(number, tile)
             future = client.submit(perform, work, stage.grid, tile, key=key, pure=False)
-            self.flying[future.key] = found
+            self.in_flight[future.key] = found
             finished.add(future)
 
     def _begin(self, number: int, stage: Stage) -> None:
@@ -198,17 +203,17 @@ class Driver:
             self.arrays.create(stage)
             tell(self.listeners, StageStarted(number, stage.title, len(stage.grid)))
 
-    # ---- taking back
+    # ---- take their outcomes
 
     def _take(self, future: distributed.Future[Outcome]) -> None:
-        found = self.flying.pop(future.key)
+        found = self.in_flight.pop(future.key)
         if future.status != "finished":
             self._retry(found, future.exception())
             return
         outcome: Outcome = future.result()
         number, tile = found
-        stage, turn = self.state.stages[number], self.state.round(number, tile)
-        conclusion = self._note(Finished(number, tile, outcome.crc, dict(outcome.tallies), turn))
+        stage, done_before = self.state.stages[number], self.state.round(number, tile)
+        conclusion = self._note(Finished(number, tile, outcome.crc, dict(outcome.tallies), done_before))
         self.measured.take(outcome)
         tell(
             self.listeners,
@@ -229,7 +234,7 @@ class Driver:
             self.arrays.drop(self.state)
 
     def _act_on(self, conclusion: Conclusion) -> None:
-        """Write what a stage has concluded, and let operators refuse numbers now rather than in every task."""
+        """Write the files of a conclusion, and let operators refuse its values here rather than in every task."""
         for file in conclusion.files:
             self.arrays.write(file)
         if conclusion.bound:

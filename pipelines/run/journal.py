@@ -1,4 +1,4 @@
-"""Remember what happened to tiles: one line per event, appended strictly after a tile's data."""
+"""Keep the journal: one line per event of a tile, appended only after the tile's pixels are written."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ class Finished:
     crc : int
         CRC-32 of its pixels, 0 where it wrote none.
     tallies : dict
-        What it contributed to statistics, per parameter.
+        Contributions to statistics, per parameter.
     round : int
-        How many times its stage was done before; in a worklist, how many times the tile itself was visited before.
+        Number of rounds of its stage before; in a worklist, number of visits of the tile before.
     """
 
     stage: int
@@ -45,13 +45,13 @@ class Finished:
 
 @dataclass(frozen=True)
 class Forgotten:
-    """What a stage wrote is not there any more, although it is still needed: it is to be done again.
+    """The pixels of a tile or a stage are lost although they are still needed, so it must be done again.
 
     Attributes
     ----------
     stage : int
     tile : int or None
-        None for all tiles of the stage.
+        Number of the tile; None for all tiles of the stage.
     """
 
     stage: int
@@ -81,8 +81,8 @@ def event_from_line(line: str) -> Event:
 class Journal:
     """The events of a run, in a file that only grows.
 
-    The driver alone appends, after a task has said that its chunks are written. A line that a crash cut short is
-    dropped, so its tile is done again.
+    Only the driver appends, after a task has reported that its chunks are written. A line that a crash cut short is
+    removed, so its tile is done again.
     """
 
     def __init__(self, path: Path) -> None:
@@ -90,7 +90,7 @@ class Journal:
         self._file: Any = None
 
     def events(self, repair: bool = True) -> Iterator[Event]:
-        """Yield what is remembered; a cut last line is cut off the file, unless another process may be writing it."""
+        """Yield the events; `repair` removes a cut last line, and must be False where another process may write it."""
         if not self.path.exists():
             return
         whole = 0
@@ -104,14 +104,14 @@ class Journal:
             os.truncate(self.path, whole)
 
     def append(self, event: Event) -> None:
-        """Remember an event; the line has left this process when the call returns."""
+        """Append an event; the operating system has the line when the call returns."""
         if self._file is None:
             self._file = self.path.open("a", encoding="ascii")
         self._file.write(event.to_line())
         self._file.flush()
 
     def close(self) -> None:
-        """Put everything on the disk."""
+        """Write everything to the disk and close the file."""
         if self._file is not None:
             os.fsync(self._file.fileno())
             self._file.close()

@@ -20,6 +20,7 @@ from pipelines.run.workdir import Workdir
 from pipelines.spec.spec import Spec
 from pipelines.store.addresses import is_taken
 from pipelines.tasks.process import prepare_process
+from pipelines.tasks.workers import check_cluster
 from pipelines.tuning.times import settle_times
 
 
@@ -50,6 +51,7 @@ def preview(spec: Spec, roi: str, output: str, listeners: Sequence[Listener] = (
     if is_taken(output):
         raise ValueError(f"The output {output} exists already. Choose another, or remove it.")
     check_place(spec, output)
+    check_cluster(spec.run.cluster, spec.run.dashboard)
     settled = settle_times(spec, source, listeners, Workdir(spec.workdir).begun)
     with tempfile.TemporaryDirectory(prefix=".preview-", dir=Path(output).absolute().parent) as folder:
         sink = SinkSpec(uri=output, dtype=spec.sink.dtype, pyramid="none")

@@ -1,4 +1,4 @@
-"""Decide which tile may go next: in order within a stage, later stages first, as soon as what they read is done."""
+"""Decide which tile starts next: later stages first, in order within a stage, once the tiles that it reads are done."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ TileId = tuple[int, int]
 
 
 class Worklist:
-    """Tiles of one stage that are to be visited, the most urgent first, and how often each was visited.
+    """Tiles of one stage that are to be visited, the most urgent first, and the number of visits of each.
 
     Memory is five bytes per tile and one entry per tile that waits.
     """
@@ -28,25 +28,25 @@ class Worklist:
         self.put(first)
 
     def put(self, tiles: Mapping[int, float]) -> None:
-        """Let tiles wait, each with its urgency: the smallest number goes first."""
+        """Add waiting tiles, each with its urgency: the smallest number goes first."""
         for tile, urgency in tiles.items():
             if tile not in self._urgency or urgency < self._urgency[tile]:
                 self._urgency[tile] = urgency
                 heapq.heappush(self._waiting, (urgency, tile))
 
     def visit(self, tile: int) -> None:
-        """Note that a tile was visited; it does not wait any more."""
+        """Count a visit of a tile; the tile does not wait any more."""
         self.visits[tile] += 1
         self._urgency.pop(tile, None)
 
     def take(self, may_go: Callable[[int], bool]) -> int | None:
-        """Return the most urgent tile that may go, and let it wait no more."""
+        """Remove and return the most urgent waiting tile that may go; None without one."""
         held: list[tuple[float, int]] = []
         found = None
         while self._waiting and found is None:
             urgency, tile = heapq.heappop(self._waiting)
             if self._urgency.get(tile) != urgency:
-                continue  # it has become more urgent since, or has gone already
+                continue  # the tile has become more urgent since, or has started
             if may_go(tile):
                 found = tile
                 del self._urgency[tile]
@@ -58,16 +58,16 @@ class Worklist:
 
 
 class ReadyTiles:
-    """Finished tiles of every stage, one byte each, and how far each stage has been handed out.
+    """Finished tiles of every stage, one byte each, and the tile of each stage that comes next.
 
-    Nothing is listed. Tiles of a stage are handed out in row-major order, so that a tile of the next batch is ready
-    when its neighbours below it are done, long before the batch is. Tiles of a worklist go by urgency, and never
-    beside a tile of the same stage that is on its way and that they read.
+    Tiles of a stage start in row-major order, so that a tile of the next batch is ready when its neighbours in this
+    batch are done, long before the whole batch is. Tiles of a worklist start by urgency, and never while a tile of the
+    same stage that they read is in flight.
 
     Parameters
     ----------
     stages : list of Stage
-        As they are now; the run state that owns the list may replace some.
+        Stages as they are now; `RunState` owns the list and may replace some.
     """
 
     def __init__(self, stages: Sequence[Stage]) -> None:
@@ -76,7 +76,7 @@ class ReadyTiles:
         self._left = [len(stage.grid) for stage in stages]
         self._cursor = [0] * len(stages)
         self._again: list[TileId] = []
-        self._flying: dict[int, set[int]] = {}
+        self._in_flight: dict[int, set[int]] = {}
         self._worklists: dict[int, Worklist] = {}
         self.skipped: set[int] = set()
         for number in range(len(stages)):
@@ -85,7 +85,7 @@ class ReadyTiles:
     # ---- what is done
 
     def open(self, stage: int) -> None:
-        """Take all tiles of a stage as not done; none of them may be on its way."""
+        """Mark all tiles of a stage as not done; none of them may be in flight."""
         work, grid = self.stages[stage].work, self.stages[stage].grid
         self._cursor[stage] = 0
         self.done[stage][:] = False
@@ -97,13 +97,13 @@ class ReadyTiles:
         self._count(stage)
 
     def open_tile(self, stage: int, tile: int) -> None:
-        """Take a tile as not done."""
+        """Mark a tile as not done."""
         self._cursor[stage] = 0
         self.done[stage][tile] = False
         self._count(stage)
 
     def finish(self, stage: int, tile: int, reopened: Mapping[int, float]) -> bool:
-        """Note a finished tile, and those of a worklist to visit again; return whether none is left of the stage."""
+        """Mark a tile as done and those of a worklist to visit again as not; return whether the stage is complete."""
         if not self.done[stage][tile]:
             self.done[stage][tile] = True
             self._left[stage] -= 1
@@ -116,7 +116,7 @@ class ReadyTiles:
         return self._left[stage] == 0
 
     def skip(self, stage: int) -> None:
-        """Take a stage as done without its tiles: nobody needs what they would write."""
+        """Mark a stage as done without its tiles, because nothing needs what they would write."""
         self.skipped.add(stage)
         self.done[stage][:] = True
         self._left[stage] = 0
@@ -134,18 +134,18 @@ class ReadyTiles:
         return bool(self.done[stage].any() if visits is None else visits.any())
 
     def visits(self, stage: int) -> NDArray[np.uint32] | None:
-        """Return how often each tile of a worklist was visited; None for other stages."""
+        """Return the number of visits of each tile of a worklist; None for other stages."""
         return self._worklists[stage].visits if stage in self._worklists else None
 
     @property
     def left(self) -> int:
-        """Tiles that are not done."""
+        """Number of tiles that are not done."""
         return sum(self._left)
 
-    # ---- what may go
+    # ---- what may start
 
     def again(self, stage: int, tile: int) -> None:
-        """Hand out a tile once more, after it has failed."""
+        """Let a tile start once more, after it has failed."""
         self.release(stage, tile)
         if stage in self._worklists:
             self._worklists[stage].put({tile: -np.inf})
@@ -153,14 +153,14 @@ class ReadyTiles:
             self._again.append((stage, tile))
 
     def release(self, stage: int, tile: int) -> None:
-        """Note that a tile is not on its way any more."""
-        self._flying.get(stage, set()).discard(tile)
+        """Note that a tile is not in flight any more."""
+        self._in_flight.get(stage, set()).discard(tile)
 
     def next(self) -> TileId | None:
-        """Return the next tile that may start now, or None; it counts as on its way from then on."""
+        """Return the next tile that may start now, which is in flight from then on, or None."""
         found = self._again.pop(0) if self._again else self._next()
         if found is not None:
-            self._flying.setdefault(found[0], set()).add(found[1])
+            self._in_flight.setdefault(found[0], set()).add(found[1])
         return found
 
     def _next(self) -> TileId | None:
@@ -172,7 +172,7 @@ class ReadyTiles:
 
     def _next_in_order(self, number: int) -> int | None:
         done, cursor = self.done[number], self._cursor[number]
-        while cursor < len(done) and (done[cursor] or cursor in self._flying.get(number, ())):
+        while cursor < len(done) and (done[cursor] or cursor in self._in_flight.get(number, ())):
             cursor += 1
         self._cursor[number] = cursor
         if cursor == len(done) or not self._ready(self.stages[number], cursor):
@@ -181,11 +181,11 @@ class ReadyTiles:
         return cursor
 
     def _next_visit(self, number: int) -> int | None:
-        stage, flying = self.stages[number], self._flying.setdefault(number, set())
+        stage, in_flight = self.stages[number], self._in_flight.setdefault(number, set())
 
         def may_go(tile: int) -> bool:
             read = stage.work.window(stage.grid.region(tile)).read
-            return flying.isdisjoint(covering(stage.grid, read)) and self._ready(stage, tile)
+            return in_flight.isdisjoint(covering(stage.grid, read)) and self._ready(stage, tile)
 
         return self._worklists[number].take(may_go)
 

@@ -1,4 +1,4 @@
-"""Say how a run went: what was done, measured and chosen, beside what was planned."""
+"""Make the report of a run: what was done, measured and chosen, beside what was planned."""
 
 from __future__ import annotations
 
@@ -20,18 +20,20 @@ from pipelines.tasks.work import KINDS
 
 
 class Measured:
-    """What is measured of a run while it goes on: memory, and the time of its stages.
+    """Measurements of a run: its memory, and the time of its stages.
 
     Attributes
     ----------
     memory : PeakMemory
-        Of all processes of this machine.
+        Memory of the driver and its child processes.
     workers : dict
         Peak resident memory per process.
     began, seconds : dict
-        When a stage began, how long it took.
+        Start and duration of each stage.
+    dashboard : str
+        Address of the pages that showed the workers, "" without any.
     problem : str
-        What to say where the run cannot go on at all, "" where it can.
+        Reason why the run cannot continue, "" where it can.
     """
 
     def __init__(self) -> None:
@@ -39,10 +41,10 @@ class Measured:
         self.workers: dict[int, int] = {}
         self.began: dict[int, float] = {}
         self.seconds: dict[int, float] = {}
-        self.problem = ""
+        self.dashboard = self.problem = ""
 
     def begin(self, stage: int) -> None:
-        """Note when the first tile of a stage was handed out."""
+        """Note that the first tile of a stage was submitted."""
         self.began.setdefault(stage, time.perf_counter())
 
     def finish(self, stage: int) -> float:
@@ -62,7 +64,7 @@ class Measured:
 def make_report(
     spec: Spec, plan: Plan, state: RunState, measured: Measured, tuning: Sequence[dict[str, Any]]
 ) -> dict[str, Any]:
-    """Return all that is known at the end of a run, as JSON values."""
+    """Return the report at the end of a run, as JSON values."""
     return {
         "complete": not state.tiles.left,
         "target": spec.sink.uri,
@@ -77,6 +79,7 @@ def make_report(
         "tiles_resumed": measured.resumed,
         "retries": sum(state.tries.values()),
         "problem": measured.problem,
+        "dashboard": measured.dashboard,
         "failed": [_failure(plan, state, tile, error) for tile, error in state.failed.items()],
         "tuning": list(tuning),
         **_sections(state),
@@ -96,7 +99,7 @@ def make_report(
 
 
 def _sections(state: RunState) -> dict[str, list[dict[str, Any]]]:
-    """Return what the stages say themselves, by the sections of their kinds of work."""
+    """Return the entries of the stages, by the sections of their kinds of work."""
     found: dict[str, list[dict[str, Any]]] = {name: [] for kind in KINDS.values() for name in kind.sections}
     for number, stage in enumerate(state.stages):
         for section, entry in stage.work.report(stage.title, state.concluded(number)).items():

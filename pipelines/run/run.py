@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import itertools
-import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,11 +15,12 @@ from pipelines.plan.plan import Plan
 from pipelines.plan.search import make_plan
 from pipelines.run.driver import Driver
 from pipelines.run.validity import require_valid_pixels
+from pipelines.run.warm import warm_beside
 from pipelines.run.workdir import Workdir
 from pipelines.spec.spec import Spec
 from pipelines.store.addresses import is_remote, is_taken, lies_inside
 from pipelines.tasks.process import prepare_process
-from pipelines.tasks.workers import cluster_kind
+from pipelines.tasks.workers import check_cluster, cluster_kind
 from pipelines.tuning.times import Settled, settle_times
 
 
@@ -58,14 +57,14 @@ def run(spec: Spec, *, overwrite: bool = False, listeners: Sequence[Listener] = 
     prepare_process(spec.run.threads)
     source = cached_source(spec.source)
     check_places(spec)
-    cluster_kind(spec.run.cluster)
+    check_cluster(spec.run.cluster, spec.run.dashboard)
     workdir = Workdir(spec.workdir)
     settled = settle_times(spec, source, listeners, workdir.begun)
     spec = settled.spec
     unfinished = workdir.unfinished()
     plan = make_plan(spec, source.info, begun=unfinished)
     if cluster_kind(spec.run.cluster).in_process:
-        threading.Thread(target=_rehearse, args=(plan,), daemon=True, name="rehearsal").start()
+        warm_beside(plan)
     require_valid_pixels(source, plan)
     with workdir.lock(spec.sink.uri):
         if workdir.unfinished() != unfinished:
@@ -77,14 +76,6 @@ def run(spec: Spec, *, overwrite: bool = False, listeners: Sequence[Listener] = 
             tell(listeners, RunFinished(finished))
             return Report(finished)
         return Report(Driver(spec, plan, workdir, listeners, settled.tuning).run())
-
-
-def _rehearse(plan: Plan) -> None:
-    """Load the kernels while the driver prepares the rest: a quarter of a second less for the first tiles."""
-    for stage in plan.stages:
-        # Whatever is wrong with an operator is for its tiles to say, with their names.
-        with contextlib.suppress(Exception):
-            stage.work.rehearse()
 
 
 def check_places(spec: Spec) -> None:
@@ -144,7 +135,7 @@ def begin(
         return report
     for target in spec.targets:
         # What a run has put in its place already is not in the way of its others.
-        if is_taken(target) and not overwrite and not (same and workdir.placed):
+        if is_taken(target) and not overwrite and not (same and workdir.publishing):
             raise RefusedError(
                 f"The target {target} exists already. Choose another, or allow it to be replaced with --overwrite."
             )

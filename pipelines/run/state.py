@@ -1,4 +1,4 @@
-"""Know where a run stands: one state, changed by events alone, so that replaying the journal gives it again."""
+"""Hold the state of a run, which only events change, so that replaying the journal on resume restores it."""
 
 from __future__ import annotations
 
@@ -13,31 +13,31 @@ from pipelines.tasks.work import Conclusion, Told, Work, merge_tallies
 
 
 class RunState:
-    """Where a run stands. It reads no clock, no file and no cluster: the same events give the same state.
+    """The state of a run. It reads no clock, no file and no cluster: the same events give the same state.
 
     Parameters
     ----------
     stages : sequence of Stage
-        As they were planned.
+        Stages as planned.
     retries : int
-        How often a tile that failed is tried again.
+        Number of times that a failed tile is tried again.
 
     Attributes
     ----------
     stages : list of Stage
-        As they are now: what they read and write may have been decided since the plan.
+        Stages as they are now: conclusions may have changed what they read and write.
     tiles : ReadyTiles
-        Which tiles are done, and which may go.
+        Tiles that are done, and tiles that may start.
     rounds : list of int
-        How many times each stage was done before and is done again.
+        Number of each stage's current round, from 0.
     bound : dict
-        Numbers that have taken the place of statistics, per position of an operator.
+        Values of statistics, per position of an operator.
     conclusions : dict
-        What complete stages have concluded, the last time.
+        Last conclusion of each stage that was complete.
     tries : dict
-        How often tiles have failed.
+        Number of failures of each tile.
     failed : dict
-        Tiles that are given up, and of what they failed.
+        Errors of the tiles that are given up.
     """
 
     def __init__(self, stages: Sequence[Stage], retries: int = 0) -> None:
@@ -57,7 +57,7 @@ class RunState:
     # ---- events that the journal keeps
 
     def apply(self, event: Event) -> Conclusion | None:
-        """Take an event, and return what its stage concludes where that is complete now."""
+        """Apply an event, and return the conclusion of its stage where that is complete now."""
         if isinstance(event, Forgotten):
             self._forget(event.stage, event.tile)
             return None
@@ -74,7 +74,7 @@ class RunState:
         return self._conclude(number) if self.tiles.finish(number, tile, reopened) else None
 
     def _is_current(self, event: Finished) -> bool:
-        """Return whether a tile is still to be done in the round of the event; a lost worker's may come twice."""
+        """Return whether a tile is still to be done in the event's round; the event of a lost worker may come twice."""
         done = bool(self.tiles.done[event.stage][event.tile])
         return not done and event.round == self.round(event.stage, event.tile)
 
@@ -86,12 +86,12 @@ class RunState:
             merge_tallies(work.statistics, self._tallies.setdefault(number, {}), counted)
 
     def _forget(self, number: int, tile: int | None) -> None:
-        """Take a tile as not done; what tiles have told cannot be taken back one by one."""
+        """Mark a tile as not done, or its whole stage, because tallies cannot be subtracted tile by tile."""
         work = self.stages[number].work
         if tile is not None and not (work.statistics or work.collects or work.visits_again):
             self.tiles.open_tile(number, tile)
             return
-        # What is done again and again together begins together, from the plan.
+        # Stages that repeat their rounds together start again together, from the plan.
         for one in self._together.get(number, (number,)):
             self.stages[one] = replace(self.stages[one], work=self._planned[one].work)
             self.rounds[one] = 0
@@ -126,16 +126,16 @@ class RunState:
         return concluded
 
     def _hand_on(self, number: int, reader: int) -> None:
-        """Let a stage that only ends an operator read what another one has written."""
+        """Let the stage that ends an operator read the state that another stage has written."""
         made, end = self.stages[number].work, self.stages[reader]
         assert made.writes is not None
         after = (number, *(i for i in end.after if i not in range(number, reader)))
         self.stages[reader] = replace(end, work=end.work.moved(made.writes, made.carries), after=after)
 
-    # ---- what happens to tiles on their way; nothing of it outlives the process
+    # ---- failures of tiles in flight, which do not outlive the process
 
     def fail(self, tile: TileId, error: str, final: bool = False) -> int:
-        """Note that a tile failed, and return how many tries it has left; it is given up where that is none."""
+        """Count a failure of a tile, and return the tries that are left; at 0 the tile is given up."""
         self.tries[tile] = self.tries.get(tile, 0) + 1
         left = 0 if final else max(0, self._retries + 1 - self.tries[tile])
         if left:
@@ -145,19 +145,19 @@ class RunState:
             self.failed[tile] = error
         return left
 
-    # ---- what is asked of it
+    # ---- questions
 
     def round(self, number: int, tile: int) -> int:
-        """Return how often a stage, or a tile of a worklist, was done before."""
+        """Return the round of a stage, or the number of visits of a tile of a worklist."""
         visits = self.tiles.visits(number)
         return self.rounds[number] if visits is None else int(visits[tile])
 
     def work(self, number: int, tile: int) -> Work:
-        """Return what is to be done to a tile now, with all numbers bound."""
+        """Return the work on a tile now, with statistics replaced by their values."""
         stage, visits = self.stages[number], self.tiles.visits(number)
         work = stage.work.bind(self.bound)
         return work if visits is None else work.at_visit(stage.grid, tile, visits)
 
     def concluded(self, number: int) -> Conclusion | None:
-        """Return what a stage has concluded, None while tiles of it are left."""
+        """Return the conclusion of a stage, None while tiles of it are left."""
         return self.conclusions.get(number) if self.tiles.complete(number) else None

@@ -1,4 +1,4 @@
-"""Say where a run stands, from its folder alone."""
+"""Read the status of a run from its folder alone."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def open_run(target: str, workdir: str | None = None) -> tuple[Workdir, dict[str
 
 
 def status(target: str, workdir: str | None = None) -> dict[str, Any]:
-    """Return how far the run of a target is: finished tiles per stage, its report, its target.
+    """Return the status of the run of a target: finished tiles per stage, report, target.
 
     Raises
     ------
@@ -50,7 +50,8 @@ def status(target: str, workdir: str | None = None) -> dict[str, Any]:
             seen[event.stage][slice(None) if event.tile is None else event.tile] = False
     for stage, tiles in zip(stages, seen, strict=True):
         stage["done"] = int(tiles.sum())
-    report = folder.read("report.json") or {}
+    report, running = folder.read("report.json") or {}, folder.is_locked()
+    workers = (folder.read("workers.json") or {}) if running else {}
     return {
         "target": run["target"],
         "complete": bool(report.get("complete")) and is_taken(run["target"]),
@@ -59,7 +60,8 @@ def status(target: str, workdir: str | None = None) -> dict[str, Any]:
         "stages": stages,
         "failed": report.get("failed", []),
         "problem": report.get("problem", ""),
-        "running": folder.is_locked(),
+        "running": running,
+        "dashboard": workers.get("dashboard", ""),
         "workdir": str(folder.path),
         "report": report,
     }

@@ -1,4 +1,4 @@
-"""Make sure that an image holds something to diffuse, before anything is written."""
+"""Refuse an image without a valid pixel, before anything is written."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def require_valid_pixels(source: Source, plan: Plan) -> None:
 
 
 def _spread(count: int) -> Iterator[int]:
-    """Yield 0 ... count - 1 from the middle on in far jumps: holes lie at borders."""
+    """Yield 0 ... count - 1 in long jumps from the middle on: invalid regions mostly lie at borders."""
     step = max(1, round(count * 0.618))
     while math.gcd(step, count) != 1:
         step += 1

@@ -1,4 +1,4 @@
-"""Prove a result: every tile against the journal, random windows against the source, bit by bit."""
+"""Verify a result bit by bit: every tile against the journal, random windows against the source."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def verify(
 
 
 def _results(plan: Plan) -> Iterator[tuple[int, Stage, Pixels]]:
-    """Yield the stages that wrote the results, each with what it wrote as it stands now."""
+    """Yield the stages that wrote the results, each with the pixels that its target holds now."""
     for number, stage in enumerate(plan.stages):
         written = stage.work.writes
         for output in plan.outputs:
@@ -115,14 +115,14 @@ def _check_tile(
     plan: Plan, number: int, stage: Stage, tile: int, pixels: Pixels, crc: int | None
 ) -> list[str]:
     region = stage.grid.region(tile)
-    place = f"{stage.title}, {format_region(region, plan.frames.axes)}"
+    tile_name = f"{stage.title}, {format_region(region, plan.frames.axes)}"
     if crc is None:
-        return [f"{place}: not in the journal"]
+        return [f"{tile_name}: not in the journal"]
     try:
         found = checksum(pixels.read(region))
     except Exception as error:  # any codec's error means a damaged chunk
-        return [f"{place}: cannot be read ({type(error).__name__}: {error})"]
-    return [] if found == crc else [f"{place}: differs from what the run wrote"]
+        return [f"{tile_name}: cannot be read ({type(error).__name__}: {error})"]
+    return [] if found == crc else [f"{tile_name}: differs from what the run wrote"]
 
 
 def _random_windows(plan: Plan, samples: int, seed: int) -> Iterator[Region]:
@@ -150,16 +150,16 @@ def _check_windows(spec: Spec, plan: Plan, report: dict[str, Any], windows: Sequ
     problems = []
     for region in windows:
         expected = _recompute(spec, plan, region, known)
-        place = format_region(region, plan.frames.axes)
+        name = format_region(region, plan.frames.axes)
         try:
             found = pixels.read(region)
         except Exception as error:  # any codec's error means a damaged chunk
-            problems.append(f"window {place}: cannot be read ({type(error).__name__}: {error})")
+            problems.append(f"window {name}: cannot be read ({type(error).__name__}: {error})")
             continue
         if not _same_bits(expected, found):
             different = int(np.sum(~((expected == found) | ((expected != expected) & (found != found)))))
             problems.append(
-                f"window {place}: {different} of {math.prod(found.shape)} values differ from the source's result"
+                f"window {name}: {different} of {math.prod(found.shape)} values differ from the source's result"
             )
     return problems
 

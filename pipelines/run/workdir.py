@@ -1,4 +1,4 @@
-"""The folder of a run: lock, identity, journal, states, result in the making, report."""
+"""Keep the folder of a run: lock, identity, journal, states, unfinished result, report."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from pipelines.run.journal import Journal
 from pipelines.spec.spec import Spec
 
 CLOCK_SECONDS = 60
-"""By how much the time of the last start may seem to move as the clock is set."""
+"""Seconds by which the boot time may seem to change when the clock is set."""
 
 
 class BusyError(ValueError):
@@ -38,21 +38,17 @@ class Workdir:
 
     @property
     def result(self) -> Path:
-        """The result until it is complete."""
+        """Folder of the result until it is complete."""
         return self.path / "result"
 
     @property
-    def placed(self) -> bool:
-        """Whether what stands at the target's place can only be this run's own result.
+    def publishing(self) -> bool:
+        """True once the old target is out of the way: a target that exists is then this run's own finished result."""
+        return (self.path / "publishing").exists()
 
-        Set when the old target, if any, has been moved aside; from then on something can stand there only because the
-        finished result was put there in one step.
-        """
-        return (self.path / "placing").exists()
-
-    def place(self) -> None:
-        """Note that the target's place is free, and that the result goes there now."""
-        (self.path / "placing").touch()
+    def begin_publishing(self) -> None:
+        """Note that the old target is out of the way, and that the result is moved to the target now."""
+        (self.path / "publishing").touch()
 
     @contextlib.contextmanager
     def lock(self, target: str) -> Iterator[None]:
@@ -63,7 +59,7 @@ class Workdir:
         BusyError
             Where another process holds it.
         OccupiedError
-            Where it holds files of something else, which a run would remove.
+            Where the folder holds other files, which a run would remove.
         """
         existed = self.path.exists()
         self._refuse_other_files()
@@ -93,7 +89,7 @@ class Workdir:
             )
 
     def is_locked(self) -> bool:
-        """Return whether a process works here now."""
+        """Return whether a process holds the run now."""
         probe = filelock.FileLock(self.path / "lock")
         try:
             probe.acquire(timeout=0)
@@ -118,7 +114,7 @@ class Workdir:
 
     @property
     def begun(self) -> dict[str, Any] | None:
-        """What was begun here, or None."""
+        """The identity of the run that began in this folder, or None."""
         return self.read("run.json")
 
     def write(self, name: str, values: dict[str, Any]) -> None:
@@ -129,7 +125,7 @@ class Workdir:
         os.replace(temporary, self.path / name)
 
     def begin(self, spec: Spec, plan: Plan, chosen: Mapping[str, Any]) -> None:
-        """Forget everything of an earlier run and note what this one is, and what it chose by itself."""
+        """Remove everything of an earlier run, and write the identity of this one and what it chose."""
         self.clear()
         self.write(
             "run.json",
@@ -148,7 +144,7 @@ class Workdir:
         )
 
     def machine_restarted(self) -> bool:
-        """Return whether the machine that began the run has started anew since, so that writes may be lost."""
+        """Return whether the machine has restarted since the run began, so that writes may be lost."""
         begun = (self.begun or {}).get("boot", 0.0)
         return bool(abs(begun - psutil.boot_time()) > CLOCK_SECONDS)
 
@@ -161,11 +157,11 @@ class Workdir:
             shutil.rmtree(child) if child.is_dir() else child.unlink()
 
     def has_tiles(self) -> bool:
-        """Return whether any tile was finished here."""
+        """Return whether any tile of the run was finished."""
         return next(self.journal.events(repair=False), None) is not None
 
     def unfinished(self) -> Begun | None:
-        """Return the run that was begun here and has not come to its end, or None."""
+        """Return the run that began in this folder and is not finished, or None."""
         run, report = self.begun, self.read("report.json")
         if run is None or (report is not None and report["complete"]):
             return None

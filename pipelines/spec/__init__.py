@@ -1,1 +1,1 @@
-"""Say what is asked for: the spec, its steps, and errors with their lines. Knows no pixels and no plan."""
+"""Define and check the spec, its steps, and its errors with their lines. Knows no pixels and no plan."""

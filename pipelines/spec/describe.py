@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
 import inspect
 import re
 import sys
 from typing import Any
 
 from diffusion_ops.evolution.operator import Operator
+from diffusion_ops.evolution.reach import Reach
 
 
 def describe_operator(cls: type[Operator]) -> dict[str, Any]:
@@ -22,8 +22,8 @@ def describe_operator(cls: type[Operator]) -> dict[str, Any]:
         "about": first_sentence(cls),
         "equation": cls.equation,
         "parameters": describe_parameters(cls),
-        "aliases": dict(cls.aliases),
-        "goes_by": cls.marches,
+        "aliases": cls.aliases(),
+        "goes_by": cls.controlled_by,
         "cycles": cls.inertial_cycles,
         "halo": describe_halo(cls),
         "reads_guide": cls.reads_guide,
@@ -52,10 +52,9 @@ def describe_halo(cls: type[Operator]) -> dict[str, dict[str, Any]]:
     """Return how far a step, what is frozen in a cycle, the start and the finish read: cells and why.
 
     Cells are on each side for spacing 1 and the usual parameters, 1 where one is required; None where those do not go
-    together. What reads nothing is left out.
+    together, or where the whole image is read. What reads nothing is left out.
     """
-    usual = _usual(cls)
-    reach = None if usual is None else usual.reach((1.0,) * cls.dimensions[0])
+    reach = _usual_reach(cls)
     reasons = {} if cls.reach is Operator.reach else _reasons(cls.reach)
     parts = {}
     for part, name in _REACHES.items():
@@ -65,10 +64,12 @@ def describe_halo(cls: type[Operator]) -> dict[str, dict[str, Any]]:
     return parts
 
 
-def _usual(cls: type[Operator]) -> Operator | None:
+def _usual_reach(cls: type[Operator]) -> Reach | None:
     try:
-        return cls(**{field.name: 1.0 for field in operator_fields(cls) if is_required(field)})
-    except (TypeError, ValueError):
+        usual = cls(**{name: 1.0 for name, one in cls.parameters().items() if one.required})
+        return usual.reach((1.0,) * cls.dimensions[0])
+    except (TypeError, ValueError, NotImplementedError):
+        # What has a kind of work of its own need not have a finite reach.
         return None
 
 
@@ -79,29 +80,20 @@ def _reasons(reach: Any) -> dict[str, str]:
 
 
 def describe_parameters(cls: type[Operator]) -> list[dict[str, Any]]:
-    """Return the parameters of an operator in order: name, type, whether required, default, unit, meaning."""
+    """Return the parameters of an operator in order: name, type, range, whether required, default, unit, meaning."""
     about = documented(cls, "Parameters")
     return [
         {
-            "name": field.name,
-            "type": str(field.type),
-            "required": is_required(field),
-            "default": None if is_required(field) else field.default,
-            "unit": cls.units.get(field.name, ""),
-            "about": about.get(field.name, ""),
+            "name": name,
+            "type": one.type,
+            "range": one.range,
+            "required": one.required,
+            "default": None if one.required else one.default,
+            "unit": one.unit,
+            "about": about.get(name, ""),
         }
-        for field in operator_fields(cls)
+        for name, one in cls.parameters().items()
     ]
-
-
-def operator_fields(cls: type[Operator]) -> tuple[dataclasses.Field[Any], ...]:
-    """Return the dataclass fields of an operator that its constructor takes."""
-    return tuple(f for f in dataclasses.fields(cls) if f.init)  # type: ignore[arg-type]
-
-
-def is_required(field: dataclasses.Field[Any]) -> bool:
-    """Return whether a field has no default."""
-    return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
 
 
 def first_sentence(cls: Any) -> str:

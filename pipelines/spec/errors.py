@@ -1,4 +1,4 @@
-"""Put what is wrong with a spec into words: where, what, got, allowed, and what was probably meant."""
+"""Write the error messages of a spec: where, what, got, allowed, and what was probably meant."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from pydantic_core import PydanticCustomError
 from pipelines.spec.yaml_lines import Location, YamlText
 
 Sections = Mapping[Location, type[BaseModel]]
-"""The model at each place of a spec."""
+"""The model at each location of a spec."""
 
 
 def refusal(text: str, *at: str | int) -> PydanticCustomError:
-    """Return an error for a validator to raise; `at` is the place below what is being validated."""
+    """Return an error for a validator to raise; `at` is the location inside the value that is validated."""
     return PydanticCustomError("refused", "{text}", {"text": text, "at": list(at)})
 
 
 def unknown_key(key: object, allowed: Iterable[str]) -> str:
-    """Return what to say of a key that means nothing."""
+    """Return the message about an unknown key."""
     return f"unknown key {key!r}.{_close(key, allowed)} Allowed: {', '.join(allowed)}."
 
 
 def no_such(kind: str, name: str, allowed: Iterable[str]) -> str:
-    """Return what to say of a name that nothing has."""
+    """Return the message about an unknown name."""
     return f"there is no {kind} {name!r}.{_close(name, allowed)} Allowed: {', '.join(allowed)}."
 
 
@@ -36,15 +36,15 @@ def _close(word: object, allowed: Iterable[str]) -> str:
 
 
 def explain(error: ValidationError, text: YamlText, sections: Sections) -> Iterator[str]:
-    """Yield one line per place that is wrong: file, line, place, what, what is allowed.
+    """Yield one message per wrong location: file, line, location, what, what is allowed.
 
     Parameters
     ----------
     error : ValidationError
     text : YamlText
-        What was validated.
+        Text that was validated.
     sections : dict
-        The model at each place, for the keys that it allows; items of a list are of one kind.
+        The model at each location, for the keys that it allows; all items of a list have one model.
     """
     said: dict[tuple[Location, Location], list[str]] = {}
     for one in error.errors(include_url=False):
@@ -56,7 +56,7 @@ def explain(error: ValidationError, text: YamlText, sections: Sections) -> Itera
 
 
 def _words(one: Mapping[str, Any], value: Any, sections: Sections) -> tuple[Location, Location, str]:
-    """Return the place whose line is named, the place that is shown, and what is wrong there."""
+    """Return the location whose line is named, the location that is shown, and the message."""
     context = one.get("ctx", {})
     location = (*one["loc"], *context.get("at", ()))
     marked = _existing(value, location)
@@ -88,7 +88,7 @@ _PLAIN = {
 
 
 def _got(value: Any, location: Location, words: Iterable[str]) -> str:
-    """Return what the user gave, where the words do not say it themselves: they end in a full stop."""
+    """Return the value that the user gave, or "" where a message already ends and so contains it."""
     if any(word.endswith((".", ")", "?")) for word in words):
         return ""
     for part in location:

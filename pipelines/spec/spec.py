@@ -1,4 +1,4 @@
-"""Decide whether what the user asks for makes sense, before anything is read: the spec and its schema."""
+"""Define the spec and its schema, and refuse what is impossible before anything is read."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from pipelines.spec.yaml_lines import BadYamlError, Location, YamlText, read_yam
 from pipelines.store.addresses import absolute, is_remote
 
 SOURCE = "source"
-"""What a step's `input` calls the image itself."""
+"""Name of the image itself as the `input` of a step."""
 
 
 class SpecError(ValueError):
@@ -50,7 +50,7 @@ def _parse_memory(value: Any) -> Any:
 
 
 class ImageSpec(BaseModel):
-    """What of the image diffuses together: the `image` of a spec."""
+    """Which axes and channels of the image diffuse together: the `image` of a spec."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -86,6 +86,10 @@ class RunSpec(BaseModel):
         min_length=1,
         description="threads, local (processes), the address of a scheduler, or a name.",
     )
+    dashboard: bool = Field(
+        default=False,
+        description="Whether threads and local serve Dask's dashboard; a running scheduler has its own.",
+    )
     workdir: str | None = Field(
         default=None, description="Folder of state, journal and report; TARGET.run by default."
     )
@@ -100,7 +104,7 @@ class RunSpec(BaseModel):
 
 
 class OutputSpec(SinkSpec):
-    """A further result: what a step made, or what the result removed from it."""
+    """A further result: the result of a step, or its residual."""
 
     name: str = Field(description="Name of a step, or 'source'.")
     residual: bool = Field(
@@ -110,7 +114,7 @@ class OutputSpec(SinkSpec):
 
 
 class Spec(BaseModel):
-    """All that a run is told: what to read, what to do, where to write, how to carry it out."""
+    """The description of a run: what to read, what to do, where to write, how to carry it out."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -171,7 +175,7 @@ class Spec(BaseModel):
         return self
 
     @model_validator(mode="after")
-    def _has_a_place_for_its_state(self) -> Spec:
+    def _has_a_folder_for_its_state(self) -> Spec:
         if is_remote(self.sink.uri) and self.run.workdir is None:
             raise refusal(
                 f"the state of a run lies in a folder that its workers see, and {self.sink.uri!r} is none. "
@@ -190,10 +194,10 @@ class Spec(BaseModel):
         return self.run.workdir or self.sink.uri.rstrip("/" + os.sep) + ".run"
 
     def science(self) -> dict[str, Any]:
-        """Return all that decides the pixels of the result, as JSON values, for digests.
+        """Return all parts of the spec that decide the pixels of the result, as JSON values, for digests.
 
-        Where the image and the result lie, the names of the steps, and how the work is carried out are not
-        part of it; the image's own identity and the code's version are digested beside it.
+        Addresses, names of steps and the section `run` are not part of it; the image's identity and the code's
+        version are digested beside it.
         """
         source = self.source.model_dump(mode="json", exclude={"uri"})
         sink = self.sink.model_dump(mode="json", exclude={"uri"})
@@ -230,7 +234,7 @@ def load_spec(path: str | Path) -> Spec:
     Raises
     ------
     SpecError
-        For anything that is wrong with it, with file, line, and what is allowed.
+        For anything that is wrong with the spec, with file, line, and what is allowed.
     """
     try:
         text = read_yaml(path)
@@ -247,13 +251,13 @@ def make_spec(data: Any, folder: str | Path = ".") -> Spec:
     Raises
     ------
     SpecError
-        For anything that is wrong with it, with its place and what is allowed.
+        For anything that is wrong with the spec, with its location and what is allowed.
     """
     return _make(YamlText("", data, {}), Path(folder))
 
 
 def override_run(spec: Spec, **changes: Any) -> Spec:
-    """Return the spec with some of its `run` section said otherwise; what is None stays.
+    """Return the spec with changes to its section `run`; changes that are None are left out.
 
     Raises
     ------
@@ -323,18 +327,18 @@ def _links(step: StepSpec, numbers: Mapping[str, int]) -> dict[str, Any]:
     """Return what a step reads and when it stops, by numbers instead of names."""
     reads = {key: numbers[getattr(step, key)] for key in ("input", "guide", "mask") if getattr(step, key)}
     until = None if step.until is None else step.until.model_dump()
-    # Looking at the energy ends batches, which changes no bit, but what the report holds.
+    # `energy` is left out: it cuts batches, which changes no bit of the result, but the report.
     return {**reads, "octave": step.octave, "until": until}
 
 
 def _canonical(value: Any) -> dict[str, Any]:
-    """Return an operator or a statistic as its name and values, whichever aliases the user said."""
+    """Return an operator or a statistic as its name and values, whichever aliases the user gave."""
     name = getattr(value, "name", type(value).__name__)
     return {"is": name, "with": dict(vars(value))}
 
 
 def _whole(value: Any) -> Any:
-    """Return JSON values with 10.0 as 10: who writes the one means the other."""
+    """Return JSON values with 10.0 as 10: both mean the same."""
     if isinstance(value, dict):
         return {key: _whole(item) for key, item in value.items()}
     if isinstance(value, list):

@@ -18,12 +18,12 @@ from pydantic import (
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
-from diffusion_ops.blocks.statistic import STATISTICS
 from diffusion_ops.evolution.adaptive import adaptive_from
 from diffusion_ops.evolution.arguments import ALIASES, make_legs
 from diffusion_ops.evolution.operator import OPERATORS, Operator
+from diffusion_ops.evolution.parameters import Parameter
 from diffusion_ops.evolution.schedule import MOST_STEPS, Explicit, resolve_schedule
-from pipelines.spec.describe import describe_parameters, first_sentence, is_required, operator_fields
+from pipelines.spec.describe import describe_parameters, first_sentence
 from pipelines.spec.errors import no_such, refusal, unknown_key
 
 TIME_ALIASES = {word: name for word, name in ALIASES.items() if name in ("time", "steps", "dt")}
@@ -126,7 +126,7 @@ class StepSpec(BaseModel):
         said: dict[str, str] = {}
         for key, value in data.items():
             home, word = _place(operator, key)
-            meant = operator.aliases.get(word, word)
+            meant = operator.aliases().get(word, word)
             if meant in said:
                 raise refusal(
                     f"{meant!r} is given twice, as {said[meant]!r} and as {key!r}. Give it once.", key
@@ -137,8 +137,9 @@ class StepSpec(BaseModel):
 
     @model_validator(mode="after")
     def _possible(self) -> StepSpec:
-        missing = [f.name for f in operator_fields(OPERATORS[self.operator]) if is_required(f)]
-        missing = [name for name in missing if name not in _named(OPERATORS[self.operator], self.parameters)]
+        operator = OPERATORS[self.operator]
+        given = _named(operator, self.parameters)
+        missing = [name for name, one in operator.parameters().items() if one.required and name not in given]
         if missing:
             raise refusal(
                 f"{self.operator} needs {missing[0]!r}. {_help(self.operator, missing[0])}".rstrip()
@@ -180,7 +181,7 @@ def _place(operator: type[Operator], key: str) -> tuple[str, str]:
     """Return where a key of a step belongs, "fields" or "parameters", and its word there."""
     if key in StepSpec.model_fields and key != "parameters":
         return "fields", key
-    own = {f.name for f in operator_fields(operator)} | set(operator.aliases)
+    own = {*operator.parameters(), *operator.aliases()}
     # lambda is a keyword in Python, so that operators call it lambda_; YAML has no such need.
     for word in (key, f"{key}_"):
         if word in own:
@@ -192,12 +193,13 @@ def _place(operator: type[Operator], key: str) -> tuple[str, str]:
 
 def _step_keys(operator: type[Operator]) -> list[str]:
     own = [key for key in StepSpec.model_fields if key != "parameters"]
-    return [f.name for f in operator_fields(operator)] + own
+    return [*operator.parameters(), *own]
 
 
 def _named(operator: type[Operator], parameters: Iterable[str]) -> dict[str, str]:
     """Return the parameters that words stand for, each with the user's word."""
-    return {operator.aliases.get(word, word): word for word in parameters}
+    aliases = operator.aliases()
+    return {aliases.get(word, word): word for word in parameters}
 
 
 def _key_named_by(message: str, operator: type[Operator], parameters: Mapping[str, Any]) -> tuple[str, ...]:
@@ -217,7 +219,7 @@ def _help(operator: str, parameter: str) -> str:
 def _check_times(step: StepSpec) -> None:
     """Refuse what contradicts itself; how large a stable step may be is known with the spacing."""
     operator = OPERATORS[step.operator]
-    if operator.marches != "time":
+    if operator.controlled_by != "time":
         _check_timeless(step)
         return
     time, steps, dt = step.time, step.steps, step.dt
@@ -262,11 +264,15 @@ def _check_timeless(step: StepSpec) -> None:
 
 def _operator_schema(name: str, own: dict[str, Any]) -> dict[str, Any]:
     operator = OPERATORS[name]
-    described = describe_parameters(operator)
-    parameters = {p["name"]: _parameter_schema(p) for p in described}
+    about = {one["name"]: one["about"] for one in describe_parameters(operator)}
+    described = operator.parameters()
+    parameters = {name: _parameter_schema(one, about[name]) for name, one in described.items()}
     aliases = {
-        word: {**_value_schema(operator, word, parameters[p]), "description": f"The same as {p}."}
-        for word, p in operator.aliases.items()
+        word: {
+            **_alias_schema(described[name], word, parameters[name]),
+            "description": f"The same as {name}.",
+        }
+        for word, name in operator.aliases().items()
     }
     times = {
         word: {**own[meant], "description": f"The same as {meant}."} for word, meant in TIME_ALIASES.items()
@@ -281,21 +287,13 @@ def _operator_schema(name: str, own: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _value_schema(operator: type[Operator], word: str, parameter: dict[str, Any]) -> dict[str, Any]:
-    values = operator.alias_values.get(word)
-    return parameter if values is None else {"enum": list(values)}
+def _alias_schema(parameter: Parameter, word: str, schema: dict[str, Any]) -> dict[str, Any]:
+    values = parameter.alias_values.get(word)
+    return schema if values is None else {"enum": list(values)}
 
 
-def _parameter_schema(parameter: Mapping[str, Any]) -> dict[str, Any]:
-    types = [word.strip() for word in parameter["type"].split("|")]
-    kinds: list[dict[str, Any]] = [{"type": _JSON_TYPES[word]} for word in types if word in _JSON_TYPES]
-    if "Statistic" in types:
-        names = {"enum": list(STATISTICS)}
-        kinds.append({"type": "object", "propertyNames": names, "minProperties": 1, "maxProperties": 1})
-    unit = f" Unit: {parameter['unit']}." if parameter["unit"] else ""
-    schema: dict[str, Any] = {"description": f"{parameter['about']}{unit}".strip()}
-    schema.update(kinds[0] if len(kinds) == 1 else {"anyOf": kinds} if kinds else {})
-    return schema if parameter["default"] is None else {**schema, "default": parameter["default"]}
-
-
-_JSON_TYPES = {"float": "number", "int": "integer", "str": "string", "bool": "boolean", "None": "null"}
+def _parameter_schema(parameter: Parameter, about: str) -> dict[str, Any]:
+    unit = f" Unit: {parameter.unit}." if parameter.unit else ""
+    schema = {"description": f"{about}{unit}".strip(), **parameter.schema()}
+    known = not parameter.required and parameter.default is not None
+    return {**schema, "default": parameter.default} if known else schema

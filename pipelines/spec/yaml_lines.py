@@ -1,4 +1,4 @@
-"""Read YAML into plain values, and tell on which line each key stands."""
+"""Read YAML into plain values, and find the line of each key."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, SequenceNode
 
 _ONE_LINE = 1 << 30
-"""Characters after which a line of YAML is broken."""
+"""Length of a line, longer than any that is written, after which a line of YAML is broken."""
 
 Location = tuple[str | int, ...]
 """Keys and indices that lead to a value, from the top of the file."""
@@ -31,7 +31,7 @@ class YamlText:
     Attributes
     ----------
     name : str
-        Of the file, for messages.
+        Name of the file, for messages.
     value : plain Python values, None for an empty text
     lines : dict
         Line (from 1) of every key and list item.
@@ -42,7 +42,7 @@ class YamlText:
     lines: Mapping[Location, int]
 
     def where(self, location: Location) -> str:
-        """Return "name, line 4" for a location; what is not there has the line of what it is missing from."""
+        """Return "name, line 4" for a location; a missing key has the line of the value that it is missing from."""
         for end in range(len(location), 0, -1):
             if location[:end] in self.lines:
                 return f"{self.name}, line {self.lines[location[:end]]}"
@@ -117,7 +117,7 @@ def _mark(name: str, error: MarkedYAMLError) -> str:
 
 
 def _lines(node: Node, location: Location, above: frozenset[int]) -> Iterator[tuple[Location, int]]:
-    # An anchor may hold an alias of itself; what is above is not entered again.
+    # An anchor may hold an alias of itself; a node is not entered again inside itself.
     if id(node) in above:
         return
     parts: list[tuple[str | int, Node, Node]]

@@ -1,4 +1,4 @@
-"""Keep arrays in Zarr and put results in their places.
+"""Read and write Zarr arrays, resolve addresses, and publish finished results.
 
-The only room that knows addresses ("://"); never what an array means.
+Only this folder knows what an address ("://") is; it does not know what an array means.
 """

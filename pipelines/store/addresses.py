@@ -1,4 +1,4 @@
-"""Read addresses of images, on this machine or in a store: the only module that knows what "://" means."""
+"""Tell local paths from addresses of stores: the only module that knows what "://" means."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import fsspec
 
 
 def is_address(text: str) -> bool:
-    """Return whether a text has the form SCHEME://PLACE, as addresses of stores and of schedulers have."""
+    """Return whether a text has the form SCHEME://REST, as addresses of stores and of schedulers have."""
     return "://" in text
 
 
@@ -55,7 +55,7 @@ def name_of(uri: str) -> str:
 
 
 def exists(uri: str) -> bool:
-    """Return whether a file, folder or object is there."""
+    """Return whether a file, folder or object exists at an address."""
     path = local_path(uri)
     if path is not None:
         return path.exists()
@@ -64,7 +64,7 @@ def exists(uri: str) -> bool:
 
 
 def is_taken(uri: str) -> bool:
-    """Return whether something stands where a target is to go, be it a link that leads nowhere."""
+    """Return whether a file, folder, object or broken link exists at the address of a target."""
     path = local_path(uri)
     return exists(uri) if path is None else os.path.lexists(path)
 
@@ -76,8 +76,8 @@ def remove(uri: str) -> None:
 
 
 def lies_inside(inner: str, outer: str) -> bool:
-    """Return whether a local address is the same as another one, or lies below it; False between stores."""
-    place, around = local_path(inner), local_path(outer)
-    if place is None or around is None:
+    """Return whether a local path equals another one or lies below it; False where either is in a store."""
+    path, folder = local_path(inner), local_path(outer)
+    if path is None or folder is None:
         return False
-    return place.resolve() == around.resolve() or around.resolve() in place.resolve().parents
+    return path.resolve() == folder.resolve() or folder.resolve() in path.resolve().parents

@@ -1,9 +1,9 @@
-"""Read and write Zarr chunks in compiled code: every chunk that is read is checked, none is left out.
+"""Read and write Zarr chunks in compiled code; check every chunk that is read, and write every chunk.
 
-Two gaps of the compiled codecs are closed here. They skip the checksum of a chunk that is read in part, and a
-haloed window reads most of its chunks in part: of flipped bits that changed the pixels read, all went unseen
-without compression, 3 of 4 with blosc, 1 of 3 with zstd. And they leave out chunks that hold the fill value
-only, even where `write_empty_chunks` says otherwise.
+This module closes two gaps of the compiled codecs. They skip the checksum of a chunk that is read in part, and a
+haloed window reads most of its chunks in part: of flipped bits that changed the pixels read, all went unnoticed
+without compression, 3 of 4 with blosc, 1 of 3 with zstd. They also do not write chunks that hold only the fill
+value, whatever `write_empty_chunks` says.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from zarrs import ZarrsCodecPipeline
 from zarrs.pipeline import UnsupportedMetadataError, get_codec_pipeline_fallback, get_codec_pipeline_impl
 
 PILE_BYTES = 8 << 20
-"""Memory for chunks that are decoded whole because a part of them was asked for."""
+"""Bytes of the chunks that are decoded whole in one call, because only parts of them are read."""
 
 
 class CheckedCodecPipeline(ZarrsCodecPipeline):
-    """The compiled codecs, with chunks that are read in part decoded whole, checked, and cut.
+    """The compiled codecs, except that chunks that are read in part are decoded whole, checked, and cut.
 
-    What they cannot do is left to zarr-python without a word: arrays of another byte order or memory order, as Zarr 2
-    has them, and fill values that they do not know.
+    zarr-python silently does what they cannot do: arrays of another byte order or memory order, as in Zarr 2, and
+    fill values that they do not support.
     """
 
     @classmethod
@@ -82,18 +82,18 @@ class CheckedCodecPipeline(ZarrsCodecPipeline):
         return any(type(codec).__name__ == "ShardingCodec" for codec in getattr(self.metadata, "codecs", ()))
 
     async def _read_and_cut(self, group: list[Any], out: NDBuffer) -> None:
-        """Decode the chunks of a group one above the other, then copy what was asked for."""
+        """Decode the chunks of a group into one stacked array, then copy the requested part of each."""
         spec = group[0][1]
         rows, *rest = spec.shape
         pile = spec.prototype.nd_buffer.empty(
             shape=(rows * len(group), *rest), dtype=spec.dtype.to_native_dtype()
         )
         whole = tuple(slice(0, n) for n in spec.shape)
-        places = [(slice(i * rows, (i + 1) * rows), *whole[1:]) for i in range(len(group))]
-        chunks = [(item[0], spec, whole, place, True) for item, place in zip(group, places, strict=True)]
+        regions = [(slice(i * rows, (i + 1) * rows), *whole[1:]) for i in range(len(group))]
+        chunks = [(item[0], spec, whole, region, True) for item, region in zip(group, regions, strict=True)]
         await super().read(chunks, pile)
-        for (_, _, chunk_part, out_part, _), place in zip(group, places, strict=True):
-            out[out_part] = pile[place][chunk_part]
+        for (_, _, chunk_part, out_part, _), region in zip(group, regions, strict=True):
+            out[out_part] = pile[region][chunk_part]
 
 
 def _compiled(metadata: Any, store: Any) -> Any:
@@ -105,7 +105,7 @@ def _compiled(metadata: Any, store: Any) -> Any:
 
 
 def _groups(items: list[Any]) -> Iterator[list[Any]]:
-    """Yield chunks to decode in one call: a call costs as much as a small chunk, a pile costs memory."""
+    """Yield groups of chunks to decode in one call: a call costs as much as a small chunk, a group costs memory."""
     spec = items[0][1]
     chunk_bytes = math.prod(spec.shape) * spec.dtype.to_native_dtype().itemsize
     size = max(1, PILE_BYTES // max(1, chunk_bytes))
@@ -114,7 +114,7 @@ def _groups(items: list[Any]) -> Iterator[list[Any]]:
 
 
 def _writes_fill_value(item: Any, values: Any) -> bool:
-    """Return whether a chunk that must be on disk would be left out for holding the fill value only."""
+    """Return whether a chunk must be written although it holds only the fill value."""
     _, spec, _, out_part, _ = item
     if not spec.config.write_empty_chunks:
         return False
@@ -129,7 +129,7 @@ def _is_fill(values: Any, fill: Any) -> Any:
 
 
 def _covers_chunk(item: Any) -> bool:
-    """Return whether a part of a read takes the chunk whole, beyond the array's end too."""
+    """Return whether a read takes a whole chunk, with its cells beyond the array's end."""
     _, spec, chunk_part, _, _ = item
     return isinstance(chunk_part, tuple) and all(
         isinstance(s, slice) and s.start in (0, None) and s.stop in (n, None) and s.step in (1, None)

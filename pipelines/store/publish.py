@@ -1,7 +1,7 @@
-"""Make a target appear complete or not at all: a temporary name beside it, then one rename.
+"""Make a target appear complete or not at all: write under a temporary name beside it, then rename once.
 
-Whether a target may be replaced is decided before a run starts; here it is, so that an interrupted end can be
-repeated.
+The run decides before it starts whether a target may be replaced. These functions always replace it, so that an
+interrupted publication can be repeated.
 """
 
 from __future__ import annotations
@@ -24,28 +24,28 @@ def publish_folder(root: str, target: str) -> None:
     if is_remote(target):
         _upload_folder(require_local(root), target)
         return
-    source, place = require_local(root), require_local(target)
-    if not source.exists() and place.exists():
+    source, path = require_local(root), require_local(target)
+    if not source.exists() and path.exists():
         return  # moved by a run that was killed right afterwards
-    place.parent.mkdir(parents=True, exist_ok=True)
-    if source.stat().st_dev != place.parent.stat().st_dev:
-        source = _copy_beside(source, place)
-    _swap_folder(source, place)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if source.stat().st_dev != path.parent.stat().st_dev:
+        source = _copy_beside(source, path)
+    _swap_folder(source, path)
 
 
-def _copy_beside(source: Path, place: Path) -> Path:
-    copy = _beside(place)
+def _copy_beside(source: Path, path: Path) -> Path:
+    copy = _beside(path)
     shutil.rmtree(copy, ignore_errors=True)
     shutil.copytree(source, copy)
     return copy
 
 
-def _swap_folder(source: Path, place: Path) -> None:
-    old = place.with_name(f".{place.name}.old")
-    if place.exists():
+def _swap_folder(source: Path, path: Path) -> None:
+    old = path.with_name(f".{path.name}.old")
+    if path.exists():
         _remove(old)
-        place.rename(old)
-    source.rename(place)
+        path.rename(old)
+    source.rename(path)
     _remove(old)
 
 
@@ -56,8 +56,8 @@ def _remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def _beside(place: Path) -> Path:
-    return place.with_name(f".{place.name}.part")
+def _beside(path: Path) -> Path:
+    return path.with_name(f".{path.name}.part")
 
 
 def _upload_folder(root: Path, target: str) -> None:
@@ -71,9 +71,9 @@ def _upload_folder(root: Path, target: str) -> None:
 
 @contextmanager
 def scratch_folder(root: str) -> Iterator[Path]:
-    """Give an empty folder beside a working hierarchy, which goes away at the end."""
-    place = require_local(root)
-    folder = place.with_name(f"{place.name}.export")
+    """Yield an empty folder beside a working hierarchy, and remove it at the end."""
+    path = require_local(root)
+    folder = path.with_name(f"{path.name}.export")
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     try:
@@ -84,18 +84,18 @@ def scratch_folder(root: str) -> Iterator[Path]:
 
 @contextmanager
 def published_file(target: str, scratch: Path) -> Iterator[Path]:
-    """Give a temporary path to write to, which becomes the target when the block ends well, or goes away.
+    """Yield a temporary path to write to; it becomes the target if the block succeeds, and is removed if it fails.
 
     Parameters
     ----------
     target : str
         Path or address of the file.
     scratch : Path
-        Folder for what a remote target needs on the local disk.
+        Folder for the local copy of a remote target.
     """
-    place = scratch / Path(target).name if is_remote(target) else require_local(target)
-    place.parent.mkdir(parents=True, exist_ok=True)
-    part = _beside(place).with_suffix(f".part{place.suffix}")  # some writers choose the format by the ending
+    local = scratch / Path(target).name if is_remote(target) else require_local(target)
+    local.parent.mkdir(parents=True, exist_ok=True)
+    part = _beside(local).with_suffix(f".part{local.suffix}")  # some writers choose the format by the ending
     part.unlink(missing_ok=True)
     try:
         yield part
@@ -105,6 +105,6 @@ def published_file(target: str, scratch: Path) -> Iterator[Path]:
             store, path = fsspec.core.url_to_fs(target)
             store.put_file(str(part), path)
         else:
-            part.replace(place)
+            part.replace(local)
     finally:
         part.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
 """Do one tile: read a window, compute, write whole chunks, in any process.
 
-Knows stores and images; never the plan or the run.
+Knows stores and images, but neither the plan nor the run.
 """

@@ -1,4 +1,4 @@
-"""Read what an operator works on as a block: the image, and a guide, a mask or what it carries beside the state."""
+"""Read a window of an operator's inputs as a block: image, guide, mask and carried arrays."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from pipelines.tasks.work import Work
 
 @dataclass(frozen=True)
 class Reading:
-    """Pixels, and how they are to be understood.
+    """Pixels with their dtype, nodata value and number of channels.
 
     Attributes
     ----------
@@ -29,7 +29,7 @@ class Reading:
     nodata : float or None
         Value that marks invalid pixels, as in the source; NaN always does.
     channels : int
-        Channels of a frame.
+        Number of channels of a frame.
     """
 
     pixels: Pixels
@@ -38,7 +38,7 @@ class Reading:
     channels: int = 1
 
     def bind(self, values: Mapping[int, Mapping[str, float]]) -> Reading:
-        """Return the reading of pixels with statistics bound into the operators that they come from."""
+        """Return the reading with statistics replaced by their values in the operators that compute its pixels."""
         return replace(self, pixels=self.pixels.bind(values))
 
     def fields(self, frames: Frames, region: Region) -> NDArray[Any]:
@@ -62,18 +62,18 @@ class Reading:
 
 @dataclass(frozen=True)
 class Inputs:
-    """All that a window of an operator is made of.
+    """All that an operator reads.
 
     Attributes
     ----------
     image : Reading
-        The source, or a state.
+        Source, or a state.
     guide : Reading or None
-        Image whose structure is followed.
+        Image whose structure the operator follows.
     mask : Reading or None
-        Walls where it is 0 or has no value.
+        Image that makes walls where it is 0 or invalid.
     carried : Carried or None
-        What the operator carries beside the state.
+        Arrays that the operator carries beside the state.
     """
 
     image: Reading
@@ -83,19 +83,27 @@ class Inputs:
 
     @property
     def sources(self) -> tuple[Pixels, ...]:
-        """All that is read."""
+        """All pixels that are read."""
         readings = (self.image, self.guide, self.mask, None)
         found = tuple(reading.pixels for reading in readings if reading is not None)
         return found if self.carried is None else (*found, self.carried.pixels)
 
     def bind(self, values: Mapping[int, Mapping[str, float]]) -> Inputs:
-        """Return the inputs with statistics bound into the operators that they come from."""
+        """Return the inputs with statistics replaced by their values in the operators that compute them."""
         bound = {name: r.bind(values) for name in ("image", "guide", "mask") if (r := getattr(self, name))}
         return replace(self, **bound)
 
     def moved(self, pixels: Pixels, carried: Carried | None) -> Inputs:
-        """Return the inputs with the state read from elsewhere."""
+        """Return the inputs with the state read from other arrays."""
         return replace(self, image=replace(self.image, pixels=pixels), carried=carried)
+
+    def few_cells(self, frames: Frames, walls: bool) -> Block:
+        """Return a small block of zeros of the same types and channels, to compile kernels with."""
+        dtype, spatial = working_dtype(self.image.dtype), (2,) * len(frames.spatial)
+        image = np.zeros((self.image.channels, *spatial), dtype)
+        guide = None if self.guide is None else np.zeros((self.guide.channels, *spatial), dtype)
+        mask = np.arange(image[0].size).reshape(spatial) > 0 if walls else None
+        return make_block(image, frames.spacing, mask=mask, guide=guide)
 
     def block(self, frames: Frames, window: Window) -> tuple[Block, int]:
         """Return a window of one frame as a block, and the bytes read for it."""
@@ -121,7 +129,7 @@ class Inputs:
 
 @dataclass(frozen=True)
 class FloatPixels(Pixels):
-    """Pixels as floats with NaN for walls, whatever they are stored as."""
+    """Pixels as floats with NaN for walls, whatever their stored dtype."""
 
     reading: Reading
     frames: Frames
@@ -146,7 +154,7 @@ class FloatPixels(Pixels):
         return values
 
     def bind(self, values: Mapping[int, Mapping[str, float]]) -> FloatPixels:
-        """Return the pixels with numbers in the place of statistics."""
+        """Return the pixels with statistics replaced by their values."""
         return replace(self, reading=self.reading.bind(values))
 
 
@@ -168,5 +176,5 @@ class ComputedPixels(Pixels):
         return values
 
     def bind(self, values: Mapping[int, Mapping[str, float]]) -> ComputedPixels:
-        """Return the pixels of the work with numbers in the place of statistics."""
+        """Return the pixels with statistics replaced by their values in the work."""
         return ComputedPixels(self.work.bind(values))

@@ -1,4 +1,4 @@
-"""Keep memory near its prediction, and measure it."""
+"""Measure the memory of processes, keep it near the prediction, and say what a process takes before its tasks."""
 
 from __future__ import annotations
 
@@ -11,15 +11,14 @@ from types import TracebackType
 import psutil
 
 BASE_BYTES = 280 << 20
-"""Resident memory of a process of ours before it touches a pixel: Python, the compiled kernels and the libraries."""
+"""Resident memory of a process of a run before it touches a pixel: Python, the compiled kernels and the libraries."""
 
 WINDOW_BYTES = 8 << 20
-"""Arrays from here on are windows: freed, they go back to the system at once. Smaller ones are chunks on their
-way through a codec: going back and forth with the system for each cost two thirds of the time of reading
-(0.17 s, now 0.05 s, for a window of 71 MB)."""
+"""Size from which freed arrays return to the system at once: these are windows. Smaller ones are chunks inside a
+codec; returning each of them took two thirds of the reading time (0.17 s, now 0.05 s, for a window of 71 MB)."""
 
 KEPT_BYTES = 32 << 20
-"""What the allocator may keep for the next chunks."""
+"""Freed memory that the allocator may keep for the next chunks."""
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
 
@@ -28,7 +27,7 @@ def steady_allocator() -> None:
     """Make freed windows go back to the system at once.
 
     glibc raises its thresholds as large blocks are freed and then keeps them: the peak grows with time instead of with
-    the tile. Elsewhere the allocators give back by themselves.
+    the tile. The allocators of other systems return memory by themselves.
     """
     if not sys.platform.startswith("linux"):
         return
@@ -40,7 +39,7 @@ def steady_allocator() -> None:
 
 
 def give_back_freed() -> None:
-    """Give the system what was freed in parts too small to be windows, before a run counts its memory."""
+    """Return freed arrays that are smaller than windows to the system, before a run measures its memory."""
     if sys.platform.startswith("linux"):
         trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
         if trim is not None:
@@ -69,7 +68,7 @@ def _high_water_mark() -> int:
 
 
 def total_memory(tasks: int, processes: int) -> int:
-    """Return the resident bytes of a run: what every process holds before its first pixel, and the tasks at a time."""
+    """Return the resident bytes of a run: `tasks` bytes of its tasks, and the base of this and the other processes."""
     return BASE_BYTES * (1 + processes) + tasks
 
 
@@ -89,7 +88,7 @@ class PeakMemory:
     """Watch the resident memory of this process and its children while a context lasts."""
 
     SECONDS = 0.1
-    """Between two looks."""
+    """Time between two measurements."""
 
     def __init__(self) -> None:
         self.now = self.peak = tree_memory()

@@ -1,4 +1,4 @@
-"""Where a task finds and leaves pixels: a window of a source, or of a Zarr array, always in canonical axis order."""
+"""Read and write regions of pixels, of a source or of a Zarr array, always in canonical axis order."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from pipelines.image.window import Region, extent
 
 
 class Pixels(ABC):
-    """Pixels that a task can read, named by plain values so that the name travels to any worker."""
+    """Pixels that a task can read, described by plain values that can be sent to any worker."""
 
     @abstractmethod
     def read(self, region: Region) -> NDArray[Any]:
@@ -29,11 +29,11 @@ class Pixels(ABC):
 
     @property
     def stored(self) -> tuple[ZarrPixels, ...]:
-        """The arrays that they are read from; none for the user's image."""
+        """The Zarr arrays that they are read from; none for the user's image."""
         return ()
 
     def bind(self, values: Mapping[int, Mapping[str, float]]) -> Pixels:
-        """Return the pixels with numbers in the place of statistics of operators that they come from, if any."""
+        """Return the pixels with statistics replaced by their values, in operators that compute them."""
         return self
 
 
@@ -52,13 +52,13 @@ class SourcePixels(Pixels):
     axes: str
 
     def read(self, region: Region) -> NDArray[Any]:
-        """Return a region of the source; an axis of length 1 that its file left out is there."""
+        """Return a region of the source, with axes of length 1 that its file leaves out."""
         pixels = read_canonical(cached_source(self.spec), dict(zip(self.axes, region, strict=True)))
         return pixels.reshape(extent(region))
 
 
 def _open_array(root: str, path: str) -> Any:
-    """Return an array, opened once; one that another run laid out anew in the same place is opened anew."""
+    """Return an array that is opened once, and again where another run has created it anew under the same path."""
     metadata = Path(root, path, "zarr.json").stat()
     return _opened_array(root, path, (metadata.st_mtime_ns, metadata.st_ino))
 
@@ -93,7 +93,7 @@ class ZarrPixels(Pixels):
 
     @property
     def exists(self) -> bool:
-        """Whether the array has been laid out."""
+        """True once the array has been created."""
         return Path(self.root, self.path, "zarr.json").exists()
 
     def _stored(self, region: Region) -> Region:
@@ -134,8 +134,8 @@ class ZarrPixels(Pixels):
     def _remove(self, array: Any, stored: Region, unit: tuple[int, ...]) -> None:
         """Remove the files of all chunks (all shards) that a region covers."""
         counts = (range(s.start // u, math.ceil(s.stop / u)) for s, u in zip(stored, unit, strict=True))
-        for place in itertools.product(*counts):
-            key = array.metadata.encode_chunk_key(place)
+        for index in itertools.product(*counts):
+            key = array.metadata.encode_chunk_key(index)
             Path(self.root, self.path, key).unlink(missing_ok=True)
 
 
@@ -151,5 +151,5 @@ class ConstantPixels(Pixels):
     value: float
 
     def read(self, region: Region) -> NDArray[Any]:
-        """Return the value in every place."""
+        """Return an array that is filled with the value."""
         return np.full(extent(region), self.value)

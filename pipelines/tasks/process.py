@@ -9,7 +9,7 @@ from pipelines.tasks.memory import steady_allocator
 def prepare_process(threads: int = 1) -> None:
     """Set allocator and codecs for `threads` tasks at a time.
 
-    To be called before a source is opened: its arrays keep the codecs that are in force then.
+    Call it before a source is opened: arrays keep the codecs that are set when they are opened.
     """
     steady_allocator()
     use_fast_codecs(threads)

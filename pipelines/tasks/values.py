@@ -1,4 +1,4 @@
-"""Plain values around a task: what it costs, what it makes of a window, what it tells the driver."""
+"""Define the plain values around a task: its cost, its result for a window, its message to the driver."""
 
 from __future__ import annotations
 
@@ -17,16 +17,17 @@ from pipelines.tasks.pixels import ZarrPixels
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a task tells the driver; the pixels stay in the stores.
+    """The message of a task to the driver; the pixels stay in the stores.
 
     Attributes
     ----------
     crc : int
-        CRC-32 of the tile that was written, in canonical order; 0 where nothing was.
+        CRC-32 of the written tile, in canonical order; 0 where nothing was written.
     tallies : mapping
-        What a measured tile contributes, per parameter.
+        Contributions of the tile to statistics, per parameter.
     read_bytes, written_bytes : int
     seconds : float
+        Time that the task took.
     memory_bytes : int
         Peak resident memory of the worker's process so far.
     process : int
@@ -43,20 +44,20 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Cost:
-    """What a stage takes, predicted from numbers alone.
+    """The cost of a stage, predicted from numbers alone.
 
     Attributes
     ----------
     memory_bytes : int
-        Of one task at its peak.
+        Peak memory of one task.
     read_bytes, written_bytes : int
-        Of all tasks, uncompressed.
+        Uncompressed bytes of all tasks.
     cell_steps : int
-        Values times steps that are kept.
+        Number of kept values times steps.
     computed : float
-        Values times steps that are computed, halos included.
+        Number of computed values times steps, halos included.
     seconds : float
-        Of computing on one core.
+        Time of computing on one core.
     """
 
     memory_bytes: int
@@ -68,21 +69,22 @@ class Cost:
 
 
 def checksum(values: NDArray[Any], before: int = 0) -> int:
-    """Return the CRC-32 of pixels in canonical order, native bytes, after what came before."""
+    """Return the CRC-32 of pixels in canonical order, native bytes, which continues the CRC-32 `before`."""
     return zlib.crc32(np.ascontiguousarray(values).data.cast("B"), before)
 
 
 @dataclass(frozen=True)
 class Carried:
-    """Where what an operator carries beside the state lies between batches: arrays along a first axis of their own.
+    """Arrays that an operator carries from batch to batch beside the state, stacked along a first axis.
 
     Attributes
     ----------
     pixels : ZarrPixels
-        Its first axis counts the arrays; the others are the image's, without channels that are joint.
+        Zarr array; the first axis counts the arrays, the others are the image's without joint channels.
     count : int
+        Number of arrays.
     along : tuple of int
-        Which axes of the image the arrays have.
+        Axes of the image that the arrays have.
     """
 
     pixels: ZarrPixels
@@ -100,7 +102,7 @@ class Carried:
 
 @dataclass(frozen=True)
 class NewArray:
-    """An array to be laid out, with chunks that divide a tile.
+    """An array to be created, with chunks that divide a tile.
 
     Attributes
     ----------
@@ -117,17 +119,17 @@ class NewArray:
 
 @dataclass(frozen=True)
 class Done:
-    """What a task made of a window.
+    """The result of a task for a window.
 
     Attributes
     ----------
     values : ndarray or None
         Pixels to write.
     tallies : mapping
-        What it contributes to statistics.
+        Contributions to statistics.
     read_bytes : int
     carried : ndarray or None
-        What goes on beside the pixels.
+        Arrays that are carried to the next batch.
     """
 
     values: NDArray[Any] | None

@@ -1,4 +1,4 @@
-"""The kinds of work: what a task does to one tile, as a pure function of the stores."""
+"""Define a kind of work: what a task does to one tile, its halo and cost, and what follows from a complete stage."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ from pipelines.tasks.values import Carried, Cost, Done, NewArray, Outcome, check
 
 @dataclass(frozen=True)
 class Told:
-    """What a complete stage has told.
+    """All that the tiles of a complete stage have told.
 
     Attributes
     ----------
     tallies : mapping
-        What its tiles contributed, added up, per name.
+        Sums of the tiles' tallies, per name.
     each : tuple of Tally
-        What they contributed one by one, where the kind of work collects.
+        Tallies one by one, where the kind of work collects them.
     earlier : mapping
-        What stages concluded before it, by number.
+        Conclusions of the stages before it, by number.
     visits : ndarray or None
-        How often each tile of a worklist was visited.
+        Number of visits of each tile of a worklist.
     """
 
     tallies: Mapping[str, Tally]
@@ -48,7 +48,7 @@ class File:
     Attributes
     ----------
     path : str
-        In the run's folder; it is written once, whole or not at all.
+        Path in the run's folder; the file is written once, complete or not at all.
     values : ndarray
     """
 
@@ -58,22 +58,22 @@ class File:
 
 @dataclass(frozen=True)
 class Conclusion:
-    """What follows from a complete stage.
+    """The consequences of a complete stage.
 
     Attributes
     ----------
     values : mapping
         Numbers for people, and for stages that conclude later.
     bound : mapping
-        Numbers that take the place of an operator's statistics, per position of the operator.
+        Values of an operator's statistics, per position of the operator.
     files : tuple of File
-        What has to be written before another stage goes on.
+        Files that must be written before another stage continues.
     again : mapping
-        Stages that are done once more, by number, each with its new work.
+        Stages that are done for another round, by number, each with its new work.
     skipped : tuple of int
-        Stages that nobody needs any more.
+        Numbers of the stages that are not needed any more.
     reader : int or None
-        Stage that from now on reads the state that this one has written.
+        Number of the stage that from now on reads the state that this stage has written.
     """
 
     values: Mapping[str, float] = field(default_factory=dict)
@@ -85,27 +85,27 @@ class Conclusion:
 
 
 class Work(ABC):
-    """One kind of work on one tile; may be done again at any time, and gives the same bytes.
+    """One kind of work on one tile, which may be done again at any time and gives the same bytes.
 
     A kind is one file in `pipelines/kinds`, registered under its name, or a module that another package names as an
-    entry point. An instance is what one stage of a plan does to each of its tiles, as plain values that travel to any
-    worker. The engine knows no kind: whatever differs between kinds is a method here.
+    entry point. An instance describes what one stage of a plan does to each of its tiles, in plain values that can be
+    sent to any worker. The engine knows no kind: whatever differs between kinds is a method here.
     """
 
     dtype: np.dtype[Any]
-    """Of what is written."""
+    """Type of the written pixels."""
     is_pass: ClassVar[bool] = False
-    """Whether it carries the image through steps, so that a stage of it is one pass over the data."""
+    """True where it takes time steps, so that a stage of it is one pass over the data."""
     sections: ClassVar[tuple[str, ...]] = ()
-    """Lists of the report that its stages add to."""
+    """Names of the lists in the report that its stages add to."""
     collects: ClassVar[bool] = False
-    """Whether what its tiles tell is kept apart until all have told it, instead of added up."""
+    """True where tallies are kept one by one until the stage is complete, instead of added up."""
     visits_again: ClassVar[bool] = False
-    """Whether its tiles are visited until none has a reason to be visited again: a worklist."""
+    """True for a worklist: its tiles are visited until none has to be visited again."""
 
     @classmethod
     def make(cls, **parts: Any) -> Work:
-        """Return the work of a stage from its attributes by name, for those who know the kind by its name alone."""
+        """Return the work of a stage from its attributes by name, for callers that know only the name of the kind."""
         return cls(**parts)
 
     # ---- what it reads and writes
@@ -113,30 +113,30 @@ class Work(ABC):
     @property
     @abstractmethod
     def sources(self) -> tuple[Pixels, ...]:
-        """All that it reads."""
+        """The pixels that it reads."""
 
     @property
     def stored(self) -> tuple[ZarrPixels, ...]:
-        """The arrays among what it reads."""
+        """The Zarr arrays that it reads."""
         return tuple(array for pixels in self.sources for array in pixels.stored)
 
     @property
     def writes(self) -> ZarrPixels | None:
-        """Where the tile goes; None for work whose result is a tally."""
+        """The array that the tile is written to; None for work whose result is a tally."""
         return None
 
     @property
     def carries(self) -> Carried | None:
-        """Where what goes on beside the tile goes."""
+        """The arrays that are carried to the next batch beside the tile, None without."""
         return None
 
     @property
     def is_state(self) -> bool:
-        """Whether what it writes lies on disk only until the passes after it have read it."""
+        """True where it writes a state, which is removed once the passes after it have read it."""
         return False
 
     def arrays(self, grid: Grid) -> tuple[NewArray, ...]:
-        """Return the arrays that have to be there before its first tile."""
+        """Return the arrays that must exist before its first tile."""
         made = () if self.writes is None else (NewArray(self.writes, grid.shape, grid.tile, self.dtype),)
         if self.carries is None:
             return made
@@ -144,67 +144,67 @@ class Work(ABC):
         return (*made, NewArray(self.carries.pixels, *shapes, self.dtype))
 
     def moved(self, pixels: Pixels, carried: Carried | None) -> Work:
-        """Return the work with the state read from elsewhere."""
+        """Return the work with the state read from other arrays."""
         raise TypeError(f"{type(self).__name__} does not read a state that could lie elsewhere.")
 
     # ---- numbers for the plan
 
     @property
     def halo(self) -> tuple[int, ...] | None:
-        """Cells read around a tile, per axis of the image; None where it is not a matter of a halo."""
+        """Cells read around a tile, per axis of the image; None for work without a halo."""
         return None
 
     @abstractmethod
     def cost(self, grid: Grid) -> Cost:
-        """Return what the work takes over a grid."""
+        """Return the predicted cost of the work over a grid."""
 
     @abstractmethod
     def window(self, region: Region) -> Window:
-        """Return what a region of the target reads, in the coordinates of what it reads from, and writes."""
+        """Return the window of a region of the target; what it reads is in the coordinates of the source pixels."""
 
     # ---- what depends on the whole image
 
     @property
     def statistics(self) -> Mapping[str, Statistic]:
-        """What its tiles contribute to."""
+        """The statistics that its tiles contribute to, by name."""
         return {}
 
     def bind(self, values: Mapping[int, Mapping[str, float]]) -> Work:
-        """Return the work with numbers in the place of statistics, per position of an operator.
+        """Return the work with statistics replaced by their values, given per position of an operator.
 
         Raises
         ------
         ValueError
-            For a number that an operator cannot take.
+            For a value that an operator refuses.
         """
         return self
 
     def conclude(self, told: Told) -> Conclusion:
-        """Return what follows from a complete stage; a pure function, which a resumed run asks again."""
+        """Return the consequences of a complete stage; a pure function, because a resumed run calls it again."""
         return Conclusion()
 
     def report(self, title: str, concluded: Conclusion | None) -> Mapping[str, Mapping[str, Any]]:
-        """Return what a stage says in the report, by section; `concluded` is None while tiles of it are left."""
+        """Return the entries of a stage in the report, by section; `concluded` is None while tiles of it are left."""
         return {}
 
     # ---- worklists
 
     def first_visits(self, grid: Grid) -> Mapping[int, float]:
-        """Return the tiles of a worklist to begin with, and how urgent each is: the smallest number goes first."""
+        """Return the tiles that a worklist begins with, each with its urgency: the smallest number goes first."""
         return dict.fromkeys(range(len(grid)), 0.0)
 
     def next_visits(self, grid: Grid, tile: int, tallies: Mapping[str, Tally]) -> Mapping[int, float]:
-        """Return the tiles that have to be visited again for what a visit of a tile told, and how urgent each is."""
+        """Return the tiles that the tallies of a visit require to be visited again, each with its urgency."""
         return {}
 
     def at_visit(self, grid: Grid, tile: int, visits: NDArray[np.uint32]) -> Work:
-        """Return the work of one visit, which may depend on how often its tile and those around were visited."""
+        """Return the work of one visit, which may depend on how often its tile and the tiles around it were visited."""
         return self
 
     # ---- what a task does
 
-    def rehearse(self) -> None:  # noqa: B027 (most kinds compile nothing)
-        """Load or compile what its tasks will need."""
+    def rehearse(self, walls: bool) -> None:  # noqa: B027 (most kinds compile nothing)
+        """Load or compile what its tasks will need, where pixels are invalid or where none is."""
 
     @abstractmethod
     def compute(self, window: Window) -> Done:
@@ -228,19 +228,19 @@ class Work(ABC):
         )
 
     def stored_checksum(self, region: Region) -> int:
-        """Return the checksum of a tile as it lies in the stores, 0 for work that writes nothing."""
+        """Return the checksum of a tile as it is stored, 0 for work that writes nothing."""
         if self.writes is None:
             return 0
         crc = checksum(self.writes.read(region))
         return checksum(self.carries.pixels.read(self.carries.region(region)), crc) if self.carries else crc
 
 
-KINDS: Registry[type[Work]] = Registry("kind of work", "pipelines.kinds")
+KINDS: Registry[type[Work]] = Registry("kind of work", "pipelines.kinds", "diffuse.kinds")
 
 
 def merge_tallies(
     statistics: Mapping[str, Statistic], tallies: dict[str, Tally], more: Mapping[str, Tally]
 ) -> None:
-    """Add what a part contributes to what is there."""
+    """Add tallies to those that are there, in place."""
     for name, tally in more.items():
         tallies[name] = statistics[name].merge(tallies[name], tally) if name in tallies else tally

@@ -1,4 +1,4 @@
-"""Try times and parameters for one step of a spec on samples of its source, and say what is best."""
+"""Try times and parameters for one step of a spec on samples of its source, and rank them."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from diffusion_ops.ensemble import Ensemble, weigh_samples
-from diffusion_ops.evolution.operator import AUTO, OPERATORS, Operator
+from diffusion_ops.evolution.operator import OPERATORS, Operator
+from diffusion_ops.evolution.parameters import AUTO
 from diffusion_ops.tuning.criterion import CRITERIA
 from diffusion_ops.tuning.tune import Curve, Tuning, tune_samples
 from pipelines.events import Listener
 from pipelines.image.source import Source
-from pipelines.spec.describe import operator_fields
 from pipelines.spec.spec import SOURCE, Spec, make_spec
 from pipelines.spec.step import TIME_ALIASES, StepSpec
 from pipelines.spec.yaml_lines import flow_text
@@ -29,13 +29,13 @@ from pipelines.tuning.times import (
     with_times,
 )
 
-HOW_FAR = ("time", "steps", "dt", "until", "energy")
-"""Keys of a step that say how far it goes, in whose place a time is tuned."""
+EXTENT_KEYS = ("time", "steps", "dt", "until", "energy")
+"""Keys of a step that control its extent; a tuned time replaces them."""
 
 
 @dataclass(frozen=True)
 class Question:
-    """What is to be tuned.
+    """A request to tune a step.
 
     Attributes
     ----------
@@ -43,14 +43,14 @@ class Question:
         Name of the step, "" for the last.
     criterion : str
     times : tuple of float or None
-        To choose from.
+        Times to choose from; None for those of `diffusion_ops.tune`.
     parameters : dict
-        Values to choose from, per name.
+        Values to choose from, per name of a parameter.
     noise : float or None
-        Level of the noise; estimated by default.
+        Standard deviation of the noise; estimated by default.
     samples : int
     ensemble : bool
-        Whether weights of all candidates together are wanted too.
+        True where weights of all candidates together are wanted too.
     """
 
     step: str = ""
@@ -64,7 +64,7 @@ class Question:
 
 @dataclass(frozen=True)
 class _Candidate:
-    """A step with some of its parameters said otherwise, `parameters` in the user's words."""
+    """A step with other values of some parameters; `parameters` holds them under the user's names."""
 
     step: StepSpec
     parameters: dict[str, Any]
@@ -74,12 +74,12 @@ class _Candidate:
 def tune_step(
     spec: Spec, source: Source, asked: Question, listeners: Sequence[Listener] = ()
 ) -> dict[str, Any]:
-    """Return what is best for a step, with the steps before it at theirs, as JSON values.
+    """Return the ranked candidates for a step, applied after the steps before it, as JSON values.
 
     Raises
     ------
     ValueError
-        For a step that is not there or cannot be tuned, values that are not possible, and as `diffusion_ops.tune`.
+        For a step that does not exist or cannot be tuned, for impossible values, and as `diffusion_ops.tune`.
     """
     CRITERIA[asked.criterion]  # refused before anything is read
     position = _position(spec, asked.step)
@@ -98,7 +98,7 @@ def tune_step(
     }
     watch = watching(f"tune {step.name}", listeners)
     found = tune_samples(
-        trials.places, trials.blocks, operators, criterion=asked.criterion, watch=watch, **how
+        trials.positions, trials.blocks, operators, criterion=asked.criterion, watch=watch, **how
     )
     data = {
         "step": step.name,
@@ -110,7 +110,7 @@ def tune_step(
         "best": _to_paste(settled, position, _of(found.operator, candidates).step, found.time),
     }
     if asked.ensemble:
-        together = weigh_samples(trials.places, trials.blocks, operators, **how)
+        together = weigh_samples(trials.positions, trials.blocks, operators, **how)
         data["ensemble"] = _weighed(together, candidates)
     return data
 
@@ -124,14 +124,15 @@ def _position(spec: Spec, name: str) -> int:
 
 def _own_steps(step: StepSpec) -> tuple[float, ...] | None:
     """Return the number of iterations that the user gave a step without time."""
-    iterates = OPERATORS[step.operator].marches == "iterations"
+    iterates = OPERATORS[step.operator].controlled_by == "iterations"
     return (step.steps,) if iterates and step.steps else None
 
 
 def _candidates(spec: Spec, position: int, values: Mapping[str, Sequence[Any]]) -> Iterator[_Candidate]:
-    """Yield the step with every combination of values; what is not possible is refused in the spec's own words."""
+    """Yield the step with every combination of values; impossible ones raise the spec's own errors."""
     cls = OPERATORS[spec.steps[position].operator]
-    parameters = {f.name for f in operator_fields(cls)} | set(cls.aliases)
+    aliases = cls.aliases()
+    parameters = {*cls.parameters(), *aliases}
     for word in values:
         if word not in parameters and TIME_ALIASES.get(word, word) in StepSpec.model_fields:
             raise TuningError(
@@ -140,13 +141,13 @@ def _candidates(spec: Spec, position: int, values: Mapping[str, Sequence[Any]]) 
             )
     data = spec.model_dump(mode="json")
     own = data["steps"][position]
-    meant = {cls.aliases.get(word, word) for word in values}
+    meant = {aliases.get(word, word) for word in values}
     kept = {
         key: value
         for key, value in own.items()
-        if cls.aliases.get(key, key) not in meant and (key not in HOW_FAR or cls.marches != "time")
+        if aliases.get(key, key) not in meant and (key not in EXTENT_KEYS or cls.controlled_by != "time")
     }
-    if cls.marches == "time":
+    if cls.controlled_by == "time":
         kept["time"] = AUTO
     for row in itertools.product(*values.values()):
         point = dict(zip(values, row, strict=True))
@@ -173,14 +174,14 @@ def _ranked(curve: Curve, found: Tuning, candidates: Sequence[_Candidate]) -> di
 
 
 def _gain(score: float, found: Tuning) -> float | None:
-    """Return by how many dB the PSNR is expected to rise, where the score is the error and the noise is known."""
+    """Return the expected rise of the PSNR in dB, where the score estimates the error and the noise is known."""
     if not CRITERIA[found.criterion].estimates_error or not found.noise or score <= 0:
         return None
     return 10 * math.log10(found.noise**2 / score)
 
 
 def _to_paste(spec: Spec, position: int, step: StepSpec, time: Any) -> dict[str, Any]:
-    """Return the step as it is to stand in the spec, and its line of YAML."""
+    """Return the step for the spec, and its line of YAML."""
     values = step.model_dump(mode="json")
     before = spec.steps[position - 1].name if position else SOURCE
     for key, usual in (("name", step.operator), ("input", before)):

@@ -1,4 +1,4 @@
-"""Choose times and parameters from samples of the source, before a run is planned."""
+"""Replace `time: auto` in a spec by times chosen from samples of the source, before a run is planned."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 
 from diffusion_ops.blocks.block import Block
 from diffusion_ops.blocks.fields import working_dtype
-from diffusion_ops.evolution.advance import Leg
 from diffusion_ops.evolution.arguments import make_legs
-from diffusion_ops.evolution.operator import AUTO, Operator
-from diffusion_ops.tuning.samples import Frame, Place, sample_frames
+from diffusion_ops.evolution.legs import Leg
+from diffusion_ops.evolution.operator import Operator
+from diffusion_ops.evolution.parameters import AUTO
+from diffusion_ops.tuning.samples import Frame, SamplePosition, sample_frames
 from diffusion_ops.tuning.tune import Tuning, tune_samples
 from pipelines.events import Choosing, Listener, tell
 from pipelines.image.frames import Frames
@@ -30,14 +31,14 @@ from pipelines.tasks.pixels import Pixels, SourcePixels
 from pipelines.tasks.version import code_version
 
 SAMPLES, SIZE = 16, 256
-"""Samples, and the side of one where it is a square; those of `diffusion_ops.tune`, so that both choose the same."""
+"""Number of samples, and the side of a square one; as in `diffusion_ops.tune`, so that both choose the same."""
 
 SAMPLE_ARRAYS = 24
-"""Arrays of the samples' size that a choice holds at its peak beside the operator's own; measured."""
+"""Number of arrays of the samples' size at the peak of a choice, beside the operator's own; measured."""
 
 
 class TuningError(ValueError):
-    """A time or a parameter that cannot choose itself; the message says why and what to do."""
+    """A time or a parameter that cannot be chosen; the message has the reason and what to do."""
 
 
 @dataclass(frozen=True)
@@ -48,9 +49,9 @@ class Settled:
     ----------
     spec : Spec
     asked : str
-        Digest of what was asked for, "" where nothing was to be chosen.
+        Digest of what the choices depend on, "" where nothing was to be chosen.
     tuning : tuple of dict
-        What was chosen for each step and why, as JSON values.
+        Choices with their scores, as JSON values.
     """
 
     spec: Spec
@@ -58,13 +59,13 @@ class Settled:
     tuning: tuple[dict[str, Any], ...] = ()
 
     def record(self) -> dict[str, Any]:
-        """Return what `settle_times` looks for in the folder of a run."""
+        """Return the values that the folder of a run keeps, for `settle_times` to find again."""
         return {"asked": self.asked, "tuning": self.tuning}
 
 
 @dataclass(frozen=True)
 class _HeldPixels(Pixels):
-    """An image that is in memory, as its format cannot be read by region."""
+    """An image in memory, because its format cannot be read by region."""
 
     values: NDArray[Any] = field(repr=False)
 
@@ -75,7 +76,7 @@ class _HeldPixels(Pixels):
 
 @dataclass(frozen=True)
 class _SourceFrame:
-    """One frame of a source as an array of shape (channels, *spatial), of which only what is sliced is read."""
+    """One frame of a source as an array of shape (channels, *spatial), which reads only the slices asked for."""
 
     reading: Reading
     frames: Frames
@@ -102,22 +103,22 @@ class Trials:
     Attributes
     ----------
     frames : Frames
-    places : list of Place
+    positions : list of SamplePosition
     blocks : list of Block
     """
 
     frames: Frames
-    places: list[Place]
+    positions: list[SamplePosition]
     blocks: list[Block]
 
     @classmethod
     def read(cls, spec: Spec, source: Source, samples: int = SAMPLES) -> Trials:
-        """Read samples of a source, and nothing else of it where it can be read by region.
+        """Read samples of a source, without the rest of it where it can be read by region.
 
         Raises
         ------
         ValueError
-            Where they take more memory than is allowed, or hold no valid pixel.
+            Where the samples need more memory than is allowed, or hold no valid pixel.
         """
         info, frames = source.info, make_frames(spec, source.info)
         channels = info.size("c") if "c" in frames.together else 1
@@ -140,7 +141,7 @@ class Trials:
 
 
 def _require_memory(spec: Spec, source: Source, values: int) -> None:
-    """Refuse samples that need more than a run may have."""
+    """Refuse samples that need more memory than a run may use."""
     size = working_dtype(source.info.dtype).itemsize
     values = min(values, math.prod(source.info.shape))
     arrays = max(_operator_arrays(step.make_operator()) for step in spec.steps) + SAMPLE_ARRAYS
@@ -154,7 +155,7 @@ def _require_memory(spec: Spec, source: Source, values: int) -> None:
 
 
 def _operator_arrays(operator: Operator) -> float:
-    """Return what an operator holds beside the image, in arrays of its size."""
+    """Return the number of arrays of the image's size that an operator holds beside it."""
     ndim = operator.dimensions[-1]
     own = operator.extra_arrays(ndim, operator.inertial_cycles, 1) + operator.setup_arrays(ndim, 1)
     return own + 3 * operator.carried_arrays(ndim, 1)
@@ -166,16 +167,16 @@ def _operator_arrays(operator: Operator) -> float:
 def settle_times(
     spec: Spec, source: Source, listeners: Sequence[Listener] = (), begun: Mapping[str, Any] | None = None
 ) -> Settled:
-    """Return the spec with numbers in the place of `time: auto`.
+    """Return the spec with numbers instead of `time: auto`.
 
-    Each is the time of the least estimated error for white Gaussian noise, along the chain from the source to its
-    step, from samples of the source. The choice depends on the image and the spec alone. What a run of the same spec
-    has chosen before, as `begun` says, is taken over.
+    Each number is the time with the least estimated error for white Gaussian noise, after the chain from the source to
+    its step, on samples of the source. It depends on the image and the spec alone. The choices in `begun`, the record
+    of an earlier run, are kept where that run was of the same spec and image.
 
     Raises
     ------
     TuningError
-        For a step that does not stand on a straight chain from the source; where the samples do not tell a time.
+        For a step that is not at the end of a straight chain from the source; where the samples give no time.
     """
     wanted = [i for i, step in enumerate(spec.steps) if step.time == AUTO]
     if not wanted:
@@ -188,7 +189,7 @@ def settle_times(
     if begun and begun.get("asked") == asked:
         return Settled(with_times(spec, begun["tuning"]), asked, tuple(begun["tuning"]))
     tuning = choose_times(spec, wanted, Trials.read(spec, source), listeners)
-    # 48 MB of samples stayed with the process otherwise, and counted as the run's.
+    # Otherwise 48 MB of samples stay with the process and count as memory of the run.
     give_back_freed()
     return Settled(with_times(spec, tuning), asked, tuple(tuning))
 
@@ -196,7 +197,7 @@ def settle_times(
 def choose_times(
     spec: Spec, wanted: Sequence[int], trials: Trials, listeners: Sequence[Listener]
 ) -> list[dict[str, Any]]:
-    """Return what is chosen for steps at growing positions, each with those before it at theirs, as JSON values."""
+    """Return the choices for steps at increasing positions, each made after the steps before it, as JSON values."""
     tuning: list[dict[str, Any]] = []
     for i in wanted:
         tuning.append(_choose_time(with_times(spec, tuning), i, trials, listeners))
@@ -218,7 +219,7 @@ def _choose_time(spec: Spec, position: int, trials: Trials, listeners: Sequence[
     title = f"choose the time of {step.name}"
     try:
         found = tune_samples(
-            trials.places,
+            trials.positions,
             trials.blocks,
             [step.make_operator()],
             before=trials.legs(before),
@@ -236,13 +237,13 @@ def _choose_time(spec: Spec, position: int, trials: Trials, listeners: Sequence[
 
 
 def way_to(spec: Spec, position: int) -> list[StepSpec]:
-    """Return the steps from the source to one of them.
+    """Return the chain of steps from the source to the step at a position.
 
     Raises
     ------
     TuningError
-        For steps that the samples cannot be taken through: they read something beside the chain, work on another
-        octave, look at the whole image's energy, or change the channels.
+        For steps that samples cannot pass: they read a guide or a mask, work on another octave, stop by the energy of
+        the whole image, or change the channels.
     """
     by_name = {step.name: step for step in spec.steps}
     way = [spec.steps[position]]
@@ -259,7 +260,7 @@ def way_to(spec: Spec, position: int) -> list[StepSpec]:
 
 
 def _obstacle(step: StepSpec) -> str:
-    """Return why samples cannot be taken through a step, "" where they can."""
+    """Return the reason why samples cannot pass a step, "" where they can."""
     for key, words in _OBSTACLES.items():
         if getattr(step, key):
             return words
@@ -278,8 +279,8 @@ _OBSTACLES = {
 
 
 def facts(found: Tuning) -> dict[str, Any]:
-    """Return how a choice was made, as JSON values."""
-    samples = [{"frame": frame, "region": tile} for frame, tile in found.places]
+    """Return the facts that a choice rests on, as JSON values."""
+    samples = [{"frame": frame, "region": tile} for frame, tile in found.positions]
     return {
         "criterion": found.criterion,
         "noise": found.noise,
@@ -291,7 +292,7 @@ def facts(found: Tuning) -> dict[str, Any]:
 
 
 def watching(title: str, listeners: Sequence[Listener]) -> Callable[[float], None]:
-    """Return what tells listeners how far a choice is, after telling them that it begins."""
+    """Tell listeners that a choice begins, and return the function that tells them its progress."""
 
     def watch(part: float) -> None:
         tell(listeners, Choosing(title, part))

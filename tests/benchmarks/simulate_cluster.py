@@ -47,18 +47,18 @@ def simulate(plan: Plan, workers: int, random: np.random.Generator) -> tuple[flo
     """Return (makespan in seconds, share of the workers' time that was work)."""
     ready = ReadyTiles(plan.stages)
     expected = [stage.seconds / len(stage.grid) for stage in plan.stages]
-    flying: list[tuple[float, int, int]] = []
+    in_flight: list[tuple[float, int, int]] = []
     now = driver_free = busy = 0.0
     while ready.left:
-        while len(flying) < workers:
-            place = ready.next()
-            if place is None:
+        while len(in_flight) < workers:
+            tile_id = ready.next()
+            if tile_id is None:
                 break
             driver_free = max(now, driver_free) + DRIVER_SECONDS
-            seconds = expected[place[0]] * random.uniform(0.67, 1.33)
+            seconds = expected[tile_id[0]] * random.uniform(0.67, 1.33)
             busy += seconds
-            heapq.heappush(flying, (driver_free + seconds, *place))
-        now, stage, tile = heapq.heappop(flying)
+            heapq.heappush(in_flight, (driver_free + seconds, *tile_id))
+        now, stage, tile = heapq.heappop(in_flight)
         ready.finish(stage, tile, {})
     return now, busy / (now * workers)
 

@@ -1,12 +1,13 @@
 """Draw an operator before and after on a real image, for README.md and the site, and write README's table.
 
-Run it as `python -m tests.pictures.make_pictures`.
+Run it as `python -m tests.pictures.make_pictures`, or with the names of some operators.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from scipy import ndimage
 from skimage import color, data
 
 import diffusion_ops as do
-from diffusion_ops.evolution.operator import OPERATORS
+from diffusion_ops.evolution.operator import OPERATORS, Operator
 from pipelines.cli.words import PICTURES, with_table
 from pipelines.spec.describe import describe_operator
 
@@ -27,8 +28,6 @@ LEVELS = 6
 """Grey levels apart: what noise leaves of a picture that the eye does not miss."""
 
 Image = NDArray[Any]
-Drawing = tuple[str, Mapping[str, Any], Mapping[str, Any]]
-"""An image, the parameters, how far to go."""
 
 
 def crop(image: Image, row: int, column: int) -> Image:
@@ -77,59 +76,25 @@ IMAGES_IN_WORDS: dict[str, str] = {
 }
 """The images in words, for captions."""
 
-STRETCHED = {"gradient-magnitude", "edge-stopping", "coherence", "canny", "zero-crossings"}
-"""Maps whose values are no grey levels."""
-
-ANGLES = {"orientation"}
-
-DRAWINGS: dict[str, Drawing] = {
-    "additive-splitting": ("noisy man", {"contrast": 15, "sigma": 1.0}, {"steps": 4, "dt": 2}),
-    "affine-curvature": ("coins", {}, {"time": 5}),
-    "canny": ("coins", {"sigma": 2.0}, {}),
-    "coherence": ("vessels", {"sigma": 2.0, "rho": 4.0, "normalised": False}, {}),
-    "coherence-enhancing": ("noisy vessels", {"contrast": 6, "sigma": 1.0, "rho": 4}, {"time": 20}),
-    "curvature-diffusion": ("noisy man", {"contrast": 20}, {"time": 6}),
-    "edge-enhancing": ("noisy man", {"contrast": 6, "sigma": 1.0}, {"time": 10}),
-    "edge-stopping": ("man", {"contrast": 10, "sigma": 1.0}, {}),
-    "finite-element-heat": ("noisy man", {}, {"time": 2}),
-    "finite-element-perona-malik": ("noisy man", {"contrast": 12, "sigma": 1.0}, {"time": 5}),
-    "fitzhugh-nagumo": ("grey", {"white": 255, "perturbation": 0.5}, {"time": 200}),
-    "forward-backward": ("noisy man", {"contrast": 20, "extent": 255}, {"time": 2}),
-    "gradient-magnitude": ("coins", {"sigma": 1.0}, {}),
-    "gray-scott": ("grey", {"white": 300, "pattern": "mazes", "perturbation": 0.3}, {"time": 5000}),
-    "heat": ("noisy man", {}, {"time": 2}),
-    "mean-curvature": ("noisy man", {}, {"time": 4}),
-    "min-max-curvature": ("peppered man", {}, {"time": 10}),
-    "orientation": ("bricks", {"sigma": 1.0, "rho": 4.0}, {}),
-    "perona-malik": ("noisy scene", {"contrast": 20, "sigma": 1.0}, {"time": 6}),
-    "random-noise": ("man", {"level": 25}, {}),
-    "schnakenberg": ("grey", {"white": 100, "perturbation": 0.3}, {"time": 100}),
-    "shock": ("blurred text", {"kind": "alvarez-mazorra", "sigma": 1.5, "diffusion": 0.2}, {"time": 2.5}),
-    "speckle-reducing": ("speckled man", {}, {"time": 6}),
-    "stochastic-heat": ("grey", {"level": 60}, {"time": 30}),
-    "salt-and-pepper": ("peppered man", {}, {}),
-    "inverse-diffusion": ("blurred text", {}, {"time": 1.5, "dt": 0.05}),
-    "total-variation": ("noisy man", {"weight": 25}, {}),
-    "total-variation-flow": ("noisy man", {"tolerance": 1.0}, {"time": 20}),
-    "zero-crossings": ("coins", {"sigma": 1.5, "contrast": 8}, {}),
-}
-"""What is drawn of each operator; one that is not named goes over the noisy man by itself."""
-
 
 def drawn(name: str) -> Image:
     """Return an image before and after an operator, side by side."""
-    source, parameters, far = DRAWINGS.get(name, ("noisy man", {}, {}))
-    before = IMAGES[source]()
+    operator = OPERATORS[name]
+    wanted = operator.picture
+    before = IMAGES[wanted.image]()
     axis = -1 if before.ndim == 3 else None
-    if not far and OPERATORS[name].marches == "time":
-        far = {"time": 4}
-    after = do.evolve(before, OPERATORS[name](**parameters), channel_axis=axis, **far)
-    panels = [before, hues(after) if name in ANGLES else stretched(after) if name in STRETCHED else after]
+    after = do.evolve(before, operator(**wanted.parameters), channel_axis=axis, **how_far(operator))
+    panels = [before, SHADES[wanted.shown](after)]
     colours = any(panel.ndim == 3 and panel.shape[-1] == 3 for panel in panels)
     flat = [panel if panel.ndim == 3 or not colours else np.stack([panel] * 3, axis=-1) for panel in panels]
     gap = np.full((SIZE, GAP, *flat[0].shape[2:]), 255, np.float32)
     picture = np.concatenate([flat[0], gap, flat[1]], axis=1)
     return np.clip(np.rint(picture / LEVELS) * LEVELS, 0, 255).astype(np.uint8)
+
+
+def how_far(operator: type[Operator]) -> dict[str, Any]:
+    """Return how far an operator goes in its picture."""
+    return dict(operator.picture.far) or ({"time": 4} if operator.controlled_by == "time" else {})
 
 
 def stretched(values: Image) -> Image:
@@ -144,14 +109,21 @@ def hues(angles: Image) -> Image:
     return color.hsv2rgb(np.stack([hue, np.full_like(hue, 0.8), np.full_like(hue, 0.9)], axis=-1)) * 255
 
 
-def main() -> None:
-    """Write all pictures, and the table into README."""
+SHADES: dict[str, Callable[[Image], Image]] = {
+    "grey levels": lambda values: values,
+    "stretched": stretched,
+    "angles": hues,
+}
+
+
+def main(*names: str) -> None:
+    """Write the pictures of some operators or of all, and the table into README."""
     folder = ROOT / PICTURES
-    folder.mkdir(exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     for old in folder.glob("*.png"):
         if old.stem not in OPERATORS:
             os.remove(old)
-    for name in OPERATORS:
+    for name in names or OPERATORS:
         imageio.imwrite(folder / f"{name}.png", drawn(name), optimize=True)
     readme = ROOT / "README.md"
     entries = [describe_operator(cls) for cls in OPERATORS.values()]
@@ -159,4 +131,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(*sys.argv[1:])

@@ -14,7 +14,7 @@ from pipelines.image.source import SOURCES, Source
 
 
 class WornSource(Source):
-    """A .npy file whose reads fail as often as a file beside it says, near the place that it names."""
+    """A .npy file whose reads fail as often as a file beside it says, at the position that it names."""
 
     extensions = (".worn",)
     about = "for tests: reads fail"
@@ -37,9 +37,9 @@ class WornSource(Source):
     def read(self, region):
         left = self.path.with_suffix(".failures")
         with self.lock:
-            count, *place = (int(word) for word in left.read_text().split())
-            if count and all(s.start <= p < s.stop for s, p in zip(region, place, strict=False)):
-                left.write_text(" ".join(map(str, [count - 1, *place])))
+            count, *position = (int(word) for word in left.read_text().split())
+            if count and all(s.start <= p < s.stop for s, p in zip(region, position, strict=False)):
+                left.write_text(" ".join(map(str, [count - 1, *position])))
                 raise OSError("the medium is worn out")
         return self.pixels[region]
 

@@ -16,7 +16,7 @@ from diffusion_ops.kernels.lanes import begin, copied, fill, kernel, shift, stor
 from diffusion_ops.kernels.tensors.structure import central_gradient
 
 SLOPE = CONSTANT
-"""In the place of a conductance: the square root of q itself."""
+"""Instead of a conductance: the square root of q itself."""
 
 
 @functools.cache

@@ -117,11 +117,11 @@ def build_sweep(masked: bool, volume: bool, inertial: bool, pinned: bool) -> Cal
                             _clear(ahead, middle * wide, zero)
                         front, back = (here, ahead) if layer == p + 1 else (ahead, here)
                         d = shift(tensor, layer * corner_rows * corner_pitch)
-                        place = (layer, outer, middle, columns, pitch, corner_pitch)
+                        layout = (layer, outer, middle, columns, pitch, corner_pitch)
                         if volume:
-                            cube_layer(masked, state, valid, place, d, stride, numbers, (front, back))
+                            cube_layer(masked, state, valid, layout, d, stride, numbers, (front, back))
                         else:
-                            quad_layer(masked, state, valid, place, d, stride, numbers, (front, back))
+                            quad_layer(masked, state, valid, layout, d, stride, numbers, (front, back))
                     for m in range(middle):
                         at = (p * middle + m) * pitch
                         form, w = (masked, inertial, pinned), (weights[s], one - weights[s])

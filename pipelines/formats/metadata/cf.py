@@ -1,4 +1,4 @@
-"""Read what CF, xarray and rioxarray say of an array: invalid values, packing, place on the ground."""
+"""Read the metadata that CF, xarray and rioxarray define for an array: nodata, packing, georeference."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ EVEN = 1e-3
 
 
 def cf_nodata(attributes: Mapping[str, Any], dtype: np.dtype[Any]) -> float | None:
-    """Return the value of invalid pixels, None where nothing or something impossible is said."""
+    """Return the value of invalid pixels, None where it is missing or no pixel can have it."""
     for key in NODATA_KEYS:
         if key in attributes:
             value = _number(attributes[key])
@@ -65,7 +65,7 @@ def _plain(value: Any) -> Any:
         return plain(value)
     if isinstance(value, list | tuple):
         return [_plain(v) for v in value]
-    # JSON has no name for these three; as words they survive, and plans and digests stay valid JSON.
+    # JSON cannot hold NaN and infinities as numbers; as strings they are kept, and plans and digests are valid JSON.
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)
     return value if isinstance(value, str | int | float | bool | None) else str(value)
@@ -74,7 +74,7 @@ def _plain(value: Any) -> Any:
 def cf_georeference(
     mapping: Mapping[str, Any], rows: NDArray[Any] | None, columns: NDArray[Any] | None
 ) -> Georeference | None:
-    """Return the place on the ground of a gridded variable.
+    """Return the georeference of a gridded variable.
 
     Parameters
     ----------
@@ -86,7 +86,7 @@ def cf_georeference(
     Returns
     -------
     Georeference or None
-        None where neither a grid mapping nor evenly spaced coordinates tell.
+        None where there is neither a grid mapping nor evenly spaced coordinates.
     """
     crs = str(mapping.get("crs_wkt") or mapping.get("spatial_ref") or "")
     transform = _gdal_transform(mapping) or _even_transform(rows, columns)
@@ -121,6 +121,6 @@ def _even_step(values: NDArray[Any] | None) -> tuple[float, float] | None:
 
 
 def coordinate_name(names: Sequence[str | None], axes: str, letter: str) -> str | None:
-    """Return the dimension that is the axis of a letter."""
+    """Return the name of the dimension with an axis letter."""
     found = dict(zip(axes, names, strict=False))
     return found.get(letter)

@@ -38,7 +38,7 @@ class Multiscales:
     units : dict
         Axis letter -> unit name; absent where unknown.
     paths : tuple of str
-        Of the arrays, the finest first.
+        Paths of the arrays, the finest first.
     scales, translations : tuple of dict
         Per level: axis letter -> grid spacing, and position of the first pixel's centre; all axes but the
         channels.
@@ -46,7 +46,7 @@ class Multiscales:
     omero : dict
         Display settings as found, {} without.
     labels : bool
-        Whether pixels are label numbers.
+        True where pixels are label numbers.
     """
 
     version: str
@@ -214,12 +214,12 @@ def build_multiscales(
     units : mapping, optional
         Axis letter -> unit name.
     paths : sequence of str, optional
-        Of the arrays; "0", "1", ... by default.
+        Paths of the arrays; "0", "1", ... by default.
     name : str
     omero : mapping, optional
         Display settings, as of `build_omero`.
     labels : bool
-        Whether pixels are label numbers.
+        True where pixels are label numbers.
     method : str
         How the levels were made, such as "mean".
     version : str
@@ -298,7 +298,7 @@ def build_omero(
     known : mapping, optional
         Display settings of the source; its colours and windows stay where the number of channels is the same.
     rgb : bool
-        Whether the channels are the colours of one picture.
+        True where the channels are the colours of one picture.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""Read what the OME-XML in a TIFF file says of an image: spacing, units, channels."""
+"""Read the metadata of an image from the OME-XML in a TIFF file: spacing, units, channels."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from pipelines.formats.metadata.ome import one_unit, unit_name
 
 @dataclass(frozen=True)
 class OmeXml:
-    """What the OME-XML of a file says of one image.
+    """The metadata of one image in OME-XML.
 
     Attributes
     ----------
     name : str
     spacing, units : dict
-        Axis letter -> number, unit name.
+        Axis letter -> grid spacing, unit name.
     channel_names : tuple of str
         Empty where no channel has a name.
     colours : tuple of str

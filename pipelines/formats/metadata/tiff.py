@@ -1,4 +1,4 @@
-"""Read what TIFF files say beside their pixels: tags, completeness, grid spacing, slide properties."""
+"""Read the metadata of TIFF files: tags, completeness, grid spacing, slide properties."""
 
 from __future__ import annotations
 
@@ -92,10 +92,12 @@ def _directory(file: BinaryIO, order: str, big: bool, offset: int) -> dict[int, 
     for i in range(len(data) // entry):
         code, kind = struct.unpack_from(order + "HH", data, i * entry)
         count = struct.unpack_from(order + ("Q" if big else "I"), data, i * entry + 4)[0]
-        place = start + i * entry + entry - inline
+        value_offset = start + i * entry + entry - inline
         if count * SIZES.get(kind, 1) > inline:
-            place = struct.unpack_from(order + ("Q" if big else "I"), data, i * entry + entry - inline)[0]
-        tags[code] = Tag(kind, count, place)
+            value_offset = struct.unpack_from(
+                order + ("Q" if big else "I"), data, i * entry + entry - inline
+            )[0]
+        tags[code] = Tag(kind, count, value_offset)
     return tags
 
 
@@ -125,7 +127,7 @@ def _numbers(file: BinaryIO, tag: Tag, order: Literal["<", ">"]) -> NDArray[np.i
 
 
 def resolution_spacing(x: float, y: float, unit: int) -> dict[str, float]:
-    """Return the grid spacing in micrometers that the resolution tags tell, {} where they tell none.
+    """Return the grid spacing in micrometers from the resolution tags, {} where they give none.
 
     Parameters
     ----------
@@ -164,7 +166,7 @@ def aperio_properties(description: str) -> dict[str, str]:
 
 
 def aperio_spacing(properties: Mapping[str, str]) -> dict[str, float]:
-    """Return the grid spacing in micrometers of an Aperio slide, {} where it is not told."""
+    """Return the grid spacing in micrometers of an Aperio slide, {} where it is unknown."""
     try:
         value = float(properties["MPP"])
     except (KeyError, ValueError):
@@ -173,7 +175,7 @@ def aperio_spacing(properties: Mapping[str, str]) -> dict[str, float]:
 
 
 def level_factor(full: int, reduced: int) -> float:
-    """Return by how much a level is coarser along an axis: the whole number that was meant, if one fits.
+    """Return the factor by which a level is coarser along an axis: a whole number, if one explains the lengths.
 
     Examples
     --------

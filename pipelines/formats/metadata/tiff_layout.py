@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Window = tuple[tuple[int, int], ...]
-"""First and last but one along each axis; of a page: sample, plane, row, column, contiguous sample."""
+"""Start and stop along each axis; of a page: sample, plane, row, column, contiguous sample."""
 
 
 def slices(bounds: Window) -> tuple[slice, ...]:
@@ -18,10 +18,10 @@ def slices(bounds: Window) -> tuple[slice, ...]:
     return tuple(slice(a, b) for a, b in bounds)
 
 
-def overlap(place: Window, window: Window) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
-    """Return the part that a place shares with a window, counted within the one and the other."""
-    both = [(max(a, c), min(b, d)) for (a, b), (c, d) in zip(place, window, strict=True)]
-    inner = tuple(slice(a - p, b - p) for (a, b), (p, _) in zip(both, place, strict=True))
+def overlap(bounds: Window, window: Window) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
+    """Return the part that bounds share with a window, counted from the start of the bounds and of the window."""
+    both = [(max(a, c), min(b, d)) for (a, b), (c, d) in zip(bounds, window, strict=True)]
+    inner = tuple(slice(a - p, b - p) for (a, b), (p, _) in zip(both, bounds, strict=True))
     outer = tuple(slice(a - w, b - w) for (a, b), (w, _) in zip(both, window, strict=True))
     return inner, outer
 
@@ -42,7 +42,7 @@ class Contiguous:
 
 @dataclass(frozen=True)
 class Pages:
-    """How the axes of a level fall into pages and the axes of a page.
+    """How the axes of a level split into axes that count pages and axes of a page.
 
     Attributes
     ----------

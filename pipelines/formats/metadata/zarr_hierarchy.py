@@ -69,7 +69,7 @@ def groups_in(group: zarr.Group) -> dict[str, zarr.Group]:
 
 def _members(group: zarr.Group, kind: type[Node]) -> list[tuple[str, Node]]:
     with warnings.catch_warnings():
-        # Other files, such as the OME-XML that converters leave there, are no reason to speak.
+        # Other files, such as the OME-XML of converters, need no warning.
         warnings.simplefilter("ignore", ZarrUserWarning)
         return [(name, node) for name, node in group.members() if isinstance(node, kind)]
 
@@ -80,7 +80,7 @@ def attributes_of(node: zarr.Array[Any] | zarr.Group) -> Mapping[str, Any]:
 
 
 def array_metadata(array: zarr.Array[Any]) -> Any:
-    """Return the metadata of an array, which tells any change of shape, codecs and attributes."""
+    """Return the metadata of an array, which changes with its shape, codecs and attributes."""
     return array.metadata.to_dict()
 
 

@@ -14,11 +14,11 @@ import pytest
 from numpy.typing import NDArray
 
 from diffusion_ops.blocks.block import Block
-from diffusion_ops.blocks.probe import PROBE, divergence, random_parts, random_signs
+from diffusion_ops.blocks.probe import PROBE_SIZE, divergence, random_signs, uniform_numbers
 from diffusion_ops.criteria.decorrelation import Decorrelation
 from diffusion_ops.criteria.j_invariance import JInvariance, neighbour_mean
 from diffusion_ops.criteria.sure import SURE
-from diffusion_ops.evolution.advance import Leg
+from diffusion_ops.evolution.legs import Leg
 from diffusion_ops.evolution.schedule import Cycle
 from diffusion_ops.operators.heat import Heat
 from diffusion_ops.operators.perona_malik import PeronaMalik
@@ -102,7 +102,7 @@ def test_signs_are_even_and_fixed_by_seed_and_stream() -> None:
     assert all(abs((signs * random_signs(*key, (64, 65))).mean()) < 0.05 for key in [(7, 4), (8, 3)])
     # A known answer, so that choices stay what they are from version to version.
     assert random_signs(0, 0, (8,)).tolist() == [1, 1, -1, 1, 1, -1, -1, 1]
-    assert all(0 <= x < 1 for x in random_parts(0, 1, 100))
+    assert all(0 <= x < 1 for x in uniform_numbers(0, 1, 100))
 
 
 # ---- SURE
@@ -147,8 +147,8 @@ def test_the_size_of_the_probe_does_not_matter(monkeypatch: pytest.MonkeyPatch) 
     rng = np.random.default_rng(6)
     image = (100 * (np.arange(96) % 24 > 11) + rng.normal(0, 20, (1, 96, 96))).astype(np.float32)
     found = []
-    for size in (PROBE / 4, PROBE, 4 * PROBE):
-        monkeypatch.setattr("diffusion_ops.blocks.probe.PROBE", size)
+    for size in (PROBE_SIZE / 4, PROBE_SIZE, 4 * PROBE_SIZE):
+        monkeypatch.setattr("diffusion_ops.blocks.probe.PROBE_SIZE", size)
         trial = Trial.begin(SURE(), [Block.from_image(image, (1.0, 1.0))], 20.0, 0)
         found.append(trial.scores(PeronaMalik(contrast=20), (0.5, 1.0, 2.0), None))
     assert found[0] == pytest.approx(found[1], rel=0.03)

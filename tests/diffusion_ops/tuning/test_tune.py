@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from diffusion_ops.blocks.block import Block
 from diffusion_ops.ensemble import Ensemble, combine, ensemble, least_weights
+from diffusion_ops.evolution.operator import OPERATORS
 from diffusion_ops.evolve import evolve
 from diffusion_ops.kernels.conductance import CONDUCTANCES
 from diffusion_ops.operators.gradient_magnitude import GradientMagnitude
@@ -35,8 +36,7 @@ Array = NDArray[Any]
 
 def blobs(*shape: int, noise: float = 20.0, seed: int = 0, dtype: Any = np.float32) -> Array:
     """Return flat areas with noise."""
-    places = np.indices(shape)
-    clean = 100.0 * (sum(np.sin(2 + p / 9) for p in places) > 0)
+    clean = 100.0 * (sum(np.sin(2 + index / 9) for index in np.indices(shape)) > 0)
     return (clean + np.random.default_rng(seed).normal(0, noise, shape)).astype(dtype)
 
 
@@ -47,8 +47,8 @@ AUTO = PeronaMalik(contrast="auto")
 
 
 def test_a_small_image_is_taken_whole() -> None:
-    places, blocks = read_samples(blobs(60, 70), samples=2, size=64)
-    assert places == [(0, ((0, 60), (0, 70)))]
+    positions, blocks = read_samples(blobs(60, 70), samples=2, size=64)
+    assert positions == [(0, ((0, 60), (0, 70)))]
     assert np.array_equal(blocks[0].u[0], blobs(60, 70))
 
 
@@ -64,9 +64,9 @@ def test_samples_lie_inside_and_apart(shape: list[int], samples: int, size: int,
     assume(samples * size**2 < math.prod(shape) and samples * size**2 <= 1 << 20)
     image = da.zeros(shape, chunks=-1)
     # Zeros of a Dask array are made for each tile alone.
-    places, blocks = read_samples(image, samples=samples, size=size, seed=seed)
-    assert len(set(places)) == len(places) == len(blocks) == samples
-    for (_, ends), block in zip(places, blocks, strict=True):
+    positions, blocks = read_samples(image, samples=samples, size=size, seed=seed)
+    assert len(set(positions)) == len(positions) == len(blocks) == samples
+    for (_, ends), block in zip(positions, blocks, strict=True):
         assert block.spatial == tuple(b - a for a, b in ends) == tile_shape(tuple(shape), size)
         assert all(0 <= a < b <= n for (a, b), n in zip(ends, shape, strict=True))
         assert block.origin == tuple(a for a, _ in ends)
@@ -80,19 +80,19 @@ def test_tiles_have_as_many_cells_whatever_the_shape() -> None:
 
 
 def test_seeds_move_the_samples_and_shapes_alone_fix_them() -> None:
-    def places(image: Array, seed: int) -> Any:
+    def positions(image: Array, seed: int) -> Any:
         return read_samples(image, samples=3, size=16, seed=seed)[0]
 
     image = blobs(200, 300)
-    assert places(image, 0) == places(image * 0, 0) != places(image, 1)
+    assert positions(image, 0) == positions(image * 0, 0) != positions(image, 1)
 
 
 def test_tiles_without_a_valid_cell_are_drawn_again() -> None:
     image = np.full((640, 640), np.nan, np.float32)
     image[:, 320:] = blobs(640, 320)
-    places, blocks = read_samples(image, samples=8, size=64)
+    positions, blocks = read_samples(image, samples=8, size=64)
     assert len(blocks) == 8
-    assert all(ends[1][1] > 320 for _, ends in places)
+    assert all(ends[1][1] > 320 for _, ends in positions)
     with pytest.raises(ValueError, match="valid cell"):
         read_samples(np.full((640, 640), np.nan), samples=2, size=16)
 
@@ -109,26 +109,26 @@ def test_only_the_samples_of_a_dask_array_are_read() -> None:
         read, chunks=((64,) * 40, (64,) * 40), dtype=np.float32, meta=np.zeros((0, 0), np.float32)
     )
     tuning = tune(image, AUTO, samples=3, size=64)
-    assert touched == {(a // 64, b // 64) for _, ((a, _), (b, _)) in tuning.places}
+    assert touched == {(a // 64, b // 64) for _, ((a, _), (b, _)) in tuning.positions}
     assert tuning.cells == 3 * 64**2
 
 
 def test_frames_share_the_samples() -> None:
     image = xr.DataArray(np.stack([blobs(64, 64, seed=s) for s in range(3)]), dims=("time", "y", "x"))
-    places, blocks = read_samples(image, samples=3, size=64)
-    assert [frame for frame, _ in places] == [0, 1, 2] == [block.frame for block in blocks]
-    places, _ = read_samples(image, samples=2, size=32)
-    assert len({frame for frame, _ in places}) == 2
+    positions, blocks = read_samples(image, samples=3, size=64)
+    assert [frame for frame, _ in positions] == [0, 1, 2] == [block.frame for block in blocks]
+    positions, _ = read_samples(image, samples=2, size=32)
+    assert len({frame for frame, _ in positions}) == 2
 
 
 def test_walls_guides_and_channels_come_with_the_samples() -> None:
     image, mask = np.moveaxis(blobs(3, 90, 80), 0, -1), np.ones((90, 80), bool)
     mask[:, 7] = False
     guide = blobs(90, 80, seed=5)
-    places, blocks = read_samples(
+    positions, blocks = read_samples(
         image, channel_axis=2, mask=mask, guide=guide, spacing=2, samples=2, size=40
     )
-    for (_, ((a, b), (c, d))), block in zip(places, blocks, strict=True):
+    for (_, ((a, b), (c, d))), block in zip(positions, blocks, strict=True):
         assert block.spacing == (2.0, 2.0)
         inside = mask[a:b, c:d]
         assert np.array_equal(block.u[:, inside], np.moveaxis(image[a:b, c:d], -1, 0)[:, inside])
@@ -272,7 +272,7 @@ def test_every_conductance_chooses_its_contrast_by_the_noise(conductance: str) -
         assert isinstance(chosen, NoiseGradient)
         assert 0.01 < chosen.multiple < 4
     with pytest.raises(ValueError, match="'auto'"):
-        PeronaMalik(contrast=1, sigma="auto")  # type: ignore[arg-type]
+        OPERATORS["perona-malik"](contrast=1, sigma="auto")
 
 
 def test_the_gradient_of_noise_grows_with_channels_and_finer_spacing() -> None:

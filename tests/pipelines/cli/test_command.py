@@ -16,7 +16,7 @@ from diffusion_ops.evolution.operator import OPERATORS
 from pipelines.cli.command import app, verbs
 from pipelines.run.run import Report
 
-VERBS = ("demo", "apply", "plan", "run", "status", "preview", "tune", "verify", "list", "schema")
+VERBS = ("demo", "apply", "plan", "run", "status", "preview", "tune", "warm", "verify", "list", "schema")
 COMMAND = [sys.executable, "-m", "pipelines.cli.command"]
 
 SPEC = """\

@@ -4,11 +4,13 @@ import json
 from pathlib import Path
 
 import pytest
+import pywt.data
 import zarr
 from skimage.io import imread
 from typer.testing import CliRunner
 
-from pipelines.cli.command import app, demo
+from pipelines.cli import demo
+from pipelines.cli.command import app
 
 
 @pytest.fixture(scope="module")
@@ -29,9 +31,10 @@ def test_the_result_has_a_pyramid(folder):
 
 
 def test_the_picture_shows_before_and_after(folder):
-    picture = imread(folder / "before_after.png")
+    picture, photograph = imread(folder / "before_after.png"), imread(folder / "aerial.png")
+    assert (photograph == pywt.data.aero()).all()
     assert picture.shape == (512, 1024 + 8, 3)
-    assert (picture[:, :512] == imread(folder / "tissue.png")).all()
+    assert (picture[:, :512] == photograph[..., None]).all()
     assert (picture[:, :512] != picture[:, 520:]).mean() > 0.5
 
 

@@ -8,6 +8,7 @@ from rich.console import Console
 
 from pipelines.cli.progress import JsonProgress, LineProgress, LiveProgress, Meter, event_name, progress
 from pipelines.events import (
+    Connected,
     Exporting,
     RunFinished,
     RunStarted,
@@ -98,6 +99,7 @@ def test_lines_come_at_stages_failures_and_every_few_seconds():
     clock, stream = Clock(), io.StringIO()
     lines = LineProgress(stream, every=5.0, clock=clock)
     lines(RunStarted("out.zarr", PLAN, 20, 3))
+    lines(Connected("threads", ""))
     lines(StageStarted(0, "measure contrast", 10))
     for number in range(10):
         clock.now += 1.0
@@ -126,7 +128,8 @@ def test_equal_passes_do_not_fill_the_log():
 
 
 EVENTS = [
-    RunStarted("t", PLAN, 20, 0, "http://here:8787"),
+    RunStarted("t", PLAN, 20, 0),
+    Connected("local", "http://here:8787/status"),
     StageStarted(0, "heat", 10),
     tile(0, 0),
     TileFailed(0, 1, "y 0:5", "OSError: no", 1),
@@ -145,7 +148,7 @@ def test_every_event_is_one_json_object(event):
 
 
 def test_names_are_in_snake_case():
-    assert [event_name(event) for event in EVENTS[:3]] == ["run_started", "stage_started", "tile_done"]
+    assert [event_name(event) for event in EVENTS[:3]] == ["run_started", "connected", "stage_started"]
 
 
 def test_the_live_picture_shows_tiles_speed_memory_and_trouble():
@@ -153,7 +156,7 @@ def test_the_live_picture_shows_tiles_speed_memory_and_trouble():
     console = Console(file=stream, force_terminal=True, width=120, color_system=None)
     meter = Meter(clock)
     with LiveProgress(console, meter) as live:
-        for event in EVENTS[:4]:
+        for event in EVENTS[:5]:
             clock.now += 1.0
             live(event)
         console.print(live.render())
@@ -165,7 +168,7 @@ def test_the_live_picture_shows_tiles_speed_memory_and_trouble():
         "Mpx·steps/s",
         "limit 1.00 GiB",
         "1 tried again",
-        "http://here:8787",
+        "dashboard http://here:8787/status",
     ):
         assert part in text
     assert "tile 1 of stage 0 (y 0:5) failed, 1 more tries: OSError: no" in text

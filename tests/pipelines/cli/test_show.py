@@ -5,7 +5,7 @@ from typing import Any
 
 from rich.console import Console
 
-from pipelines.cli.command import show
+from pipelines.cli import show
 
 
 def drawn(picture: Any) -> str:
@@ -80,9 +80,10 @@ def test_square_brackets_are_text():
     failure = {"stage": "heat", "tile": 3, "region": "y 0:5", "error": "IndexError: [red] [/]"}
     standing = {
         "target": "t", "complete": False, "running": False, "done": 1, "tiles": 4, "workdir": "w",
-        "stages": [stage("heat", 1)], "failed": [failure], "problem": "",
+        "stages": [stage("heat", 1)], "failed": [failure], "problem": "", "dashboard": "http://here:1/status",
     }  # fmt: skip
     text = drawn(show.status(standing))
     assert "IndexError: [red] [/]" in text
     assert "stopped; the same `diffuse run` goes on" in text
+    assert "http://here:1/status" in text
     assert "running" in drawn(show.status({**standing, "running": True}))

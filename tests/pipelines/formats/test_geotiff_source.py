@@ -14,7 +14,7 @@ from tests.pipelines.source_files import ramp, write_geotiff
 rasterio = pytest.importorskip("rasterio", reason="the extra geo is not installed")
 
 
-# Files without a place on the ground are among the cases; the library warns when it writes them.
+# Files without a georeference are among the cases; the library warns when it writes them.
 pytestmark = pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
 
 
@@ -72,11 +72,11 @@ def test_ground_control_points(tmp_path):
 
     points = [GroundControlPoint(row=r, col=c, x=10 + c, y=50 - r, z=1.5) for r in (0, 40) for c in (0, 60)]
     spec = write_geotiff(tmp_path, ramp((45, 61)), crs="EPSG:4326", transform=None, gcps=points)
-    place = open_source(spec).info.georeference
-    assert place is not None
-    assert place.transform is None
-    assert [p[:5] for p in place.gcps] == [(p.row, p.col, p.x, p.y, p.z) for p in points]
-    assert "WGS 84" in place.gcps_crs
+    reference = open_source(spec).info.georeference
+    assert reference is not None
+    assert reference.transform is None
+    assert [p[:5] for p in reference.gcps] == [(p.row, p.col, p.x, p.y, p.z) for p in points]
+    assert "WGS 84" in reference.gcps_crs
 
 
 def test_overviews_are_levels(tmp_path):

@@ -483,7 +483,7 @@ def raster_info(path: Path) -> tuple[ImageInfo, np.ndarray]:
     rasterio = pytest.importorskip("rasterio")
     with rasterio.open(path) as file:
         points, points_crs = file.gcps
-        place = Georeference(
+        reference = Georeference(
             crs=file.crs.to_wkt() if file.crs else "",
             transform=None if points else tuple(file.transform)[:6],
             gcps=tuple((p.row, p.col, p.x, p.y, p.z, p.id) for p in points),
@@ -499,7 +499,7 @@ def raster_info(path: Path) -> tuple[ImageInfo, np.ndarray]:
         names = tuple(d or "" for d in file.descriptions)
         info = image(
             (file.count, *file.shape), "cyx", file.dtypes[0],
-            nodata=file.nodata, georeference=place, attributes=attributes,
+            nodata=file.nodata, georeference=reference, attributes=attributes,
             channel_names=names if any(names) else (),
         )  # fmt: skip
         return info, file.read()

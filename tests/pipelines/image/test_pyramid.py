@@ -53,17 +53,17 @@ def test_any_tiling_gives_the_same_bits(dtype, shape, factors, tile, labels, nod
     steps = [t * f for t, f in zip(tile, factors, strict=True)]
     for start in product(*(range(0, n, s) for n, s in zip(shape, steps, strict=True))):
         part = image[tuple(slice(a, a + s) for a, s in zip(start, steps, strict=True))]
-        place = tuple(slice(a // f, a // f + t) for a, f, t in zip(start, factors, tile, strict=True))
-        tiled[place] = reduce_block(part, factors, labels, nodata)
+        region = tuple(slice(a // f, a // f + t) for a, f, t in zip(start, factors, tile, strict=True))
+        tiled[region] = reduce_block(part, factors, labels, nodata)
     assert whole.shape == reduced_shape(shape, factors)
     assert whole.dtype == image.dtype
     assert whole.tobytes() == tiled.tobytes()
 
 
 def windows(image: np.ndarray, factors: tuple[int, ...]):
-    for place in np.ndindex(*reduced_shape(image.shape, factors)):
-        region = tuple(slice(i * f, (i + 1) * f) for i, f in zip(place, factors, strict=True))
-        yield place, image[region].ravel()
+    for position in np.ndindex(*reduced_shape(image.shape, factors)):
+        region = tuple(slice(i * f, (i + 1) * f) for i, f in zip(position, factors, strict=True))
+        yield position, image[region].ravel()
 
 
 @settings(max_examples=80, deadline=None)
@@ -77,17 +77,17 @@ def windows(image: np.ndarray, factors: tuple[int, ...]):
 def test_integer_means_are_the_exact_ones_rounded(dtype, shape, factors, nodata, seed):
     image = image_of(dtype, shape, seed, nodata)
     result = reduce_block(image, factors, nodata=nodata)
-    for place, values in windows(image, factors):
+    for position, values in windows(image, factors):
         valid = [int(v) for v in values if nodata is None or v != nodata]
         if not valid:
-            assert result[place] == nodata
+            assert result[position] == nodata
             continue
         mean = Fraction(sum(valid), len(valid))
         if nodata is None or round(mean) != nodata:
-            assert int(result[place]) == round(mean)
+            assert int(result[position]) == round(mean)
         else:
-            assert abs(int(result[place]) - mean) <= Fraction(3, 2)
-            assert result[place] != nodata
+            assert abs(int(result[position]) - mean) <= Fraction(3, 2)
+            assert result[position] != nodata
 
 
 @settings(max_examples=60, deadline=None)
@@ -102,12 +102,12 @@ def test_float_means_count_valid_cells_only(dtype, shape, nodata, seed):
     result = reduce_block(image, (2, 2), nodata=nodata)
     # As the image holds it: -9999 is -10000 in float16.
     nodata = None if nodata is None else image.dtype.type(nodata)
-    for place, values in windows(image, (2, 2)):
+    for position, values in windows(image, (2, 2)):
         valid = [float(v) for v in values if not np.isnan(v) and v != nodata]
         if valid:
-            assert float(result[place]) == pytest.approx(math.fsum(valid) / len(valid), rel=2e-3, abs=1e-2)
+            assert float(result[position]) == pytest.approx(math.fsum(valid) / len(valid), rel=2e-3, abs=1e-2)
         else:
-            assert np.array_equal(result[place], np.nan if nodata is None else nodata, equal_nan=True)
+            assert np.array_equal(result[position], np.nan if nodata is None else nodata, equal_nan=True)
 
 
 @settings(max_examples=60, deadline=None)
@@ -120,10 +120,10 @@ def test_float_means_count_valid_cells_only(dtype, shape, nodata, seed):
 def test_labels_take_the_commonest_and_of_ties_the_smallest(shape, factors, nodata, seed):
     image = np.random.default_rng(seed).integers(0, 4, shape).astype(np.uint32)
     result = reduce_block(image, factors, labels=True, nodata=nodata)
-    for place, values in windows(image, factors):
+    for position, values in windows(image, factors):
         counts = Counter(int(v) for v in values if v != nodata)
         expected = min(counts, key=lambda v: (-counts[v], v)) if counts else nodata
-        assert result[place] == expected
+        assert result[position] == expected
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ import numpy as np
 from diffusion_ops.blocks.block import Block
 from diffusion_ops.blocks.statistic import Tally
 from diffusion_ops.evolution.operator import Map, register
+from diffusion_ops.evolution.parameters import Number, parameter
 from pipelines.image.frames import Frames
 from pipelines.image.window import Grid, Region, Window, extent, window_of
 from pipelines.plan.batches import request_after
@@ -29,11 +30,10 @@ from pipelines.tasks.work import KINDS, Conclusion, File, Told, Work
 
 
 @register("steps-to-seeds")
-@dataclass(frozen=True)
 class StepsToSeeds(Map):
     """Distance in steps along the axes to the nearest cell of at least `threshold`."""
 
-    threshold: float = 1.0
+    threshold: float = parameter(Number(unit="image units"), default=1.0)
 
     equation = "|∇d|₁ = 1, d = 0 where u >= threshold"
     reference = "Dijkstra 1959"
@@ -107,10 +107,10 @@ class Front(ChainWork):
         return replace(self, seen=tuple(seen), grid=grid)
 
     def next_visits(self, grid: Grid, tile: int, tallies: Mapping[str, Tally]) -> Mapping[int, float]:
-        found, place = {}, np.array(grid.place(tile))
+        found, position = {}, np.array(grid.position(tile))
         changed = tallies["changed"]
         for key, urgency in zip(changed.keys.tolist(), changed.counts.tolist(), strict=True):
-            there = place.copy()
+            there = position.copy()
             there[key // 2] += 1 if key % 2 else -1
             if (there >= 0).all() and (there < np.array(grid.counts)).all():
                 found[int(np.ravel_multi_index(tuple(there), grid.counts))] = float(urgency)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 from scipy.sparse import diags, identity, kron
@@ -18,6 +18,7 @@ from scipy.sparse.linalg import spsolve
 from diffusion_ops.blocks.block import Block
 from diffusion_ops.blocks.statistic import Tally
 from diffusion_ops.evolution.operator import Map, register
+from diffusion_ops.evolution.parameters import Number, parameter
 from pipelines.image.window import Grid, Region, Window, window_of
 from pipelines.plan.batches import request_after
 from pipelines.plan.stages import ChainRequest, ChainWork, Image
@@ -31,16 +32,14 @@ SWEEPS = 3
 
 
 @register("implicit-heat")
-@dataclass(frozen=True)
 class ImplicitHeat(Map):
     """One implicit step of the heat equation, u - a Δu = f."""
 
-    a: float = 4.0
-    tolerance: float = 1e-3
+    a: float = parameter(Number(unit="squared unit length", above=0), default=4.0)
+    tolerance: float = parameter(Number(unit="image units", above=0), default=1e-3)
 
     equation = "u - a Δu = f"
     reference = "Briggs, Henson and McCormick 2000"
-    units: ClassVar[Mapping[str, str]] = {"a": "squared unit length", "tolerance": "image units"}
     work_kind = "steady-like"
 
     def reach(self, spacing: tuple[float, ...]) -> tuple[int, ...]:
@@ -216,10 +215,10 @@ class Cycle(ChainWork, Level):
         if values["residual"] <= self.tolerance:
             return Conclusion(values, reader=self.number + 3)
         restrict, solve = self.works
-        turn = int(self.target.path.rpartition("@")[2]) + 1
+        number = int(self.target.path.rpartition("@")[2]) + 1
 
         def anew(pixels: ZarrPixels) -> ZarrPixels:
-            return replace(pixels, path=f"{pixels.path.rpartition('@')[0]}@{turn}")
+            return replace(pixels, path=f"{pixels.path.rpartition('@')[0]}@{number}")
 
         residual, correction = anew(restrict.target), anew(solve.target)
         works = (
@@ -230,5 +229,5 @@ class Cycle(ChainWork, Level):
         return Conclusion(values, again=dict(enumerate((*works, cycle), self.number)))
 
     def report(self, title: str, concluded: Conclusion | None) -> Mapping[str, Any]:
-        turn = int(self.target.path.rpartition("@")[2])
-        return {"cycles": {"count": turn + 1}} if concluded is not None else {}
+        number = int(self.target.path.rpartition("@")[2])
+        return {"cycles": {"count": number + 1}} if concluded is not None else {}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 import json
 from pathlib import Path
@@ -92,7 +91,7 @@ def test_what_lies_beyond_a_mask_is_kept_for_the_steps_after(tmp_path):
 def test_the_structure_of_another_step_may_guide(tmp_path, image, name):
     operator = next(o for o in samples(name) if 2 in o.dimensions)
     far = ways(operator)[0]
-    parameters = {f.name: getattr(operator, f.name) for f in dataclasses.fields(operator)}  # type: ignore[arg-type]
+    parameters = {name: getattr(operator, name) for name in operator.parameters()}
     steps = [
         {**HEAT, "name": "calm", "time": 1},
         {"operator": name, "guide": "calm", "input": "source", **parameters, **far},

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import numpy as np
 import pytest
 
@@ -25,7 +23,7 @@ def scene() -> np.ndarray:
 @pytest.mark.parametrize("name", OPERATORS.names())
 def test_tiles_with_and_without_holes_have_the_bits_of_the_whole_scene(tmp_path, name):
     operator, image = next(o for o in samples(name) if 2 in o.dimensions), scene()
-    parameters = {f.name: getattr(operator, f.name) for f in dataclasses.fields(operator)}  # type: ignore[arg-type]
+    parameters = {name: getattr(operator, name) for name in operator.parameters()}
     far = ways(operator)[0]
     steps = [{"operator": name, **parameters, **far}]
     source = {"uri": save_source(tmp_path, image), "axes": "cyx"}

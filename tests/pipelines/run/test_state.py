@@ -66,19 +66,19 @@ class Measuring(Plain):
 
 
 @dataclass(frozen=True)
-class Turning(Plain):
+class Repeated(Plain):
     """Is done three times, each with an array of its own; then the stage behind it reads the last."""
 
-    turn: int = 0
+    round: int = 0
 
     @property
     def writes(self) -> ZarrPixels:
-        return array(f"{self.name}@{self.turn}")
+        return array(f"{self.name}@{self.round}")
 
     def conclude(self, told: Told) -> Conclusion:
-        if self.turn == 2:
+        if self.round == 2:
             return Conclusion(reader=1)
-        return Conclusion(again={0: replace(self, turn=self.turn + 1)})
+        return Conclusion(again={0: replace(self, round=self.round + 1)})
 
 
 @dataclass(frozen=True)
@@ -134,13 +134,13 @@ def facts(state: RunState) -> Any:
 
 def carry_out(state: RunState, order: Any = None) -> list[Event]:
     """Do all tiles that are ready, one at a time or in an order that random numbers choose."""
-    events, flying = [], []
+    events, in_flight = [], []
     while True:
-        while len(flying) < 3 and (found := state.tiles.next()) is not None:
-            flying.append(found)
-        if not flying:
+        while len(in_flight) < 3 and (found := state.tiles.next()) is not None:
+            in_flight.append(found)
+        if not in_flight:
             return events
-        number, tile = flying.pop(0 if order is None else order(len(flying)))
+        number, tile = in_flight.pop(0 if order is None else order(len(in_flight)))
         event = Finished(number, tile, 7, counted(tile), state.round(number, tile))
         events.append(event)
         state.apply(event)
@@ -165,7 +165,7 @@ def test_what_is_measured_is_bound_and_known_to_everybody() -> None:
 
 
 def test_a_stage_that_is_done_again_begins_with_its_new_work_and_hands_on_the_last() -> None:
-    state = RunState(stages(Turning("a"), Plain("b", reads=(array("a@0"),))))
+    state = RunState(stages(Repeated("a"), Plain("b", reads=(array("a@0"),))))
     events = carry_out(state)
     assert [e.round for e in events if e.stage == 0] == [0] * 9 + [1] * 9 + [2] * 9
     assert state.rounds == [2, 0]
@@ -190,7 +190,9 @@ def test_a_worklist_visits_what_is_wanted_most_urgent_first_and_nothing_else() -
     concluded = state.apply(Finished(0, 4))
     assert concluded is not None
     assert concluded.values == {"visits": 5.0}
-    assert state.tiles.visits(0).tolist() == [2, 0, 1, 0, 1, 0, 0, 0, 1]  # type: ignore[union-attr]
+    visits = state.tiles.visits(0)
+    assert visits is not None
+    assert visits.tolist() == [2, 0, 1, 0, 1, 0, 0, 0, 1]
 
 
 def test_a_tile_that_comes_twice_counts_once() -> None:
@@ -203,7 +205,7 @@ def test_a_tile_that_comes_twice_counts_once() -> None:
 
 
 def test_an_event_of_an_earlier_round_changes_nothing() -> None:
-    state = RunState(stages(Turning("a"), Plain("b")))
+    state = RunState(stages(Repeated("a"), Plain("b")))
     for tile in range(9):
         state.apply(Finished(0, tile))
     assert state.rounds == [1, 0]
@@ -237,13 +239,13 @@ def test_what_was_forgotten_stays_forgotten_when_the_journal_is_replayed() -> No
 
 
 def test_a_cycle_of_stages_is_forgotten_together() -> None:
-    state = RunState(stages(Turning("a"), Plain("b")))
+    state = RunState(stages(Repeated("a"), Plain("b")))
     for tile in range(9):
         state.apply(Finished(0, tile))
     state.apply(Finished(0, 3, round=1))
     state.apply(Forgotten(0))
     assert state.rounds == [0, 0]
-    assert state.stages[0].work == Turning("a")
+    assert state.stages[0].work == Repeated("a")
     carry_out(state)
     assert state.rounds == [2, 0]
 
@@ -260,7 +262,7 @@ def test_a_tile_fails_as_often_as_allowed_and_is_then_given_up() -> None:
 
 
 @pytest.mark.parametrize(
-    "works", [(Plain("a"), Plain("b", halo_cells=1)), (Turning("a"), Plain("b"))], ids=str
+    "works", [(Plain("a"), Plain("b", halo_cells=1)), (Repeated("a"), Plain("b"))], ids=str
 )
 @given(seed=st.integers(0, 1000), cut=st.integers(0, 60))
 @settings(max_examples=30)

@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 import pytest
 
-from diffusion_ops.evolution.operator import OPERATORS, Map, Operator
+from diffusion_ops.evolution.operator import OPERATORS, Map, Operator, with_parameters
+from diffusion_ops.evolution.parameters import Choice, Number, parameter
 from diffusion_ops.evolution.reach import Reach
 from pipelines.spec.describe import describe_halo, describe_operator, documented, first_sentence
 
@@ -43,10 +44,10 @@ def test_every_parameter_is_documented(name):
     assert entry["equation"]
     assert entry["about"]
     assert entry["reference"]
-    for parameter in entry["parameters"]:
-        assert parameter["about"], f"{name} says nothing of {parameter['name']}"
-        if "float" in parameter["type"]:
-            assert parameter["unit"], f"{name} has no unit for {parameter['name']}"
+    for one in entry["parameters"]:
+        assert one["about"], f"{name} says nothing of {one['name']}"
+        if "float" in one["type"]:
+            assert one["unit"], f"{name} has no unit for {one['name']}"
 
 
 @pytest.mark.parametrize("name", OPERATORS.names())
@@ -55,11 +56,11 @@ def test_aliases_mean_parameters(name):
     assert set(entry["aliases"].values()) <= {parameter["name"] for parameter in entry["parameters"]}
 
 
-@dataclass(frozen=True)
+@with_parameters
 class Reaching(Operator):
     """An operator that reads farther the wider it is."""
 
-    width: float
+    width: float = parameter(Number(unit="cells"))
 
     def reach(self, spacing):
         """Return what a step and the set-up read.
@@ -79,15 +80,11 @@ class Reaching(Operator):
         """Do nothing."""
 
 
-@dataclass(frozen=True)
+@with_parameters
 class Picky(Map):
     """A map that needs a word."""
 
-    word: str
-
-    def __post_init__(self):
-        if not isinstance(self.word, str):
-            raise ValueError("word is not possible")
+    word: str = parameter(Choice(("near", "far")))
 
     def reach(self, spacing):
         """Return as much as the word has letters."""

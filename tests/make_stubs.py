@@ -1,0 +1,124 @@
+"""Write what type checkers and editors read of `diffusion_ops`: the names of plug-ins, and the accessor's methods.
+
+Run it as `python -m tests.make_stubs` after any change of an operator's parameters; a test says where it was forgotten.
+"""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import inspect
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+
+import diffusion_ops
+from diffusion_ops import evolve as public_evolve
+from diffusion_ops.blocks.statistic import STATISTICS
+from diffusion_ops.evolution.operator import OPERATORS, Operator
+from diffusion_ops.evolution.parameters import NumberOrStatistic
+
+ROOT = Path(diffusion_ops.__file__).parent
+_MADE = "# Made by `python -m tests.make_stubs`."
+
+_HOMES = {
+    "collections.abc": ("Hashable", "Mapping", "Sequence"),
+    "typing": ("Any", "Generic", "Literal", "TypedDict", "TypeVar", "Unpack"),
+    "numpy.typing": ("DTypeLike",),
+    "diffusion_ops.evolution.arguments": (
+        *("OneOrEach", "OperatorLike", "ScheduleLike", "SpacingLike", "TimeLike"),
+    ),
+    "diffusion_ops.evolution.parameters": ("NumberOrStatistic",),
+}
+"""Words of annotations, by the module that they are from."""
+
+
+def stubs() -> dict[Path, str]:
+    """Return every stub as it should be."""
+    return {ROOT / "__init__.pyi": package_stub(), ROOT / "accessor.pyi": accessor_stub()}
+
+
+def own(registry: Mapping[str, type[object]]) -> Iterator[type[object]]:
+    """Yield the plug-ins that come with the package, by the names of their classes."""
+    ours = [cls for cls in registry.values() if cls.__module__.startswith("diffusion_ops.")]
+    yield from sorted(ours, key=lambda cls: cls.__name__)
+
+
+def package_stub() -> str:
+    """Return the names of the package: those that it imports, operators and statistics."""
+    tree = ast.parse((ROOT / "__init__.py").read_text(encoding="utf-8"))
+    found = [
+        (node.module or "", alias.name)
+        for node in tree.body
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+        if not (alias.asname or alias.name).startswith("_")
+    ]
+    found += [(cls.__module__, cls.__name__) for registry in (OPERATORS, STATISTICS) for cls in own(registry)]
+    lines = [f"from {module} import {name} as {name}" for module, name in sorted(found)]
+    names = [f'    "{name}",' for name in sorted(name for _, name in found)]
+    return "\n".join([_MADE, "", *lines, "", "__all__ = [", *names, "]", ""])
+
+
+def accessor_stub() -> str:
+    """Return the accessor with a method for each operator, of its parameters and those of `evolve`."""
+    signature = inspect.signature(public_evolve)
+    travel = [p for p in signature.parameters.values() if p.kind is p.KEYWORD_ONLY]
+    operator = f"operator: {signature.parameters['operator'].annotation}"
+    methods = [_method("evolve", [operator], "Diffuse with an operator or a chain of them.")]
+    for cls in own(OPERATORS):
+        assert issubclass(cls, Operator)
+        # The annotations of the class itself: they are what a user may write, as a checker sees them.
+        arguments = [_argument(cls, one) for one in dataclasses.fields(cls)]
+        about = (inspect.getdoc(cls) or "").split("\n")[0]
+        methods.append(_method(cls.name.replace("-", "_"), arguments, about))
+    text = "\n".join(
+        [
+            'I = TypeVar("I")',
+            "",
+            "class _Evolution(TypedDict, total=False):",
+            *(f"    {one.name}: {one.annotation}" for one in travel),
+            "",
+            "class DiffuseAccessor(Generic[I]):",
+            "    def __init__(self, image: I) -> None: ...",
+            *methods,
+        ]
+    )
+    return "\n".join([_MADE, "", *_imports(text), "", text, ""])
+
+
+def _argument(cls: type[Operator], field: dataclasses.Field[object]) -> str:
+    described = cls.parameters()[field.name]
+    default = "" if described.required else f" = {described.default!r}"
+    return f"{field.name}: {_annotation(field.type)}{default}"
+
+
+def _annotation(kind: object) -> str:
+    """Return an annotation as it stands in the source, also where it is evaluated already."""
+    if isinstance(kind, str):
+        return kind
+    return "NumberOrStatistic" if kind == NumberOrStatistic else inspect.formatannotation(kind)
+
+
+def _method(name: str, arguments: Iterable[str], about: str) -> str:
+    lines = [f"        {one}," for one in ("self", *arguments)]
+    head = [f"    def {name}(", *lines, "        **how: Unpack[_Evolution],", "    ) -> I:"]
+    return "\n".join([*head, f'        """{about}"""', ""])
+
+
+def _imports(text: str) -> Iterator[str]:
+    used = set(re.findall(r"\w+", re.sub(r'""".*?"""', "", text)))
+    for module in sorted(_HOMES, key=lambda module: (module.startswith("diffusion_ops"), module)):
+        names = sorted(set(_HOMES[module]) & used)
+        if names:
+            yield f"from {module} import {', '.join(names)}"
+
+
+def main() -> None:
+    """Write all stubs."""
+    for path, text in stubs().items():
+        path.write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

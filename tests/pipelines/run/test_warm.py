@@ -1,0 +1,94 @@
+"""Once a spec is warm, carrying it out compiles nothing; what cannot be compiled is said."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.pipelines.runs import ragged_image
+
+COUNT = """
+import json, sys
+from numba.core import event
+
+class Compiled(event.Listener):
+    def on_start(self, started):
+        function = started.data["dispatcher"].py_func
+        found.append(f"{function.__module__}.{function.__qualname__} {started.data['args']}")
+    def on_end(self, ended):
+        pass
+
+found = []
+event.register("numba:compile", Compiled())
+from pipelines.cli.command import app
+try:
+    app(sys.argv[1:])
+finally:
+    print(json.dumps({"event": "compiled", "found": found}))
+"""
+
+PLAIN = """
+source: {uri: source.npy}
+steps:
+  - {operator: perona-malik, contrast: {quantile: 0.6}, sigma: 0.7, time: 4}
+sink: {uri: out.ome.zarr, pyramid: 1}
+"""
+GRAPH = """
+source: {uri: source.npy}
+steps:
+  - {name: outline, operator: heat, octave: 1, time: 8}
+  - {name: crisp, operator: coherence-enhancing, contrast: 8, guide: outline, time: 4}
+  - {name: flat, operator: total-variation, weight: 6, steps: 40, until: {energy: 1.0e-3}}
+  - {name: calm, operator: heat, time: 2, schedule: {adaptive: 0.5}}
+sink: {uri: out.zarr}
+"""
+
+
+def diffuse(folder: Path, *words: str) -> tuple[int, list[dict]]:
+    """Return the exit code and the events of a command, the last of them what it compiled."""
+    run = subprocess.run(
+        [sys.executable, "-c", COUNT, *words, "--json"],
+        cwd=folder,
+        env=os.environ | {"NUMBA_CACHE_DIR": str(folder / "kernels")},
+        stdout=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    return run.returncode, [json.loads(line) for line in run.stdout.splitlines()]
+
+
+@pytest.mark.parametrize(
+    ("spec", "holes", "dtype"),
+    [
+        (PLAIN, True, np.float32),
+        pytest.param(PLAIN, False, np.uint8, marks=pytest.mark.slow),
+        pytest.param(GRAPH, True, np.float64, marks=pytest.mark.slow),
+    ],
+    ids=["holes", "bytes", "graph"],
+)
+def test_a_warm_spec_compiles_nothing(spec, holes, dtype, tmp_path):
+    np.save(tmp_path / "source.npy", ragged_image((150, 130), holes=holes).astype(dtype))
+    (tmp_path / "spec.yaml").write_text(spec)
+    code, events = diffuse(tmp_path, "warm", "spec.yaml")
+    warmed, compiled = events[-2:]
+    assert (code, warmed["failed"]) == (0, {})
+    assert {e["event"] for e in events} == {"compiling", "warm_finished", "compiled"}
+    assert warmed["compiled"] == warmed["kept"] > 0 < len(compiled["found"])
+    assert Path(warmed["folder"]).is_relative_to(tmp_path / "kernels")
+    assert not list(tmp_path.glob("out*"))
+    code, events = diffuse(tmp_path, "run", "spec.yaml")
+    assert code == 0
+    assert events[-1]["found"] == []
+
+
+def test_a_spec_that_cannot_be_planned_is_refused(tmp_path):
+    (tmp_path / "spec.yaml").write_text(PLAIN)
+    code, events = diffuse(tmp_path, "warm", "spec.yaml")
+    assert code == 2
+    assert events[0]["event"] == "refused"
