@@ -187,7 +187,7 @@ class Operator(ABC):
 
 
 class Iteration(Operator):
-    """An operator that approaches a minimum by iterations: it has no time, their number says how far it goes."""
+    """An operator that approaches a minimum by iterations: their number controls its extent, and it has no time."""
 
     controlled_by = "iterations"
     inertial_cycles = False
