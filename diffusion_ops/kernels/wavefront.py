@@ -284,14 +284,16 @@ def level_bounds(block: Block, radius: int, first: int, steps: int) -> Any:
 
     `first` steps have been taken since the block's ledger was written.
     """
-    axes = []
-    for size, spoilt, sides in zip(block.spatial, block.spoilt, block.open_sides, strict=True):
-        lost = range(spoilt + first * radius, spoilt + (first + steps) * radius + 1, radius)
-        margins = [[cells if side else 0 for side in sides] for cells in lost]
-        axes.append([(low, size - high) for low, high in margins])
-    if len(axes) == 2:
-        axes.insert(1, [(0, 1)] * (steps + 1))
-    return np.array(axes, np.int64).swapaxes(0, 1).copy()
+    taken = np.arange(first, first + steps + 1, dtype=np.int64) * radius
+    bounds = np.zeros((steps + 1, 3, 2), np.int64)
+    bounds[:, 1, 1] = 1  # of the middle axis, which an image has not
+    axes = range(0, 3, 4 - len(block.spatial))
+    for axis, size, spoilt, (low, high) in zip(
+        axes, block.spatial, block.spoilt, block.open_sides, strict=True
+    ):
+        bounds[:, axis, 0] = (spoilt + taken) * low
+        bounds[:, axis, 1] = size - (spoilt + taken) * high
+    return bounds
 
 
 def take_row_steps(
