@@ -5,7 +5,8 @@ from diffusion_ops.blocks.block import Block
 from diffusion_ops.blocks.statistic import STATISTICS, Statistic
 from diffusion_ops.ensemble import Ensemble, combine, ensemble
 from diffusion_ops.evolution.adaptive import Adaptive
-from diffusion_ops.evolution.advance import Leg, advance, total_halo
+from diffusion_ops.evolution.advance import advance
+from diffusion_ops.evolution.legs import Leg, total_halo
 from diffusion_ops.evolution.operator import OPERATORS, Iteration, Map, Operator, RateOperator, register
 from diffusion_ops.evolution.parameters import Choice, Count, Number, Parameter, parameter
 from diffusion_ops.evolution.schedule import Cycle, Cycles, Explicit, Schedule

@@ -13,8 +13,8 @@ import numpy as np
 from diffusion_ops.blocks.block import Block, Floats
 from diffusion_ops.blocks.probe import divergence
 from diffusion_ops.containers import xarray_objects
-from diffusion_ops.evolution.advance import Leg
 from diffusion_ops.evolution.arguments import Container, OperatorLike, ScheduleLike, SpacingLike, make_legs
+from diffusion_ops.evolution.legs import Leg
 from diffusion_ops.evolution.operator import Operator
 from diffusion_ops.evolve import evolve
 from diffusion_ops.tuning.criterion import CRITERIA, exact_means
@@ -50,7 +50,7 @@ class Member:
     time: float | None
 
     @property
-    def how_far(self) -> dict[str, Any]:
+    def extent(self) -> dict[str, Any]:
         """Arguments of `evolve` that control the extent: time or steps."""
         if self.time is None:
             return {}
@@ -171,7 +171,7 @@ def weigh_samples(
         for operator in operators
         for time in _times_of(trial, operator, times, schedule)
     ]
-    legs = [make_legs(m.operator, trial.spacing, **m.how_far, schedule=schedule)[0] for m in members]
+    legs = [make_legs(m.operator, trial.spacing, **m.extent, schedule=schedule)[0] for m in members]
     products, slopes = _quadratic(trial, legs)
     scores = np.diag(products) + 2 * slopes - trial.noise**2
     weights = least_weights(products, slopes, int(np.argmin(scores)))
@@ -283,7 +283,7 @@ def combine(
 def _combine_frame(image: Any, chosen: Ensemble, frame: int = 0, **arguments: Any) -> Any:
     """Return the combination of one frame, in NumPy or Dask."""
     results = [
-        evolve(image, member.operator, **member.how_far, schedule=chosen.schedule, **arguments)
+        evolve(image, member.operator, **member.extent, schedule=chosen.schedule, **arguments)
         for member in chosen.members
     ]
     # Differences to one member are 0 in pixels that no member changes, which so keep their exact values.

@@ -11,7 +11,7 @@ import diffusion_ops as do
 from diffusion_ops.evolution.parameters import Parameter
 from pipelines.cli.words import dimensions_text, goes_text, halo_text, keeps_text, value_text
 from pipelines.spec.describe import describe_operator
-from tests.pictures.make_pictures import IMAGES_IN_WORDS, how_far
+from tests.pictures.make_pictures import IMAGES_IN_WORDS, extent
 
 Entry = Mapping[str, Any]
 
@@ -68,7 +68,7 @@ def _sentence(text: str) -> str:
 
 def _picture(cls: type[do.Operator]) -> str:
     drawn, name = cls.picture, cls.name
-    words = {**drawn.parameters, **how_far(cls)}
+    words = {**drawn.parameters, **extent(cls)}
     given = ", ".join(f"`{word}={value_text(value)}`" for word, value in words.items())
     caption = f"Before and after: {IMAGES_IN_WORDS[drawn.image]}, {given or 'as it is by default'}."
     return f"```{{figure}} ../pictures/{name}.png\n:alt: {name}, before and after\n\n{caption}\n```"
@@ -123,7 +123,7 @@ def _facts(entry: Entry) -> Iterable[tuple[str, str]]:
 
 
 def _example(cls: type[do.Operator], entry: Entry) -> str:
-    parameters, far = cls.picture.parameters, how_far(cls)
+    parameters, far = cls.picture.parameters, extent(cls)
     words = ", ".join(f"{word}={value!r}" for word, value in parameters.items())
     after = "".join(f", {word}={value!r}" for word, value in far.items())
     step = ", ".join(

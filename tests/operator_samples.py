@@ -25,7 +25,7 @@ LOPSIDED = _reasons(lambda samples: samples.lopsided)
 """Operators that are not alike along all axes and in both directions, each with the reason."""
 
 PLACED = _reasons(lambda samples: samples.placed)
-"""Operators whose result depends on the place in the image, its frame or channel, each with the reason."""
+"""Operators whose result depends on the position in the image, its frame or channel, each with the reason."""
 
 FAINT = _reasons(lambda samples: samples.faint)
 """Operators whose farthest cells show after one step only, each with the reason."""

@@ -213,7 +213,7 @@ def test_a_guide_is_followed(name: str, sample: int) -> None:
         assert np.array_equal(found[..., 4:6, 3], image[..., 4:6, 3])
 
 
-# ---- walls, channels, types, places
+# ---- walls, channels, types, positions
 
 
 @each_sample

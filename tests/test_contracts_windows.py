@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from diffusion_ops.blocks.block import Block
 from diffusion_ops.blocks.fields import make_block
 from diffusion_ops.blocks.window import window_of
-from diffusion_ops.evolution.advance import Leg, advance, total_halo
+from diffusion_ops.evolution.advance import advance
 from diffusion_ops.evolution.arguments import make_legs
+from diffusion_ops.evolution.legs import Leg, total_halo
 from tests.operator_samples import (
     each_operator,
     each_sample,

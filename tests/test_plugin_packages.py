@@ -28,8 +28,8 @@ class Borrowed(Cluster):
     in_process = True
 
     @classmethod
-    def connect(cls, address, threads):
-        return own_workers(1, threads, processes=False)
+    def connect(cls, address, threads, dashboard):
+        return own_workers(1, threads, processes=False, dashboard=dashboard)
 '''
 
 SICK = "import a_library_that_nobody_has\n"

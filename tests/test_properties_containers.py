@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 import diffusion_ops as do
 from diffusion_ops.containers import dask_arrays
-from diffusion_ops.evolution.advance import total_halo
 from diffusion_ops.evolution.arguments import make_legs
+from diffusion_ops.evolution.legs import total_halo
 from diffusion_ops.evolution.operator import OPERATORS, Operator
 from tests.operator_samples import PLACED, picture, samples, short_ways
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+import diffusion_ops as do
 from tests.make_stubs import stubs
 
 ROOT = Path(__file__).parents[1]
@@ -84,6 +87,12 @@ def test_stubs_are_those_of_the_registry() -> None:
     """Where this fails, `python -m tests.make_stubs` writes them anew."""
     for path, text in stubs().items():
         assert path.read_text(encoding="utf-8") == text, path.name
+
+
+@pytest.mark.parametrize("function", [do.evolve, do.tune, do.ensemble, do.combine])
+def test_only_containers_may_be_anything(function: Callable[..., object]) -> None:
+    anything = {p.name for p in inspect.signature(function).parameters.values() if p.annotation == "Any"}
+    assert anything <= {"image", "mask", "guide"}
 
 
 def test_mypy_takes_what_is_right_and_reports_what_is_wrong(

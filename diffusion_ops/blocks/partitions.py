@@ -1,4 +1,4 @@
-"""Cut lines into partitions that are fixed in the image, and track those of a window that are not spoilt."""
+"""Cut lines into partitions that are fixed in the image, and say which of a window still hold right values."""
 
 from __future__ import annotations
 

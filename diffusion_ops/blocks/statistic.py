@@ -1,4 +1,4 @@
-"""Whole-image statistics as block -> merge -> number, in integers, so that no tiling can change them."""
+"""Measure a statistic per block in integers, add the blocks up, and compute the number; no tiling changes it."""
 
 from __future__ import annotations
 

@@ -31,11 +31,12 @@ from diffusion_ops.blocks.window import Window
 from diffusion_ops.containers.completion import complete
 from diffusion_ops.containers.dask_windows import map_windows
 from diffusion_ops.containers.tiling import Tiling
-from diffusion_ops.evolution.advance import Leg, advance, carried_out_of, result_channels, total_halo
+from diffusion_ops.evolution.advance import advance
 from diffusion_ops.evolution.arguments import (
     split_batches,
 )
 from diffusion_ops.evolution.completion import Completion
+from diffusion_ops.evolution.legs import Leg, carried_out_of, result_channels, total_halo
 from diffusion_ops.evolution.problem import make_problem
 from diffusion_ops.evolution.reach import widest
 

@@ -16,8 +16,9 @@ from diffusion_ops.blocks.fields import (
     make_block,
 )
 from diffusion_ops.containers.completion import complete
-from diffusion_ops.evolution.advance import Leg, advance, continue_adaptively
+from diffusion_ops.evolution.advance import advance, continue_adaptively
 from diffusion_ops.evolution.arguments import split_batches
+from diffusion_ops.evolution.legs import Leg
 from diffusion_ops.evolution.problem import make_problem
 
 

@@ -101,7 +101,7 @@ def evolve(
     return _evolve_image(evolve_array, image, operator, roles, spacing, arguments)
 
 
-def _channel_name(image: xr.DataArray, channel_axis: Any) -> Hashable | None:
+def _channel_name(image: xr.DataArray, channel_axis: Hashable | None) -> Hashable | None:
     if channel_axis is None:
         return None
     if isinstance(channel_axis, int) and channel_axis not in image.dims:
@@ -112,7 +112,7 @@ def _channel_name(image: xr.DataArray, channel_axis: Any) -> Hashable | None:
         raise ValueError(
             f"channel_axis={channel_axis!r} is not a dimension. Allowed: {', '.join(map(repr, image.dims))}."
         )
-    return channel_axis  # type: ignore[no-any-return]
+    return channel_axis
 
 
 def _find_roles(dims: Sequence[Hashable], channel: Hashable | None, spacing: Any) -> _Roles:

@@ -7,7 +7,7 @@ such difference of every cell beside the state, `StepError` reduces it over the 
 `Control.after` returns the next step size or asks for a repetition. That number does not depend on the tiling, and so
 neither do the steps that follow.
 
-For every batch, a runner calls for each tile with its halo `reach.batch_halo(adaptive.batch)`:
+For every batch, a runner calls for each tile with its halo `reach.adaptive_halo(adaptive.batch)`:
 
     take_batch(block, operator, control.tau, adaptive.batch)     # the error is in block.carried
     tally = statistic.measure(block, keep)                       # merged over the tiles

@@ -9,7 +9,7 @@ from numbers import Integral, Real
 from typing import Any, Literal, TypeAlias, TypedDict, TypeVar
 
 from diffusion_ops.evolution.adaptive import Adaptive, adaptive_from
-from diffusion_ops.evolution.advance import Leg
+from diffusion_ops.evolution.legs import Leg
 from diffusion_ops.evolution.operator import OPERATORS, Iteration, Operator
 from diffusion_ops.evolution.schedule import Cycle, Schedule, resolve_schedule
 

@@ -1,4 +1,4 @@
-"""What an operator is tested with and drawn with; each says it of itself, beside its parameters."""
+"""Define what an operator is tested with and drawn with; both stand in the operator's own file."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Picture:
     parameters : mapping
         Of the operator.
     far : mapping
-        How far it goes: {"time": 4}. Without it, the time 4 where it goes by time.
+        Extent of the evolution: {"time": 4}. By default the time 4 where a time controls it.
     shown : str
         How values become shades: "grey levels" as they are, "stretched" from black to white, or "angles" as hues.
     """

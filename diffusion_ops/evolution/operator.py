@@ -1,4 +1,4 @@
-"""What one PDE says of itself: its parameters, reach, stability and promises, and how a block takes its steps."""
+"""Define the interface of an operator: parameters, reach, stable step, promises, and how a block takes its steps."""
 
 from __future__ import annotations
 
@@ -187,7 +187,7 @@ class Operator(ABC):
 
 
 class Iteration(Operator):
-    """An operator that approaches a minimum by iterations: it has no time, their number says how far it goes."""
+    """An operator that approaches a minimum by iterations: their number controls its extent, and it has no time."""
 
     controlled_by = "iterations"
     inertial_cycles = False

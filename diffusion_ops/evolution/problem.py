@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 
 from diffusion_ops.blocks.fields import check_image
-from diffusion_ops.evolution.advance import Leg
 from diffusion_ops.evolution.arguments import (
     make_legs,
     makes_new_quantity,
@@ -16,6 +15,7 @@ from diffusion_ops.evolution.arguments import (
     resolve_spacing,
     split_batches,
 )
+from diffusion_ops.evolution.legs import Leg
 
 
 @dataclass(frozen=True)

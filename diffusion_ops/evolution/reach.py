@@ -1,4 +1,4 @@
-"""Compute how many cells an operator reads, and so how many its cycles spoil at the open sides of a window."""
+"""Compute the halo of an operator: how many cells it and its cycles read around a tile."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ class Reach:
         )
         return chained(calls, len(self.step))
 
-    def batch_halo(self, steps: int) -> Cells:
+    def adaptive_halo(self, steps: int) -> Cells:
         """Return how many cells per axis a batch of adaptive steps reads; each consists of two explicit steps."""
         return tuple([2 * steps * n for n in self.halo((Cycle(1.0),))])
 

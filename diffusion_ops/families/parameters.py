@@ -1,4 +1,4 @@
-"""Parameters that mean the same in several operators: scales, seeds, and below what slope nothing has a direction."""
+"""Define parameters that several operators share: scales, seeds, and the smallest slope with a direction."""
 
 from __future__ import annotations
 

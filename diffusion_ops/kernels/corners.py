@@ -1,4 +1,4 @@
-"""The corners where the cells of a block meet: one more along each axis than there are cells, walls included.
+"""Index the corners between the cells of a block: each axis has one corner more than cells, walls included.
 
 Corner (p, m, j) lies between the cells with indices p - 1 and p, m - 1 and m, j - 1 and j. A corner is valid where a
 cell around it is, so that a side of the image and the edge of nodata look alike.
@@ -22,8 +22,8 @@ def corner_block(block: Block) -> Block:
     if block.valid is not None:
         walls = allocate(1, spatial, np.dtype(bool))
         found = as_image(walls, spatial)[0]
-        for place in np.ndindex((2,) * len(spatial)):
-            found[tuple(slice(s, s + n) for s, n in zip(place, block.spatial, strict=True))] |= block.valid
+        for offset in np.ndindex((2,) * len(spatial)):
+            found[tuple(slice(s, s + n) for s, n in zip(offset, block.spatial, strict=True))] |= block.valid
     empty = np.zeros((0, 0), block.storage.dtype)
     return dataclasses.replace(block, storage=empty, spatial=spatial, valid_storage=walls)
 

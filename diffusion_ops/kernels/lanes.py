@@ -61,9 +61,10 @@ def inlined(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 copied: Decorator = njit(inline="always")
-"""Decorator of the few functions that are copied as source.
+"""Decorator of functions that are copied as source: visits to whole rows, which are 5 % faster in short rows by it.
 
-Rows of a flux kernel are 5 % faster by it in volumes; and branches on a constant vanish before types are inferred.
+Those that take arrays are up to twice as fast: arrays given to a function are counted. Branches on a constant vanish
+before types are inferred.
 """
 
 # numba's annotations count the typing context, which no caller gives, among an intrinsic's arguments.

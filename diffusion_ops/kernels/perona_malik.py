@@ -1,4 +1,4 @@
-"""Take steps of ∂u/∂t = div(g ∇u) on a block: each face once, many steps per visit to the cache, in place.
+"""Take steps of Perona-Malik and heat diffusion, ∂u/∂t = div(g ∇u), on a block, in place; each face once.
 
 The sweep is a wavefront over the outermost axis (rows of an image, planes of a volume). While step s works at
 row r, step s + 1 works at row r - 1, so a few rows per step stay in cache and memory is crossed once for a
@@ -205,9 +205,9 @@ def build_sweep(
                             weigh_row(kind, sort, g, stride, now, size, valid, row, n, scales)
                         for c in range(channels):
                             line, fresh = s * channels + c, (p == p0, m == m0)
-                            places = ((line * band + m - top) * wide, (line * outer + p) * wide)
+                            starts = ((line * band + m - top) * wide, (line * outer + p) * wide)
                             aslant = (line * wide, (group * channels + line) * wide)
-                            kept = _entering(volume, diagonal, room, places + aslant, fresh, n, zero)
+                            kept = _entering(volume, diagonal, room, starts + aslant, fresh, n, zero)
                             form = (step_masked, volume, diagonal, inertial)
                             x, y = shift(now, c * cells), shift(new, c * cells)
                             _step_row(

@@ -1,4 +1,4 @@
-"""Random numbers that depend on the seed and on the place in the image only: Philox4x32-10 by counters.
+"""Random numbers that depend on the seed and on the position in the image only: Philox4x32-10 by counters.
 
 The four words that a cell draws are a function of the key and of the counter (x, y, z, draw), where x, y, z
 is the cell's index in the image. So every tile, batch, thread and machine finds the same numbers, and
@@ -18,7 +18,7 @@ from numba import types
 from numba.extending import overload
 
 from diffusion_ops.blocks.block import Block
-from diffusion_ops.kernels.lanes import inlined
+from diffusion_ops.kernels.lanes import copied
 
 _M0, _M1 = np.uint64(0xD2511F53), np.uint64(0xCD9E8D57)
 _W0, _W1 = np.uint64(0x9E3779B9), np.uint64(0xBB67AE85)
@@ -30,7 +30,7 @@ _STRIDE = 0x9E3779B97F4A7C15
 _CHANNELS = 1 << 20
 
 
-@inlined
+@copied
 def philox(x, y, z, w, k0, k1):  # type: ignore[no-untyped-def]
     """Return the four words of Philox4x32-10 for a counter (x, y, z, w) and a key (k0, k1).
 
@@ -47,25 +47,25 @@ def philox(x, y, z, w, k0, k1):  # type: ignore[no-untyped-def]
     return x, y, z, w
 
 
-@inlined
+@copied
 def closed_unit32(a, c):  # type: ignore[no-untyped-def]
     """Return the middle of one of 2**31 equal parts of (0, 1), which float32 may round to 1."""
     return np.float32(np.int32(a >> _DROP1)) * np.float32(2.0**-31) + np.float32(2.0**-32)
 
 
-@inlined
+@copied
 def closed_unit64(a, c):  # type: ignore[no-untyped-def]
     """Return the middle of one of 2**53 equal parts of (0, 1), which float64 may round to 1."""
     return half_open_unit64(a, c) + 2.0**-54
 
 
-@inlined
+@copied
 def half_open_unit32(a, c):  # type: ignore[no-untyped-def]
     """Return the lower end of one of 2**24 equal parts of [0, 1)."""
     return np.float32(np.int32(a >> _DROP8)) * np.float32(2.0**-24)
 
 
-@inlined
+@copied
 def half_open_unit64(a, c):  # type: ignore[no-untyped-def]
     """Return the lower end of one of 2**53 equal parts of [0, 1)."""
     return np.float64(np.int32(a >> _DROP1)) * 2.0**-31 + np.float64(np.int32(c >> _DROP10)) * 2.0**-53
@@ -116,7 +116,7 @@ def _gaussian(like: Any, words: Any) -> Callable[..., Any]:
     return gaussian32 if like == types.float32 else gaussian64
 
 
-@inlined
+@copied
 def _log32(u):  # type: ignore[no-untyped-def]
     """Return ln u of a normal float32 within 1 ulp: u = m 2**e with sqrt(1/2) <= m < sqrt(2), ln m = 2 artanh(s).
 
@@ -134,7 +134,7 @@ def _log32(u):  # type: ignore[no-untyped-def]
     return n * np.float32(0.693359375) + (twice + (twice * z * p + n * np.float32(-2.12194440e-4)))
 
 
-@inlined
+@copied
 def log64(u):  # type: ignore[no-untyped-def]
     """Return ln u of a normal float64 within 1 ulp, as `_log32`; error of the polynomial 1.3e-18."""
     bits = np.float64(u).view(np.int64)
@@ -150,7 +150,7 @@ def log64(u):  # type: ignore[no-untyped-def]
     return n * 6.93147180369123816490e-01 + (twice + (twice * z * p + n * 1.90821492927058770002e-10))
 
 
-@inlined
+@copied
 def _cosine32(v):  # type: ignore[no-untyped-def]
     """Return cos(2 pi v) for 0 <= v < 1 as sin(2 pi b), b = |v - 1/2| - 1/4: exact, and one odd polynomial.
 
@@ -164,7 +164,7 @@ def _cosine32(v):  # type: ignore[no-untyped-def]
     return b * (np.float32(6.283185273790603) + y * (np.float32(-41.341677478352) + y * p))
 
 
-@inlined
+@copied
 def _cosine64(v):  # type: ignore[no-untyped-def]
     """Return cos(2 pi v) for 0 <= v < 1 as `_cosine32`; error of the polynomial 3e-19."""
     b = abs(v - 0.5) - 0.25
@@ -180,7 +180,7 @@ def _cosine64(v):  # type: ignore[no-untyped-def]
 
 
 Key = tuple[np.uint64, np.uint64]
-Place = tuple[np.uint64, np.uint64, np.uint64]
+Index = tuple[np.uint64, np.uint64, np.uint64]
 
 
 def check_seed(seed: object) -> None:
@@ -204,7 +204,7 @@ def stream_key(seed: int, channel: int, frame: int) -> Key:
     return np.uint64(key & 0xFFFFFFFF), np.uint64(key >> 32)
 
 
-def first_place(block: Block) -> Place:
+def first_index(block: Block) -> Index:
     """Return the index (x, y, z) in the image of a block's first cell; z is 0 in 2-D."""
     x, y, z = (*reversed(block.origin), 0)[:3]
     return np.uint64(x), np.uint64(y), np.uint64(z)

@@ -1,4 +1,4 @@
-"""Solve (I - A) x = f along many lines at once, A a diffusion along the line, in partitions that know little of others.
+"""Solve implicit diffusion along lines, (I - A) x = f, on many lines at once; lines are cut into partitions.
 
 A line is cut into partitions (Wang 1981; SPIKE: Polizzi and Sameh 2006). Each is first summed up from both ends as if
 its neighbours were walls: its end cells then are a weighted mean y of its right sides, of weight e. Over the face c
@@ -23,13 +23,13 @@ import numpy as np
 
 from diffusion_ops.blocks.block import LANES, Floats, aligned_zeros, row_pitch
 from diffusion_ops.blocks.partitions import Partitions
-from diffusion_ops.kernels.lanes import begin, fill, inlined, kernel, load, shift, store
+from diffusion_ops.kernels.lanes import begin, copied, fill, kernel, load, shift, store
 
 _FIELDS = 6
 """Numbers per partition: both weights, both ends, what crosses it, and the flow ahead of it."""
 
 
-@inlined
+@copied
 def _sum_up(exact, f, c, part, a, b, one):  # type: ignore[no-untyped-def]
     """Fill the weights, the end values and the crossing of the partition of the cells a ... b, taken as closed."""
     ahead = back = cross = fill(one)
@@ -52,9 +52,9 @@ def _sum_up(exact, f, c, part, a, b, one):  # type: ignore[no-untyped-def]
     store(part, 4 * LANES, cross / ahead)
 
 
-@inlined
+@copied
 def _exchange(exact, c, parts, edges, count, one):  # type: ignore[no-untyped-def]
-    """Put the values on both sides of every interface in the place of the closed partitions' ends."""
+    """Replace the end values of closed partitions by the values on both sides of every interface."""
     size = _FIELDS * LANES
     flow = upper = fill(one - one)
     for k in range(count - 1):
@@ -91,9 +91,9 @@ def _exchange(exact, c, parts, edges, count, one):  # type: ignore[no-untyped-de
             store(here, LANES, load(here, LANES) + load(here, 4 * LANES) * before)
 
 
-@inlined
+@copied
 def _solve(f, c, r, p, a, b, left, low, right, high, one):  # type: ignore[no-untyped-def]
-    """Put x of the cells a ... b in the place of f, next to cells of values low and high over faces left and right."""
+    """Replace f by x in the cells a ... b, next to cells of values low and high over faces left and right."""
     e, total = left + one, load(f, a * LANES) + left * low
     for i in range(a, b):
         w = load(c, i * LANES)
@@ -110,9 +110,9 @@ def _solve(f, c, r, p, a, b, left, low, right, high, one):  # type: ignore[no-un
         store(f, i * LANES, x)
 
 
-@inlined
+@copied
 def _solve_lines(exact, f, c, r, p, parts, edges, count, ends, one):  # type: ignore[no-untyped-def]
-    """Put x in the place of f in the partitions whose neighbours are known; `ends` says where the line itself ends."""
+    """Replace f by x in the partitions whose neighbours are known; `ends` says where the line itself ends."""
     size, zero = _FIELDS * LANES, fill(one - one)
     for k in range(count):
         _sum_up(exact, f, c, shift(parts, k * size), edges[k], edges[k + 1] - 1, one)

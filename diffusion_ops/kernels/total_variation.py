@@ -19,7 +19,7 @@ import numpy as np
 
 from diffusion_ops.blocks.block import LANES, Block, allocate
 from diffusion_ops.kernels.faces import kernel_grid, kernel_walls, left_of, open_faces, right_of
-from diffusion_ops.kernels.lanes import begin, between, fill, inlined, kernel, load, shift, store, where
+from diffusion_ops.kernels.lanes import begin, between, copied, fill, kernel, load, shift, store, where
 from diffusion_ops.kernels.wavefront import level_bounds, step_bounds
 
 # A group of iterations should keep its rows in half of a 1 MiB second-level cache; measured flat from there to all of
@@ -32,7 +32,7 @@ _FEW = 4
 """Numbers of channels up to this one have code of their own."""
 
 
-@inlined
+@copied
 def _ascend(masked, volume, dual, stride, state, valid, row, j, n, end, rise):  # type: ignore[no-untyped-def]
     """Return the dual of one channel after a step along the gradient, which is 0 across walls; lanes j, j + 1, ..."""
     here, down, back = row
@@ -48,21 +48,30 @@ def _ascend(masked, volume, dual, stride, state, valid, row, j, n, end, rise):  
     return x, y, load(dual, 2 * stride + i) + open_faces(masked, valid, i, back + j, d * rise[2])
 
 
-@inlined
-def _step_row(form, size, u, data, state, dual, valid, row, before, span, rise, fall, pull, theta, one):  # type: ignore[no-untyped-def]
+@copied
+def _step_row(form, size, fields, valid, row, before, span, speeds, one):  # type: ignore[no-untyped-def]
     """Take one iteration of all channels of a row.
 
     Parameters
     ----------
-    form, size : whether masked, a volume; channels, cells
-    u, data, state, dual : addresses of the first channel
-    row : where the cells of the row, their lower neighbours and those behind begin in a channel
-    before : where the upper neighbours and those in front begin, and how many lanes of both are inside
-    span : cells of the row, its faces along x
-    rise, fall, pull, theta, one : sigma / h, rate / h, rate / weight, the extrapolation, 1
+    form, size : (bool, bool), (int, int)
+        Whether masked, a volume; channels, cells.
+    fields : addresses
+        State, data, extrapolated state and dual of the first channel.
+    row : ints
+        Where the cells of the row, their lower neighbours and those behind begin in a channel.
+    before : ints
+        Where the upper neighbours and those in front begin, and how many lanes of both are inside.
+    span : (int, int)
+        Cells of the row, its faces along x.
+    speeds : (3 floats, 3 floats, float, float)
+        sigma / h and rate / h along x, y, z; rate / weight; the extrapolation.
+    one : float
     """
     masked, volume = form
     channels, cells = size
+    u, data, state, dual = fields
+    rise, fall, pull, theta = speeds
     here, (n, end) = row[0], span
     up, front, above, ahead = before
     zero = fill(one - one)
@@ -77,7 +86,7 @@ def _step_row(form, size, u, data, state, dual, valid, row, before, span, rise, 
             if volume:
                 square = square + z * z
                 store(p, 2 * channels * cells + i, z)
-        # One ball for all channels: they share the direction and the place of their edges.
+        # One ball for all channels: they share the direction and the position of their edges.
         shrink = fill(one) / max(math.sqrt(square), one)
         for c in range(channels):
             p, v = shift(dual, c * cells), shift(state, c * cells)
@@ -98,7 +107,7 @@ def _step_row(form, size, u, data, state, dual, valid, row, before, span, rise, 
             store(v, i, new + (new - old) * theta)
 
 
-@inlined
+@copied
 def _anchor_row(channels, cells, data, u, here, n):  # type: ignore[no-untyped-def]
     """Let the state of a row be its data."""
     for c in range(channels):
@@ -131,7 +140,7 @@ def build_descent(masked: bool, volume: bool, few: int) -> Callable[..., None]:
         channels = few if few else channels
         cells, group, one = outer * middle * pitch, numbers.shape[0], u.dtype.type(1)
         u, data, valid = begin(u), begin(carried), begin(valid)
-        state, dual = shift(data, channels * cells), shift(data, 2 * channels * cells)
+        fields = (u, data, shift(data, channels * cells), shift(data, 2 * channels * cells))
         for start in range(0, middle + slant * (group - 1), band):
             for t in range(outer + group - 1):
                 for s in range(max(0, t - outer + 1), min(group, t + 1)):
@@ -152,11 +161,8 @@ def build_descent(masked: bool, volume: bool, few: int) -> Callable[..., None]:
                         if numbers[s, 8] != 0:
                             _anchor_row(channels, cells, data, u, here, n)
                         form, size, span = (masked, volume), (channels, cells), (n, columns - 1 - j0)
-                        row, pull, theta = (here, down, back), numbers[s, 6], numbers[s, 7]
-                        _step_row(
-                            *(form, size, u, data, state, dual, valid, row, before, span),
-                            *(rise, fall, pull, theta, one),
-                        )
+                        row, speeds = (here, down, back), (rise, fall, numbers[s, 6], numbers[s, 7])
+                        _step_row(form, size, fields, valid, row, before, span, speeds, one)
 
     return descend
 

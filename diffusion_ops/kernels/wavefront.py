@@ -56,6 +56,7 @@ from diffusion_ops.kernels.faces import kernel_grid, kernel_walls
 from diffusion_ops.kernels.lanes import (
     begin,
     choose,
+    copied,
     fill,
     inlined,
     kernel,
@@ -90,7 +91,7 @@ def corner(masked, diagonal, one, other, centre):  # type: ignore[no-untyped-def
     return choose(known((one + other) + diagonal), diagonal, beside)
 
 
-@inlined
+@copied
 def _fetch(masked, ring, u, valid, n, nan):  # type: ignore[no-untyped-def]
     """Copy a row of the state into a ring; invalid cells become NaN."""
     for j in range(0, n, LANES):
@@ -98,7 +99,7 @@ def _fetch(masked, ring, u, valid, n, nan):  # type: ignore[no-untyped-def]
         store(ring, j, choose(load(valid, j), x, fill(nan)) if masked else x)
 
 
-@inlined
+@copied
 def _put(masked, u, new, n):  # type: ignore[no-untyped-def]
     """Copy a finished row back into the state; invalid cells keep their numbers."""
     for j in range(0, n, LANES):
@@ -106,7 +107,7 @@ def _put(masked, u, new, n):  # type: ignore[no-untyped-def]
         store(u, j, choose(known(x), x, load(u, j)) if masked else x)
 
 
-@inlined
+@copied
 def _restore(new, old, n):  # type: ignore[no-untyped-def]
     """Make cells invalid again that were invalid before."""
     for j in range(0, n, LANES):
@@ -114,7 +115,7 @@ def _restore(new, old, n):  # type: ignore[no-untyped-def]
         store(new, j, choose(known(x), load(new, j), x))
 
 
-@inlined
+@copied
 def _extend(rings, at, columns, radius):  # type: ignore[no-untyped-def]
     """Let the row at rings[at] go on beyond both ends with copies of its end cells."""
     for i in range(1, radius + 1):
@@ -122,7 +123,7 @@ def _extend(rings, at, columns, radius):  # type: ignore[no-untyped-def]
         rings[at + columns - 1 + i] = rings[at + columns - 1]
 
 
-@inlined
+@copied
 def _find_lines(volume, radius, lines, p, m, outer, middle, slot, slots, room):  # type: ignore[no-untyped-def]
     """Fill lines with the offsets in a ring of the rows around row (p, m), which is in a slot of it."""
     k = 0
@@ -147,7 +148,7 @@ def step_bounds(bounds, k):  # type: ignore[no-untyped-def]
     return (b[0, 0], b[0, 1]), (b[1, 0], b[1, 1]), (j0, (b[2, 1] + LANES - 1) // LANES * LANES - j0)
 
 
-@inlined
+@copied
 def _inside(bounds, level, p, m):  # type: ignore[no-untyped-def]
     """Return whether a level makes row (p, m)."""
     b = bounds[level]

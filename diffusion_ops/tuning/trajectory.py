@@ -9,8 +9,9 @@ from typing import Any
 
 from diffusion_ops.blocks.block import Block, Floats, allocate
 from diffusion_ops.blocks.statistic import STATISTICS
-from diffusion_ops.evolution.advance import Leg, advance
+from diffusion_ops.evolution.advance import advance
 from diffusion_ops.evolution.arguments import make_legs
+from diffusion_ops.evolution.legs import Leg
 from diffusion_ops.evolution.operator import Operator
 from diffusion_ops.evolution.parameters import check_number
 from diffusion_ops.evolution.schedule import Cycles, resolve_schedule

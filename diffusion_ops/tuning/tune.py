@@ -10,8 +10,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias, Unpack
 
 from diffusion_ops.blocks.block import Block
-from diffusion_ops.evolution.advance import Leg
 from diffusion_ops.evolution.arguments import Container, OperatorLike, ScheduleLike, make_legs
+from diffusion_ops.evolution.legs import Leg
 from diffusion_ops.evolution.operator import OPERATORS, Operator
 from diffusion_ops.evolution.parameters import AUTO, check_count, check_number
 from diffusion_ops.tuning.criterion import CRITERIA
@@ -236,7 +236,11 @@ def rank(
     curves = []
     for i, one in enumerate(candidates):
         found = _times_of(one, times, trial.spacing)
-        scores = trial.scores(one, found, schedule, lambda part, i=i: watch((i + part) / len(candidates)))  # type: ignore[misc]
+
+        def of_all(part: float, before: int = i) -> None:
+            watch((before + part) / len(candidates))
+
+        scores = trial.scores(one, found, schedule, of_all)
         curves.append(Curve(one, found, scores, trial.rule.best(scores)))
     return tuple(sorted(curves, key=lambda curve: curve.score))
 

@@ -17,7 +17,7 @@ _PER = {"cycle": "per cycle", "start": "at the start", "finish": "at the end"}
 
 
 def goes_text(entry: Mapping[str, Any]) -> str:
-    """Return how far it goes is said by what: "time, in cycles or steps"."""
+    """Return what controls the extent of an operator: "time, in cycles or steps"."""
     if entry["goes_by"] == "time":
         return "time, in cycles or steps" if entry["cycles"] else "time, in steps"
     return str(entry["goes_by"])

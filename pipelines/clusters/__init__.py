@@ -1,1 +1,4 @@
-"""One way to get workers per file; every module here is found and imported by the registry."""
+"""One way to get workers per file, found by the registry CLUSTERS.
+
+The interface is `Cluster` in `pipelines/tasks/workers.py`.
+"""

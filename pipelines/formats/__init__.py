@@ -1,1 +1,5 @@
-"""One file format per file; every module here is found and imported by the registries of sources and sinks."""
+"""One file format per file, found by the registries SOURCES and SINKS.
+
+The interfaces are `Source` in `pipelines/image/source.py` and `Sink` in `pipelines/image/sink.py`. Metadata that
+several formats share are in `metadata/`.
+"""

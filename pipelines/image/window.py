@@ -1,4 +1,4 @@
-"""Cut an image into tiles, and turn a tile and its halo into a window; pure arithmetic, without a list of tiles."""
+"""Cut an image into a grid of tiles, by arithmetic and without a list of tiles."""
 
 from __future__ import annotations
 

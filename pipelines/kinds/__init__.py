@@ -1,1 +1,5 @@
-"""The kinds of work, one file each."""
+"""Kinds of work, found by the registry KINDS.
+
+The interfaces are `Work` in `pipelines/tasks/work.py` and, for kinds that carry out operators, `ChainWork` in
+`pipelines/plan/stages.py`.
+"""

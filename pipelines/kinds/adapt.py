@@ -13,7 +13,8 @@ import numpy as np
 from diffusion_ops.blocks.fields import working_dtype
 from diffusion_ops.blocks.statistic import Statistic, Tally
 from diffusion_ops.evolution.adaptive import Control
-from diffusion_ops.evolution.advance import Leg, take_batch
+from diffusion_ops.evolution.advance import take_batch
+from diffusion_ops.evolution.legs import Leg
 from pipelines.image.frames import Frames
 from pipelines.image.window import Grid, Region, Window, extent, grown_cells, one_frame, window_of
 from pipelines.plan.batches import measure_statistics, request_after, request_inputs

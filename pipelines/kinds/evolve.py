@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from diffusion_ops.blocks.block import Block
 from diffusion_ops.blocks.fields import finish_image, make_block, working_dtype
 from diffusion_ops.blocks.statistic import Statistic, Tally
-from diffusion_ops.evolution.advance import Leg, advance, result_channels, total_halo
+from diffusion_ops.evolution.advance import advance
+from diffusion_ops.evolution.legs import Leg, result_channels, total_halo
 from diffusion_ops.evolution.reach import chained
 from pipelines.image.frames import Frames
 from pipelines.image.window import (
@@ -222,7 +223,8 @@ class Evolve(ChainWork):
         tallies: dict[str, Tally] = {}
         read_bytes = 0
         for index, done in parts:
-            values[index] = done.values.reshape(values[index].shape)  # type: ignore[union-attr]
+            assert done.values is not None
+            values[index] = done.values.reshape(values[index].shape)
             merge_tallies(self.statistics, tallies, done.tallies)
             read_bytes += done.read_bytes
             if done.carried is not None:

@@ -1,4 +1,4 @@
-"""Write a residual, which is what the run removed: a step's result less the final one."""
+"""Write a residual: the result of a step minus the final result."""
 
 from __future__ import annotations
 

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from diffusion_ops.blocks.fields import working_dtype
-from diffusion_ops.evolution.advance import Leg, carried_into, carried_out_of, result_channels
 from diffusion_ops.evolution.arguments import split_batches
+from diffusion_ops.evolution.legs import Leg, carried_into, carried_out_of, result_channels
 from pipelines.plan.graph import is_source
 from pipelines.plan.plan import Output
 from pipelines.plan.stages import ChainRequest, Image

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from diffusion_ops.evolution.advance import Leg
 from diffusion_ops.evolution.arguments import make_legs, split_batches
+from diffusion_ops.evolution.legs import Leg
 from diffusion_ops.evolution.operator import Operator
 from pipelines.image.frames import Frames
 from pipelines.spec.spec import SOURCE, Spec

@@ -135,7 +135,7 @@ class RunState:
     # ---- failures of tiles in flight, which do not outlive the process
 
     def fail(self, tile: TileId, error: str, final: bool = False) -> int:
-        """Count a failure of a tile, and return how many tries it has left; without any, the tile is given up."""
+        """Count a failure of a tile, and return the tries that are left; at 0 the tile is given up."""
         self.tries[tile] = self.tries.get(tile, 0) + 1
         left = 0 if final else max(0, self._retries + 1 - self.tries[tile])
         if left:

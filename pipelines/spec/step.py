@@ -1,4 +1,4 @@
-"""One step of a spec: an operator, its parameters in the user's words, and how far it goes."""
+"""One step of a spec: an operator, its parameters in the user's words, and its extent."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class UntilSpec(BaseModel):
 
 
 class StepSpec(BaseModel):
-    """One operator and how far it goes: an item of the `steps` of a spec.
+    """One operator and its extent: an item of the `steps` of a spec.
 
     Keys that are not fields here are parameters of the operator, in its own words or its aliases.
     """

@@ -1,4 +1,4 @@
-"""Measure the memory of a run, and keep it near the prediction that `pipelines.plan.plan` makes."""
+"""Measure the memory of processes, keep it near the prediction, and say what a process takes before its tasks."""
 
 from __future__ import annotations
 

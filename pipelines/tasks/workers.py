@@ -1,4 +1,4 @@
-"""What the engine needs of a cluster: a Dask client, and workers that are ready for our tasks."""
+"""Define the interface of clusters, and prepare workers before their first task."""
 
 from __future__ import annotations
 

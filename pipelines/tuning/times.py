@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from diffusion_ops.blocks.block import Block
 from diffusion_ops.blocks.fields import working_dtype
-from diffusion_ops.evolution.advance import Leg
 from diffusion_ops.evolution.arguments import make_legs
+from diffusion_ops.evolution.legs import Leg
 from diffusion_ops.evolution.operator import Operator
 from diffusion_ops.evolution.parameters import AUTO
 from diffusion_ops.tuning.samples import Frame, SamplePosition, sample_frames

@@ -18,7 +18,8 @@ import numpy as np
 
 import diffusion_ops as do
 from diffusion_ops.blocks.block import Block
-from diffusion_ops.evolution.advance import Leg, advance
+from diffusion_ops.evolution.advance import advance
+from diffusion_ops.evolution.legs import Leg
 from diffusion_ops.evolution.schedule import Cycle
 
 PEER_STEPS = 2

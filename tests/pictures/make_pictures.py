@@ -83,7 +83,7 @@ def drawn(name: str) -> Image:
     wanted = operator.picture
     before = IMAGES[wanted.image]()
     axis = -1 if before.ndim == 3 else None
-    after = do.evolve(before, operator(**wanted.parameters), channel_axis=axis, **how_far(operator))
+    after = do.evolve(before, operator(**wanted.parameters), channel_axis=axis, **extent(operator))
     panels = [before, SHADES[wanted.shown](after)]
     colours = any(panel.ndim == 3 and panel.shape[-1] == 3 for panel in panels)
     flat = [panel if panel.ndim == 3 or not colours else np.stack([panel] * 3, axis=-1) for panel in panels]
@@ -92,7 +92,7 @@ def drawn(name: str) -> Image:
     return np.clip(np.rint(picture / LEVELS) * LEVELS, 0, 255).astype(np.uint8)
 
 
-def how_far(operator: type[Operator]) -> dict[str, Any]:
+def extent(operator: type[Operator]) -> dict[str, Any]:
     """Return how far an operator goes in its picture."""
     return dict(operator.picture.far) or ({"time": 4} if operator.controlled_by == "time" else {})
 

@@ -20,10 +20,10 @@ from diffusion_ops.kernels.finite_elements.element_edges import (
     square,
     square_density,
 )
-from diffusion_ops.kernels.lanes import begin, fill, inlined, kernel, load, previous, shift, store
+from diffusion_ops.kernels.lanes import begin, copied, fill, inlined, kernel, load, previous, shift, store
 
 
-@inlined
+@copied
 def _weigh(kind, volume, masked, out, u, size, valid, rows, n, columns, scales, form):  # type: ignore[no-untyped-def]
     """Fill out with the conductances of a row of elements, element j at LANES + j; channels share one."""
     channels, cells = size
@@ -50,10 +50,10 @@ def _finish(new, i, centre, change, third, w, sort):  # type: ignore[no-untyped-
 
 
 @inlined
-def _step_squares(form, u, new, third, g, valid, places, kept, rates, shape, w):  # type: ignore[no-untyped-def]
+def _step_squares(form, u, new, third, g, valid, layout, kept, rates, shape, w):  # type: ignore[no-untyped-def]
     """Finish the upper row of cells of a row of squares, and keep what enters the lower one at kept[0]."""
     masked, weighted, sort = form
-    rows, write, n, columns = places
+    rows, write, n, columns = layout
     zero = rates[0] - rates[0]
     top0 = bottom0 = right0 = fill(zero)
     for j in range(-LANES, n, LANES):
@@ -75,14 +75,14 @@ def _step_squares(form, u, new, third, g, valid, places, kept, rates, shape, w):
 
 
 @inlined
-def _step_cubes(form, u, new, third, g, valid, places, kept, rates, shape, w):  # type: ignore[no-untyped-def]
+def _step_cubes(form, u, new, third, g, valid, layout, kept, rates, shape, w):  # type: ignore[no-untyped-def]
     """Finish the first row of cells of a row of cubes, and keep what enters the three others.
 
     kept : addresses of what enters the row of cells below, the row behind and below, and the row behind; the first two
     come from the last row of cubes, the third from the plane before.
     """
     masked, weighted, sort = form
-    rows, write, n, columns = places
+    rows, write, n, columns = layout
     below, corner, behind = kept
     zero = fill(rates[0] - rates[0])
     x0 = (zero, zero, zero, zero)
@@ -164,14 +164,14 @@ def build_sweep(kind: int, masked: bool, volume: bool, sort: int) -> Callable[..
                     behind = shift(own, (2 + m) * pitch) if m >= 0 else nowhere
                     entering = (own, shift(own, pitch), behind)
                     inside = p >= 0 and m >= 0
-                    form, places = (masked, weighted, sort), (rows, inside, pitch, columns)
+                    form, layout = (masked, weighted, sort), (rows, inside, pitch, columns)
                     if volume:
                         _step_cubes(
-                            form, read, write, more, weights, valid, places, entering, rates, shape, w
+                            form, read, write, more, weights, valid, layout, entering, rates, shape, w
                         )
                     else:
                         _step_squares(
-                            form, read, write, more, weights, valid, places, entering, rates, shape, w
+                            form, read, write, more, weights, valid, layout, entering, rates, shape, w
                         )
 
     return sweep

@@ -1,4 +1,4 @@
-"""Differences at a group of cells and across its faces, for updates of `kernels/wavefront.py`; walls are mirrors.
+"""Compute derivatives at cells and faces for the rows of `kernels/wavefront.py`; a wall mirrors its neighbour.
 
 `scale` begins with 1 / (2 h) along x, y and z throughout. Names are those of a map: n, s, w, e in the plane, f and b in
 front and behind.

@@ -12,11 +12,11 @@ from diffusion_ops.blocks.block import LANES, Block, Floats, allocate
 from diffusion_ops.kernels.conductance import CONSTANT, conductance
 from diffusion_ops.kernels.differences import differences
 from diffusion_ops.kernels.faces import kernel_grid, kernel_walls, neighbour_rows
-from diffusion_ops.kernels.lanes import begin, fill, inlined, kernel, shift, store
+from diffusion_ops.kernels.lanes import begin, copied, fill, kernel, shift, store
 from diffusion_ops.kernels.tensors.structure import central_gradient
 
 SLOPE = CONSTANT
-"""In the place of a conductance: the square root of q itself."""
+"""Instead of a conductance: the square root of q itself."""
 
 
 @functools.cache
@@ -92,7 +92,7 @@ def build_laplacian(masked: bool, volume: bool) -> Callable[..., None]:
     return laplacian
 
 
-@inlined
+@copied
 def _at(masked, field, valid, grid, p, m, j):  # type: ignore[no-untyped-def]
     """Return a field at a plane, row and column, 0 beyond walls and edges."""
     planes, rows, columns, pitch = grid

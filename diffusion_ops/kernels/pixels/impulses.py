@@ -1,4 +1,4 @@
-"""Find salt and pepper by windows that grow where there is much of it, and put means of what is left in its place.
+"""Find salt and pepper in windows that grow as needed, and replace it by the mean of the other cells.
 
 Whether a median lies strictly between the extremes of its window follows from how often these occur: a window grows by
 one ring at a time, each ring only updates the two extremes and their counts, and nothing is sorted.
@@ -12,24 +12,24 @@ from collections.abc import Callable
 import numpy as np
 
 from diffusion_ops.blocks.block import Block, Bools, allocate
-from diffusion_ops.kernels.lanes import inlined, kernel
+from diffusion_ops.kernels.lanes import copied, kernel
 from diffusion_ops.kernels.sums.measure import walls_of
 
 ENOUGH = 4
 """Cells that a mean is taken of, where the largest window has so many."""
 
 
-@inlined
+@copied
 def _ends(at, radius, size):  # type: ignore[no-untyped-def]
     """Return first and last + 1 of the cells within a radius."""
     return range(max(at - radius, 0), min(at + radius, size - 1) + 1)
 
 
-@inlined
-def _is_impulse(masked, volume, u, valid, grid, place, largest):  # type: ignore[no-untyped-def]
+@copied
+def _is_impulse(masked, volume, u, valid, grid, cell, largest):  # type: ignore[no-untyped-def]
     """Return whether a value is an extreme of the smallest window whose median is none, or there is no such window."""
     planes, rows, columns, pitch = grid
-    p, m, j = place
+    p, m, j = cell
     own = u[(p * rows + m) * pitch + j]
     low = high = own
     lows = highs = count = 1
@@ -76,7 +76,7 @@ def build_find(masked: bool, volume: bool) -> Callable[..., None]:
 
 @functools.cache
 def build_mend(masked: bool, volume: bool) -> Callable[..., None]:
-    """Compile the means that take the place of impulses."""
+    """Compile the means that replace impulses."""
     enough = ENOUGH
 
     @kernel
@@ -137,7 +137,7 @@ def find_impulses(block: Block, largest: int) -> Bools:
 
 
 def mend_impulses(block: Block, found: Bools, largest: int) -> None:
-    """Put means in the place of impulses: of at least `ENOUGH` other cells, or all in the largest window.
+    """Replace impulses by means: of at least `ENOUGH` other cells, or all in the largest window.
 
     Where that has none the value stays.
 

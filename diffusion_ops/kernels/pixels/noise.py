@@ -13,11 +13,11 @@ from numba.extending import overload
 
 from diffusion_ops.blocks.block import Block
 from diffusion_ops.kernels.conductance import exp_negative
-from diffusion_ops.kernels.lanes import inlined, kernel
+from diffusion_ops.kernels.lanes import copied, kernel
 from diffusion_ops.kernels.philox import (
     LOW_WORD,
     closed_unit64,
-    first_place,
+    first_index,
     gaussian,
     half_open_unit64,
     log64,
@@ -70,25 +70,25 @@ def build_noise(law: int) -> Callable[..., None]:
         return put_counts
 
     @kernel
-    def change(u, grid, place, grain, draw, key, numbers):  # type: ignore[no-untyped-def]
-        """Change u, flat (cells,), whose first cell has the index `place` = (x, y, z), by the draw of that number.
+    def change(u, grid, first, grain, draw, key, numbers):  # type: ignore[no-untyped-def]
+        """Change u, flat (cells,), whose first cell has the index `first` = (x, y, z), by the draw of that number.
 
         Cells whose indices share all but the last `grain` bits share their numbers.
         """
         planes, rows, columns, pitch = grid
         for p in range(planes):
             for m in range(rows):
-                y = ((place[1] + np.uint64(m)) & LOW_WORD) >> grain
-                z = ((place[2] + np.uint64(p)) & LOW_WORD) >> grain
+                y = ((first[1] + np.uint64(m)) & LOW_WORD) >> grain
+                z = ((first[2] + np.uint64(p)) & LOW_WORD) >> grain
                 row = u[(p * rows + m) * pitch : (p * rows + m) * pitch + columns]
                 for j in range(columns):
-                    x = ((place[0] + np.uint64(j)) & LOW_WORD) >> grain
+                    x = ((first[0] + np.uint64(j)) & LOW_WORD) >> grain
                     row[j] = _changed(law, row[j], philox(x, y, z, draw, key[0], key[1]), numbers)
 
     return change
 
 
-@inlined
+@copied
 def _log_factorial(k):  # type: ignore[no-untyped-def]
     """Return ln k!, by Stirling's series from 10 on (error 1e-13)."""
     if k < _FEW:
@@ -99,7 +99,7 @@ def _log_factorial(k):  # type: ignore[no-untyped-def]
     return (k + 0.5) * log64(k) - k + 0.9189385332046727 + tail
 
 
-@inlined
+@copied
 def _poisson_by_search(mean, v):  # type: ignore[no-untyped-def]
     """Return the smallest k whose cumulative probability exceeds v, for a small mean."""
     k, term = 0.0, exp_negative(mean)
@@ -111,15 +111,15 @@ def _poisson_by_search(mean, v):  # type: ignore[no-untyped-def]
     return k
 
 
-@inlined
-def _poisson_by_rejection(mean, place, key):  # type: ignore[no-untyped-def]
+@copied
+def _poisson_by_rejection(mean, index, key):  # type: ignore[no-untyped-def]
     """Return a Poisson count of mean >= 10 by transformed rejection (Hörmann 1993, PTRS); one draw per attempt."""
     b = 0.931 + 2.53 * math.sqrt(mean)
     a = -0.059 + 0.02483 * b
     inverse_alpha, accept = 1.1239 + 1.1328 / (b - 3.4), 0.9277 - 3.6224 / (b - 2.0)
     log_mean, draw = log64(mean), np.uint64(0)
     while True:
-        words = philox(place[0], place[1], place[2], draw, key[0], key[1])
+        words = philox(index[0], index[1], index[2], draw, key[0], key[1])
         u, v = half_open_unit64(words[0], words[2]) - 0.5, closed_unit64(words[1], words[3])
         us = 0.5 - abs(u)
         # At us = 0 the hat has no end: an infinite count is rejected below.
@@ -134,16 +134,16 @@ def _poisson_by_rejection(mean, place, key):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def put_counts(u, grid, place, grain, draw, key, numbers):  # type: ignore[no-untyped-def]
+def put_counts(u, grid, first, grain, draw, key, numbers):  # type: ignore[no-untyped-def]
     """Replace u by level times a Poisson count of mean u / level, level = numbers[0]; draws count attempts."""
     planes, rows, columns, pitch = grid
     level = np.float64(numbers[0])
     for p in range(planes):
         for m in range(rows):
-            y = ((place[1] + np.uint64(m)) & LOW_WORD) >> grain
-            z = ((place[2] + np.uint64(p)) & LOW_WORD) >> grain
+            y = ((first[1] + np.uint64(m)) & LOW_WORD) >> grain
+            z = ((first[2] + np.uint64(p)) & LOW_WORD) >> grain
             for j in range(columns):
-                x = ((place[0] + np.uint64(j)) & LOW_WORD) >> grain
+                x = ((first[0] + np.uint64(j)) & LOW_WORD) >> grain
                 i = (p * rows + m) * pitch + j
                 mean, k = np.float64(u[i]) / level, 0.0
                 if mean >= _FEW:
@@ -157,7 +157,7 @@ def put_counts(u, grid, place, grain, draw, key, numbers):  # type: ignore[no-un
 def put_noise(
     block: Block, law: str, numbers: Sequence[float], seed: int, *, draw: int = 0, grain: int = 1
 ) -> None:
-    """Change the state of a block by noise that depends on the place in the image only, in place.
+    """Change the state of a block by noise that depends on the position in the image only, in place.
 
     Parameters
     ----------
@@ -173,6 +173,6 @@ def put_noise(
         Width in cells of the squares that share a number: a power of two.
     """
     kernel, args = build_noise(LAWS.index(law)), tuple(block.storage.dtype.type(x) for x in numbers)
-    place, bits = first_place(block), np.uint64(grain.bit_length() - 1)
+    first, bits = first_index(block), np.uint64(grain.bit_length() - 1)
     for c, channel in enumerate(block.storage):
-        kernel(channel, block.grid, place, bits, np.uint64(draw), stream_key(seed, c, block.frame), args)
+        kernel(channel, block.grid, first, bits, np.uint64(draw), stream_key(seed, c, block.frame), args)

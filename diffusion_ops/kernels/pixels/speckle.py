@@ -20,6 +20,7 @@ from diffusion_ops.kernels.faces import kernel_grid, kernel_walls, open_faces, r
 from diffusion_ops.kernels.lanes import (
     begin,
     between,
+    copied,
     fill,
     inlined,
     kernel,
@@ -47,7 +48,7 @@ def _coefficient(kind, variance, square, level):  # type: ignore[no-untyped-def]
     return exp_negative(max((variance / square - level[2]) / level[0], one - one))
 
 
-@inlined
+@copied
 def _fill_row(kind, masked, volume, out, u, valid, grid, row, weights, level, tiny):  # type: ignore[no-untyped-def]
     """Fill a row of coefficients from the mean and the variance of the neighbours of each cell.
 
@@ -75,7 +76,7 @@ def _exchange(kept, j, leaving):  # type: ignore[no-untyped-def]
     return change
 
 
-@inlined
+@copied
 def _step_row(masked, volume, u, valid, grid, row, nexts, c, kept, rates):  # type: ignore[no-untyped-def]
     """Take one step of a row: fluxes to the right, below and behind, with the mean of the two coefficients.
 

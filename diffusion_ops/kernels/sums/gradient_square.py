@@ -30,15 +30,15 @@ def build_square(masked: bool) -> Callable[..., None]:
             for m in range(span[1, 0], span[1, 1]):
                 for j0 in range(span[2, 0], span[2, 1], SEGMENT):
                     n = min(SEGMENT, span[2, 1] - j0)
-                    set_row(row, n, 0)
+                    set_row(row[:n], 0)
                     for j in range(n):
-                        place = (p, m, j0 + j)
+                        index = (p, m, j0 + j)
                         a = (p * grid[1] + m) * grid[3] + j0 + j
                         if masked and not valid[0, a]:
                             continue
                         for axis in range(3):
-                            before = a - steps[axis] if place[axis] > 0 else a
-                            after = a + steps[axis] if place[axis] + 1 < grid[axis] else a
+                            before = a - steps[axis] if index[axis] > 0 else a
+                            after = a + steps[axis] if index[axis] + 1 < grid[axis] else a
                             if masked:
                                 before = before if valid[0, before] else a
                                 after = after if valid[0, after] else a

@@ -13,7 +13,7 @@ from diffusion_ops.blocks.block import Block, Bools
 from diffusion_ops.blocks.exact_sum import SEGMENT, add_doubles, add_singles, drain, empty_sums
 from diffusion_ops.blocks.histogram import count_row, empty_counts
 from diffusion_ops.blocks.statistic import Integers
-from diffusion_ops.kernels.lanes import inlined, kernel
+from diffusion_ops.kernels.lanes import copied, kernel
 from diffusion_ops.kernels.sums.rows import copy_row, narrow_row, set_row
 
 _A, _B = (1 - math.sqrt(3)) / (4 * math.sqrt(2)), (-1 - math.sqrt(3)) / (4 * math.sqrt(2))
@@ -85,7 +85,7 @@ def _build_energy(masked: bool) -> Callable[..., None]:
             for m in range(span[1, 0], span[1, 1]):
                 for j0 in range(span[2, 0], span[2, 1], SEGMENT):
                     a, length = (p * grid[1] + m) * grid[3] + j0, min(SEGMENT, span[2, 1] - j0)
-                    set_row(row, length, 0)
+                    set_row(row[:length], 0)
                     for axis in range(3):
                         if (p, m, j0)[axis] + 1 >= grid[axis] and axis < 2:
                             continue
@@ -112,7 +112,7 @@ def sum_energy(block: Block, keep: tuple[slice, ...]) -> Integers:
     return sums
 
 
-@inlined
+@copied
 def _add_squares(masked, squares, lower, x, upper, lower_valid, upper_valid, scale):  # type: ignore[no-untyped-def]
     """Add the scaled square of the central difference; a neighbour beyond a wall repeats the cell itself."""
     for j in range(squares.shape[0]):
@@ -138,10 +138,10 @@ def _build_gradient(masked: bool) -> Callable[..., None]:
         for p in range(span[0, 0], span[0, 1]):
             for m in range(span[1, 0], span[1, 1]):
                 a = (p * rows + m) * pitch + j0
-                set_row(squares, n, 0)
+                set_row(squares, 0)
                 if masked:
                     line_valid[0], line_valid[n + 1] = valid[0, a - left], valid[0, a + n - 1 + right]
-                    copy_row(line_valid, 1, valid[0], a, n)
+                    copy_row(line_valid[1 : n + 1], valid[0, a : a + n])
                 for c in range(u.shape[0]):
                     x = u[c, a : a + n]
                     for axis in range(2):
@@ -154,7 +154,7 @@ def _build_gradient(masked: bool) -> Callable[..., None]:
                             _add_squares(masked, squares, lower, x, upper, walls[0], walls[1], scales[axis])
                     # The row with one more cell at both ends, which is the end itself where the image ends.
                     line[0], line[n + 1] = u[c, a - left], u[c, a + n - 1 + right]
-                    copy_row(line, 1, x, 0, n)
+                    copy_row(line[1 : n + 1], x)
                     _add_squares(masked, squares, line, x, line[2:], line_valid, line_valid[2:], scales[2])
                 for j in range(n):
                     magnitude[j] = np.float32(np.sqrt(squares[j]))
@@ -163,7 +163,7 @@ def _build_gradient(masked: bool) -> Callable[..., None]:
     return fill
 
 
-@inlined
+@copied
 def _compress(masked, row, valid, n):  # type: ignore[no-untyped-def]
     """Move the valid values of a row to its front and return how many there are."""
     if not masked:
@@ -185,7 +185,7 @@ def count_gradient(block: Block, keep: tuple[slice, ...]) -> Integers:
     return counts
 
 
-@inlined
+@copied
 def _detail(out, r0, r1, r2, r3):  # type: ignore[no-untyped-def]
     """Fill out with the db2 high-pass of four rows; second differences first: a flat area gives exactly 0."""
     a, b, two = out.dtype.type(_A), out.dtype.type(_B), out.dtype.type(2)
@@ -211,11 +211,11 @@ def _build_noise(volume: bool, masked: bool) -> Callable[..., None]:
             for m in range(max(span[1, 0], 1), min(span[1, 1], rows - 2)):
                 first = ((p - 1 if volume else p) * rows + m - 1) * pitch + j0
                 if masked:
-                    set_row(ok, n, True)
+                    set_row(ok, True)
                     for plane in range(4 if volume else 1):
                         for row in range(4):
                             a = first + (plane * rows + row) * pitch
-                            narrow_row(ok, valid[0], a, n)
+                            narrow_row(ok, valid[0, a : a + n])
                     for j in range(n - 3):
                         ok[j] = ok[j] & ok[j + 1] & ok[j + 2] & ok[j + 3]
                 for c in range(u.shape[0]):
@@ -226,7 +226,7 @@ def _build_noise(volume: bool, masked: bool) -> Callable[..., None]:
                             x = u[c]
                             _detail(deep[row], x[a : a + n], x[b : b + n], x[d : d + n], x[e : e + n])
                         else:
-                            copy_row(deep[row], 0, u[c], a, n)
+                            copy_row(deep[row], u[c, a : a + n])
                     _detail(tall, deep[0], deep[1], deep[2], deep[3])
                     _detail(wide, tall, tall[1:], tall[2:], tall[3:])
                     for j in range(n - 3):

@@ -46,13 +46,13 @@ def _build_fill(kind: int, masked: bool) -> Callable[..., None]:
             for m in range(span[1, 0], span[1, 1]):
                 for j0 in range(span[2, 0], span[2, 1], SEGMENT):
                     a, length = (p * grid[1] + m) * grid[3] + j0, min(SEGMENT, span[2, 1] - j0)
-                    set_row(row, length, 0)
+                    set_row(row[:length], 0)
                     for axis in range(3):
                         if (p, m, j0)[axis] + 1 >= grid[axis] and axis < 2:
                             continue
                         n = min(length, grid[2] - 1 - j0) if axis == 2 else length
                         b = a + steps[axis]
-                        set_row(squares, length, 0)
+                        set_row(squares[:length], 0)
                         for c in range(u.shape[0]):
                             for j in range(n):
                                 d = np.float64(u[c, b + j]) - np.float64(u[c, a + j])

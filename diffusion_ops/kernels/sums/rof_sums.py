@@ -34,14 +34,14 @@ def _build_fill(masked: bool, gap: bool) -> Callable[..., None]:
             for m in range(span[1, 0], span[1, 1]):
                 for j0 in range(span[2, 0], span[2, 1], SEGMENT):
                     a, length = (p * grid[1] + m) * grid[3] + j0, min(SEGMENT, span[2, 1] - j0)
-                    set_row(row, length, 0)
-                    set_row(squares, length, 0)
+                    set_row(row[:length], 0)
+                    set_row(squares[:length], 0)
                     for c in range(channels):
-                        set_row(flow, length, 0)
+                        set_row(flow[:length], 0)
                         for axis in range(3):
-                            place, scale = (p, m, j0)[axis], scales[axis]
+                            index, scale = (p, m, j0)[axis], scales[axis]
                             n = length if axis < 2 else min(length, grid[2] - 1 - j0)
-                            if axis < 2 and place + 1 >= grid[axis]:
+                            if axis < 2 and index + 1 >= grid[axis]:
                                 n = 0
                             b, dual = a + steps[axis], carried[(4 - axis) * channels + c] if gap else u[c]
                             for j in range(n):
@@ -52,7 +52,7 @@ def _build_fill(masked: bool, gap: bool) -> Callable[..., None]:
                                 if gap:
                                     row[j] -= d * dual[a + j]
                                     flow[j] += dual[a + j] * scale
-                            if gap and (axis == 2 or place > 0):
+                            if gap and (axis == 2 or index > 0):
                                 for j in range(1 if axis == 2 and j0 == 0 else 0, length):
                                     flow[j] -= dual[a - steps[axis] + j] * scale
                         for j in range(length):

@@ -6,25 +6,25 @@ process that compiles one.
 
 from __future__ import annotations
 
-from diffusion_ops.kernels.lanes import inlined
+from diffusion_ops.kernels.lanes import copied
 
 
-@inlined
-def set_row(row, n, value):  # type: ignore[no-untyped-def]
-    """Let the first n cells of a row be a value."""
-    for j in range(n):
+@copied
+def set_row(row, value):  # type: ignore[no-untyped-def]
+    """Let all cells of a row be a value."""
+    for j in range(row.shape[0]):
         row[j] = value
 
 
-@inlined
-def copy_row(row, start, source, first, n):  # type: ignore[no-untyped-def]
-    """Let n cells of a row from `start` on be those of `source` from `first` on."""
-    for j in range(n):
-        row[start + j] = source[first + j]
+@copied
+def copy_row(row, source):  # type: ignore[no-untyped-def]
+    """Let the cells of a row be those of another."""
+    for j in range(row.shape[0]):
+        row[j] = source[j]
 
 
-@inlined
-def narrow_row(row, source, first, n):  # type: ignore[no-untyped-def]
-    """Let the first n cells of a row of yes and no stay true only where those of `source` from `first` on are."""
-    for j in range(n):
-        row[j] &= source[first + j]
+@copied
+def narrow_row(row, source):  # type: ignore[no-untyped-def]
+    """Let a row of yes and no stay true only where another is."""
+    for j in range(row.shape[0]):
+        row[j] &= source[j]

@@ -10,7 +10,7 @@ import numpy as np
 from diffusion_ops.blocks.block import Block
 from diffusion_ops.blocks.histogram import count_row, empty_counts
 from diffusion_ops.blocks.statistic import Integers
-from diffusion_ops.kernels.lanes import inlined, kernel
+from diffusion_ops.kernels.lanes import copied, kernel
 from diffusion_ops.kernels.sums.measure import span_of, walls_of
 from diffusion_ops.kernels.sums.rows import copy_row, narrow_row, set_row
 
@@ -18,13 +18,13 @@ _LEAST = 1e-12
 """A variance below this part of the squared mean is rounding: a constant area."""
 
 
-@inlined
+@copied
 def _add(total, row):  # type: ignore[no-untyped-def]
     for j in range(total.shape[0]):
         total[j] += row[j]
 
 
-@inlined
+@copied
 def _add_powers(sums, squares, row):  # type: ignore[no-untyped-def]
     for j in range(sums.shape[0]):
         value = np.float64(row[j])
@@ -55,19 +55,19 @@ def _build_count(masked: bool) -> Callable[..., None]:
         for p in range(max(span[0, 0], depth), min(span[0, 1], planes - depth)):
             for m in range(max(span[1, 0], radius), min(span[1, 1], rows - radius)):
                 if masked:
-                    set_row(ok, ok.shape[0], True)
+                    set_row(ok, True)
                     for plane in range(p - depth, p + depth + 1):
                         for row in range(m - radius, m + radius + 1):
                             a = (plane * rows + row) * pitch + j0
-                            narrow_row(ok, valid[0], a, ok.shape[0])
-                    copy_row(whole, 0, ok, 0, n)
+                            narrow_row(ok, valid[0, a : a + ok.shape[0]])
+                    copy_row(whole, ok)
                     for k in range(1, side):
-                        narrow_row(whole, ok, k, n)
+                        narrow_row(whole, ok[k:])
                 for c in range(u.shape[0]):
-                    set_row(sums, sums.shape[0], 0)
-                    set_row(squares, squares.shape[0], 0)
-                    set_row(total, n, 0)
-                    set_row(power, n, 0)
+                    set_row(sums, 0)
+                    set_row(squares, 0)
+                    set_row(total, 0)
+                    set_row(power, 0)
                     for plane in range(p - depth, p + depth + 1):
                         for row in range(m - radius, m + radius + 1):
                             a = (plane * rows + row) * pitch + j0

@@ -1,4 +1,4 @@
-"""What acts on the eight cells around a corner of a volume; the energy is in `tensor`."""
+"""Compute the fluxes of a tensor between the eight cells around a corner of a volume, from one energy."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def _cube_forces(q, d, damping):  # type: ignore[no-untyped-def]
 
 @inlined
 def _turned(q):  # type: ignore[no-untyped-def]
-    """Return the cells of a cube with y in the place of x, z in that of y, x in that of z."""
+    """Return the cells of a cube with the axes x, y, z replaced by y, z, x."""
     return q[0], q[2], q[4], q[6], q[1], q[3], q[5], q[7]
 
 
@@ -158,9 +158,9 @@ def _cube_row(masked, u, valid, rows, there, columns, tensor, stride, factors, d
 
 
 @inlined
-def cube_layer(masked, u, valid, place, tensor, stride, numbers, to):  # type: ignore[no-untyped-def]
+def cube_layer(masked, u, valid, layout, tensor, stride, numbers, to):  # type: ignore[no-untyped-def]
     """Add the forces of the corners between the planes layer - 1 and layer; parameters as of `quad_layer`."""
-    layer, outer, middle, columns, pitch, corner_pitch = place
+    layer, outer, middle, columns, pitch, corner_pitch = layout
     front, back = to
     factors, damping = numbers
     wide = pitch + LANES

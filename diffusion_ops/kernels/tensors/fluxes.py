@@ -28,7 +28,7 @@ import numpy as np
 
 from diffusion_ops.blocks.block import LANES, Block, Bools, Floats, aligned_zeros, row_pitch
 from diffusion_ops.kernels.faces import kernel_grid, kernel_walls
-from diffusion_ops.kernels.lanes import begin, choose, fill, inlined, kernel, load, shift, store
+from diffusion_ops.kernels.lanes import begin, choose, copied, fill, kernel, load, shift, store
 from diffusion_ops.kernels.tensors.cubes import cube_layer
 from diffusion_ops.kernels.tensors.quads import quad_layer
 
@@ -47,7 +47,7 @@ def stable_tensor_dt(alpha: float, spacing: tuple[float, ...]) -> float:
     return 1 / (2 * max(*squares, *pairs, sum(pairs) / 2 if len(pairs) == 3 else 0.0))
 
 
-@inlined
+@copied
 def finish_row(form, u, new, force, free, valid, n, w):  # type: ignore[no-untyped-def]
     """Write a row of the next state; cells that are held keep their values."""
     masked, inertial, pinned = form
@@ -63,7 +63,7 @@ def finish_row(form, u, new, force, free, valid, n, w):  # type: ignore[no-untyp
         store(new, j, value)
 
 
-@inlined
+@copied
 def _clear(to, n, zero):  # type: ignore[no-untyped-def]
     for j in range(0, n, LANES):
         store(to, j, fill(zero))
@@ -117,11 +117,11 @@ def build_sweep(masked: bool, volume: bool, inertial: bool, pinned: bool) -> Cal
                             _clear(ahead, middle * wide, zero)
                         front, back = (here, ahead) if layer == p + 1 else (ahead, here)
                         d = shift(tensor, layer * corner_rows * corner_pitch)
-                        place = (layer, outer, middle, columns, pitch, corner_pitch)
+                        layout = (layer, outer, middle, columns, pitch, corner_pitch)
                         if volume:
-                            cube_layer(masked, state, valid, place, d, stride, numbers, (front, back))
+                            cube_layer(masked, state, valid, layout, d, stride, numbers, (front, back))
                         else:
-                            quad_layer(masked, state, valid, place, d, stride, numbers, (front, back))
+                            quad_layer(masked, state, valid, layout, d, stride, numbers, (front, back))
                     for m in range(middle):
                         at = (p * middle + m) * pitch
                         form, w = (masked, inertial, pinned), (weights[s], one - weights[s])

@@ -164,7 +164,7 @@ def lattice_offsets(condition: float, spacing: tuple[float, ...]) -> tuple[Offse
         turns = itertools.permutations(range(3))
         found = np.logical_or.reduce([found.transpose(turn) for turn in turns])
     zero = tuple(n // 2 for n in found.shape)
-    offsets = (tuple(int(i - z) for i, z in zip(place, zero, strict=True)) for place in np.argwhere(found))
+    offsets = (tuple(int(i - z) for i, z in zip(index, zero, strict=True)) for index in np.argwhere(found))
     return tuple(sorted(e for e in offsets if e > (0, 0, 0)))  # type: ignore[misc]
 
 
@@ -212,13 +212,13 @@ def build_links(components: int, masked: bool) -> Callable[..., None]:
         Parameters
         ----------
         inverse : (components,), what turns D into units of cells
-        table : number of an offset, by its place in a box around 0; -1 where it has none
+        table : number of an offset, by its position in a box around 0; -1 where it has none
         offsets : (n, 3)
         ways, starts : (m, 3), the cells between the ends of the links, and where those of each offset begin
         """
         _, outer, middle, columns, pitch = grid
         planes, rows = (outer, middle) if volume else (1, outer)
-        found, places, t = np.zeros(6), np.zeros((6, 3), np.int64), np.zeros(components)
+        found, needed, t = np.zeros(6), np.zeros((6, 3), np.int64), np.zeros(components)
         numbers = np.zeros(6, np.int64)
         z0, y0, x0 = table.shape[0] // 2, table.shape[1] // 2, table.shape[2] // 2
         for row in range(planes * rows):
@@ -228,10 +228,10 @@ def build_links(components: int, masked: bool) -> Callable[..., None]:
                     t[k] = np.float64(tensor[k, i]) * inverse[k]
                 fits = False
                 while not fits:
-                    _reduce(t, found, places)
+                    _reduce(t, found, needed)
                     fits, small = True, 1e-6 * (t[0] + t[1])
                     for k in range(count):
-                        z, y, x = places[k, 0] + z0, places[k, 1] + y0, places[k, 2] + x0
+                        z, y, x = needed[k, 0] + z0, needed[k, 1] + y0, needed[k, 2] + x0
                         inside = min(z, min(y, x)) >= 0 and z <= 2 * z0 and y <= 2 * y0 and x <= 2 * x0
                         numbers[k] = table[z, y, x] if inside else -1
                         fits = fits and (numbers[k] >= 0 or found[k] <= small)

@@ -1,4 +1,4 @@
-"""What acts on the four cells around a corner of an image; the energy is in `tensor`."""
+"""Compute the fluxes of a tensor between the four cells around a corner of an image, from one energy."""
 
 from __future__ import annotations
 
@@ -84,18 +84,18 @@ def _quad_row(masked, u, valid, rows, there, columns, tensor, stride, factors, d
 
 
 @inlined
-def quad_layer(masked, u, valid, place, tensor, stride, numbers, to):  # type: ignore[no-untyped-def]
+def quad_layer(masked, u, valid, layout, tensor, stride, numbers, to):  # type: ignore[no-untyped-def]
     """Add the forces of the corners between the rows layer - 1 and layer of an image to what acts on these rows.
 
     Parameters
     ----------
     u : address of a channel
-    place : layer, outer, middle, columns, pitch as in `kernel_grid`, stored length of a row of corners
+    layout : layer, outer, middle, columns, pitch as in `kernel_grid`, stored length of a row of corners
     tensor, stride : address of the layer's first component, and from one component to the next
     numbers : what `tensor_factors` and `hourglass_damping` returned
     to : addresses of what acts on the cells before and behind
     """
-    layer, outer, _, columns, pitch, _ = place
+    layer, outer, _, columns, pitch, _ = layout
     factors, damping = numbers
     rows, there = (max(layer - 1, 0) * pitch, min(layer, outer - 1) * pitch), (layer > 0, layer < outer)
     _quad_row(masked, u, valid, rows, there, columns, tensor, stride, factors, damping, to[0], to[1])

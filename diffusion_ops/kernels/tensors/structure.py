@@ -308,7 +308,7 @@ def corners_to_cells(block: Block, tensor: Floats) -> Floats:
     corners = as_image(tensor, tuple(n + 1 for n in block.spatial))
     cells = allocate(len(tensor), block.spatial, tensor.dtype)
     view, ndim = as_image(cells, block.spatial), len(block.spatial)
-    for place in np.ndindex((2,) * ndim):
-        view += corners[:, *(slice(s, s + n) for s, n in zip(place, block.spatial, strict=True))]
+    for offset in np.ndindex((2,) * ndim):
+        view += corners[:, *(slice(s, s + n) for s, n in zip(offset, block.spatial, strict=True))]
     view *= tensor.dtype.type(0.5**ndim)
     return cells

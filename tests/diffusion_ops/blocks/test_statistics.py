@@ -53,7 +53,7 @@ def tiles(shape: tuple[int, ...], cuts: list[list[int]], radius: tuple[int, ...]
 
 @st.composite
 def tilings(draw, ndim: int):
-    """Draw a shape and places to cut it at along every axis."""
+    """Draw a shape and where to cut it along every axis."""
     shape = tuple(draw(st.integers(4, 40 if ndim == 2 else 13)) for _ in range(ndim))
     cuts = [sorted(draw(st.sets(st.integers(1, n - 1), max_size=3))) for n in shape]
     return shape, cuts

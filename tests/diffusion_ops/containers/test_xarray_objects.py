@@ -66,9 +66,9 @@ def test_frames_evolve_one_by_one(dims: tuple[str, ...], lazy: bool) -> None:
     result = result.compute()
     frames = [d for d in dims if d not in "xy"]
     for at in np.ndindex(*(image.sizes[d] for d in frames)):
-        place = dict(zip(frames, at, strict=True))
-        whole = do.evolve(image[place].values, do.PeronaMalik({"noise": 2}), time=1)
-        assert np.array_equal(result[place].values, whole)
+        index = dict(zip(frames, at, strict=True))
+        whole = do.evolve(image[index].values, do.PeronaMalik({"noise": 2}), time=1)
+        assert np.array_equal(result[index].values, whole)
 
 
 @pytest.mark.parametrize("dims", [("band", "y", "x"), ("y", "x", "band"), ("time", "y", "band", "x")])

@@ -190,13 +190,13 @@ def test_tiles_take_the_same_steps_to_the_same_bits(tile: tuple[int, int], norm:
     history = advance_adaptively(block, operator, adaptive, 2.0)
 
     control, state = adaptive.start(2.0, operator.stable_dt(spacing)), image.copy()
-    halo, controls = operator.reach(spacing).batch_halo(adaptive.batch), [adaptive.start(2.0, STABLE)]
+    halo, controls = operator.reach(spacing).adaptive_halo(adaptive.batch), [adaptive.start(2.0, STABLE)]
     while not control.finished:
         new, tally = np.empty_like(state), Tally()
         for r in range(0, 41, tile[0]):
             for c in range(0, 45, tile[1]):
-                place = zip((r, c), tile, (41, 45), strict=True)
-                window = window_of(tuple(slice(a, min(a + t, n)) for a, t, n in place), (41, 45), halo)
+                tiled = zip((r, c), tile, (41, 45), strict=True)
+                window = window_of(tuple(slice(a, min(a + t, n)) for a, t, n in tiled), (41, 45), halo)
                 part = Block.from_image(state[:, *window.read], spacing, None, window.open_sides)
                 take_batch(part, operator, control.tau, adaptive.batch)
                 tally = adaptive.statistic.merge(tally, adaptive.statistic.measure(part, window.keep))

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from diffusion_ops.blocks.block import Block
 from diffusion_ops.blocks.fields import make_block
-from diffusion_ops.evolution.advance import Leg, advance
+from diffusion_ops.evolution.advance import advance
+from diffusion_ops.evolution.legs import Leg
 from diffusion_ops.evolution.operator import RateOperator
 from diffusion_ops.evolution.reach import Reach, chained, widest
 from diffusion_ops.evolution.schedule import Cycle
@@ -67,7 +68,7 @@ def test_steps_may_share_what_is_frozen(first: int, setups: int) -> None:
 
 
 def test_an_adaptive_step_is_two_explicit_ones() -> None:
-    assert Reach((1, 2), setup=(3, 0), start=(5, 5)).batch_halo(4) == (2 * 4 * 4, 2 * 4 * 2)
+    assert Reach((1, 2), setup=(3, 0), start=(5, 5)).adaptive_halo(4) == (2 * 4 * 4, 2 * 4 * 2)
 
 
 def test_the_first_batch_starts_and_the_last_finishes() -> None:

@@ -258,17 +258,17 @@ def test_an_edited_kernel_never_runs_old_machine_code(package: Path, tmp_path: P
 
 
 def test_kernels_are_kept_wherever_can_be_written(package: Path, tmp_path: Path) -> None:
-    """A place that can only be read, as in a container, lends what it has to the next that can be written to."""
+    """Kernels in a read-only folder, as in a container, are copied to the next folder that is writable."""
     if os.geteuid() == 0 and not shutil.which("setpriv"):
         pytest.skip("root may write anywhere, and there is no setpriv to give that up")
     home, temporary = tmp_path / "home", tmp_path / "temporary"
-    places = {"XDG_CACHE_HOME": str(home), "TMPDIR": str(temporary)}
+    folders = {"XDG_CACHE_HOME": str(home), "TMPDIR": str(temporary)}
     for folder in (home, temporary):
         folder.mkdir()
     inside = package / "diffusion_ops" / "__pycache__"
     counts, names = [], []
     for where, folders in ((inside, (package / "diffusion_ops",)), (home, (inside, home)), (temporary, ())):
-        counts.append(answer(start(SUM, package, **places), package)[0])
+        counts.append(answer(start(SUM, package, **folders), package)[0])
         names.append(kept(where))
         for folder in folders:
             for path in (folder, *folder.rglob("*")):
@@ -291,14 +291,14 @@ def test_processes_that_start_together_fill_one_folder(package: Path, tmp_path: 
 
 
 def test_folders_of_older_code_are_removed_but_the_newest(package: Path, tmp_path: Path) -> None:
-    place = tmp_path / "cache" / "diffusion_ops"
+    parent = tmp_path / "cache" / "diffusion_ops"
     for hours in range(9):
-        (place / f"{hours}").mkdir(parents=True)
-        os.utime(place / f"{hours}", (time.time() - 3600 * hours,) * 2)
+        (parent / f"{hours}").mkdir(parents=True)
+        os.utime(parent / f"{hours}", (time.time() - 3600 * hours,) * 2)
     answer(
-        start("print(json.dumps([do.__file__, 0, 0]))", package, NUMBA_CACHE_DIR=str(place.parent)), package
+        start("print(json.dumps([do.__file__, 0, 0]))", package, NUMBA_CACHE_DIR=str(parent.parent)), package
     )
-    left = {path.name for path in place.iterdir()}
+    left = {path.name for path in parent.iterdir()}
     assert {name for name in left if len(name) == 1} == {"0", "1", "2", "3"}
     assert len(left) == 5
 

@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 
 from diffusion_ops.blocks.block import LANES, Block, as_image
 from diffusion_ops.blocks.fields import make_block
-from diffusion_ops.evolution.advance import Leg, advance
+from diffusion_ops.evolution.advance import advance
+from diffusion_ops.evolution.legs import Leg
 from diffusion_ops.evolution.operator import Operator
 from diffusion_ops.evolution.schedule import Cycle, Cycles, Explicit
 from diffusion_ops.families.stencil import make_stencil

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from diffusion_ops.blocks.block import Block
-from diffusion_ops.kernels.philox import check_seed, first_place, gaussian, philox, stream_key, uniform
+from diffusion_ops.kernels.philox import check_seed, first_index, gaussian, philox, stream_key, uniform
 
 
 def words(text: str) -> list[np.uint64]:
@@ -111,9 +111,9 @@ def test_every_channel_and_frame_of_a_seed_has_its_own_key() -> None:
 
 def test_a_block_knows_its_place() -> None:
     plane = Block(np.zeros((1, 32), np.float32), (2, 16), (1.0, 1.0), origin=(3, 5))
-    assert first_place(plane) == (5, 3, 0)
+    assert first_index(plane) == (5, 3, 0)
     volume = Block(np.zeros((1, 32), np.float32), (1, 2, 16), (1.0,) * 3, origin=(7, 3, 5))
-    assert first_place(volume) == (5, 3, 7)
+    assert first_index(volume) == (5, 3, 7)
 
 
 @pytest.mark.parametrize("seed", [-1, 1.5, True, 2**64, "1"])

@@ -11,7 +11,8 @@ from scipy.fft import dctn, idctn
 from scipy.linalg import solve_banded
 
 from diffusion_ops.blocks.block import Block
-from diffusion_ops.evolution.advance import Leg, advance, total_halo
+from diffusion_ops.evolution.advance import advance
+from diffusion_ops.evolution.legs import Leg, total_halo
 from diffusion_ops.evolution.schedule import Cycle
 from diffusion_ops.kernels.splitting import solve_lines
 from diffusion_ops.operators.additive_splitting import TRUNCATION, AdditiveSplitting
@@ -241,8 +242,8 @@ def test_the_halo_is_what_the_worst_place_needs(operator: AdditiveSplitting, cou
     for axis in (0, 1):
         short = tuple(h - (a == axis) for a, h in enumerate(halo))
         found = []
-        for place in range(operator.partition):
-            start = [h + 2 + place for h in halo]
+        for offset in range(operator.partition):
+            start = [h + 2 + offset for h in halo]
             stop = [a + 10 for a in start]
             assert right_in_window(image, whole, operator, cycles, start, stop, halo, valid)
             found.append(right_in_window(image, whole, operator, cycles, start, stop, short, valid))

@@ -18,7 +18,8 @@ from scipy.fft import dctn, idctn
 from scipy.ndimage import gaussian_filter
 
 from diffusion_ops.blocks.block import Block
-from diffusion_ops.evolution.advance import Leg, advance
+from diffusion_ops.evolution.advance import advance
+from diffusion_ops.evolution.legs import Leg
 from diffusion_ops.evolution.operator import Operator
 from diffusion_ops.evolution.schedule import Cycle, Cycles, Explicit
 from diffusion_ops.evolve import evolve

@@ -228,7 +228,7 @@ def test_curvature_diffusion_is_itk_s_curvature_anisotropic_diffusion(
         ConductanceParameter=conductance,
         ConductanceScalingUpdateInterval=1000,
     )
-    op = do.CurvatureDiffusion({"rms": conductance * 2**0.5})  # type: ignore[arg-type]
+    op = do.CurvatureDiffusion({"rms": conductance * 2**0.5})
     ours = do.evolve(noisy, op, steps=10, dt=0.125)
     assert np.abs(theirs - noisy).mean() > 2
     assert np.abs(ours - theirs).max() < 0.02

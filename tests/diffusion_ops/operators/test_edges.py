@@ -172,9 +172,9 @@ def test_surfaces_in_a_volume_are_thin() -> None:
     z, y, x = np.indices((24, 26, 28)) - 12
     ball = 100 / (1 + np.exp(2 * (np.sqrt(z * z + y * y + x * x) - 8)))
     found = canny(ball, 1.0, 5.0, 10.0)
-    places = np.argwhere(found) - 12
-    assert np.abs(np.linalg.norm(places, axis=1) - 8).max() < 1.2
-    assert 600 < len(places) < 1600
+    positions = np.argwhere(found) - 12
+    assert np.abs(np.linalg.norm(positions, axis=1) - 8).max() < 1.2
+    assert 600 < len(positions) < 1600
 
 
 def test_thresholds_choose_themselves_from_the_image() -> None:

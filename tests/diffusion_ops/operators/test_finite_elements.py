@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from scipy.fft import dctn, idctn
 
 from diffusion_ops.blocks.block import Block
-from diffusion_ops.evolution.advance import Leg, advance, total_halo
+from diffusion_ops.evolution.advance import advance
+from diffusion_ops.evolution.legs import Leg, total_halo
 from diffusion_ops.evolution.operator import Operator
 from diffusion_ops.evolution.schedule import Cycle, Cycles, Explicit
 from diffusion_ops.families.elements import boxes, edge_matrices, element_mass, mass_steps, stable_step
@@ -179,10 +180,10 @@ def test_variance_of_an_impulse_grows_by_twice_the_time(mass: str) -> None:
     image[0, 47, 47] = 1
     result = evolved(image, operator, Explicit().cycles(operator.stable_dt((1.0, 1.0)), 4.0, None, None))[0]
     assert result.sum() == pytest.approx(1, rel=1e-12)
-    place = np.arange(95) - 47.0
+    x = np.arange(95) - 47.0
     for axis in (0, 1):
-        assert (result.sum(1 - axis) * place**2).sum() == pytest.approx(8, rel=1e-6)
-    gauss = np.exp(-(place[:, None] ** 2 + place**2) / 16) / (16 * np.pi)
+        assert (result.sum(1 - axis) * x**2).sum() == pytest.approx(8, rel=1e-6)
+    gauss = np.exp(-(x[:, None] ** 2 + x**2) / 16) / (16 * np.pi)
     assert np.abs(result - gauss).max() < 0.05 * gauss.max()
 
 
@@ -193,8 +194,8 @@ def test_variance_of_an_impulse_grows_by_twice_the_time(mass: str) -> None:
 @pytest.mark.parametrize("walls", [False, True])
 def test_patch_test_slopes_do_not_move(spacing: tuple[float, ...], walls: bool) -> None:
     shape = (12, 13) if len(spacing) == 2 else (7, 8, 9)
-    places = np.meshgrid(*[h * np.arange(n) for n, h in zip(shape, spacing, strict=True)], indexing="ij")
-    slope = sum(a * x for a, x in zip((3.0, -2.0, 0.7), places, strict=False))
+    coordinates = np.meshgrid(*[h * np.arange(n) for n, h in zip(shape, spacing, strict=True)], indexing="ij")
+    slope = sum(a * x for a, x in zip((3.0, -2.0, 0.7), coordinates, strict=False))
     valid = np.ones(shape, bool)
     if walls:
         valid[0] = False

@@ -321,10 +321,10 @@ def test_corners_get_the_mean_of_the_valid_cells_around_them(shape: tuple[int, .
     cells[...] = np.random.default_rng(1).random(cells.shape)
     corners = as_image(at_corners(block, tensor), tuple(n + 1 for n in shape))
     known = np.where(np.isnan(image), np.nan, cells)
-    for place in ((0,) * ndim, (1,) * ndim, (3,) + (4,) * (ndim - 1), shape):
-        around = tuple(slice(max(i - 1, 0), i + 1) for i in place)
+    for corner in ((0,) * ndim, (1,) * ndim, (3,) + (4,) * (ndim - 1), shape):
+        around = tuple(slice(max(i - 1, 0), i + 1) for i in corner)
         np.testing.assert_allclose(
-            corners[:, *place], np.nanmean(known[:, *around], axis=tuple(range(1, ndim + 1)))
+            corners[:, *corner], np.nanmean(known[:, *around], axis=tuple(range(1, ndim + 1)))
         )
 
 

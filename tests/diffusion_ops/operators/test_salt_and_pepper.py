@@ -57,13 +57,13 @@ def found_by(noisy: Array, largest: int, valid: Any = None) -> Array:
 def found_by_sorting(noisy: Array, largest: int, valid: Array) -> Array:
     """Return the same, every window sorted anew."""
     found = np.zeros(noisy.shape, bool)
-    for place in zip(*np.nonzero(valid), strict=True):
-        found[place] = True
+    for index in zip(*np.nonzero(valid), strict=True):
+        found[index] = True
         for radius in range(1, largest + 1):
-            window = tuple(slice(max(i - radius, 0), i + radius + 1) for i in place)
+            window = tuple(slice(max(i - radius, 0), i + radius + 1) for i in index)
             values = np.sort(noisy[window][valid[window]])
             if values[0] < values[(len(values) - 1) // 2] < values[-1]:
-                found[place] = not values[0] < noisy[place] < values[-1]
+                found[index] = not values[0] < noisy[index] < values[-1]
                 break
     return found
 

@@ -162,7 +162,7 @@ def test_what_cannot_be_is_refused_in_words() -> None:
         ({"epsilon": 0}, "epsilon=0 is not possible. Allowed: a number > 0"),
     ):
         with pytest.raises(ValueError, match=message):
-            do.Shock(**wrong)  # type: ignore[arg-type]
+            do.OPERATORS["shock"](**wrong)
 
 
 # ---- forward-and-backward diffusion

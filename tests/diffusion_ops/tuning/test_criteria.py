@@ -18,7 +18,7 @@ from diffusion_ops.blocks.probe import PROBE_SIZE, divergence, random_signs, uni
 from diffusion_ops.criteria.decorrelation import Decorrelation
 from diffusion_ops.criteria.j_invariance import JInvariance, neighbour_mean
 from diffusion_ops.criteria.sure import SURE
-from diffusion_ops.evolution.advance import Leg
+from diffusion_ops.evolution.legs import Leg
 from diffusion_ops.evolution.schedule import Cycle
 from diffusion_ops.operators.heat import Heat
 from diffusion_ops.operators.perona_malik import PeronaMalik

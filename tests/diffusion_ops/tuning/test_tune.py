@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from diffusion_ops.blocks.block import Block
 from diffusion_ops.ensemble import Ensemble, combine, ensemble, least_weights
+from diffusion_ops.evolution.operator import OPERATORS
 from diffusion_ops.evolve import evolve
 from diffusion_ops.kernels.conductance import CONDUCTANCES
 from diffusion_ops.operators.gradient_magnitude import GradientMagnitude
@@ -271,7 +272,7 @@ def test_every_conductance_chooses_its_contrast_by_the_noise(conductance: str) -
         assert isinstance(chosen, NoiseGradient)
         assert 0.01 < chosen.multiple < 4
     with pytest.raises(ValueError, match="'auto'"):
-        PeronaMalik(contrast=1, sigma="auto")  # type: ignore[arg-type]
+        OPERATORS["perona-malik"](contrast=1, sigma="auto")
 
 
 def test_the_gradient_of_noise_grows_with_channels_and_finer_spacing() -> None:

@@ -8,7 +8,7 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from diffusion_ops.evolution.advance import total_halo
+from diffusion_ops.evolution.legs import total_halo
 from pipelines.image.info import ImageInfo
 from pipelines.kinds.evolve import Evolve
 from pipelines.kinds.measure import Measure

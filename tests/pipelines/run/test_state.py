@@ -190,7 +190,9 @@ def test_a_worklist_visits_what_is_wanted_most_urgent_first_and_nothing_else() -
     concluded = state.apply(Finished(0, 4))
     assert concluded is not None
     assert concluded.values == {"visits": 5.0}
-    assert state.tiles.visits(0).tolist() == [2, 0, 1, 0, 1, 0, 0, 0, 1]  # type: ignore[union-attr]
+    visits = state.tiles.visits(0)
+    assert visits is not None
+    assert visits.tolist() == [2, 0, 1, 0, 1, 0, 0, 0, 1]
 
 
 def test_a_tile_that_comes_twice_counts_once() -> None:
