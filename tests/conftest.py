@@ -34,18 +34,19 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByKernel:
 
 PLANES = ("plane", "walls")
 
+DEAR = ("channels",)
+"""Cases that compile kernels for themselves alone: volumes of several channels."""
+
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Leave volumes, colours and doubles of an operator's further samples to the slow tests."""
+    """Leave volumes, colours and doubles of an operator's further samples, and dear cases, to the slow tests."""
     for item in items:
         chosen = getattr(item, "callspec", None)
-        if (
-            chosen is not None
-            and chosen.params.get("sample", 0)
-            and chosen.params.get("case", "plane") not in PLANES
-        ):
-            item.add_marker("slow")
+        if chosen is not None and "sample" in chosen.params:
+            case = chosen.params.get("case", "plane")
+            if case in DEAR or (chosen.params["sample"] and case not in PLANES):
+                item.add_marker("slow")
 
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"

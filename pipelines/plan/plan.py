@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -106,9 +107,9 @@ class Stage:
     after: tuple[int, ...] = ()
     needs: tuple[int, ...] = ()
 
-    @property
+    @functools.cached_property
     def cost(self) -> Cost:
-        """Predicted cost of the stage."""
+        """Predicted cost of the stage; asked for again for every number of threads that a plan may have."""
         return self.work.cost(self.grid)
 
     @property
