@@ -8,8 +8,8 @@ from diffusion_ops.ensemble import Ensemble as Ensemble
 from diffusion_ops.ensemble import combine as combine
 from diffusion_ops.ensemble import ensemble as ensemble
 from diffusion_ops.evolution.adaptive import Adaptive as Adaptive
-from diffusion_ops.evolution.legs import Leg as Leg
 from diffusion_ops.evolution.advance import advance as advance
+from diffusion_ops.evolution.legs import Leg as Leg
 from diffusion_ops.evolution.legs import total_halo as total_halo
 from diffusion_ops.evolution.operator import Iteration as Iteration
 from diffusion_ops.evolution.operator import Map as Map

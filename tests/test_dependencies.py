@@ -24,6 +24,7 @@ REASONS = {
     "mypy": "a program",
     "myst-nb": "Sphinx reads the pages with it",
     "numpydoc": "Sphinx reads docstrings with it",
+    "pytest-randomly": "pytest loads it by itself",
     "ruff": "a program",
     "scipy-stubs": "SciPy's types, for mypy",
 }
