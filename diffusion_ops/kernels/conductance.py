@@ -13,7 +13,7 @@ from numba.extending import overload
 from diffusion_ops.kernels.lanes import INLINED, Lanes, divide_by_power
 
 CONDUCTANCES: tuple[str, ...] = ("exponential", "rational", "charbonnier", "tukey", "weickert")
-"""What a user may ask for; the position is the number that the kernels know it by."""
+"""Names of the conductances; kernels know one by its position."""
 
 CONSTANT, FROZEN = -1, -2
 """Two more numbers: g = 1, and g read from face arrays that were filled at the start of a cycle."""

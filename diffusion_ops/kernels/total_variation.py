@@ -219,7 +219,9 @@ def operator_norm(spacing: Sequence[float]) -> float:
 
 
 def step_numbers(k: int, weight: float, every: int, spacing: Sequence[float]) -> list[float]:
-    """Return what iteration k multiplies by: sigma / h, rate / h along x, y, z; rate / weight; theta; anchors.
+    """Return the nine factors of iteration k: sigma / h and rate / h along x, y, z; rate / weight; theta; restart.
+
+    The last is 1 where the state becomes the data before the iteration, else 0.
 
     tau = 4 weight / (n + 4), sigma tau L² = 1, theta = (n + 4) / (n + 5), rate = tau / (1 + tau / weight) for
     the n-th iteration since the state became the data. The functional is convex with modulus 1 / weight, and

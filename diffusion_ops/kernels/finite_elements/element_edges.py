@@ -22,7 +22,7 @@ STIFFNESS = {2: (1 / 2, 1 / 6, 0.0), 3: (1 / 4, 1 / 12, 1 / 36)}
 """Weight of an edge, its coupling to parallel edges, and their cross term, per number of axes."""
 
 DENSITY = {2: (1 / 2, 1 / 12, 0.0), 3: STIFFNESS[3]}
-"""What the mean square gradient of an element is made with."""
+"""Weight, coupling and cross term of the mean of |∇u|² over an element."""
 
 MASS = {2: (1 / 2, 1 / 12, 0.0), 3: (1 / 4, 1 / 24, 1 / 108)}
 """The same for the mass: M = 1 + Σ fluxes / 6."""

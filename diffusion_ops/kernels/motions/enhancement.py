@@ -175,7 +175,7 @@ def _rational(q, numbers):  # type: ignore[no-untyped-def]
 
 
 def _diffusivity_row(name: str, diffusivity: Callable[..., Any]) -> Callable[..., None]:
-    """Return what prepares forward-and-backward diffusion with one diffusivity."""
+    """Return the update that fills the field g of forward-and-backward diffusion with one diffusivity."""
 
     def row(form, u, lines, out, n, numbers, data):  # type: ignore[no-untyped-def]
         """Make a row of g of |∇u|² as Welk, Weickert and Gilboa read it."""
@@ -193,7 +193,7 @@ DIFFUSIVITY_ROWS: Mapping[str, Callable[..., None]] = {
     "exponential": _diffusivity_row("_exponential_row", _exponential),
     "rational": _diffusivity_row("_rational_row", _rational),
 }
-"""What makes the field of each diffusivity."""
+"""The update that fills the field g, for each diffusivity."""
 
 
 @inlined

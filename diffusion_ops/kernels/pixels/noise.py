@@ -27,7 +27,7 @@ from diffusion_ops.kernels.philox import (
 )
 
 LAWS: tuple[str, ...] = ("gaussian", "uniform", "speckle", "impulse", "poisson")
-"""What a user may ask for."""
+"""Names of the laws; kernels know one by its position."""
 
 _FACTORIALS = np.array([math.factorial(k) for k in range(10)], np.float64)
 _ONE_MORE = np.uint64(1)

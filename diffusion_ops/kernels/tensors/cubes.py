@@ -12,7 +12,7 @@ from diffusion_ops.kernels.lanes import choose, fill, following, inlined, load, 
 
 @inlined
 def _cube_forces(q, d, damping):  # type: ignore[no-untyped-def]
-    """Return what the energy of a corner of a volume does to its cells: in front TL, TR, BL, BR, then behind."""
+    """Return minus the derivatives of a corner's energy by its cells: in front TL, TR, BL, BR, then behind."""
     a, b, c, xy, xz, yz = d
     top, bottom, left, right = q[1] - q[0], q[3] - q[2], q[2] - q[0], q[3] - q[1]
     x0, y0, s0 = top + bottom, left + right, bottom - top

@@ -12,7 +12,7 @@ from diffusion_ops.kernels.eigen import plane_spread, volume_eigen
 from diffusion_ops.kernels.lanes import begin, copied, inlined, kernel, load, store
 
 LAWS: tuple[str, ...] = (*CONDUCTANCES, "threshold")
-"""What the flow along an axis may be of q = s / contrast²; the position is the number that kernels know it by.
+"""Names of the functions that give the eigenvalue of D along an axis from q = s / contrast²; kernels use positions.
 
 "threshold" is 1 - exp(-1 / q^m) of Weickert 1998 with any whole m, the form of ITK.
 """
@@ -40,7 +40,7 @@ def _power(x, exponent):  # type: ignore[no-untyped-def]
 
 @inlined
 def _contrast_of(enhancement, q, least, most):  # type: ignore[no-untyped-def]
-    """Return what the flow along an axis depends on; see `ENHANCEMENTS`."""
+    """Return s of an axis with eigenvalue q, all in units of contrast²; see `ENHANCEMENTS`."""
     if enhancement == 0:
         return max(q - least, 0.0)
     if enhancement == 1:

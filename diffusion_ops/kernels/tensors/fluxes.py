@@ -150,7 +150,10 @@ _SCRATCH = Scratch()
 
 
 def tensor_factors(tau: float, spacing: tuple[float, ...]) -> list[float]:
-    """Return what the components of D are multiplied by in a step of tau: xx, yy[, zz], xy[, xz, yz]."""
+    """Return the factors of the components of D in a step of size tau: tau / (4 h_i h_j), or / 16 in a volume.
+
+    In the order xx, yy[, zz], xy[, xz, yz].
+    """
     h = spacing[::-1]
     part = tau / (4 if len(h) == 2 else 16)
     upper = [part / (a * b) for i, a in enumerate(h) for b in h[i + 1 :]]
@@ -158,7 +161,7 @@ def tensor_factors(tau: float, spacing: tuple[float, ...]) -> list[float]:
 
 
 def hourglass_damping(alpha: float, spacing: tuple[float, ...]) -> list[float]:
-    """Return what κ takes of the diagonal for xy, xz and yz in turn, and twice the part of the off-diagonal, last."""
+    """Return the coefficients of κ = p D_ii + q D_jj - r |D_ij|: p and q for xy[, xz, yz] in turn, and r last."""
     squares = [h**-2 for h in spacing[::-1]]
     pairs = [(a, b) for i, a in enumerate(squares) for b in squares[i + 1 :]]
     return [*(1 - 2 * alpha * min(pair) / a for pair in pairs for a in pair), 2 * (1 - 2 * alpha)]

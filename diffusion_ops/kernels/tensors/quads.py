@@ -10,7 +10,7 @@ from diffusion_ops.kernels.lanes import choose, fill, following, inlined, load, 
 
 @inlined
 def _quad_forces(q, d, damping):  # type: ignore[no-untyped-def]
-    """Return what the energy of a corner does to its cells (TL, TR, BL, BR)."""
+    """Return minus the derivatives of a corner's energy by its cells (TL, TR, BL, BR): what a step adds to them."""
     tl, tr, bl, br = q
     a, c, b = d
     top, bottom, left, right = tr - tl, br - bl, bl - tl, br - tr
