@@ -262,13 +262,13 @@ def test_kernels_are_kept_wherever_can_be_written(package: Path, tmp_path: Path)
     if os.geteuid() == 0 and not shutil.which("setpriv"):
         pytest.skip("root may write anywhere, and there is no setpriv to give that up")
     home, temporary = tmp_path / "home", tmp_path / "temporary"
-    folders = {"XDG_CACHE_HOME": str(home), "TMPDIR": str(temporary)}
+    caches = {"XDG_CACHE_HOME": str(home), "TMPDIR": str(temporary)}
     for folder in (home, temporary):
         folder.mkdir()
     inside = package / "diffusion_ops" / "__pycache__"
     counts, names = [], []
     for where, folders in ((inside, (package / "diffusion_ops",)), (home, (inside, home)), (temporary, ())):
-        counts.append(answer(start(SUM, package, **folders), package)[0])
+        counts.append(answer(start(SUM, package, **caches), package)[0])
         names.append(kept(where))
         for folder in folders:
             for path in (folder, *folder.rglob("*")):
