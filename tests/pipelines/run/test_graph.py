@@ -362,3 +362,20 @@ def test_an_interrupted_adaptive_run_goes_on_with_the_same_steps(tmp_path, image
     assert same(read_result(spec.sink.uri), expected)
     rounds = [entry.round for entry in Journal(Path(spec.workdir) / "journal.jsonl").events()]
     assert max(rounds) > 1
+
+
+def test_a_coarser_level_of_a_step_is_made_before_the_state_of_the_step_goes(tmp_path, image):
+    """The state went as soon as its stage was complete: nobody knew that halving reads it."""
+    steps = [
+        {**HEAT, "steps": 4, "name": "fine"},
+        {**HEAT, "steps": 4, "octave": 1, "name": "coarse"},
+        {**HEAT, "steps": 2, "name": "end"},
+    ]
+    results = []
+    for tile in (32, 256):
+        folder = tmp_path / f"{tile}"
+        folder.mkdir()
+        spec = graph(folder, image, steps, run={"tile": tile, "batch": 4}, sink={"chunk": 32})
+        carry_out(spec)
+        results.append(read_result(spec.sink.uri))
+    assert same(*results)
