@@ -19,7 +19,7 @@ COMMAND = [sys.executable, "-m", "pipelines.cli.command", "apply", "perona-malik
 
 
 def command(folder: Path, target: str) -> list[str]:
-    parameters = ["-p", "contrast=50", "--time", "4", "--json"]
+    parameters = ["-p", "contrast=50", "--steps", "4000", "--json"]
     return [*COMMAND, str(folder / "source.npy"), str(folder / target), *parameters]
 
 
