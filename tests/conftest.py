@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import settings
 from xdist.scheduler import LoadScopeScheduling
@@ -32,20 +33,18 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByKernel:
     return ByKernel(config, log)
 
 
-PLANES = ("plane", "walls")
-
 DEAR = ("channels",)
 """Cases that compile kernels for themselves alone: volumes of several channels."""
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Leave volumes, colours and doubles of an operator's further samples, and dear cases, to the slow tests."""
+    """Leave all but planes of an operator's further samples, their doubles, and dear cases to the slow tests."""
     for item in items:
         chosen = getattr(item, "callspec", None)
         if chosen is not None and "sample" in chosen.params:
-            case = chosen.params.get("case", "plane")
-            if case in DEAR or (chosen.params["sample"] and case not in PLANES):
+            case, dtype = chosen.params.get("case", "plane"), chosen.params.get("dtype")
+            if case in DEAR or (chosen.params["sample"] and (case != "plane" or dtype is np.float64)):
                 item.add_marker("slow")
 
 

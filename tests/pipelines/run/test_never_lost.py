@@ -92,7 +92,7 @@ def kill_all(process: subprocess.Popen[str]) -> None:
 
 
 @linux
-@pytest.mark.parametrize("cluster", ["threads", "local"])
+@pytest.mark.parametrize("cluster", ["threads", pytest.param("local", marks=pytest.mark.slow)])
 def test_killed_drivers_resume_with_the_same_bytes(folder, expected, cluster):
     name = f"driver-{cluster}"
     spec = write_spec(folder, name, cluster)
