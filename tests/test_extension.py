@@ -72,6 +72,7 @@ assert np.array_equal(do.evolve(before, do.Fisher(r=0.0001), time=2, dtype="uint
     python(extended, "-W", "error", "-c", script)
 
 
+@pytest.mark.slow
 def test_a_compiled_operator_brings_samples_picture_row_and_stub(extended: Path) -> None:
     """What the guide says at its end, with its own file and nothing else; then every contract holds."""
     shutil.copytree(ROOT / "tests", extended / "tests")

@@ -90,6 +90,7 @@ def kill_often(folder: Path, name: str, cluster: str, kills: int, tiles: int) ->
 
 
 @linux
+@pytest.mark.slow
 def test_a_killed_graph_ends_with_the_same_bytes(folder, uninterrupted):
     expected, tiles = uninterrupted
     kill_often(folder, "killed", "threads", 4, tiles)
