@@ -72,8 +72,10 @@ class Grid:
         return window_of(self.region(index), self.shape, halo)
 
     def covering(self, region: Region) -> Iterator[int]:
-        """Yield the tiles that a region touches, in order."""
-        ranges = [range(s.start // t, (s.stop - 1) // t + 1) for s, t in zip(region, self.tile, strict=True)]
+        """Yield the tiles that a region touches, in order; the part of it beyond the grid touches none."""
+        stops = (min(s.stop, n) for s, n in zip(region, self.shape, strict=True))
+        ends = zip(region, stops, self.tile, strict=True)
+        ranges = [range(s.start // t, (stop - 1) // t + 1) for s, stop, t in ends]
         for position in product(*ranges):
             index = 0
             for i, count in zip(position, self.counts, strict=True):

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.image.window import Grid, Region
 from pipelines.plan.plan import Stage
 
 TileId = tuple[int, int]
@@ -185,7 +184,7 @@ class ReadyTiles:
 
         def may_go(tile: int) -> bool:
             read = stage.work.window(stage.grid.region(tile)).read
-            return in_flight.isdisjoint(covering(stage.grid, read)) and self._ready(stage, tile)
+            return in_flight.isdisjoint(stage.grid.covering(read)) and self._ready(stage, tile)
 
         return self._worklists[number].take(may_go)
 
@@ -196,11 +195,7 @@ class ReadyTiles:
             return True
         read = stage.work.window(stage.grid.region(tile)).read
         return all(
-            all(self.done[i][other] for other in covering(self.stages[i].grid, read)) for i in stage.after
+            # A stage that is read may have fewer channels than its reader asks for.
+            all(self.done[i][other] for other in self.stages[i].grid.covering(read))
+            for i in stage.after
         )
-
-
-def covering(grid: Grid, region: Region) -> Iterable[int]:
-    """Return the tiles that a region touches; the grid may have fewer channels than are read."""
-    inside = tuple(slice(s.start, min(s.stop, n)) for s, n in zip(region, grid.shape, strict=True))
-    return grid.covering(inside)

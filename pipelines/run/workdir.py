@@ -37,11 +37,6 @@ class Workdir:
         self.journal = Journal(self.path / "journal.jsonl")
 
     @property
-    def result(self) -> Path:
-        """Folder of the result until it is complete."""
-        return self.path / "result"
-
-    @property
     def publishing(self) -> bool:
         """True once the old target is out of the way: a target that exists is then this run's own finished result."""
         return (self.path / "publishing").exists()

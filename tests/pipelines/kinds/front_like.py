@@ -22,7 +22,6 @@ from pipelines.image.frames import Frames
 from pipelines.image.window import Grid, Region, Window, extent, window_of
 from pipelines.plan.batches import request_after
 from pipelines.plan.stages import ChainRequest, ChainWork, Image
-from pipelines.run.ready_tiles import covering
 from pipelines.tasks.inputs import Reading
 from pipelines.tasks.pixels import ZarrPixels
 from pipelines.tasks.values import Cost, Done, NewArray
@@ -102,7 +101,7 @@ class Front(ChainWork):
         return window_of(region, self.frames.shape, ones)
 
     def at_visit(self, grid: Grid, tile: int, visits: Any) -> Work:
-        around = covering(grid, self.window(grid.region(tile)).read)
+        around = grid.covering(self.window(grid.region(tile)).read)
         seen = [(tile, int(visits[tile]))] + [(t, int(visits[t])) for t in around if t != tile]
         return replace(self, seen=tuple(seen), grid=grid)
 
