@@ -8,8 +8,6 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-import distributed
-
 from pipelines.events import (
     Connected,
     Listener,
@@ -21,28 +19,24 @@ from pipelines.events import (
     TileFailed,
     tell,
 )
-from pipelines.image.window import Grid, format_region
+from pipelines.image.window import format_region
 from pipelines.plan.plan import Plan, Stage
 from pipelines.run.arrays import RunArrays
 from pipelines.run.journal import Event, Finished, Forgotten
 from pipelines.run.ready_tiles import TileId
 from pipelines.run.report import Measured, make_report
 from pipelines.run.state import RunState
+from pipelines.run.submission import Submission
 from pipelines.run.workdir import Workdir
 from pipelines.spec.spec import Spec
 from pipelines.store.addresses import is_address
 from pipelines.tasks.values import Outcome
-from pipelines.tasks.work import Conclusion, Work
+from pipelines.tasks.work import Conclusion
 from pipelines.tasks.workers import connect
 
 
 class UnusableStatisticError(ValueError):
     """A value of a statistic that an operator refuses; the user has to change the spec."""
-
-
-def perform(work: Work, grid: Grid, tile: int) -> Outcome:
-    """Do a tile; every task calls this function."""
-    return work.perform(grid, tile)
 
 
 class Driver:
@@ -71,7 +65,6 @@ class Driver:
         self.state = RunState(plan.stages, spec.run.retries)
         self.arrays = RunArrays(plan, workdir)
         self.measured = Measured()
-        self.in_flight: dict[Any, TileId] = {}
 
     def run(self) -> dict[str, Any]:
         """Run until no tile is left or none can start, and return the report's data.
@@ -169,21 +162,24 @@ class Driver:
         """Keep a bounded number of tiles in flight until none is left or none can start."""
         cluster = self.spec.run.cluster
         with connect(cluster, self.plan.threads, self.spec.run.dashboard) as workers:
-            client, self.measured.dashboard = workers.client, workers.dashboard
+            self.measured.dashboard = workers.dashboard
             self.workdir.write("workers.json", {"cluster": cluster, "dashboard": workers.dashboard})
             tell(self.listeners, Connected(cluster, workers.dashboard))
             self.arrays.create_results()
             # Workers of our own have as many threads as the plan allows; on a foreign cluster only the number of
             # tiles in flight bounds the memory.
-            self._ahead = self.plan.threads if is_address(cluster) else 2 * self.plan.threads
-            finished = distributed.as_completed()
-            self._top_up(client, finished)
-            for future in finished:
-                self._take(future)
-                self._top_up(client, finished)
+            ahead = self.plan.threads if is_address(cluster) else 2 * self.plan.threads
+            submission = Submission(workers.client, f"diffuse-{self.plan.digest}", ahead)
+            self._top_up(submission)
+            for found, outcome in submission.outcomes():
+                if isinstance(outcome, Outcome):
+                    self._take(found, outcome)
+                else:
+                    self._retry(found, outcome)
+                self._top_up(submission)
 
-    def _top_up(self, client: distributed.Client, finished: distributed.as_completed) -> None:
-        while len(self.in_flight) < self._ahead and not self.measured.problem:
+    def _top_up(self, submission: Submission) -> None:
+        while submission.has_room and not self.measured.problem:
             found = self.state.tiles.next()
             if found is None:
                 return
@@ -191,11 +187,7 @@ class Driver:
             stage = self.state.stages[number]
             self._begin(number, stage)
             attempt = f"{self.state.round(number, tile)}-{self.state.tries.get(found, 0)}"
-            key = f"diffuse-{self.plan.digest}-{number}-{tile}-{attempt}"
-            work = self.state.work(number, tile)
-            future = client.submit(perform, work, stage.grid, tile, key=key, pure=False)
-            self.in_flight[future.key] = found
-            finished.add(future)
+            submission.give(found, attempt, self.state.work(number, tile), stage.grid)
 
     def _begin(self, number: int, stage: Stage) -> None:
         if number not in self.measured.began or not self.arrays.written(stage):
@@ -205,12 +197,7 @@ class Driver:
 
     # ---- take their outcomes
 
-    def _take(self, future: distributed.Future[Outcome]) -> None:
-        found = self.in_flight.pop(future.key)
-        if future.status != "finished":
-            self._retry(found, future.exception())
-            return
-        outcome: Outcome = future.result()
+    def _take(self, found: TileId, outcome: Outcome) -> None:
         number, tile = found
         stage, done_before = self.state.stages[number], self.state.round(number, tile)
         conclusion = self._note(Finished(number, tile, outcome.crc, dict(outcome.tallies), done_before))
@@ -248,7 +235,7 @@ class Driver:
         seconds = self.measured.finish(number)
         tell(self.listeners, StageDone(number, stage.title, seconds, dict(conclusion.values)))
 
-    def _retry(self, found: TileId, error: BaseException | None) -> None:
+    def _retry(self, found: TileId, error: BaseException) -> None:
         number, tile = found
         if _is_disk_full(error):
             self.measured.problem = (
