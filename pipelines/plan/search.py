@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import uuid
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -70,7 +71,7 @@ def make_plan(
     known : Known, optional
         Numbers that an earlier run has found.
     begun : Begun, optional
-        An unfinished run; its tile and batch are kept where its result has the same digest `science`.
+        An unfinished run; its tile, batch and folder are kept where its result has the same digest `science`.
 
     Raises
     ------
@@ -81,7 +82,7 @@ def make_plan(
     """
     search = _Search(spec, source, roi, known or Known())
     if begun is not None and begun.science == search.science:
-        geometry = begun.geometry
+        geometry, search.folder = begun.geometry, begun.folder
     return search.plan(geometry)
 
 
@@ -109,6 +110,8 @@ class _Search:
         known: Known,
     ) -> None:
         self.spec, self.source, self.roi = spec, source, roi
+        # Random: whatever a given-up run still writes, it never writes into the arrays of another one.
+        self.folder = f"run-{uuid.uuid4().hex[:12]}"
         self.frames = make_frames(spec, source)
         self.axes = source.canonical_axes
         self.chains = make_chains(spec, self.frames, known)
@@ -210,6 +213,7 @@ class _Search:
             notes=tuple(self._notes(stages, threads)),
             digest=digest(self.science, chosen.tile, chosen.batch),
             science=self.science,
+            folder=self.folder,
         )
 
     # ---- candidates
@@ -248,7 +252,7 @@ class _Search:
 
     def stages(self, geometry: Geometry) -> Stages:
         """Return an empty collection of stages."""
-        return Stages(self.frames, self.spec.workdir, geometry, self.roi)
+        return Stages(self.frames, f"{self.spec.workdir}/{self.folder}", geometry, self.roi)
 
     def lay_out(self, geometry: Geometry) -> tuple[Stage, ...]:
         """Return the stages for a tile and a batch."""

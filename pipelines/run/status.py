@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from pipelines.run.journal import Finished
-from pipelines.run.workdir import Workdir
+from pipelines.record.journal import Finished, Forgotten
+from pipelines.record.workdir import Workdir
 from pipelines.store.addresses import is_taken
 
 
@@ -46,7 +46,7 @@ def status(target: str, workdir: str | None = None) -> dict[str, Any]:
     for event in folder.journal.events(repair=False):
         if isinstance(event, Finished):
             seen[event.stage][event.tile] = True
-        else:
+        elif isinstance(event, Forgotten):
             seen[event.stage][slice(None) if event.tile is None else event.tile] = False
     for stage, tiles in zip(stages, seen, strict=True):
         stage["done"] = int(tiles.sum())

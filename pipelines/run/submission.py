@@ -8,14 +8,16 @@ from typing import Any
 import distributed
 
 from pipelines.image.window import Grid
-from pipelines.run.ready_tiles import TileId
+from pipelines.record.ready_tiles import TileId
+from pipelines.tasks.fence import Fence, behind
 from pipelines.tasks.values import Outcome
 from pipelines.tasks.work import Work
 
 
-def perform(work: Work, grid: Grid, tile: int) -> Outcome:
+def perform(work: Work, grid: Grid, tile: int, fence: Fence) -> Outcome:
     """Do a tile; every task calls this function."""
-    return work.perform(grid, tile)
+    with behind(fence):
+        return work.perform(grid, tile)
 
 
 class Submission:
@@ -28,10 +30,12 @@ class Submission:
         Begins the key of every task: Dask takes two tasks of one key for the same.
     ahead : int
         Number of tiles that may be at the workers at a time.
+    fence : Fence
+        Keeps tasks from writing once another process has taken over the run.
     """
 
-    def __init__(self, client: distributed.Client, name: str, ahead: int) -> None:
-        self._client, self._name, self._ahead = client, name, ahead
+    def __init__(self, client: distributed.Client, name: str, ahead: int, fence: Fence) -> None:
+        self._client, self._name, self._ahead, self._fence = client, name, ahead, fence
         self._finished = distributed.as_completed()
         self._in_flight: dict[Any, TileId] = {}
 
@@ -53,7 +57,7 @@ class Submission:
         """
         number, tile = found
         key = f"{self._name}-{number}-{tile}-{attempt}"
-        future = self._client.submit(perform, work, grid, tile, key=key, pure=False)
+        future = self._client.submit(perform, work, grid, tile, self._fence, key=key, pure=False)
         self._in_flight[future.key] = found
         self._finished.add(future)
 

@@ -17,7 +17,7 @@ from pipelines.image.window import Region, format_region
 from pipelines.plan.graph import Known
 from pipelines.plan.plan import Geometry, Output, Plan, Stage
 from pipelines.plan.search import PlanError, lay_out_part, make_plan
-from pipelines.run.journal import Finished
+from pipelines.record.journal import Finished
 from pipelines.run.status import open_run
 from pipelines.spec.spec import Spec
 from pipelines.store.addresses import is_taken
