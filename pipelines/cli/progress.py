@@ -31,6 +31,8 @@ from pipelines.events import (
     StageStarted,
     TileDone,
     TileFailed,
+    Waiting,
+    WorkerLeftOut,
 )
 
 SLOW = 2.0
@@ -215,8 +217,8 @@ class LiveProgress:
                 self._live.start()
             case RunFinished():
                 self._live.stop()
-            case TileFailed():
-                self._live.console.print(Text(_failure_text(event), style="yellow"), highlight=False)
+            case TileFailed() | Waiting() | WorkerLeftOut():
+                self._live.console.print(Text(_trouble_text(event), style="yellow"), highlight=False)
 
     def render(self) -> RenderableType:
         """Return the picture of this moment."""
@@ -316,8 +318,8 @@ class LineProgress:
             case StageDone() if event.values:
                 values = ", ".join(f"{name} = {value:.6g}" for name, value in event.values.items())
                 return f"{event.title}: {values}"
-            case TileFailed():
-                return _failure_text(event)
+            case TileFailed() | Waiting() | WorkerLeftOut():
+                return _trouble_text(event)
             case Exporting():
                 return f"writing {event.target}"
             case TileDone() if self._is_time:
@@ -364,7 +366,12 @@ def json_line(event: str, **fields: Any) -> str:
     return json.dumps({"event": event, **fields}, default=str)
 
 
-def _failure_text(event: TileFailed) -> str:
+def _trouble_text(event: TileFailed | Waiting | WorkerLeftOut) -> str:
+    match event:
+        case Waiting():
+            return f"waiting for {time_text(event.seconds)}: {event.reason}"
+        case WorkerLeftOut():
+            return f"the worker {event.worker} gets no task: {event.reason}"
     after = f"{event.left} more tries" if event.left else "given up"
     return f"tile {event.tile} of stage {event.stage} ({event.window}) failed, {after}: {event.error}"
 
