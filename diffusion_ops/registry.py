@@ -62,7 +62,6 @@ class Registry(Mapping[str, T], Generic[T]):
         self._package, self._group = package, group
         self._entries: dict[str, T] = {}
         self._broken: dict[str, str] = {}
-        self._packages: set[str] = set()
         self._scanned = self._scanning = False
         self._lock = threading.RLock()
 
@@ -86,11 +85,6 @@ class Registry(Mapping[str, T], Generic[T]):
         """Return all names, sorted."""
         self._scan()
         return tuple(sorted(self._entries))
-
-    def other_packages(self) -> tuple[str, ...]:
-        """Return the import names of the packages whose entry points were loaded, sorted."""
-        self._scan()
-        return tuple(sorted(self._packages))
 
     def __getitem__(self, name: str) -> T:
         self._scan()
@@ -131,7 +125,6 @@ class Registry(Mapping[str, T], Generic[T]):
         for entry_point in sorted(_installed().select(group=self._group), key=lambda one: one.name):
             try:
                 entry_point.load()
-                self._packages.add(entry_point.module.partition(".")[0])
             except NameClashError:
                 raise
             except Exception as error:
@@ -164,3 +157,10 @@ def _origin(entry: object) -> str:
 
 _installed = functools.cache(entry_points)
 """The entry points of all installed packages; reading them takes tens of milliseconds."""
+
+
+def plugin_packages() -> tuple[str, ...]:
+    """Return the import names of the packages that have entry points in any group of ours, sorted."""
+    groups = (group for group in _installed().groups if group.startswith("diffuse."))
+    modules = (entry_point.module for group in groups for entry_point in _installed().select(group=group))
+    return tuple(sorted({module.partition(".")[0] for module in modules}))

@@ -77,6 +77,38 @@ class Connected:
 
 
 @dataclass(frozen=True)
+class Waiting:
+    """No worker has done anything for a while.
+
+    Attributes
+    ----------
+    reason : str
+        What the run waits for, and what may be done about it.
+    seconds : float
+        Time that it has waited.
+    """
+
+    reason: str
+    seconds: float
+
+
+@dataclass(frozen=True)
+class WorkerLeftOut:
+    """A worker of the scheduler gets no task, because it might compute other bits.
+
+    Attributes
+    ----------
+    worker : str
+        Its address.
+    reason : str
+        How it differs from the driver.
+    """
+
+    worker: str
+    reason: str
+
+
+@dataclass(frozen=True)
 class StageStarted:
     """The first tile of a stage was handed out."""
 
@@ -173,6 +205,8 @@ Event = (
     | Compiling
     | RunStarted
     | Connected
+    | Waiting
+    | WorkerLeftOut
     | StageStarted
     | TileDone
     | TileFailed

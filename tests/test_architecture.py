@@ -53,7 +53,7 @@ ONLY_IN = {
         r"ruamel": r"spec/yaml_lines\.py",
         r"filelock": r"record/(workdir|lease)\.py",
         r"psutil": r"tasks/memory\.py",
-        r"distributed": r"(tasks/workers|run/submission|run/inspection|clusters/\w+)\.py",
+        r"distributed": r"(tasks/workers|run/submission|clusters/\w+)\.py",
         r"fsspec": r"(store/\w+|image/identity|formats/metadata/zarr_hierarchy)\.py",
     },
 }

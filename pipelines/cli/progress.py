@@ -32,6 +32,8 @@ from pipelines.events import (
     TileDone,
     TileFailed,
     TileLost,
+    Waiting,
+    WorkerLeftOut,
 )
 
 SLOW = 2.0
@@ -216,8 +218,8 @@ class LiveProgress:
                 self._live.start()
             case RunFinished():
                 self._live.stop()
-            case TileFailed() | TileLost():
-                self._live.console.print(Text(_failure_text(event), style="yellow"), highlight=False)
+            case TileFailed() | TileLost() | Waiting() | WorkerLeftOut():
+                self._live.console.print(Text(_trouble_text(event), style="yellow"), highlight=False)
 
     def render(self) -> RenderableType:
         """Return the picture of this moment."""
@@ -317,8 +319,8 @@ class LineProgress:
             case StageDone() if event.values:
                 values = ", ".join(f"{name} = {value:.6g}" for name, value in event.values.items())
                 return f"{event.title}: {values}"
-            case TileFailed() | TileLost():
-                return _failure_text(event)
+            case TileFailed() | TileLost() | Waiting() | WorkerLeftOut():
+                return _trouble_text(event)
             case Exporting():
                 return f"writing {event.target}"
             case TileDone() if self._is_time:
@@ -365,9 +367,14 @@ def json_line(event: str, **fields: Any) -> str:
     return json.dumps({"event": event, **fields}, default=str)
 
 
-def _failure_text(event: TileFailed | TileLost) -> str:
-    if isinstance(event, TileLost):
-        return f"tile {event.tile} of {event.title} ({event.window}) is damaged or gone and is done again"
+def _trouble_text(event: TileFailed | TileLost | Waiting | WorkerLeftOut) -> str:
+    match event:
+        case Waiting():
+            return f"waiting for {time_text(event.seconds)}: {event.reason}"
+        case WorkerLeftOut():
+            return f"the worker {event.worker} gets no task: {event.reason}"
+        case TileLost():
+            return f"tile {event.tile} of {event.title} ({event.window}) is damaged or gone and is done again"
     after = f"{event.left} more tries" if event.left else "given up"
     return f"tile {event.tile} of stage {event.stage} ({event.window}) failed, {after}: {event.error}"
 

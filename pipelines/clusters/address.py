@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import distributed
+from distributed.comm.core import connect
+from distributed.security import Security
 
-from pipelines.tasks.workers import CLUSTERS, Cluster, Workers
+from pipelines.tasks.workers import CLUSTERS, Cluster, ClusterError, Workers
+
+ANSWER_SECONDS = 10.0
+"""Time in which a scheduler has to answer."""
 
 
 @CLUSTERS.register("address")
@@ -21,14 +28,23 @@ class Address(Cluster):
     def connect(cls, address: str, threads: int, dashboard: bool) -> Iterator[Workers]:
         """Connect for the time of the context; the scheduler and its workers stay."""
         try:
-            client = distributed.Client(address, timeout="10s")
-        except OSError as error:
-            raise ValueError(
+            # A client that cannot connect leaves a thread behind, whose end is a traceback: knock first.
+            with ThreadPoolExecutor(1) as thread:
+                thread.submit(asyncio.run, _knock(address)).result()
+            client = distributed.Client(address, timeout=f"{ANSWER_SECONDS}s")
+        except (OSError, ValueError) as error:
+            raise ClusterError(
                 f"No scheduler answers at {address!r} ({error}). Start one with `dask scheduler`, or use "
-                f"--cluster local."
+                "--cluster local."
             ) from None
         with client:
             yield Workers(client, _dashboard(client))
+
+
+async def _knock(address: str) -> None:
+    """Open a connection to a scheduler, and close it."""
+    comm = await connect(address, timeout=ANSWER_SECONDS, **Security().get_connection_args("client"))
+    await comm.close()
 
 
 def _dashboard(client: distributed.Client) -> str:

@@ -141,6 +141,10 @@ class ReadyTiles:
         """Number of tiles that are not done."""
         return sum(self._left)
 
+    def left_of(self, stage: int) -> int:
+        """Return the number of tiles of a stage that are not done."""
+        return self._left[stage]
+
     # ---- what may start
 
     def again(self, stage: int, tile: int) -> None:
@@ -160,6 +164,14 @@ class ReadyTiles:
         found = self._again.pop(0) if self._again else self._next()
         if found is not None:
             self._in_flight.setdefault(found[0], set()).add(found[1])
+        return found
+
+    def more(self, stage: int, count: int) -> list[TileId]:
+        """Return up to `count` tiles of a stage that may start after one of it, in order; they are in flight then."""
+        found: list[TileId] = []
+        while len(found) < count and (tile := self._next_in_order(stage)) is not None:
+            found.append((stage, tile))
+            self._in_flight.setdefault(stage, set()).add(tile)
         return found
 
     def _next(self) -> TileId | None:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import errno
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -34,9 +33,11 @@ from pipelines.run.report import Measured, make_report
 from pipelines.run.submission import Submission
 from pipelines.spec.spec import Spec
 from pipelines.store.addresses import is_address
+from pipelines.tasks.admission import Admission
+from pipelines.tasks.group import Failure
 from pipelines.tasks.values import Outcome
 from pipelines.tasks.work import Conclusion
-from pipelines.tasks.workers import connect
+from pipelines.tasks.workers import ClusterError, cluster_kind, connect
 
 
 class UnusableStatisticError(ValueError):
@@ -158,14 +159,22 @@ class Driver:
             if lost or lacking:
                 self._note(Forgotten(number))
 
-    def _compare(self, taken_over: list[Group], submit: Callable[..., Any], name: str) -> None:
+    def _compare(self, taken_over: list[Group], submission: Submission) -> None:
         """Forget the tiles that are not as the journal says: whatever happened to them, they are done again."""
-        for number, tile in damaged_tiles(taken_over, submit, name, 2 * self.plan.threads):
+        for number, tile in damaged_tiles(taken_over, submission):
+            stage = self.state.stages[number]
             if self.state.tiles.done[number][tile]:
-                region = format_region(self.state.stages[number].grid.region(tile), self.plan.frames.axes)
-                tell(self.listeners, TileLost(number, tile, self.state.stages[number].title, region))
+                region = format_region(stage.grid.region(tile), self.plan.frames.axes)
+                tell(self.listeners, TileLost(number, tile, stage.title, region))
                 self._note(Forgotten(number, tile))
+
+    def _begin_arrays(self) -> None:
+        """Bring the arrays to the state of the run, before the first tile starts."""
         self._check_arrays()
+        for conclusion in list(self.state.conclusions.values()):
+            self._act_on(conclusion)
+        self.arrays.drop(self.state)
+        self.arrays.create_results()
 
     def _note(self, event: Event) -> Conclusion | None:
         """Append an event to the journal, then apply it to the state."""
@@ -175,41 +184,68 @@ class Driver:
     # ---- submit tiles
 
     def _work(self, taken_over: list[Group]) -> None:
-        """Keep a bounded number of tiles in flight until none is left or none can start."""
+        """Compare what was taken over, then keep a bounded number of tiles in flight until none can start.
+
+        Raises
+        ------
+        ClusterError
+            Where no worker takes tiles, and none was given away yet; later it is the run's problem.
+        """
+        try:
+            self._give_and_take(taken_over)
+        except ClusterError as error:
+            if not self.measured.began and self.state.tiles.left == self.plan.tiles:
+                raise
+            self.measured.problem = str(error)
+
+    def _give_and_take(self, taken_over: list[Group]) -> None:
         cluster = self.spec.run.cluster
+        kind = cluster_kind(cluster)
         with connect(cluster, self.plan.threads, self.spec.run.dashboard) as workers:
             self.measured.dashboard = workers.dashboard
             self.workdir.write("workers.json", {"cluster": cluster, "dashboard": workers.dashboard})
             tell(self.listeners, Connected(cluster, workers.dashboard))
-            fence = self.workdir.new_epoch()
-            name = f"diffuse-{self.plan.folder}-{fence.epoch}"
-            self._compare(taken_over, workers.client.submit, name)
-            for conclusion in list(self.state.conclusions.values()):
-                self._act_on(conclusion)
-            self.arrays.drop(self.state)
-            self.arrays.create_results()
-            # Workers of our own have as many threads as the plan allows; on a foreign cluster only the number of
-            # tiles in flight bounds the memory.
-            ahead = self.plan.threads if is_address(cluster) else 2 * self.plan.threads
-            submission = Submission(workers.client, name, ahead, fence)
-            self._top_up(submission)
-            for found, outcome in submission.outcomes():
-                if isinstance(outcome, Outcome):
-                    self._take(found, outcome)
-                else:
-                    self._retry(found, outcome)
+            threads = self.plan.threads if kind.in_process else 1
+            with Admission(workers.client, threads, self.listeners).ask() as admission:
+                self.measured.left_out = admission.left_out
+                admission.wait()
+                # Workers of our own have as many threads as the plan allows; on a foreign cluster only the number of
+                # tasks in flight bounds the memory.
+                ahead = self.plan.threads if is_address(cluster) else 2 * self.plan.threads
+                fence = self.workdir.new_epoch()
+                name = f"diffuse-{self.plan.folder}-{fence.epoch}"
+                self._compare(
+                    taken_over, Submission(workers.client, admission, f"{name}-check", ahead, fence)
+                )
+                self._begin_arrays()
+                submission = Submission(workers.client, admission, name, ahead, fence)
                 self._top_up(submission)
+                for group in submission.outcomes():
+                    for found, outcome in group:
+                        if isinstance(outcome, Outcome):
+                            self._take(found, outcome)
+                        else:
+                            self._retry(found, outcome)
+                    self._top_up(submission)
 
     def _top_up(self, submission: Submission) -> None:
-        while submission.has_room and not self.measured.problem:
+        while submission.room and not self.measured.problem:
             found = self.state.tiles.next()
             if found is None:
                 return
             number, tile = found
             stage = self.state.stages[number]
             self._begin(number, stage)
-            attempt = f"{self.state.round(number, tile)}-{self.state.tries.get(found, 0)}"
-            submission.give(found, attempt, self.state.work(number, tile), stage.grid)
+            submission.give(self._group(submission, found), self.state.work(number, tile), stage.grid)
+
+    def _group(self, submission: Submission, first: TileId) -> list[TileId]:
+        """Return a tile that is to start with others like it; one that has failed goes alone."""
+        number, stage = first[0], self.state.stages[first[0]]
+        if self.state.tries.get(first) or stage.work.visits_again:
+            return [first]
+        expected = stage.cost.seconds / max(1, len(stage.grid))
+        size = submission.group_size(number, expected, self.state.tiles.left_of(number))
+        return [first, *self.state.tiles.more(number, size - 1)]
 
     def _begin(self, number: int, stage: Stage) -> None:
         if number not in self.measured.began or not self.arrays.written(stage):
@@ -257,27 +293,13 @@ class Driver:
         seconds = self.measured.finish(number)
         tell(self.listeners, StageDone(number, stage.title, seconds, dict(conclusion.values)))
 
-    def _retry(self, found: TileId, error: BaseException) -> None:
+    def _retry(self, found: TileId, failure: Failure) -> None:
         number, tile = found
-        if _is_disk_full(error):
+        if failure.disk_full:
             self.measured.problem = (
                 f"No space is left for {self.workdir.path}. Free some and run the same command again; "
                 "finished tiles are kept."
             )
-        left = self.state.fail(found, _describe(error), final=bool(self.measured.problem))
+        left = self.state.fail(found, failure.error, final=bool(self.measured.problem))
         region = format_region(self.state.stages[number].grid.region(tile), self.plan.frames.axes)
-        tell(self.listeners, TileFailed(number, tile, region, _describe(error), left))
-
-
-def _is_disk_full(error: BaseException | None) -> bool:
-    while error is not None:
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-            return True
-        if "No space left on device" in str(error):
-            return True
-        error = error.__cause__ or error.__context__
-    return False
-
-
-def _describe(error: BaseException | None) -> str:
-    return f"{type(error).__name__}: {error}"
+        tell(self.listeners, TileFailed(number, tile, region, failure.error, left))

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+import itertools
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
 
-import distributed
 import numpy as np
 
 from pipelines.image.window import Grid
 from pipelines.record.journal import Finished
 from pipelines.record.ready_tiles import TileId
 from pipelines.record.state import RunState
+from pipelines.run.submission import Submission
+from pipelines.tasks.values import Outcome
 from pipelines.tasks.work import Work
 
 TOGETHER = 8
@@ -21,25 +22,34 @@ TOGETHER = 8
 
 @dataclass(frozen=True)
 class Group:
-    """Tiles of one stage, each with the work that wrote it and the checksum that the journal has."""
+    """Finished tiles of one stage.
+
+    Attributes
+    ----------
+    stage : int
+    grid : Grid
+    works : dict
+        Work that has written each tile.
+    crcs : dict
+        Checksum of each tile in the journal.
+    """
 
     stage: int
     grid: Grid
-    tiles: tuple[tuple[int, Work, int], ...]
+    works: Mapping[int, Work]
+    crcs: Mapping[int, int]
 
-    def differing(self) -> list[int]:
-        """Return the tiles that are not as they were written; every task calls this method."""
-        return [tile for tile, work, crc in self.tiles if _checksum(work, self.grid, tile) != crc]
+    @property
+    def tiles(self) -> list[TileId]:
+        """The tiles of the group."""
+        return [(self.stage, tile) for tile in self.works]
+
+    def perform(self, grid: Grid, tile: int) -> Outcome:
+        """Read a tile as it is stored, and return its checksum."""
+        return Outcome(self.works[tile].stored_checksum(grid.region(tile)))
 
 
-def _checksum(work: Work, grid: Grid, tile: int) -> int | None:
-    try:
-        return work.stored_checksum(grid.region(tile))
-    except Exception:  # any codec's error means a chunk that is not whole
-        return None
-
-
-def groups(state: RunState, needed: Iterable[int], last: dict[TileId, Finished]) -> Iterator[Group]:
+def groups(state: RunState, needed: Iterable[int], last: Mapping[TileId, Finished]) -> Iterator[Group]:
     """Yield the finished tiles of the stages whose arrays are still needed.
 
     Parameters
@@ -52,59 +62,29 @@ def groups(state: RunState, needed: Iterable[int], last: dict[TileId, Finished])
     for number in needed:
         stage, visits = state.stages[number], state.tiles.visits(number)
         written = state.tiles.done[number] if visits is None else visits > 0
-        # A tile lies where its last visit has put it.
+        # A tile of a worklist lies where its last visit has put it.
         before = None if visits is None else visits - (visits > 0)
-        tiles = [int(tile) for tile in np.flatnonzero(written) if (number, int(tile)) in last]
+        tiles = [tile for tile in np.flatnonzero(written).tolist() if (number, tile) in last]
         for start in range(0, len(tiles), TOGETHER):
-            yield Group(
-                number,
-                stage.grid,
-                tuple(
-                    (
-                        tile,
-                        stage.work if before is None else stage.work.at_visit(stage.grid, tile, before),
-                        last[number, tile].crc,
-                    )
-                    for tile in tiles[start : start + TOGETHER]
-                ),
-            )
+            some = tiles[start : start + TOGETHER]
+            works = {
+                t: stage.work if before is None else stage.work.at_visit(stage.grid, t, before) for t in some
+            }
+            yield Group(number, stage.grid, works, {t: last[number, t].crc for t in some})
 
 
-def damaged_tiles(
-    found: Iterable[Group], submit: Callable[..., distributed.Future[Any]], name: str, ahead: int
-) -> Iterator[TileId]:
-    """Read groups of tiles on the workers and yield the tiles that differ from the journal.
-
-    Parameters
-    ----------
-    found : iterable of Group
-    submit : callable
-        Gives a call to the workers.
-    name : str
-        Begins the key of every task.
-    ahead : int
-        Number of groups that may be at the workers at a time.
-
-    Raises
-    ------
-    Exception
-        Of a task that could not end, such as that of a worker that was lost again and again.
-    """
-    waiting = enumerate(found)
-    out: dict[Any, Group] = {}
-    finished = distributed.as_completed()
+def damaged_tiles(found: Iterable[Group], submission: Submission) -> Iterator[TileId]:
+    """Let workers read groups of tiles, and yield the tiles that cannot be read or differ from the journal."""
+    waiting, crcs = iter(found), {}
 
     def give() -> None:
-        for count, group in waiting:
-            future = submit(Group.differing, group, key=f"{name}-check-{count}", pure=False)
-            out[future.key] = group
-            finished.add(future)
-            if len(out) >= ahead:
-                return
+        for group in itertools.islice(waiting, submission.room):
+            crcs.update({(group.stage, tile): crc for tile, crc in group.crcs.items()})
+            submission.give(group.tiles, group, group.grid)
 
     give()
-    for future in finished:
-        group = out.pop(future.key)
-        for tile in future.result():
-            yield group.stage, tile
+    for outcomes in submission.outcomes():
+        for tile, outcome in outcomes:
+            if crcs.pop(tile) != (outcome.crc if isinstance(outcome, Outcome) else None):
+                yield tile
         give()

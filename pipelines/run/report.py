@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -32,6 +32,8 @@ class Measured:
         Start and duration of each stage.
     dashboard : str
         Address of the pages that showed the workers, "" without any.
+    left_out : dict
+        How workers that got no task differ, by their addresses.
     problem : str
         Reason why the run cannot continue, "" where it can.
     """
@@ -41,6 +43,7 @@ class Measured:
         self.workers: dict[int, int] = {}
         self.began: dict[int, float] = {}
         self.seconds: dict[int, float] = {}
+        self.left_out: Mapping[str, str] = {}
         self.dashboard = self.problem = ""
 
     def begin(self, stage: int) -> None:
@@ -80,6 +83,7 @@ def make_report(
         "retries": sum(state.tries.values()),
         "problem": measured.problem,
         "dashboard": measured.dashboard,
+        "workers_left_out": dict(measured.left_out),
         "failed": [_failure(plan, state, tile, error) for tile, error in state.failed.items()],
         "tuning": list(tuning),
         **_sections(state),

@@ -1,9 +1,8 @@
-"""Define the interface of clusters, and prepare workers before their first task."""
+"""Define the interface of clusters, and start workers on this machine."""
 
 from __future__ import annotations
 
 import contextlib
-import gc
 import importlib.util
 import logging
 from abc import ABC, abstractmethod
@@ -16,12 +15,15 @@ from distributed.utils import format_dashboard_link
 
 from diffusion_ops.registry import Registry
 from pipelines.store.addresses import is_address
-from pipelines.tasks.process import prepare_process
 
 HERE = "127.0.0.1"
 
 DASHBOARD_BYTES = 64 << 20
 """Resident memory of a dashboard in the driver: 17 MiB were measured at its start, 28 MiB with six pages open."""
+
+
+class ClusterError(ValueError):
+    """A scheduler that does not answer, or no worker that may have tasks; the message says what to do."""
 
 
 @dataclass(frozen=True)
@@ -66,40 +68,38 @@ CLUSTERS: Registry[type[Cluster]] = Registry("cluster", "pipelines.clusters", "d
 
 @contextlib.contextmanager
 def own_workers(workers: int, threads: int, processes: bool, dashboard: bool) -> Iterator[Workers]:
-    """Give workers on this machine, started for the time of the context."""
+    """Give workers on this machine, started for the time of the context; nothing outside of it can reach them."""
+    host = {"host": HERE, "protocol": "tcp://"} if processes else {"protocol": "inproc://"}
+    # What a task that fails has to say is told through events, with its tile and what is left to try.
+    quiet = logging.CRITICAL
+    # Every server of Dask has pages of its own, which would be open to the network unless told where to listen: on
+    # a port of their own here. Those of the scheduler cost memory and a second, and come only where they are asked for.
+    pages = f"{HERE}:0"
+    worker = {
+        "cls": distributed.Nanny if processes else distributed.Worker,
+        # The plan bounds memory; a worker that paused or spilled by itself would only be in its way.
+        "options": {
+            **host,
+            "nthreads": threads,
+            "memory_limit": 0,
+            "dashboard_address": pages,
+            "dashboard": False,
+        }
+        | ({"silence_logs": quiet} if processes else {}),
+    }
+    scheduler = {
+        "cls": distributed.Scheduler,
+        "options": {**host, "port": 0, "dashboard": dashboard, "dashboard_address": pages},
+    }
     with (
-        distributed.LocalCluster(
-            n_workers=workers,
-            threads_per_worker=threads,
-            processes=processes,
-            # The plan bounds memory; a worker that paused or spilled by itself would only be in its way.
-            memory_limit=0,
-            # A port of its own; pages only where they are asked for, as they cost memory and a second.
-            dashboard_address=f"{HERE}:0",
-            scheduler_kwargs={"dashboard": dashboard},
-            # A task that fails is told through events, with its tile and what is left to try.
-            silence_logs=logging.CRITICAL,
+        distributed.SpecCluster(
+            dict.fromkeys(range(workers), worker), scheduler, silence_logs=quiet
         ) as cluster,
         distributed.Client(cluster) as client,
     ):
         # Dask's own link names the machine by an address that the pages do not listen at.
         port = cluster.scheduler_info["services"]["dashboard"] if dashboard else None
         yield Workers(client, format_dashboard_link(HERE, port) if dashboard else "")
-
-
-class PrepareWorker(distributed.WorkerPlugin):
-    """Set allocator and codecs in every worker process, also in one that replaces a lost one."""
-
-    name = "diffuse-prepare"
-
-    def __init__(self, threads: int) -> None:
-        self.threads = threads
-
-    def setup(self, worker: distributed.Worker) -> None:
-        """Prepare the process."""
-        prepare_process(max(self.threads, worker.state.nthreads))
-        # What is imported stays: looking through it for garbage stopped all threads for 0.15 s now and then.
-        gc.freeze()
 
 
 def cluster_kind(name: str) -> type[Cluster]:
@@ -130,16 +130,14 @@ def check_cluster(name: str, dashboard: bool) -> None:
         )
 
 
-@contextlib.contextmanager
-def connect(name: str, threads: int, dashboard: bool = False) -> Iterator[Workers]:
-    """Give the workers of a named kind of cluster, or those of the scheduler at an address.
+def connect(name: str, threads: int, dashboard: bool = False) -> contextlib.AbstractContextManager[Workers]:
+    """Give the workers of a named kind of cluster, or those of the scheduler at an address, for a context.
 
     Raises
     ------
     UnknownNameError
         For a name that is neither.
+    ClusterError
+        Where no scheduler answers.
     """
-    kind = cluster_kind(name)
-    with kind.connect(name, threads, dashboard) as workers:
-        workers.client.register_plugin(PrepareWorker(threads if kind.in_process else 1))
-        yield workers
+    return cluster_kind(name).connect(name, threads, dashboard)

@@ -1,0 +1,199 @@
+"""Admit the workers that have proved themselves, name those that have not, and say what a run waits for."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import distributed
+
+from pipelines.events import Listener, Waiting, WorkerLeftOut, tell
+from pipelines.tasks.proof import own_proof
+from pipelines.tasks.prove_worker import ProveWorker
+from pipelines.tasks.workers import ClusterError
+
+WAIT_SECONDS = 300.0
+"""Time after which a run gives up that no worker takes tasks of."""
+
+DIFFER_SECONDS = 20.0
+"""Time after which a run gives up where all workers that there are differ: another may be about to join."""
+
+SAY_SECONDS = 5.0
+"""Time after which a run that waits says so."""
+
+LOOK_SECONDS = 5.0
+"""Time between two looks at the workers while tiles come back."""
+
+REPLY_SECONDS = 5.0
+"""Time in which a scheduler replies that has nothing to compute for it."""
+
+LONG_SECONDS = 60.0
+"""Time after which a run says that no tile has come back, although there are workers."""
+
+GONE = (
+    "The scheduler is gone, or the connection to it is lost. Look at its log, start it again with `dask scheduler`, "
+    "and run the same command again; finished tiles are kept."
+)
+
+
+class Admission:
+    """The workers of a scheduler, and which of them have proved that they compute the driver's bits.
+
+    Parameters
+    ----------
+    client : distributed.Client
+    threads : int
+        Number of tasks that run in a process at a time, at least.
+    listeners : sequence of Listener
+        Are told of workers that are left out, and of waiting.
+
+    Attributes
+    ----------
+    proof : str
+        Digest of the driver's proof.
+    resource : str
+        What a task must ask for, so that only workers that have proved themselves get it.
+    left_out : dict
+        How each worker that is left out differs, by its address.
+    """
+
+    def __init__(self, client: distributed.Client, threads: int, listeners: Sequence[Listener]) -> None:
+        self.proof = own_proof().digest
+        self.resource = f"diffuse-{self.proof}"
+        self.left_out: dict[str, str] = {}
+        self._client, self._threads, self._listeners = client, threads, listeners
+        self._topic = f"diffuse-proof-{uuid.uuid4().hex}"
+        self._there: Mapping[str, int] = {}
+        self._proven: dict[str, int] = {}
+        self._answered = self._looked = self._able_at = self._back_at = self._said = time.monotonic()
+
+    @contextlib.contextmanager
+    def ask(self) -> Iterator[Admission]:
+        """Ask the workers for their proof, also those that join later, for the time of the context."""
+        plugin = ProveWorker(self._topic, self.resource, dict(own_proof().parts), self._threads)
+        # What the workers answer is read from the scheduler's events: this call ends when the last one has answered,
+        # which one that is stopped never does.
+        self._send(self._client.register_plugin, plugin, self._topic)
+        try:
+            yield self
+        finally:
+            if self._client.status == "running":
+                self._send(self._client.unregister_worker_plugin, self._topic).join(1.0)
+
+    @staticmethod
+    def _send(call: Any, *arguments: Any) -> threading.Thread:
+        def quietly() -> None:
+            # A worker that dies meanwhile is one that has not proved itself.
+            with contextlib.suppress(Exception):
+                call(*arguments)
+
+        thread = threading.Thread(target=quietly, daemon=True, name="ask-workers")
+        thread.start()
+        return thread
+
+    def wait(self) -> None:
+        """Return when a worker may have tasks.
+
+        Raises
+        ------
+        ClusterError
+            Where there is none after a while; the message says what each has.
+        """
+        self._able_at = self._said = self._back_at = time.monotonic()
+        pause = 0.01
+        while not self._look():
+            self._complain()
+            time.sleep(pause)
+            pause = min(2 * pause, 0.5)
+
+    def heard(self) -> None:
+        """Note that tiles have come back."""
+        self._back_at = time.monotonic()
+
+    def attend(self) -> None:
+        """Look now and then whether there are workers still, and say so where there are none.
+
+        Raises
+        ------
+        ClusterError
+            Where the scheduler is gone, or no worker that may have tasks has been there for a while.
+        """
+        now = time.monotonic()
+        if now - self._looked < LOOK_SECONDS:
+            return
+        if not self._look():
+            self._complain()
+        elif now - self._back_at >= LONG_SECONDS <= now - self._said:
+            self._said = now
+            reason = (
+                f"nothing has come back from {len(self._there)} workers. Tiles may take long; if not, look whether "
+                "their processes are stopped, or whether they cannot reach source and target."
+            )
+            tell(self._listeners, Waiting(reason, now - self._back_at))
+
+    def _look(self) -> bool:
+        """Read what the scheduler knows, and return whether there is a worker that may have tasks."""
+        self._looked = time.monotonic()
+        if self._client.status != "running":
+            raise ClusterError(GONE)
+        try:
+            self._there = self._ask_scheduler("ncores")
+            answers = self._ask_scheduler("events", topic=self._topic)
+        except (OSError, TimeoutError):
+            return False
+        self._answered = time.monotonic()
+        for _, answer in answers:
+            self._judge(answer["worker"], answer["found"], answer["memory_limit"])
+        able = any(worker in self._there for worker in self._proven)
+        if able:
+            self._able_at = self._answered
+        return able
+
+    def _ask_scheduler(self, question: str, **arguments: Any) -> Any:
+        # Not through the client's own methods, which wait for ever for a scheduler that is stopped.
+        call = getattr(self._client.scheduler, question)
+        return self._client.sync(call, callback_timeout=REPLY_SECONDS, **arguments)
+
+    def _judge(self, worker: str, found: Mapping[str, str], memory_limit: int) -> None:
+        if found == own_proof().parts:
+            self._proven[worker] = memory_limit
+        elif worker not in self.left_out:
+            self.left_out[worker] = own_proof().differences(found)
+            tell(self._listeners, WorkerLeftOut(worker, self.left_out[worker]))
+
+    def _complain(self) -> None:
+        """Say what the run waits for, and give up where that is in vain."""
+        now = time.monotonic()
+        waited = now - self._able_at
+        differ = bool(self._there) and set(self._there) <= set(self.left_out)
+        if waited > (DIFFER_SECONDS if differ else WAIT_SECONDS):
+            raise ClusterError(f"{self._reason(differ)} The run gives up after {waited:.0f} s.")
+        if waited >= SAY_SECONDS and now - self._said >= SAY_SECONDS:
+            self._said = now
+            tell(self._listeners, Waiting(self._reason(differ), waited))
+
+    def _reason(self, differ: bool) -> str:
+        address = self._client.scheduler.address if self._client.scheduler else "its address"
+        if time.monotonic() - self._answered > REPLY_SECONDS:
+            return (
+                f"The scheduler at {address} does not answer. Look whether its process or machine is stopped."
+            )
+        if not self._there:
+            return f"The scheduler at {address} has no workers. Start one with `dask worker {address}`."
+        if differ:
+            each = "; ".join(
+                f"{worker}: {why}" for worker, why in self.left_out.items() if worker in self._there
+            )
+            return (
+                f"None of the {len(self._there)} workers at {address} may have tasks, as they might compute other "
+                f"bits than this program. {each}. Install the same versions there, and restart the workers."
+            )
+        waiting = ", ".join(sorted(set(self._there) - set(self._proven) - set(self.left_out))) or "none"
+        return (
+            f"Of {len(self._there)} workers at {address}, {waiting} have not answered yet. Look whether they are "
+            "stopped, or end and start again for want of memory (--memory-limit of `dask worker`)."
+        )

@@ -1,0 +1,88 @@
+"""Do a group of tiles in one task: Dask takes some milliseconds for a task, which a small tile is not worth."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from pipelines.image.window import Grid
+from pipelines.tasks.fence import Fence, behind
+from pipelines.tasks.proof import own_proof
+from pipelines.tasks.values import Outcome
+
+
+@dataclass(frozen=True)
+class Failure:
+    """The error of a tile.
+
+    Attributes
+    ----------
+    error : str
+    disk_full : bool
+        Whether no tile can be written.
+    """
+
+    error: str
+    disk_full: bool = False
+
+    @classmethod
+    def of(cls, error: BaseException) -> Failure:
+        """Return what an error says."""
+        return cls(f"{type(error).__name__}: {error}", _is_disk_full(error))
+
+
+def _is_disk_full(error: BaseException | None) -> bool:
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return True
+        if "No space left on device" in str(error):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+class OtherCodeError(RuntimeError):
+    """A task that has reached a process which might compute other bits."""
+
+
+class Task(Protocol):
+    """What is to be done to tiles, such as a kind of work."""
+
+    def perform(self, grid: Grid, tile: int) -> Outcome:
+        """Do a tile."""
+
+
+def perform_group(
+    proof: str, fence: Fence, work: Task, grid: Grid, tiles: Sequence[int]
+) -> list[Outcome | Failure]:
+    """Do tiles one after another; every task calls this function.
+
+    Parameters
+    ----------
+    proof : str
+        Digest of the proof that the process must have.
+    fence : Fence
+        Keeps the task from writing once another process has taken over the run.
+    work : Task
+    grid : Grid
+    tiles : sequence of int
+        Numbers in the grid. One that fails does not keep the others from being done.
+
+    Raises
+    ------
+    OtherCodeError
+        In a process with another proof.
+    """
+    if own_proof().digest != proof:
+        raise OtherCodeError("This worker has other code or libraries than the driver. Restart the worker.")
+    with behind(fence):
+        return [_perform(work, grid, tile) for tile in tiles]
+
+
+def _perform(work: Task, grid: Grid, tile: int) -> Outcome | Failure:
+    try:
+        return work.perform(grid, tile)
+    except Exception as error:
+        return Failure.of(error)
