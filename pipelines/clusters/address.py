@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -37,7 +38,7 @@ class Address(Cluster):
                 f"No scheduler answers at {address!r} ({error}). Start one with `dask scheduler`, or use "
                 "--cluster local."
             ) from None
-        with client:
+        with _quiet_client(), client:
             yield Workers(client, _dashboard(client))
 
 
@@ -45,6 +46,18 @@ async def _knock(address: str) -> None:
     """Open a connection to a scheduler, and close it."""
     comm = await connect(address, timeout=ANSWER_SECONDS, **Security().get_connection_args("client"))
     await comm.close()
+
+
+@contextlib.contextmanager
+def _quiet_client() -> Iterator[None]:
+    """Keep Dask from printing a traceback for a lost connection, of which the run says what it means."""
+    logger = logging.getLogger("distributed.client")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def _dashboard(client: distributed.Client) -> str:

@@ -26,8 +26,8 @@ GROUP_TILES = 64
 TICK_SECONDS = 1.0
 """Time after which a run that hears nothing looks at its workers."""
 
-RESULT_SECONDS = 60.0
-"""Time in which the outcomes of a finished task must arrive."""
+RESULT_SECONDS = 5.0
+"""Time after which a run that waits for the outcomes of a finished task looks at its workers."""
 
 
 class Submission:
@@ -126,14 +126,25 @@ class Submission:
         if future.status == "cancelled":
             raise ClusterError(GONE)
         try:
-            found: list[Outcome | Failure] = future.result(timeout=RESULT_SECONDS)
+            return self._result(future)
         except distributed.KilledWorker as error:
             return [Failure(_killed(error))] * count
+        except ClusterError:
+            raise
         except Exception as error:
             if self._client.status != "running":
                 raise ClusterError(GONE) from None
             return [Failure.of(error)] * count
-        return found
+
+    def _result(self, future: distributed.Future[Any]) -> list[Outcome | Failure]:
+        """Return what a task has returned; a worker that is lost meanwhile lets it be done again."""
+        while True:
+            try:
+                found: list[Outcome | Failure] = future.result(timeout=RESULT_SECONDS)
+            except TimeoutError:
+                self._admission.attend()
+            else:
+                return found
 
 
 def _killed(error: distributed.KilledWorker) -> str:

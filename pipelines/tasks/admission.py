@@ -12,6 +12,7 @@ from typing import Any
 import distributed
 
 from pipelines.events import Listener, Waiting, WorkerLeftOut, tell
+from pipelines.tasks.memory import BASE_BYTES
 from pipelines.tasks.proof import own_proof
 from pipelines.tasks.prove_worker import ProveWorker
 from pipelines.tasks.workers import ClusterError
@@ -30,6 +31,9 @@ LOOK_SECONDS = 5.0
 
 REPLY_SECONDS = 5.0
 """Time in which a scheduler replies that has nothing to compute for it."""
+
+MOST_MUTE = 4
+"""Number of workers that end without an answer after which a run gives up, while no other may have tasks."""
 
 LONG_SECONDS = 60.0
 """Time after which a run says that no tile has come back, although there are workers."""
@@ -68,7 +72,8 @@ class Admission:
         self._client, self._threads, self._listeners = client, threads, listeners
         self._topic = f"diffuse-proof-{uuid.uuid4().hex}"
         self._there: Mapping[str, int] = {}
-        self._proven: dict[str, int] = {}
+        self._proven: set[str] = set()
+        self._mute: set[str] = set()
         self._answered = self._looked = self._able_at = self._back_at = self._said = time.monotonic()
 
     @contextlib.contextmanager
@@ -138,29 +143,36 @@ class Admission:
     def _look(self) -> bool:
         """Read what the scheduler knows, and return whether there is a worker that may have tasks."""
         self._looked = time.monotonic()
-        if self._client.status != "running":
-            raise ClusterError(GONE)
+        self._require_scheduler()
         try:
-            self._there = self._ask_scheduler("ncores")
+            there = self._ask_scheduler("ncores")
             answers = self._ask_scheduler("events", topic=self._topic)
-        except (OSError, TimeoutError):
+        except OSError:
+            self._require_scheduler()
             return False
         self._answered = time.monotonic()
         for _, answer in answers:
-            self._judge(answer["worker"], answer["found"], answer["memory_limit"])
+            self._judge(answer["worker"], answer["found"])
+        self._mute |= set(self._there) - set(there) - self._proven - set(self.left_out)
+        self._there = there
         able = any(worker in self._there for worker in self._proven)
         if able:
             self._able_at = self._answered
+            self._mute.clear()
         return able
+
+    def _require_scheduler(self) -> None:
+        if self._client.status != "running":
+            raise ClusterError(GONE)
 
     def _ask_scheduler(self, question: str, **arguments: Any) -> Any:
         # Not through the client's own methods, which wait for ever for a scheduler that is stopped.
         call = getattr(self._client.scheduler, question)
         return self._client.sync(call, callback_timeout=REPLY_SECONDS, **arguments)
 
-    def _judge(self, worker: str, found: Mapping[str, str], memory_limit: int) -> None:
+    def _judge(self, worker: str, found: Mapping[str, str]) -> None:
         if found == own_proof().parts:
-            self._proven[worker] = memory_limit
+            self._proven.add(worker)
         elif worker not in self.left_out:
             self.left_out[worker] = own_proof().differences(found)
             tell(self._listeners, WorkerLeftOut(worker, self.left_out[worker]))
@@ -170,7 +182,7 @@ class Admission:
         now = time.monotonic()
         waited = now - self._able_at
         differ = bool(self._there) and set(self._there) <= set(self.left_out)
-        if waited > (DIFFER_SECONDS if differ else WAIT_SECONDS):
+        if waited > (DIFFER_SECONDS if differ else WAIT_SECONDS) or len(self._mute) >= MOST_MUTE:
             raise ClusterError(f"{self._reason(differ)} The run gives up after {waited:.0f} s.")
         if waited >= SAY_SECONDS and now - self._said >= SAY_SECONDS:
             self._said = now
@@ -182,18 +194,21 @@ class Admission:
             return (
                 f"The scheduler at {address} does not answer. Look whether its process or machine is stopped."
             )
-        if not self._there:
+        if not self._there and len(self._mute) < MOST_MUTE:
             return f"The scheduler at {address} has no workers. Start one with `dask worker {address}`."
         if differ:
             each = "; ".join(
                 f"{worker}: {why}" for worker, why in self.left_out.items() if worker in self._there
             )
             return (
-                f"None of the {len(self._there)} workers at {address} may have tasks, as they might compute other "
-                f"bits than this program. {each}. Install the same versions there, and restart the workers."
+                f"No worker at {address} may have tasks, as each might compute other bits than this program. "
+                f"{each}. Install the same versions there, and restart the workers."
             )
-        waiting = ", ".join(sorted(set(self._there) - set(self._proven) - set(self.left_out))) or "none"
-        return (
-            f"Of {len(self._there)} workers at {address}, {waiting} have not answered yet. Look whether they are "
-            "stopped, or end and start again for want of memory (--memory-limit of `dask worker`)."
-        )
+        if len(self._mute) >= MOST_MUTE:
+            return (
+                f"{len(self._mute)} workers at {address} ended before they could answer, such as {max(self._mute)}. "
+                "Perhaps their memory limit is below what libraries and kernels take, about "
+                f"{BASE_BYTES >> 20} MiB: give them more (--memory-limit of `dask worker`), or look at their logs."
+            )
+        mute = ", ".join(sorted(set(self._there) - self._proven - set(self.left_out)))
+        return f"These workers at {address} have not answered yet: {mute}. Look whether they are stopped or busy."

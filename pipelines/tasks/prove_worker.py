@@ -56,8 +56,7 @@ class ProveWorker(distributed.WorkerPlugin):
             found = {"this program": f"{type(error).__name__}: {error}"}
         if found == self.arguments["wanted"]:
             await self._admit(worker)
-        limit = worker.memory_manager.memory_limit or 0
-        worker.log_event(self.name, {"worker": worker.address, "found": found, "memory_limit": limit})
+        worker.log_event(self.name, {"worker": worker.address, "found": found})
 
     async def _admit(self, worker: distributed.Worker) -> None:
         resource, amount = self.arguments["resource"], float(worker.state.nthreads)

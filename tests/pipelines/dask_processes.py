@@ -1,0 +1,103 @@
+"""A scheduler and workers that are processes of their own, as on a cluster."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from tests.plugin_examples import ROOT
+
+PATIENCE = 90.0
+
+HIDING = """
+import sys
+
+class Hiding:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in ("pipelines", "diffusion_ops"):
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+sys.meta_path.insert(0, Hiding())
+"""
+"""Put into a sitecustomize.py, it makes a Python without our packages."""
+
+
+def wait_until(true: Callable[[], bool], what: str) -> None:
+    """Return when something is true."""
+    end = time.monotonic() + PATIENCE
+    while not true():
+        assert time.monotonic() < end, f"{what} did not come true"
+        time.sleep(0.02)
+
+
+class DaskProcesses:
+    """A scheduler on this machine, and the workers that are started for it.
+
+    Attributes
+    ----------
+    address : str
+    scheduler : subprocess.Popen
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder, self._processes = folder, list[subprocess.Popen[bytes]]()
+        told = folder / "scheduler.json"
+        options = (
+            "--host",
+            "127.0.0.1",
+            "--port",
+            "0",
+            "--dashboard-address",
+            "127.0.0.1:0",
+            "--no-dashboard",
+        )
+        self.scheduler = self._start("scheduler", *options, "--scheduler-file", str(told))
+        wait_until(lambda: told.exists() and told.read_text().endswith("}"), "a scheduler")
+        self.address = str(json.loads(told.read_text())["address"])
+
+    def worker(
+        self, *options: str, path: Sequence[Path] = (ROOT,), nanny: bool = False
+    ) -> subprocess.Popen[bytes]:
+        """Start a worker of one thread that imports from a path."""
+        loopback = ("--host", "127.0.0.1", "--dashboard-address", "127.0.0.1:0", "--no-dashboard")
+        own = () if nanny else ("--no-nanny",)
+        return self._start("worker", self.address, "--nthreads", "1", *loopback, *own, *options, path=path)
+
+    def _start(self, *words: str, path: Sequence[Path] = (ROOT,)) -> subprocess.Popen[bytes]:
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, path))}
+        command = [sys.executable, "-m", "dask", *words]
+        with (self._folder / f"{words[0]}-{len(self._processes)}.log").open("wb") as log:
+            process = subprocess.Popen(command, cwd=self._folder, env=environment, stdout=log, stderr=log)
+        self._processes.append(process)
+        return process
+
+    def end(self) -> None:
+        """End all processes."""
+        for process in reversed(self._processes):
+            if process.poll() is None:
+                # One that is stopped does not hear that it is to end.
+                process.send_signal(signal.SIGCONT)
+                process.terminate()
+        for process in self._processes:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(5)
+            process.kill()
+            process.wait()
+
+
+@contextlib.contextmanager
+def dask_processes(folder: Path) -> Iterator[DaskProcesses]:
+    """Give a scheduler for the time of the context."""
+    folder.mkdir(exist_ok=True)
+    cluster = DaskProcesses(folder)
+    try:
+        yield cluster
+    finally:
+        cluster.end()
