@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -33,19 +33,34 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByKernel:
     return ByKernel(config, log)
 
 
-DEAR = ("channels",)
-"""Cases that compile kernels for themselves alone: volumes of several channels."""
+WHOLE = ("heat", "perona-malik", "random-noise", "total-variation")
+"""Operators whose doubles and chunked volumes are among the usual tests: one of each way to go, the last ones alone
+with sums and random bits."""
+
+
+def is_dear(chosen: Mapping[str, Any]) -> bool:
+    """Return whether parameters of a test of every operator need kernels that prove little beside the usual ones.
+
+    Of every operator all contracts hold for planes of singles, and windows and memory for volumes too. Doubles go
+    through the same code, further samples take the same paths for all types and axes, and so do chunks of volumes;
+    volumes of several channels are the dearest.
+    """
+    if chosen.get("name") not in OPERATORS or not {"sample", "case"} & set(chosen):
+        return False
+    case, further, whole = chosen.get("case", "plane"), bool(chosen.get("sample")), chosen["name"] in WHOLE
+    if case == "double" or chosen.get("dtype") is np.float64:
+        return further or not whole
+    chunked_volume = case == "volume" and "sample" not in chosen
+    return case == "channels" or (chunked_volume and not whole) or (further and case != "plane")
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Leave all but planes of an operator's further samples, their doubles, and dear cases to the slow tests."""
+    """Leave to the slow tests what is dear."""
     for item in items:
         chosen = getattr(item, "callspec", None)
-        if chosen is not None and "sample" in chosen.params:
-            case, dtype = chosen.params.get("case", "plane"), chosen.params.get("dtype")
-            if case in DEAR or (chosen.params["sample"] and (case != "plane" or dtype is np.float64)):
-                item.add_marker("slow")
+        if chosen is not None and is_dear(chosen.params):
+            item.add_marker("slow")
 
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"

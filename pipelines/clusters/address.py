@@ -9,6 +9,9 @@ import distributed
 
 from pipelines.tasks.workers import CLUSTERS, Cluster, Workers
 
+PATIENCE = "10s"
+"""How long a scheduler may take to answer."""
+
 
 @CLUSTERS.register("address")
 class Address(Cluster):
@@ -21,7 +24,7 @@ class Address(Cluster):
     def connect(cls, address: str, threads: int, dashboard: bool) -> Iterator[Workers]:
         """Connect for the time of the context; the scheduler and its workers stay."""
         try:
-            client = distributed.Client(address, timeout="10s")
+            client = distributed.Client(address, timeout=PATIENCE)
         except OSError as error:
             raise ValueError(
                 f"No scheduler answers at {address!r} ({error}). Start one with `dask scheduler`, or use "
