@@ -18,6 +18,20 @@ settings.register_profile("shared", deadline=None, max_examples=50)
 settings.load_profile("shared")
 
 
+LONG = (
+    "tests/pipelines/run/test_never_lost.py",
+    "tests/pipelines/run/test_run.py",
+    "tests/test_site.py",
+    "tests/test_readme.py",
+    "tests/test_plugin_packages.py",
+    "tests/diffusion_ops/kernels/test_compiled_cache.py",
+    "tests/pipelines/kinds/test_kinds_of_others.py",
+    "tests/test_notebooks.py",
+    "tests/pipelines/run/test_graph.py",
+)
+"""Files that take longest, the longest first; what they run are mostly processes of their own."""
+
+
 class ByKernel(LoadScopeScheduling):  # type: ignore[misc]
     """Give a process all contracts of an operator, and whole files else: no two compile the same kernels."""
 
@@ -26,6 +40,13 @@ class ByKernel(LoadScopeScheduling):  # type: ignore[misc]
         meant = [name for name in OPERATORS if name in parameters]
         contract = "test_contracts" in file or "test_properties" in file
         return max(meant, key=len) if contract and meant else file.partition("::")[0]
+
+    def _assign_work_unit(self, node: Any) -> None:
+        """Hand out long files first: few tests make them the last ones otherwise, which one process works on alone."""
+        long = next((file for file in LONG if file in self.workqueue), None)
+        if long is not None:
+            self.workqueue.move_to_end(long, last=False)
+        super()._assign_work_unit(node)
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByKernel:
