@@ -51,12 +51,12 @@ class ByKernel(LoadScopeScheduling):  # type: ignore[misc]
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByKernel:
     """Hand out tests by the kernels that they need."""
+    assert all((config.rootpath / file).is_file() for file in LONG), "LONG names a file that is not there"
     return ByKernel(config, log)
 
 
 WHOLE = ("heat", "perona-malik", "random-noise", "total-variation")
-"""Operators whose doubles and chunked volumes are among the usual tests: one of each way to go, the last ones alone
-with sums and random bits."""
+"""Operators whose doubles and chunked volumes are among the usual tests: they go by time, iterations, and once."""
 
 
 def is_dear(chosen: Mapping[str, Any]) -> bool:
