@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,20 @@ settings.register_profile("shared", deadline=None, max_examples=50)
 settings.load_profile("shared")
 
 
+LONG = (
+    "tests/pipelines/run/test_never_lost.py",
+    "tests/pipelines/run/test_run.py",
+    "tests/test_site.py",
+    "tests/test_readme.py",
+    "tests/test_plugin_packages.py",
+    "tests/diffusion_ops/kernels/test_compiled_cache.py",
+    "tests/pipelines/kinds/test_kinds_of_others.py",
+    "tests/test_notebooks.py",
+    "tests/pipelines/run/test_graph.py",
+)
+"""Files that take longest, the longest first; what they run are mostly processes of their own."""
+
+
 class ByKernel(LoadScopeScheduling):  # type: ignore[misc]
     """Give a process all contracts of an operator, and whole files else: no two compile the same kernels."""
 
@@ -27,25 +41,47 @@ class ByKernel(LoadScopeScheduling):  # type: ignore[misc]
         contract = "test_contracts" in file or "test_properties" in file
         return max(meant, key=len) if contract and meant else file.partition("::")[0]
 
+    def _assign_work_unit(self, node: Any) -> None:
+        """Hand out long files first: few tests make them the last ones otherwise, which one process works on alone."""
+        long = next((file for file in LONG if file in self.workqueue), None)
+        if long is not None:
+            self.workqueue.move_to_end(long, last=False)
+        super()._assign_work_unit(node)
+
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByKernel:
     """Hand out tests by the kernels that they need."""
+    assert all((config.rootpath / file).is_file() for file in LONG), "LONG names a file that is not there"
     return ByKernel(config, log)
 
 
-DEAR = ("channels",)
-"""Cases that compile kernels for themselves alone: volumes of several channels."""
+WHOLE = ("heat", "perona-malik", "random-noise", "total-variation")
+"""Operators whose doubles and chunked volumes are among the usual tests: they go by time, iterations, and once."""
+
+
+def is_dear(chosen: Mapping[str, Any]) -> bool:
+    """Return whether parameters of a test of every operator need kernels that prove little beside the usual ones.
+
+    Of every operator all contracts hold for planes of singles, and windows and memory for volumes too. Doubles go
+    through the same code, further samples take the same paths for all types and axes, and so do chunks of volumes;
+    volumes of several channels are the dearest.
+    """
+    if chosen.get("name") not in OPERATORS or not {"sample", "case"} & set(chosen):
+        return False
+    case, further, whole = chosen.get("case", "plane"), bool(chosen.get("sample")), chosen["name"] in WHOLE
+    if case == "double" or chosen.get("dtype") is np.float64:
+        return further or not whole
+    chunked_volume = case == "volume" and "sample" not in chosen
+    return case == "channels" or (chunked_volume and not whole) or (further and case != "plane")
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Leave all but planes of an operator's further samples, their doubles, and dear cases to the slow tests."""
+    """Leave to the slow tests what is dear."""
     for item in items:
         chosen = getattr(item, "callspec", None)
-        if chosen is not None and "sample" in chosen.params:
-            case, dtype = chosen.params.get("case", "plane"), chosen.params.get("dtype")
-            if case in DEAR or (chosen.params["sample"] and (case != "plane" or dtype is np.float64)):
-                item.add_marker("slow")
+        if chosen is not None and is_dear(chosen.params):
+            item.add_marker("slow")
 
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -113,6 +114,24 @@ def python(folder: Path, *arguments: str, code: int = 0, path: tuple[Path, ...] 
     )
     assert done.returncode == code, f"{done.stdout}\n{done.stderr}"
     return done.stdout + (done.stderr if code else "")
+
+
+SEVERAL = """
+import json, sys
+from pipelines.cli.command import app
+for words in json.loads(sys.argv[1]):
+    try:
+        app(words)
+    except SystemExit as ended:
+        assert not ended.code, f"{words}: {ended.code}"
+    print(end="\\f", flush=True)
+"""
+
+
+def diffuse_each(folder: Path, *commands: str, path: tuple[Path, ...] = ()) -> list[str]:
+    """Return what each of several commands prints that all end well, in one process, which starts but once."""
+    words = json.dumps([command.split() for command in commands])
+    return python(folder, "-c", SEVERAL, words, path=path).split("\f")[:-1]
 
 
 def diffuse(folder: Path, *arguments: str, code: int = 0, path: tuple[Path, ...] = ()) -> str:

@@ -17,6 +17,7 @@ from diffusion_ops.blocks.window import window_of
 from diffusion_ops.evolution.advance import advance
 from diffusion_ops.evolution.arguments import make_legs
 from diffusion_ops.evolution.legs import Leg, total_halo
+from diffusion_ops.evolution.operator import Operator
 from tests.operator_samples import (
     each_operator,
     each_sample,
@@ -98,20 +99,27 @@ def test_its_halo_is_no_wider_than_needed(name: str, sample: int) -> None:
     # What lies farther apart has less weight, and limiters may pass it over.
     spacings = [tuple(1.0 if a == near else 1.5 for a in range(ndim)) for near in range(ndim)]
     for far in short_ways(operator):
-        narrower: list[Any] = []
-        for spacing in spacings:
-            legs = make_legs(operator, spacing, **far)
-            halo = total_halo(legs, spacing)
-            assert all(right_with_halo(legs, spacing, halo)), f"{far}: {halo} cells are too few"
-            shorts = [tuple(max(h - (a == axis), 0) for a, h in enumerate(halo)) for axis in range(ndim)]
-            narrower.append([s == halo or not all(right_with_halo(legs, spacing, s)) for s in shorts])
-        assert np.any(narrower, axis=0).all(), (
-            f"{far}: a cell less than {halo} does for some axis: {narrower}"
-        )
+        # Where singles show it already, doubles need not be compiled.
+        found = (needed_axes(operator, far, spacings, dtype) for dtype in (np.float32, np.float64))
+        assert any(axes.all() for axes in found), f"{far}: a cell less does for some axis"
+
+
+def needed_axes(
+    operator: Operator, far: dict[str, Any], spacings: Sequence[tuple[float, ...]], dtype: type
+) -> NDArray[Any]:
+    """Return for every axis whether all cells of its halo are needed, with some spacing; they always do."""
+    narrower: list[Any] = []
+    for spacing in spacings:
+        legs = make_legs(operator, spacing, **far)
+        halo = total_halo(legs, spacing)
+        assert all(right_with_halo(legs, spacing, halo, dtype)), f"{far}: {halo} cells are too few"
+        shorts = [tuple(max(h - (a == axis), 0) for a, h in enumerate(halo)) for axis in range(len(halo))]
+        narrower.append([s == halo or not all(right_with_halo(legs, spacing, s, dtype)) for s in shorts])
+    return np.any(narrower, axis=0)
 
 
 def right_with_halo(
-    legs: tuple[Leg, ...], spacing: tuple[float, ...], halo: tuple[int, ...]
+    legs: tuple[Leg, ...], spacing: tuple[float, ...], halo: tuple[int, ...], dtype: type
 ) -> Iterator[bool]:
     """Yield whether a window has the right bits where it has this halo, for strong edges and for faint ones."""
     full, frozen = total_halo(legs, spacing), legs[0].operator.reach(spacing).setup
@@ -121,7 +129,7 @@ def right_with_halo(
     keep = [slice(m + h, m + h + inner) for m, h in zip(margins, full, strict=True)]
     shape = [s.stop + h + 4 for s, h in zip(keep, full, strict=True)]
     for height in (1.0, 0.01):
-        image = 100 + height * (picture(1, *shape, dtype=np.float64) - 100)
+        image = 100 + height * (picture(1, *shape, dtype=dtype) - 100)
         whole = advance(make_block(image, spacing), legs).u
         block, inside = cut(image, spacing, keep, halo)
         yield np.array_equal(advance(block, legs).u[:, *inside], whole[:, *keep])

@@ -40,8 +40,10 @@ each_case_of_a_sample = each_sample_and(
 
 @pytest.fixture(autouse=True, scope="module")
 def few_objects_to_look_through() -> Iterator[None]:
-    """Let garbage be looked for among what the tests make only: all else took half a second each time."""
-    gc.collect()
+    """Let garbage be looked for among what the tests make only: all else took half a second each time.
+
+    What is garbage by now stays until the end of the module, which comes once for every operator.
+    """
     gc.freeze()
     yield
     gc.unfreeze()

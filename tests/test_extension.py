@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.plugin_examples import GRAYMAP, ROOT, diffuse, guide_operator, python, save_graymap
+from tests.plugin_examples import GRAYMAP, ROOT, diffuse, diffuse_each, guide_operator, python, save_graymap
 
 
 @pytest.fixture(scope="module")
@@ -27,12 +27,13 @@ def extended(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_lists_and_schema_find_them(extended: Path) -> None:
-    operators = json.loads(diffuse(extended, "list", "operators", "--json"))
-    (fisher,) = (entry for entry in operators if entry["name"] == "fisher")
+    asked = ("list operators --json", "list formats --json", "schema")
+    listed, found, schema = diffuse_each(extended, *asked)
+    (fisher,) = (entry for entry in json.loads(listed) if entry["name"] == "fisher")
     assert fisher["parameters"][0]["unit"] == "1 / time"
-    formats: dict[str, Any] = json.loads(diffuse(extended, "list", "formats", "--json"))
+    formats: dict[str, Any] = json.loads(found)
     assert all("graymap" in [entry["name"] for entry in entries] for entries in formats.values())
-    assert '"const": "fisher"' in diffuse(extended, "schema")
+    assert '"const": "fisher"' in schema
     assert "'fisher'" in diffuse(extended, "apply", "fischer", "in.pgm", "no.pgm", "--time", "1", code=2)
 
 
@@ -57,11 +58,11 @@ def test_specs_plans_runs_and_proofs_find_both(extended: Path) -> None:
         "sink: {uri: out.pgm, dtype: uint8, chunk: 16}\n"
         "run: {tile: 16, threads: 2}\n"
     )
-    plan = json.loads(diffuse(extended, "plan", "spec.yaml", "--json"))
+    told, _, proof = diffuse_each(extended, "plan spec.yaml --json", "run spec.yaml", "verify out.pgm")
+    plan = json.loads(told)
     assert plan["tiles"] >= 12
     assert plan["source"]["shape"] == [61, 47]
-    diffuse(extended, "run", "spec.yaml")
-    assert diffuse(extended, "verify", "out.pgm")
+    assert proof
     script = """
 import numpy as np
 import diffusion_ops as do

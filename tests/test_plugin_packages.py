@@ -12,7 +12,16 @@ from pathlib import Path
 
 import pytest
 
-from tests.plugin_examples import GRAYMAP, ROOT, diffuse, guide_blocks, guide_operator, python, save_graymap
+from tests.plugin_examples import (
+    GRAYMAP,
+    ROOT,
+    diffuse,
+    diffuse_each,
+    guide_blocks,
+    guide_operator,
+    python,
+    save_graymap,
+)
 
 BORROWED = '''
 """Threads under another name."""
@@ -85,15 +94,14 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, ...]:
 
 
 def test_lists_and_schema_find_them(installed: tuple[Path, ...], tmp_path: Path) -> None:
-    def listed(what: str) -> str:
-        return diffuse(tmp_path, "list", what, "--json", path=installed)
-
-    operators = {entry["name"]: entry for entry in json.loads(listed("operators"))}
+    asked = [f"list {what} --json" for what in ("operators", "formats", "clusters")]
+    listed, formats, clusters, schema = diffuse_each(tmp_path, *asked, "schema", path=installed)
+    operators = {entry["name"]: entry for entry in json.loads(listed)}
     assert operators["fisher"]["module"] == "own_plugins.fisher"
     assert {"dilation", "implicit-heat"} <= set(operators)
-    assert listed("formats").count('"graymap"') == 2
-    assert "borrowed" in listed("clusters")
-    assert '"const": "fisher"' in diffuse(tmp_path, "schema", path=installed)
+    assert formats.count('"graymap"') == 2
+    assert "borrowed" in clusters
+    assert '"const": "fisher"' in schema
 
 
 def test_python_finds_them(installed: tuple[Path, ...], tmp_path: Path) -> None:
@@ -113,23 +121,14 @@ assert np.array_equal(xr.DataArray(image, dims=("y", "x")).diffuse.dilation(spee
 
 def test_runs_use_operator_format_cluster_and_kind(installed: tuple[Path, ...], tmp_path: Path) -> None:
     save_graymap(tmp_path / "in.pgm")
-    options = ("--cluster", "borrowed", "--threads", "2")
-    diffuse(
-        tmp_path,
-        "apply",
-        "dilation",
-        "in.pgm",
-        "out.pgm",
-        "--time",
-        "2",
-        "--dtype",
-        "uint8",
-        *options,
-        path=installed,
+    commands = (
+        "apply dilation in.pgm out.pgm --time 2 --dtype uint8 --cluster borrowed --threads 2",
+        "verify out.pgm",
+        "apply implicit-heat in.pgm smooth.zarr",
     )
+    _, proof, _ = diffuse_each(tmp_path, *commands, path=installed)
     assert (tmp_path / "out.pgm").read_bytes().startswith(b"P5 47 61 255")
-    assert diffuse(tmp_path, "verify", "out.pgm", path=installed)
-    diffuse(tmp_path, "apply", "implicit-heat", "in.pgm", "smooth.zarr", path=installed)
+    assert proof
 
 
 def test_the_code_of_a_package_is_part_of_the_version(installed: tuple[Path, ...], tmp_path: Path) -> None:

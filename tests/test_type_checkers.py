@@ -95,6 +95,7 @@ def test_only_containers_may_be_anything(function: Callable[..., object]) -> Non
     assert anything <= {"image", "mask", "guide"}
 
 
+@pytest.mark.slow
 def test_mypy_takes_what_is_right_and_reports_what_is_wrong(
     tmp_path: Path, pytestconfig: pytest.Config
 ) -> None:

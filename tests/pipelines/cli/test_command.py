@@ -277,7 +277,7 @@ def test_a_place_that_cannot_be_used_is_a_refusal(folder, monkeypatch):
 @pytest.mark.skipif(sys.platform == "win32", reason="signals are POSIX")
 def test_an_interrupted_run_says_how_to_go_on_and_does(folder):
     np.save("image.npy", np.random.default_rng(5).integers(0, 255, (300, 300), np.uint8))
-    text = SPEC.replace("time: 2", "time: 300, schedule: explicit").replace("tile: 64", "tile: 64, batch: 50")
+    text = SPEC.replace("time: 2", "time: 100, schedule: explicit").replace("tile: 64", "tile: 64, batch: 50")
     Path("scene.yaml").write_text(text.replace("out.ome.zarr}", "out.ome.zarr, chunk: 64}"))
     process = subprocess.Popen(
         [*COMMAND, "run", "scene.yaml", "--json"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True

@@ -18,6 +18,7 @@ import pytest
 from scipy.fft import dctn, idctn
 
 from tests.pipelines.runs import read_result
+from tests.plugin_examples import SEVERAL
 
 ROOT = Path(__file__).parents[3]
 
@@ -28,27 +29,24 @@ def _posix_only() -> None:
         pytest.skip("a process is ended by SIGKILL")
 
 
-def diffuse(kind: str, *arguments: str) -> list[str]:
-    """Return the command `diffuse` in a process that knows one of the kinds."""
-    code = (
-        f"import sys; sys.path.insert(0, {str(ROOT)!r}); import tests.pipelines.kinds.{kind}; "
-        "from pipelines.cli.command import main; sys.exit(main())"
-    )
-    return [sys.executable, "-c", code, *arguments]
+def diffuse(kind: str, *commands: str) -> list[str]:
+    """Return the command of a process that knows one of the kinds, and carries out some commands of `diffuse`."""
+    code = f"import sys; sys.path.insert(0, {str(ROOT)!r}); import tests.pipelines.kinds.{kind}\n{SEVERAL}"
+    return [sys.executable, "-c", code, json.dumps([command.split() for command in commands])]
 
 
-def outcome(kind: str, folder: Path, *arguments: str) -> dict[str, Any]:
-    """Return the last line that the command prints, which must end well."""
-    done = subprocess.run(diffuse(kind, *arguments), cwd=folder, capture_output=True, text=True, check=False)
+def outcomes(kind: str, folder: Path, *commands: str) -> list[dict[str, Any]]:
+    """Return what each command prints as JSON, of events the last one; all must end well."""
+    done = subprocess.run(diffuse(kind, *commands), cwd=folder, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr + done.stdout
-    whole = arguments[0] in ("plan", "status")
-    found: dict[str, Any] = json.loads(done.stdout if whole else done.stdout.strip().splitlines()[-1])
-    return found
+    parts = zip(commands, done.stdout.split("\f")[:-1], strict=True)
+    whole = ("plan", "status")
+    return [json.loads(t if c.startswith(whole) else t.strip().splitlines()[-1]) for c, t in parts]
 
 
 def killed(kind: str, folder: Path, spec: str, lines: int) -> int:
     """Start a run, kill it when its journal has so many lines, and return how many it had then."""
-    process = subprocess.Popen(diffuse(kind, "run", spec, "--json"), cwd=folder, stdout=subprocess.DEVNULL)
+    process = subprocess.Popen(diffuse(kind, f"run {spec} --json"), cwd=folder, stdout=subprocess.DEVNULL)
     journal = folder / "killed.zarr.run" / "journal.jsonl"
     end = time.monotonic() + 120
     while process.poll() is None and time.monotonic() < end:
@@ -99,9 +97,10 @@ def test_a_front_runs_until_nothing_changes_and_survives_being_killed(tmp_path: 
     image = maze((83, 70))
     np.save(tmp_path / "source.npy", image)
     step = "{operator: steps-to-seeds, threshold: 1}"
-    plan = outcome("front_like", tmp_path, "plan", write_spec(tmp_path, "whole", step, 16), "--json")
+    spec = write_spec(tmp_path, "whole", step, 16)
+    plan, run = outcomes("front_like", tmp_path, f"plan {spec} --json", f"run {spec} --json")
     assert [stage["title"] for stage in plan["stages"]] == ["run the front", "collect"]
-    report = outcome("front_like", tmp_path, "run", "whole.yaml", "--json")["report"]
+    report = run["report"]
     assert report["complete"]
     assert report["fronts"][0]["visits"] > report["stages"][0]["tiles"]  # the maze leads back into tiles
     expected = distances(image)
@@ -110,11 +109,11 @@ def test_a_front_runs_until_nothing_changes_and_survives_being_killed(tmp_path: 
     spec = write_spec(tmp_path, "killed", step, 32)
     for lines in (3, 9):
         assert killed("front_like", tmp_path, spec, lines) >= lines
-    resumed = outcome("front_like", tmp_path, "run", spec, "--json")["report"]
-    assert resumed["complete"]
+    commands = (f"run {spec} --json", "status killed.zarr --json", "verify killed.zarr --json")
+    resumed, standing, proof = outcomes("front_like", tmp_path, *commands)
+    assert resumed["report"]["complete"]
     assert np.array_equal(read_result(tmp_path / "killed.zarr"), expected, equal_nan=True)
-    assert outcome("front_like", tmp_path, "status", "killed.zarr", "--json")["complete"]
-    proof = outcome("front_like", tmp_path, "verify", "killed.zarr", "--json")
+    assert standing["complete"]
     assert proof["ok"]
     assert "runs through the whole image" in " ".join(proof["notes"])
 
@@ -129,8 +128,8 @@ def test_a_steady_state_goes_in_cycles_until_its_residual_and_survives_being_kil
     image = np.random.default_rng(3).random((75, 90)) * 100
     np.save(tmp_path / "source.npy", image)
     step = "{operator: implicit-heat, a: 6, tolerance: 1.0e-4}"
-    write_spec(tmp_path, "whole", step, 96)
-    report = outcome("steady_like", tmp_path, "run", "whole.yaml", "--json")["report"]
+    (run,) = outcomes("steady_like", tmp_path, f"run {write_spec(tmp_path, 'whole', step, 96)} --json")
+    report = run["report"]
     assert report["complete"]
     assert report["cycles"][0]["count"] > 2
     result = read_result(tmp_path / "whole.zarr")
@@ -139,8 +138,8 @@ def test_a_steady_state_goes_in_cycles_until_its_residual_and_survives_being_kil
     spec = write_spec(tmp_path, "killed", step, 32)
     for lines in (12, 40):
         assert killed("steady_like", tmp_path, spec, lines) >= lines
-    resumed = outcome("steady_like", tmp_path, "run", spec, "--json")["report"]
-    assert resumed["complete"]
-    assert resumed["cycles"] == report["cycles"]
+    again, proof = outcomes("steady_like", tmp_path, f"run {spec} --json", "verify killed.zarr --json")
+    assert again["report"]["complete"]
+    assert again["report"]["cycles"] == report["cycles"]
     assert np.array_equal(read_result(tmp_path / "killed.zarr"), result)  # other tiles, the same bits
-    assert outcome("steady_like", tmp_path, "verify", "killed.zarr", "--json")["ok"]
+    assert proof["ok"]

@@ -36,7 +36,11 @@ def carry_out(source, target, dtype=None, **options):
 
 @pytest.mark.parametrize(
     ("name", "level"),
-    [("CMU-1-Small-Region.svs", 0), ("tcga-cr-7395-01a-01-ts1.svs", 0), ("tcga-cr-7395-01a-01-ts1.svs", 1)],
+    [
+        ("CMU-1-Small-Region.svs", 0),
+        pytest.param("tcga-cr-7395-01a-01-ts1.svs", 0, marks=pytest.mark.slow),
+        ("tcga-cr-7395-01a-01-ts1.svs", 1),
+    ],
 )
 def test_slides_become_ome_zarr(shared_data, tmp_path, name, level):
     target = tmp_path / "out.ome.zarr"

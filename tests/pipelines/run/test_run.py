@@ -15,6 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import diffusion_ops as do
+from pipelines.clusters import address
 from pipelines.events import StageDone, StageStarted, TileDone, TileFailed, TileLost
 from pipelines.image.open_source import open_source
 from pipelines.image.source import SourceSpec, read_canonical
@@ -340,7 +341,8 @@ def test_damage_is_found_on_resume_and_done_again(tmp_path, image, expected, fau
     assert same(read_result(tmp_path / "out.zarr"), expected)
 
 
-def test_a_run_that_finished_no_tile_blocks_nothing(tmp_path, image, expected):
+def test_a_run_that_finished_no_tile_blocks_nothing(tmp_path, image, expected, monkeypatch):
+    monkeypatch.setattr(address, "ANSWER_SECONDS", 1.0)
     source = save_source(tmp_path, image)
     with pytest.raises(ValueError, match="No scheduler answers"):
         run(
@@ -357,7 +359,8 @@ def test_a_run_that_finished_no_tile_blocks_nothing(tmp_path, image, expected):
     assert same(read_result(tmp_path / "out.zarr"), expected)
 
 
-def test_a_cluster_that_does_not_answer_loses_nothing_that_was_measured_before(tmp_path, image):
+def test_a_cluster_that_does_not_answer_loses_nothing_that_was_measured_before(tmp_path, image, monkeypatch):
+    monkeypatch.setattr(address, "ANSWER_SECONDS", 1.0)
     steps = [{"operator": "perona-malik", "contrast": {"quantile": 0.5}, "steps": 3}]
     source, target = save_source(tmp_path, image), tmp_path / "out.zarr"
     with pytest.raises(Interrupt):

@@ -39,6 +39,11 @@ steps:
   - {operator: perona-malik, contrast: {quantile: 0.6}, sigma: 0.7, time: 4}
 sink: {uri: out.ome.zarr, pyramid: 1}
 """
+LEAST = """
+source: {uri: source.npy}
+steps: [{operator: heat, time: 4, schedule: explicit}]
+sink: {uri: out.zarr}
+"""
 GRAPH = """
 source: {uri: source.npy}
 steps:
@@ -66,11 +71,12 @@ def diffuse(folder: Path, *words: str) -> tuple[int, list[dict]]:
 @pytest.mark.parametrize(
     ("spec", "holes", "dtype"),
     [
-        (PLAIN, True, np.float32),
+        (LEAST, True, np.float32),
+        pytest.param(PLAIN, True, np.float32, marks=pytest.mark.slow),
         pytest.param(PLAIN, False, np.uint8, marks=pytest.mark.slow),
         pytest.param(GRAPH, True, np.float64, marks=pytest.mark.slow),
     ],
-    ids=["holes", "bytes", "graph"],
+    ids=["least", "holes", "bytes", "graph"],
 )
 def test_a_warm_spec_compiles_nothing(spec, holes, dtype, tmp_path):
     np.save(tmp_path / "source.npy", ragged_image((150, 130), holes=holes).astype(dtype))

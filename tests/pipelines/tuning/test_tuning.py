@@ -222,7 +222,7 @@ def test_the_same_spec_chooses_once_and_another_one_again(tmp_path: Path, counte
 
 @linux
 def test_a_killed_run_goes_on_with_its_choice(tmp_path: Path) -> None:
-    np.save(tmp_path / "image.npy", noisy(500, 600))
+    np.save(tmp_path / "image.npy", noisy(250, 300))
     (tmp_path / "scene.yaml").write_text(
         "source: {uri: image.npy}\n"
         "steps: [{operator: perona-malik, contrast: 30, time: auto, schedule: explicit},"
