@@ -10,7 +10,18 @@ import numpy as np
 
 from diffusion_ops.blocks.block import LANES, Block, Floats, aligned_zeros, allocate, row_pitch
 from diffusion_ops.kernels.faces import kernel_grid, kernel_walls
-from diffusion_ops.kernels.lanes import begin, between, copied, fill, kernel, load, shift, store, where
+from diffusion_ops.kernels.lanes import (
+    begin,
+    between,
+    copied,
+    fill,
+    inlined,
+    kernel,
+    load,
+    shift,
+    store,
+    where,
+)
 
 TRUNCATE = 4
 """The Gaussian ends at this many sigma: 6.3e-5 of its mass is dropped, the rest is normalised."""
@@ -27,7 +38,7 @@ def gaussian_taps(sigma: float, radius: int) -> Floats:
     return np.exp(-(i**2) / (2 * sigma**2)) if radius else np.ones(1)
 
 
-@copied
+@inlined
 def _along(masked, ones, u, valid, i, stride, before, after, taps, radius, one):  # type: ignore[no-untyped-def]
     """Return Σ_k taps[radius + k] m u over the cells k strides away from a group of cells, |k| <= radius.
 

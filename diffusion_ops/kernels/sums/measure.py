@@ -13,7 +13,7 @@ from diffusion_ops.blocks.block import Block, Bools
 from diffusion_ops.blocks.exact_sum import SEGMENT, add_doubles, add_singles, drain, empty_sums
 from diffusion_ops.blocks.histogram import count_row, empty_counts
 from diffusion_ops.blocks.statistic import Integers
-from diffusion_ops.kernels.lanes import copied, kernel
+from diffusion_ops.kernels.lanes import begin, copied, element, kernel, shift
 from diffusion_ops.kernels.sums.rows import copy_row, narrow_row, set_row
 
 _A, _B = (1 - math.sqrt(3)) / (4 * math.sqrt(2)), (-1 - math.sqrt(3)) / (4 * math.sqrt(2))
@@ -113,13 +113,13 @@ def sum_energy(block: Block, keep: tuple[slice, ...]) -> Integers:
 
 
 @copied
-def _add_squares(masked, squares, lower, x, upper, lower_valid, upper_valid, scale):  # type: ignore[no-untyped-def]
-    """Add the scaled square of the central difference; a neighbour beyond a wall repeats the cell itself."""
-    for j in range(squares.shape[0]):
-        before, after = lower[j], upper[j]
+def _add_squares(masked, squares, n, lower, x, upper, lower_valid, upper_valid, scale):  # type: ignore[no-untyped-def]
+    """Add the scaled squares of n central differences; a neighbour beyond a wall repeats the cell itself."""
+    for j in range(n):
+        before, after, here = element(lower, j), element(upper, j), element(x, j)
         if masked:
-            before = before if lower_valid[j] else x[j]
-            after = after if upper_valid[j] else x[j]
+            before = before if element(lower_valid, j) else here
+            after = after if element(upper_valid, j) else here
         d = after - before
         squares[j] += d * d * scale
 
@@ -127,61 +127,77 @@ def _add_squares(masked, squares, lower, x, upper, lower_valid, upper_valid, sca
 @functools.cache
 def _build_gradient(masked: bool) -> Callable[..., None]:
     @kernel
-    def fill(counts, u, valid, grid, span, scales):  # type: ignore[no-untyped-def]
-        """Count |∇u| at the valid cells of the span; `scales` is 1 / (2 h)² along z, y, x."""
+    def fill(counts, u, valid, grid, span, scales, row, line, line_valid, magnitude, bits):  # type: ignore[no-untyped-def]
+        """Count |∇u| at the valid cells of the span; `scales` is 1 / (2 h)² along z, y, x.
+
+        Arrays made here, and slices of arrays, would take half of the time that this compiles for.
+
+        Parameters
+        ----------
+        valid, line_valid : uint8
+        row, line, line_valid, magnitude : scratch of the span's part of a row, lines with a cell more at both ends
+        bits : the bytes of `magnitude` as integers
+        """
         rows, columns, pitch = grid[1], grid[2], grid[3]
         j0, n = span[2, 0], span[2, 1] - span[2, 0]
-        squares, line, line_valid = np.zeros(n, u.dtype), np.zeros(n + 2, u.dtype), np.ones(n + 2, np.bool_)
-        magnitude = np.zeros(n, np.float32)
-        bits = magnitude.view(np.int32)
         left, right = (1 if j0 > 0 else 0), (1 if j0 + n < columns else 0)
+        state, walls, ring, ring_walls = begin(u), begin(valid), begin(line), begin(line_valid)
         for p in range(span[0, 0], span[0, 1]):
             for m in range(span[1, 0], span[1, 1]):
                 a = (p * rows + m) * pitch + j0
-                set_row(squares, 0)
+                set_row(row, 0)
                 if masked:
-                    line_valid[0], line_valid[n + 1] = valid[0, a - left], valid[0, a + n - 1 + right]
-                    copy_row(line_valid[1 : n + 1], valid[0, a : a + n])
+                    line_valid[0], line_valid[n + 1] = (
+                        element(walls, a - left),
+                        element(walls, a + n - 1 + right),
+                    )
+                    for j in range(n):
+                        line_valid[j + 1] = element(walls, a + j)
                 for c in range(u.shape[0]):
-                    x = u[c, a : a + n]
+                    x = shift(state, c * u.shape[1] + a)
                     for axis in range(2):
                         step = pitch if axis else rows * pitch
-                        before = a - step if (p, m)[axis] > 0 else a
-                        after = a + step if (p, m)[axis] + 1 < grid[axis] else a
-                        if after > before:
-                            lower, upper = u[c, before : before + n], u[c, after : after + n]
-                            walls = valid[0, before : before + n], valid[0, after : after + n]
-                            _add_squares(masked, squares, lower, x, upper, walls[0], walls[1], scales[axis])
+                        down = -step if (p, m)[axis] > 0 else 0
+                        up = step if (p, m)[axis] + 1 < grid[axis] else 0
+                        if up > down:
+                            low, high = shift(x, down), shift(x, up)
+                            w, v = shift(walls, a + down), shift(walls, a + up)
+                            _add_squares(masked, row, n, low, x, high, w, v, scales[axis])
                     # The row with one more cell at both ends, which is the end itself where the image ends.
-                    line[0], line[n + 1] = u[c, a - left], u[c, a + n - 1 + right]
-                    copy_row(line[1 : n + 1], x)
-                    _add_squares(masked, squares, line, x, line[2:], line_valid, line_valid[2:], scales[2])
+                    line[0], line[n + 1] = element(x, -left), element(x, n - 1 + right)
+                    for j in range(n):
+                        line[j + 1] = element(x, j)
+                    high, v = shift(ring, 2), shift(ring_walls, 2)
+                    _add_squares(masked, row, n, ring, x, high, ring_walls, v, scales[2])
                 for j in range(n):
-                    magnitude[j] = np.float32(np.sqrt(squares[j]))
-                count_row(counts, bits, _compress(masked, magnitude, line_valid[1:], n))
+                    magnitude[j] = np.float32(np.sqrt(row[j]))
+                count_row(counts, bits, _compress(masked, magnitude, line_valid, 1, n))
 
     return fill
 
 
 @copied
-def _compress(masked, row, valid, n):  # type: ignore[no-untyped-def]
-    """Move the valid values of a row to its front and return how many there are."""
+def _compress(masked, row, valid, first, n):  # type: ignore[no-untyped-def]
+    """Move the valid values of a row to its front and return how many there are; their mask begins at `first`."""
     if not masked:
         return n
     k = 0
     for j in range(n):
         row[k] = row[j]
-        k += valid[j]
+        k += valid[first + j]
     return k
 
 
 def count_gradient(block: Block, keep: tuple[slice, ...]) -> Integers:
     """Return the histogram of |∇u| (all channels in one magnitude) over the valid cells to keep."""
-    counts = empty_counts()
-    dtype = block.storage.dtype
-    scales = np.array([0.0] * (3 - len(block.spatial)) + [0.25 / h**2 for h in block.spacing], dtype)
+    counts, u, span = empty_counts(), block.storage, span_of(block, keep)
+    scales = np.array([0.0] * (3 - len(block.spatial)) + [0.25 / h**2 for h in block.spacing], u.dtype)
+    n = max(0, span[2, 1] - span[2, 0])
+    row, line, line_valid = np.zeros(n, u.dtype), np.zeros(n + 2, u.dtype), np.ones(n + 2, np.uint8)
+    magnitude = np.zeros(n, np.float32)
+    scratch = row, line, line_valid, magnitude, magnitude.view(np.int32)
     fill = _build_gradient(block.valid_storage is not None)
-    fill(counts, block.storage, walls_of(block), block.grid, span_of(block, keep), scales)
+    fill(counts, u, walls_of(block).view(np.uint8), block.grid, span, scales, *scratch)
     return counts
 
 
@@ -231,7 +247,7 @@ def _build_noise(volume: bool, masked: bool) -> Callable[..., None]:
                     _detail(wide, tall, tall[1:], tall[2:], tall[3:])
                     for j in range(n - 3):
                         magnitude[j] = np.float32(abs(wide[j]))
-                    count_row(counts, bits, _compress(masked, magnitude, ok, n - 3))
+                    count_row(counts, bits, _compress(masked, magnitude, ok, 0, n - 3))
 
     return fill
 
