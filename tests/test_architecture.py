@@ -54,7 +54,7 @@ ONLY_IN = {
         r"filelock": r"run/workdir\.py",
         r"psutil": r"(tasks/memory|run/workdir)\.py",
         r"distributed": r"(tasks/workers|run/driver|clusters/\w+)\.py",
-        r"fsspec": r"(store/\w+|image/identity|formats/metadata/zarr_hierarchy)\.py",
+        r"fsspec": r"store/places\.py",
     },
 }
 """Libraries that only some modules of a package may import: containers, a format's file, the terminal."""

@@ -11,12 +11,15 @@ from numpy.typing import NDArray
 
 from pipelines.formats.metadata.cf import cf_georeference, cf_nodata, cf_packing, coordinate_name, plain
 from pipelines.formats.metadata.zarr_hierarchy import (
+    absent_chunks,
     array_metadata,
     arrays_in,
     attributes_of,
     dimension_names,
+    is_stale,
     is_zarr,
     open_node,
+    watch,
 )
 from pipelines.image.axes import axis_letter, resolve_axes
 from pipelines.image.errors import pick_level, pick_path, refuse_options
@@ -24,6 +27,7 @@ from pipelines.image.georeference import from_attributes
 from pipelines.image.identity import tree_identity
 from pipelines.image.info import CANONICAL, Georeference, ImageInfo
 from pipelines.image.source import SOURCES, Source, SourceSpec
+from pipelines.store.listings import Listing
 
 KNOWN = (
     "spacing",
@@ -49,7 +53,8 @@ class ZarrSource(Source):
         refuse_options(spec, "plain Zarr", ("series",))
         self._array, self._group = _find(spec)
         pick_level(spec, [self._array.shape])
-        self.info = describe_array(spec, self._array, self._group)
+        self._listing = watch(spec.uri, self._array)
+        self.info = describe_array(spec, self._array, self._group, self._listing)
 
     @classmethod
     def claims(cls, uri: str) -> int:
@@ -64,6 +69,15 @@ class ZarrSource(Source):
     def read(self, region: tuple[slice, ...]) -> NDArray[Any]:
         """Return the pixels of a region, decoding the chunks it touches."""
         return np.asarray(self._array[region]).astype(self.info.dtype, copy=False)
+
+    @property
+    def stale(self) -> bool:
+        """True once a chunk that was listed is gone."""
+        return is_stale(self._array)
+
+    def absent_chunks(self) -> int | None:
+        """Return how many chunks are not stored, so that they read as fill value."""
+        return absent_chunks(self._array, self._listing)
 
 
 def _find(spec: SourceSpec) -> tuple[zarr.Array[Any], zarr.Group | None]:
@@ -81,7 +95,9 @@ def _find(spec: SourceSpec) -> tuple[zarr.Array[Any], zarr.Group | None]:
     return arrays[path], group if isinstance(group, zarr.Group) else None
 
 
-def describe_array(spec: SourceSpec, array: zarr.Array[Any], group: zarr.Group | None) -> ImageInfo:
+def describe_array(
+    spec: SourceSpec, array: zarr.Array[Any], group: zarr.Group | None, listing: Listing | None
+) -> ImageInfo:
     """Return the metadata of an array: its own, and that of its group by xarray, rioxarray or a run."""
     dtype, attributes = np.dtype(array.dtype).newbyteorder("="), attributes_of(array)
     around = attributes_of(group) if group is not None else {}
@@ -102,7 +118,7 @@ def describe_array(spec: SourceSpec, array: zarr.Array[Any], group: zarr.Group |
         labels=bool(attributes.get("labels")),
         georeference=_georeference(group, attributes, names, axes),
         attributes=_further(attributes, around),
-        identity=tree_identity(spec.uri, array.path, array_metadata(array)),
+        identity=tree_identity(spec.uri, array.path, array_metadata(array), listing),
     )
 
 

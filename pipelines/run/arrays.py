@@ -14,8 +14,9 @@ from pipelines.image.open_sink import open_sink
 from pipelines.plan.plan import Output, Plan, Stage
 from pipelines.run.state import RunState
 from pipelines.run.workdir import Workdir
-from pipelines.store.addresses import is_remote, is_taken, remove
+from pipelines.store.addresses import is_remote
 from pipelines.store.arrays import Chunking, create_array
+from pipelines.store.targets import is_taken, remove
 from pipelines.tasks.pixels import ZarrPixels
 from pipelines.tasks.values import NewArray
 from pipelines.tasks.work import File

@@ -10,7 +10,7 @@ from typing import Any
 
 from pipelines.events import Listener, RunFinished, tell
 from pipelines.image.info import ImageInfo
-from pipelines.image.open_source import cached_source
+from pipelines.image.open_source import fresh_source
 from pipelines.plan.plan import Plan
 from pipelines.plan.search import make_plan
 from pipelines.run.driver import Driver
@@ -18,7 +18,8 @@ from pipelines.run.validity import require_valid_pixels
 from pipelines.run.warm import warm_beside
 from pipelines.run.workdir import Workdir
 from pipelines.spec.spec import Spec
-from pipelines.store.addresses import is_remote, is_taken, lies_inside
+from pipelines.store.addresses import is_remote, lies_inside
+from pipelines.store.targets import is_taken
 from pipelines.tasks.process import prepare_process
 from pipelines.tasks.workers import check_cluster, cluster_kind
 from pipelines.tuning.times import Settled, settle_times
@@ -55,7 +56,7 @@ def run(spec: Spec, *, overwrite: bool = False, listeners: Sequence[Listener] = 
         For anything that is refused before a pixel is read: nothing on disk is touched then.
     """
     prepare_process(spec.run.threads)
-    source = cached_source(spec.source)
+    source = fresh_source(spec.source)
     check_places(spec)
     check_cluster(spec.run.cluster, spec.run.dashboard)
     workdir = Workdir(spec.workdir)

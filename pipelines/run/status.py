@@ -8,7 +8,7 @@ import numpy as np
 
 from pipelines.run.journal import Finished
 from pipelines.run.workdir import Workdir
-from pipelines.store.addresses import is_taken
+from pipelines.store.targets import is_taken
 
 
 class NoRunError(ValueError):

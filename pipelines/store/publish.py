@@ -1,7 +1,7 @@
-"""Make a target appear complete or not at all: write under a temporary name beside it, then rename once.
+"""Make a target appear complete or not at all: write under a temporary name beside it, then give it its name.
 
-The run decides before it starts whether a target may be replaced. These functions always replace it, so that an
-interrupted publication can be repeated.
+The run decides before it starts whether a target may be replaced, and moves the old one away. These functions replace
+nothing: what has appeared at the target meanwhile is another's, and is left as it is.
 """
 
 from __future__ import annotations
@@ -12,25 +12,44 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import fsspec
-
 from pipelines.store.addresses import is_remote, require_local
+from pipelines.store.places import link_or_rename, sync_folder
+from pipelines.store.upload import TargetTakenError, upload_file, upload_folder
 
 
 def publish_folder(root: str, target: str) -> None:
-    """Move a finished hierarchy to its target; copy it to another disk, upload it to a remote store."""
+    """Move a finished hierarchy to its target; copy it to another disk, upload it to a remote store.
+
+    After an upload the local hierarchy is still there, and may be removed: the store was seen to have all of it.
+
+    Raises
+    ------
+    TargetTakenError
+        If something else is at the target.
+    """
     if root == target:
         return
     if is_remote(target):
-        _upload_folder(require_local(root), target)
+        upload_folder(require_local(root), target)
         return
     source, path = require_local(root), require_local(target)
     if not source.exists() and path.exists():
         return  # moved by a run that was killed right afterwards
     path.parent.mkdir(parents=True, exist_ok=True)
+    _require_free(path)
     if source.stat().st_dev != path.parent.stat().st_dev:
         source = _copy_beside(source, path)
-    _swap_folder(source, path)
+        _require_free(path)
+    source.rename(path)
+    sync_folder(path.parent)
+
+
+def _require_free(path: Path) -> None:
+    if os.path.lexists(path):
+        raise TargetTakenError(
+            f"Something has appeared at {path}, which is left as it is. The result is kept in the run's folder. "
+            "Move away what is there, or replace it with --overwrite."
+        )
 
 
 def _copy_beside(source: Path, path: Path) -> Path:
@@ -40,33 +59,8 @@ def _copy_beside(source: Path, path: Path) -> Path:
     return copy
 
 
-def _swap_folder(source: Path, path: Path) -> None:
-    old = path.with_name(f".{path.name}.old")
-    if path.exists():
-        _remove(old)
-        path.rename(old)
-    source.rename(path)
-    _remove(old)
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
-
-
 def _beside(path: Path) -> Path:
     return path.with_name(f".{path.name}.part")
-
-
-def _upload_folder(root: Path, target: str) -> None:
-    store, base = fsspec.core.url_to_fs(target)
-    files = sorted(p for p in root.rglob("*") if p.is_file())
-    # The root's metadata goes last: without it, a reader sees no image rather than half of one.
-    files.sort(key=lambda p: p == root / "zarr.json")
-    for file in files:
-        store.put_file(str(file), f"{base}/{file.relative_to(root).as_posix()}")
 
 
 @contextmanager
@@ -92,6 +86,11 @@ def published_file(target: str, scratch: Path) -> Iterator[Path]:
         Path or address of the file.
     scratch : Path
         Folder for the local copy of a remote target.
+
+    Raises
+    ------
+    TargetTakenError
+        If something is at the target when the block ends.
     """
     local = scratch / Path(target).name if is_remote(target) else require_local(target)
     local.parent.mkdir(parents=True, exist_ok=True)
@@ -102,9 +101,8 @@ def published_file(target: str, scratch: Path) -> Iterator[Path]:
         with open(part, "rb+") as file:
             os.fsync(file.fileno())
         if is_remote(target):
-            store, path = fsspec.core.url_to_fs(target)
-            store.put_file(str(part), path)
-        else:
-            part.replace(local)
+            upload_file(part, target)
+        elif not link_or_rename(part, local):
+            _require_free(local)
     finally:
         part.unlink(missing_ok=True)

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, TypeVar
 
-import fsspec
 import zarr
 from zarr.errors import ZarrUserWarning
 
 from pipelines.image.errors import damaged
 from pipelines.image.source import UnreadableSourceError
-from pipelines.store.addresses import local_path
+from pipelines.store.addresses import local_path, shown, within
+from pipelines.store.guarded import GuardedStore, guarded
+from pipelines.store.listings import Listing, list_below
+from pipelines.store.places import place_of
+from pipelines.store.targets import names_in
 
 Node = TypeVar("Node", "zarr.Array[Any]", zarr.Group)
 
@@ -24,8 +29,9 @@ def is_zarr(uri: str) -> bool:
     path = local_path(uri)
     if path is not None:
         return path.is_dir() and any((path / m).is_file() for m in MARKERS)
-    fs, inside = fsspec.core.url_to_fs(uri)
-    return any(fs.exists(f"{inside.rstrip('/')}/{m}") for m in MARKERS)
+    place, inside = place_of(uri)
+    listed = names_in(place, inside)
+    return any(m in listed or place.entry(within(inside, m)) is not None for m in MARKERS)
 
 
 def open_node(uri: str, path: str = "") -> zarr.Array[Any] | zarr.Group:
@@ -38,7 +44,8 @@ def open_node(uri: str, path: str = "") -> zarr.Array[Any] | zarr.Group:
     """
     local = local_path(uri)
     try:
-        node = zarr.open(uri if local is None else str(local), mode="r", path=path.strip("/") or None)
+        store = guarded(uri) if local is None else str(local)
+        node = zarr.open(store, mode="r", path=path.strip("/") or None)
     except FileNotFoundError as error:
         raise UnreadableSourceError(_absent(uri, path)) from error
     except (ValueError, KeyError, TypeError) as error:
@@ -51,7 +58,39 @@ def _absent(uri: str, path: str) -> str:
     root = open_node(uri) if path else None
     known = list(arrays_in(root)) if isinstance(root, zarr.Group) else []
     allowed = ", ".join(known) or "none"
-    return f"{uri!r} holds no Zarr group or array at {path!r}. Allowed for `path`: {allowed}."
+    return f"{shown(uri)!r} holds no Zarr group or array at {path!r}. Allowed for `path`: {allowed}."
+
+
+def watch(uri: str, array: zarr.Array[Any]) -> Listing | None:
+    """List what an array of a hierarchy has stored; chunks that are listed are no longer taken for fill value.
+
+    Returns
+    -------
+    Listing or None
+        None where the store does not list.
+    """
+    listing = list_below(
+        within(uri, array.path), "zarr.json" if array.metadata.zarr_format == 3 else ".zarray"
+    )
+    if isinstance(array.store, GuardedStore):
+        array.store.know(array.path, listing)
+    return listing
+
+
+def absent_chunks(array: zarr.Array[Any], listing: Listing | None) -> int | None:
+    """Return how many chunks (shards, where there are) of an array are not stored, so that they read as fill value."""
+    return None if listing is None else listing.absent(_chunk_names(array))
+
+
+def is_stale(array: zarr.Array[Any]) -> bool:
+    """Return whether something that was listed when the array was opened is gone, so that it must be opened anew."""
+    return isinstance(array.store, GuardedStore) and array.store.stale
+
+
+def _chunk_names(array: zarr.Array[Any]) -> Iterator[str]:
+    stored = array.shards or array.chunks
+    counts = (range(math.ceil(n / c)) for n, c in zip(array.shape, stored, strict=True))
+    return (array.metadata.encode_chunk_key(position) for position in itertools.product(*counts))
 
 
 def arrays_in(group: zarr.Group, depth: int = 3) -> dict[str, zarr.Array[Any]]:

@@ -10,6 +10,7 @@ import fsspec
 import pytest
 
 from pipelines.store.publish import publish_folder, published_file, scratch_folder
+from pipelines.store.upload import TargetTakenError
 
 
 def hierarchy(root: Path) -> Path:
@@ -37,13 +38,28 @@ def test_a_move_that_was_killed_at_its_end_can_be_repeated(tmp_path):
     assert names(target) == ["0", "zarr.json"]
 
 
-def test_what_may_be_replaced_is_replaced_at_once(tmp_path):
+def test_a_folder_that_appeared_meanwhile_is_left_as_it_is(tmp_path):
     target = tmp_path / "out.zarr"
     target.mkdir()
-    (target / "old").write_text("old")
-    publish_folder(str(hierarchy(tmp_path / "run")), str(target))
-    assert names(target) == ["0", "zarr.json"]
-    assert names(tmp_path) == ["out.zarr"]
+    (target / "foreign").write_text("not ours")
+    with pytest.raises(TargetTakenError, match="left as it is"):
+        publish_folder(str(hierarchy(tmp_path / "run")), str(target))
+    assert (target / "foreign").read_text() == "not ours"
+    assert names(tmp_path / "run") == ["0", "zarr.json"]
+
+
+def test_a_file_that_appeared_meanwhile_is_left_as_it_is(tmp_path):
+    target = tmp_path / "out.tif"
+
+    def write() -> None:
+        with published_file(str(target), tmp_path) as part:
+            part.write_bytes(b"ours")
+            target.write_bytes(b"not ours")
+
+    with pytest.raises(TargetTakenError, match="left as it is"):
+        write()
+    assert target.read_bytes() == b"not ours"
+    assert names(tmp_path) == ["out.tif"]
 
 
 def test_another_disk_is_copied_to(tmp_path):
