@@ -73,7 +73,7 @@ def shown(text: str) -> str:
     >>> shown("s3://bucket/image.zarr")
     's3://bucket/image.zarr'
     """
-    text = re.sub(r"(?<=://)[^\s/'\"]*@", "***@", text)
+    text = re.sub(r"(?<=://)([^\s/'\"]*|[^\s/'\"]*:[^\s'\"]*)@", "***@", text)
     return re.sub(r"(://[^\s?'\"]*\?)[^\s'\"]+", r"\1***", text)
 
 
