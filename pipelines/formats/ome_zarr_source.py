@@ -11,15 +11,13 @@ from numpy.typing import NDArray
 
 from pipelines.formats.metadata.cf import cf_nodata, plain
 from pipelines.formats.metadata.ome import COLOURS, Multiscales, ome_attributes, one_unit, parse_multiscales
+from pipelines.formats.metadata.watched_array import watch
 from pipelines.formats.metadata.zarr_hierarchy import (
-    absent_chunks,
     array_metadata,
     attributes_of,
     groups_in,
-    is_stale,
     is_zarr,
     open_node,
-    watch,
 )
 from pipelines.image.errors import damaged, pick_level, pick_series
 from pipelines.image.georeference import from_attributes
@@ -51,10 +49,13 @@ class OmeZarrSource(Source):
         arrays = [_level(spec, group, path) for path in pyramid.paths]
         level = pick_level(spec, [a.shape for a in arrays])
         self._array = arrays[level]
-        self._listing = watch(spec.uri, self._array)
+        self._watched = watch(spec.uri, self._array)
         self.info = _describe(spec, self._array, attributes, pyramid, level).replace(
             identity=tree_identity(
-                spec.uri, self._array.path, [array_metadata(self._array), plain(attributes)], self._listing
+                spec.uri,
+                self._array.path,
+                [array_metadata(self._array), plain(attributes)],
+                self._watched.listing,
             )
         )
 
@@ -76,16 +77,16 @@ class OmeZarrSource(Source):
 
     def read(self, region: tuple[slice, ...]) -> NDArray[Any]:
         """Return the pixels of a region, decoding the chunks it touches."""
-        return np.asarray(self._array[region]).astype(self.info.dtype, copy=False)
+        return self._watched.read(region).astype(self.info.dtype, copy=False)
 
     @property
     def stale(self) -> bool:
         """True once a chunk that was listed is gone."""
-        return is_stale(self._array)
+        return self._watched.stale
 
     def absent_chunks(self) -> int | None:
         """Return how many chunks are not stored, so that they read as fill value."""
-        return absent_chunks(self._array, self._listing)
+        return self._watched.absent_chunks()
 
 
 def _find(spec: SourceSpec) -> zarr.Group:

@@ -10,16 +10,14 @@ import zarr
 from numpy.typing import NDArray
 
 from pipelines.formats.metadata.cf import cf_georeference, cf_nodata, cf_packing, coordinate_name, plain
+from pipelines.formats.metadata.watched_array import watch
 from pipelines.formats.metadata.zarr_hierarchy import (
-    absent_chunks,
     array_metadata,
     arrays_in,
     attributes_of,
     dimension_names,
-    is_stale,
     is_zarr,
     open_node,
-    watch,
 )
 from pipelines.image.axes import axis_letter, resolve_axes
 from pipelines.image.errors import pick_level, pick_path, refuse_options
@@ -53,8 +51,8 @@ class ZarrSource(Source):
         refuse_options(spec, "plain Zarr", ("series",))
         self._array, self._group = _find(spec)
         pick_level(spec, [self._array.shape])
-        self._listing = watch(spec.uri, self._array)
-        self.info = describe_array(spec, self._array, self._group, self._listing)
+        self._watched = watch(spec.uri, self._array)
+        self.info = describe_array(spec, self._array, self._group, self._watched.listing)
 
     @classmethod
     def claims(cls, uri: str) -> int:
@@ -68,16 +66,16 @@ class ZarrSource(Source):
 
     def read(self, region: tuple[slice, ...]) -> NDArray[Any]:
         """Return the pixels of a region, decoding the chunks it touches."""
-        return np.asarray(self._array[region]).astype(self.info.dtype, copy=False)
+        return self._watched.read(region).astype(self.info.dtype, copy=False)
 
     @property
     def stale(self) -> bool:
         """True once a chunk that was listed is gone."""
-        return is_stale(self._array)
+        return self._watched.stale
 
     def absent_chunks(self) -> int | None:
         """Return how many chunks are not stored, so that they read as fill value."""
-        return absent_chunks(self._array, self._listing)
+        return self._watched.absent_chunks()
 
 
 def _find(spec: SourceSpec) -> tuple[zarr.Array[Any], zarr.Group | None]:

@@ -110,8 +110,12 @@ class LocalPlace(Place):
             for one in inside:
                 if one.is_dir():
                     found.append(Entry(one.name, is_folder=True))
-                else:
+                    continue
+                try:
                     stat = one.stat()
+                except FileNotFoundError:  # a link that leads nowhere, or a file that is just gone
+                    found.append(Entry(one.name))
+                else:
                     found.append(Entry(one.name, stat.st_size, str(stat.st_mtime_ns)))
         return found
 

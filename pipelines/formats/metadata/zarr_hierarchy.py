@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import itertools
-import math
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, TypeVar
 
 import zarr
@@ -14,8 +12,7 @@ from zarr.errors import ZarrUserWarning
 from pipelines.image.errors import damaged
 from pipelines.image.source import UnreadableSourceError
 from pipelines.store.addresses import local_path, shown, within
-from pipelines.store.guarded import GuardedStore, guarded
-from pipelines.store.listings import Listing, list_below
+from pipelines.store.guarded import guarded
 from pipelines.store.places import place_of
 from pipelines.store.targets import names_in
 
@@ -59,38 +56,6 @@ def _absent(uri: str, path: str) -> str:
     known = list(arrays_in(root)) if isinstance(root, zarr.Group) else []
     allowed = ", ".join(known) or "none"
     return f"{shown(uri)!r} holds no Zarr group or array at {path!r}. Allowed for `path`: {allowed}."
-
-
-def watch(uri: str, array: zarr.Array[Any]) -> Listing | None:
-    """List what an array of a hierarchy has stored; chunks that are listed are no longer taken for fill value.
-
-    Returns
-    -------
-    Listing or None
-        None where the store does not list.
-    """
-    listing = list_below(
-        within(uri, array.path), "zarr.json" if array.metadata.zarr_format == 3 else ".zarray"
-    )
-    if isinstance(array.store, GuardedStore):
-        array.store.know(array.path, listing)
-    return listing
-
-
-def absent_chunks(array: zarr.Array[Any], listing: Listing | None) -> int | None:
-    """Return how many chunks (shards, where there are) of an array are not stored, so that they read as fill value."""
-    return None if listing is None else listing.absent(_chunk_names(array))
-
-
-def is_stale(array: zarr.Array[Any]) -> bool:
-    """Return whether something that was listed when the array was opened is gone, so that it must be opened anew."""
-    return isinstance(array.store, GuardedStore) and array.store.stale
-
-
-def _chunk_names(array: zarr.Array[Any]) -> Iterator[str]:
-    stored = array.shards or array.chunks
-    counts = (range(math.ceil(n / c)) for n, c in zip(array.shape, stored, strict=True))
-    return (array.metadata.encode_chunk_key(position) for position in itertools.product(*counts))
 
 
 def arrays_in(group: zarr.Group, depth: int = 3) -> dict[str, zarr.Array[Any]]:
