@@ -23,7 +23,7 @@ import numpy as np
 from pipelines.image.identity import file_identity
 from pipelines.image.info import ImageInfo
 from pipelines.image.levels import reordered
-from pipelines.store.publish import published_file, scratch_folder
+from pipelines.store.publish import finished_file
 from pipelines.image.sink import SINKS, Level, Sink
 from pipelines.image.source import SOURCES, Source
 from pipelines.image.levels import create_level
@@ -74,7 +74,7 @@ class GraymapSink(Sink):
 
     def finish(self, root, info, levels, target, memory):
         pixels = np.asarray(open_array(root, "pixels")[...])
-        with scratch_folder(root) as scratch, published_file(target, scratch) as part:
+        with finished_file(target) as part:
             header = f"P5 {pixels.shape[1]} {pixels.shape[0]} 255\\n".encode()
             Path(part).write_bytes(header + pixels.tobytes())
 '''

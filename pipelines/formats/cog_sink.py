@@ -16,7 +16,7 @@ from pipelines.image.levels import create_level, level_factors, reordered
 from pipelines.image.sink import SINKS, Level, Sink
 from pipelines.image.window import Grid, Region
 from pipelines.store.arrays import choose_chunks, holds, open_array
-from pipelines.store.publish import published_file, scratch_folder
+from pipelines.store.publish import finished_file, scratch_folder
 
 WORKING = "pixels"
 BLOCK = 512
@@ -63,7 +63,7 @@ class CogSink(Sink):
         import rasterio
         from rasterio.shutil import copy
 
-        with scratch_folder(root) as scratch, _gdal(memory, scratch), published_file(target, scratch) as part:
+        with scratch_folder(root) as scratch, _gdal(memory, scratch), finished_file(target) as part:
             tiled = scratch / "tiled.tif"
             with rasterio.open(tiled, "w", **_profile(levels[0].info, info)) as dataset:
                 _describe(dataset, info)

@@ -24,7 +24,7 @@ from pipelines.image.identity import file_identity
 from pipelines.image.info import Georeference, ImageInfo
 from pipelines.image.nodata import stored_nodata
 from pipelines.image.source import SOURCES, Source, SourceSpec, UnreadableSourceError
-from pipelines.store.addresses import local_path
+from pipelines.store.addresses import local_path, shown
 
 LARGEST_BLOCK = 64 * 2**20
 """Bytes of a decoded strip or tile above which a file is copied into Zarr first."""
@@ -194,7 +194,7 @@ def _nodata(spec: SourceSpec, full: Any, dtype: np.dtype[Any]) -> float | None:
     if len(values) > 1 and spec.nodata is None:
         each = ", ".join(f"{b}: {full.nodatavals[b]}" for b in bands)
         raise UnreadableSourceError(
-            f"The bands of {spec.uri!r} have different nodata values ({each}), but one is needed for all. "
+            f"The bands of {shown(spec.uri)!r} have different nodata values ({each}), but one is needed for all. "
             "Give `nodata`, or read only bands that agree with `channels`."
         )
     value = next(iter(values.values()), None) if len(values) == 1 else None
@@ -214,7 +214,7 @@ def _masked_nodata(spec: SourceSpec, dtype: np.dtype[Any], told: float | None) -
         return float("nan")
     if chosen is None and spec.nodata is None:
         raise UnreadableSourceError(
-            f"{spec.uri!r} hides pixels by a mask, and {dtype} has no value of its own for them. "
+            f"{shown(spec.uri)!r} hides pixels by a mask, and {dtype} has no value of its own for them. "
             "Give `nodata`, a value that no visible pixel has: hidden pixels are then read as this value."
         )
     return chosen

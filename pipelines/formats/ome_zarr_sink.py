@@ -17,7 +17,7 @@ from pipelines.image.levels import create_level, pyramid_infos, reordered
 from pipelines.image.sink import SINKS, Level, Sink
 from pipelines.store.addresses import is_remote
 from pipelines.store.arrays import choose_chunks, holds, json_number, open_array
-from pipelines.store.publish import publish_folder
+from pipelines.store.publish import finish_folder
 
 SAMPLE_SIDE = 1024
 """Pixels per side of the middle of the coarsest level, from which the display range is taken."""
@@ -52,7 +52,7 @@ class OmeZarrSink(Sink):
         if not info.labels and (is_remote(root) or Path(root).exists()):
             shown = _shown_range(root, levels[-1])
             zarr.open_group(root, mode="r+").attrs.update(self._attributes(info, levels, shown))
-        publish_folder(root, target)
+        finish_folder(root, target)
 
     def _attributes(
         self, info: ImageInfo, levels: tuple[Level, ...], window: tuple[float, float]

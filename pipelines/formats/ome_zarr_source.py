@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from pipelines.formats.metadata.cf import cf_nodata, plain
 from pipelines.formats.metadata.ome import COLOURS, Multiscales, ome_attributes, one_unit, parse_multiscales
+from pipelines.formats.metadata.watched_array import watch
 from pipelines.formats.metadata.zarr_hierarchy import (
     array_metadata,
     attributes_of,
@@ -23,6 +24,7 @@ from pipelines.image.georeference import from_attributes
 from pipelines.image.identity import tree_identity
 from pipelines.image.info import Georeference, ImageInfo
 from pipelines.image.source import SOURCES, Source, SourceSpec, UnreadableSourceError
+from pipelines.store.addresses import shown
 
 SHOWN_WELLS = 12
 """Wells of a plate whose fields a refusal lists; a plate can have 1536."""
@@ -47,7 +49,15 @@ class OmeZarrSource(Source):
         arrays = [_level(spec, group, path) for path in pyramid.paths]
         level = pick_level(spec, [a.shape for a in arrays])
         self._array = arrays[level]
-        self.info = _describe(spec, self._array, attributes, pyramid, level)
+        self._watched = watch(spec.uri, self._array)
+        self.info = _describe(spec, self._array, attributes, pyramid, level).replace(
+            identity=tree_identity(
+                spec.uri,
+                self._array.path,
+                [array_metadata(self._array), plain(attributes)],
+                self._watched.listing,
+            )
+        )
 
     @classmethod
     def claims(cls, uri: str) -> int:
@@ -67,7 +77,16 @@ class OmeZarrSource(Source):
 
     def read(self, region: tuple[slice, ...]) -> NDArray[Any]:
         """Return the pixels of a region, decoding the chunks it touches."""
-        return np.asarray(self._array[region]).astype(self.info.dtype, copy=False)
+        return self._watched.read(region).astype(self.info.dtype, copy=False)
+
+    @property
+    def stale(self) -> bool:
+        """True once a chunk that was listed is gone."""
+        return self._watched.stale
+
+    def absent_chunks(self) -> int | None:
+        """Return how many chunks are not stored, so that they read as fill value."""
+        return self._watched.absent_chunks()
 
 
 def _find(spec: SourceSpec) -> zarr.Group:
@@ -84,7 +103,7 @@ def _find(spec: SourceSpec) -> zarr.Group:
     base = f"{spec.path.strip('/')}/" if spec.path else ""
     known = ", ".join(f"{base}{p}" for p in inner) or "none"
     raise UnreadableSourceError(
-        f"{spec.uri!r} has no OME-Zarr image at path {spec.path or ''!r}. Give `path`. Found: {known}. "
+        f"{shown(spec.uri)!r} has no OME-Zarr image at path {spec.path or ''!r}. Give `path`. Found: {known}. "
         "For a single array give `format: zarr` and its `path`."
     )
 
@@ -135,7 +154,6 @@ def _describe(
         labels=pyramid.labels,
         georeference=_georeference(attributes),
         attributes=_further(attributes, pyramid, level),
-        identity=tree_identity(spec.uri, array.path, [array_metadata(array), plain(attributes)]),
     )
 
 

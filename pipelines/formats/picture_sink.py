@@ -14,7 +14,7 @@ from pipelines.image.info import ImageInfo
 from pipelines.image.levels import create_level, reordered
 from pipelines.image.sink import SINKS, Level, Sink
 from pipelines.store.arrays import choose_chunks, open_array
-from pipelines.store.publish import published_file, scratch_folder
+from pipelines.store.publish import finished_file
 
 WORKING = "pixels"
 LARGEST = 100_000_000
@@ -48,8 +48,7 @@ class PictureSink(Sink):
     def finish(self, root: str, info: ImageInfo, levels: tuple[Level, ...], target: str, memory: int) -> None:
         """Encode the picture strip by strip."""
         with (
-            scratch_folder(root) as scratch,
-            published_file(target, scratch) as part,
+            finished_file(target) as part,
             open(part, "wb") as file,
         ):
             _write_png(file, levels[0].info, _strips(root, levels[0], memory))

@@ -20,7 +20,7 @@ from pipelines.image.info import ImageInfo, digest
 from pipelines.image.levels import Pyramid, create_level, pyramid_infos, reordered
 from pipelines.image.sink import SINKS, Level, Sink
 from pipelines.store.arrays import choose_chunks, holds, json_number, open_array
-from pipelines.store.publish import published_file, scratch_folder
+from pipelines.store.publish import finished_file
 
 TILE = 512
 OME_ENDINGS = (".ome.tif", ".ome.tiff")
@@ -85,8 +85,7 @@ class TiffSink(Sink):
         ome = self._is_ome(info)
         big = size > CLASSIC_BYTES
         with (
-            scratch_folder(root) as scratch,
-            published_file(target, scratch) as part,
+            finished_file(target) as part,
             tifffile.TiffWriter(part, bigtiff=big, ome=ome) as writer,
         ):
             for number in range(len(levels)):

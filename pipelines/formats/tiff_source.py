@@ -40,7 +40,7 @@ from pipelines.image.identity import file_identity
 from pipelines.image.info import CANONICAL, ImageInfo
 from pipelines.image.nodata import stored_nodata
 from pipelines.image.source import SOURCES, Source, SourceSpec, UnreadableSourceError
-from pipelines.store.addresses import local_path
+from pipelines.store.addresses import local_path, shown
 
 LARGEST_SEGMENT = 64 * 2**20
 """Bytes of a decoded strip or tile from which on a file is copied into Zarr first: windows decode it anew."""
@@ -207,7 +207,7 @@ def _letters(spec: SourceSpec, level: Any) -> tuple[str | None, ...]:
     unknown = any(a is None and n > 1 for a, n in zip(letters, level.shape, strict=True))
     if unknown or len(set(known)) < len(known):
         raise UnreadableSourceError(
-            f"{spec.uri!r} has the axes {level.axes!r} of lengths {tuple(level.shape)}, "
+            f"{shown(spec.uri)!r} has the axes {level.axes!r} of lengths {tuple(level.shape)}, "
             f"which do not all mean one of {CANONICAL!r} once. "
             f"Give `axes`, one letter of {CANONICAL!r} for each, with y and x, or choose another `series`."
         )

@@ -15,7 +15,7 @@ from pipelines.image.info import Georeference, ImageInfo
 from pipelines.image.levels import create_level
 from pipelines.image.sink import SINKS, Level, Sink
 from pipelines.store.arrays import choose_chunks, holds, json_number
-from pipelines.store.publish import publish_folder
+from pipelines.store.publish import finish_folder
 
 GRID_MAPPING = "spatial_ref"
 COORDINATE_CHUNK = 1 << 20
@@ -56,7 +56,7 @@ class ZarrSink(Sink):
 
     def finish(self, root: str, info: ImageInfo, levels: tuple[Level, ...], target: str, memory: int) -> None:
         """Move the hierarchy to its target."""
-        publish_folder(root, target)
+        finish_folder(root, target)
 
 
 def _describe_group(info: ImageInfo) -> dict[str, Any]:

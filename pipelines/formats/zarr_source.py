@@ -10,6 +10,7 @@ import zarr
 from numpy.typing import NDArray
 
 from pipelines.formats.metadata.cf import cf_georeference, cf_nodata, cf_packing, coordinate_name, plain
+from pipelines.formats.metadata.watched_array import watch
 from pipelines.formats.metadata.zarr_hierarchy import (
     array_metadata,
     arrays_in,
@@ -24,6 +25,7 @@ from pipelines.image.georeference import from_attributes
 from pipelines.image.identity import tree_identity
 from pipelines.image.info import CANONICAL, Georeference, ImageInfo
 from pipelines.image.source import SOURCES, Source, SourceSpec
+from pipelines.store.listings import Listing
 
 KNOWN = (
     "spacing",
@@ -49,7 +51,8 @@ class ZarrSource(Source):
         refuse_options(spec, "plain Zarr", ("series",))
         self._array, self._group = _find(spec)
         pick_level(spec, [self._array.shape])
-        self.info = describe_array(spec, self._array, self._group)
+        self._watched = watch(spec.uri, self._array)
+        self.info = describe_array(spec, self._array, self._group, self._watched.listing)
 
     @classmethod
     def claims(cls, uri: str) -> int:
@@ -63,7 +66,16 @@ class ZarrSource(Source):
 
     def read(self, region: tuple[slice, ...]) -> NDArray[Any]:
         """Return the pixels of a region, decoding the chunks it touches."""
-        return np.asarray(self._array[region]).astype(self.info.dtype, copy=False)
+        return self._watched.read(region).astype(self.info.dtype, copy=False)
+
+    @property
+    def stale(self) -> bool:
+        """True once a chunk that was listed is gone."""
+        return self._watched.stale
+
+    def absent_chunks(self) -> int | None:
+        """Return how many chunks are not stored, so that they read as fill value."""
+        return self._watched.absent_chunks()
 
 
 def _find(spec: SourceSpec) -> tuple[zarr.Array[Any], zarr.Group | None]:
@@ -81,7 +93,9 @@ def _find(spec: SourceSpec) -> tuple[zarr.Array[Any], zarr.Group | None]:
     return arrays[path], group if isinstance(group, zarr.Group) else None
 
 
-def describe_array(spec: SourceSpec, array: zarr.Array[Any], group: zarr.Group | None) -> ImageInfo:
+def describe_array(
+    spec: SourceSpec, array: zarr.Array[Any], group: zarr.Group | None, listing: Listing | None
+) -> ImageInfo:
     """Return the metadata of an array: its own, and that of its group by xarray, rioxarray or a run."""
     dtype, attributes = np.dtype(array.dtype).newbyteorder("="), attributes_of(array)
     around = attributes_of(group) if group is not None else {}
@@ -102,7 +116,7 @@ def describe_array(spec: SourceSpec, array: zarr.Array[Any], group: zarr.Group |
         labels=bool(attributes.get("labels")),
         georeference=_georeference(group, attributes, names, axes),
         attributes=_further(attributes, around),
-        identity=tree_identity(spec.uri, array.path, array_metadata(array)),
+        identity=tree_identity(spec.uri, array.path, array_metadata(array), listing),
     )
 
 

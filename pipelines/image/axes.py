@@ -9,6 +9,7 @@ import numpy as np
 
 from pipelines.image.info import CANONICAL
 from pipelines.image.source import SourceSpec, UnreadableSourceError
+from pipelines.store.addresses import shown
 
 NAMES = {
     "t": "t time date datetime frame frames",
@@ -72,14 +73,14 @@ def resolve_axes(
     told = named_axes(names)
     if told is None and any(axis_letter(n) for n in names or ()) and spec.axes is None:
         raise UnreadableSourceError(
-            f"{spec.uri!r} has the axes {list(names or ())} of lengths {tuple(shape)}, "
+            f"{shown(spec.uri)!r} has the axes {list(names or ())} of lengths {tuple(shape)}, "
             f"which do not all mean one of {CANONICAL!r} once. "
             f"Give `axes`, one letter of {CANONICAL!r} per axis, with y and x."
         )
     axes = told or default_axes(shape, dtype) or check_axes(spec, len(shape))
     if axes is None:
         raise UnreadableSourceError(
-            f"{spec.uri!r} has shape {tuple(shape)} and does not say which axis is which. "
+            f"{shown(spec.uri)!r} has shape {tuple(shape)} and does not say which axis is which. "
             f"Give `axes`, one letter of {CANONICAL!r} per axis, with y and x; at least two axes are needed."
         )
     return axes
@@ -93,7 +94,7 @@ def check_axes(spec: SourceSpec, ndim: int) -> str | None:
     good = len(spec.axes) == len(letters) == ndim and letters <= set(CANONICAL) and {"y", "x"} <= letters
     if not good:
         raise UnreadableSourceError(
-            f"axes={spec.axes!r} does not fit {spec.uri!r}, which has {ndim} axes. "
+            f"axes={spec.axes!r} does not fit {shown(spec.uri)!r}, which has {ndim} axes. "
             f"Give {ndim} different letters of {CANONICAL!r}, with y and x."
         )
     return spec.axes

@@ -6,14 +6,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from pipelines.image.source import SourceSpec, UnreadableSourceError
-from pipelines.store.addresses import local_path
+from pipelines.store.addresses import local_path, shown
 
 
 def damaged(uri: str, kind: str, error: BaseException | str) -> UnreadableSourceError:
     """Return the error for a file that its library cannot read."""
-    reason = str(error).strip() or type(error).__name__
+    reason = shown(str(error).strip()) or type(error).__name__
     return UnreadableSourceError(
-        f"{uri!r} cannot be read as {kind}: {reason}. "
+        f"{shown(uri)!r} cannot be read as {kind}: {reason}. "
         "The file is damaged, cut short, or of another format: copy it again, or give `format`."
     )
 
@@ -21,7 +21,7 @@ def damaged(uri: str, kind: str, error: BaseException | str) -> UnreadableSource
 def missing_extra(uri: str, library: str, extra: str) -> UnreadableSourceError:
     """Return the error for an optional library that is not installed."""
     return UnreadableSourceError(
-        f"{uri!r} needs {library}, which is not installed. "
+        f"{shown(uri)!r} needs {library}, which is not installed. "
         f"Install the extra {extra!r}: pip install 'diffuse[{extra}]'."
     )
 
@@ -31,11 +31,13 @@ def local_file(spec: SourceSpec, kind: str) -> Path:
     path = local_path(spec.uri)
     if path is None:
         raise UnreadableSourceError(
-            f"{spec.uri!r} is on another machine, and {kind} are read from local folders only. "
+            f"{shown(spec.uri)!r} is on another machine, and {kind} are read from local folders only. "
             "Copy it here, or use a Zarr of it, which can be read from afar."
         )
     if not path.is_file():
-        raise UnreadableSourceError(f"{spec.uri!r} is a folder, and {kind} are files. Give a file in it.")
+        raise UnreadableSourceError(
+            f"{shown(spec.uri)!r} is a folder, and {kind} are files. Give a file in it."
+        )
     return path
 
 
@@ -56,7 +58,9 @@ def pick_level(spec: SourceSpec, shapes: Sequence[Sequence[int]]) -> int:
     if spec.level < len(shapes):
         return spec.level
     sizes = ", ".join(f"{i}: {' x '.join(map(str, s))}" for i, s in enumerate(shapes))
-    raise UnreadableSourceError(f"{spec.uri!r} has no level {spec.level}. Allowed, with sizes: {sizes}.")
+    raise UnreadableSourceError(
+        f"{shown(spec.uri)!r} has no level {spec.level}. Allowed, with sizes: {sizes}."
+    )
 
 
 def pick_series(spec: SourceSpec, names: Sequence[str]) -> int:
@@ -64,7 +68,7 @@ def pick_series(spec: SourceSpec, names: Sequence[str]) -> int:
     if spec.series < len(names):
         return spec.series
     known = ", ".join(f"{i}: {n}" for i, n in enumerate(names))
-    raise UnreadableSourceError(f"{spec.uri!r} has no series {spec.series}. Allowed series: {known}.")
+    raise UnreadableSourceError(f"{shown(spec.uri)!r} has no series {spec.series}. Allowed series: {known}.")
 
 
 def pick_path(spec: SourceSpec, arrays: Mapping[str, str], what: str) -> str:
@@ -83,10 +87,12 @@ def pick_path(spec: SourceSpec, arrays: Mapping[str, str], what: str) -> str:
         return next(iter(arrays))
     if spec.path is None:
         raise UnreadableSourceError(
-            f"{spec.uri!r} holds {len(arrays)} images. Give `path`, the {what} to read. Allowed: {known}."
+            f"{shown(spec.uri)!r} holds {len(arrays)} images. Give `path`, the {what} to read. Allowed: {known}."
         )
     if spec.path not in arrays:
-        raise UnreadableSourceError(f"{spec.uri!r} has no {what} {spec.path!r}. Allowed for `path`: {known}.")
+        raise UnreadableSourceError(
+            f"{shown(spec.uri)!r} has no {what} {spec.path!r}. Allowed for `path`: {known}."
+        )
     return spec.path
 
 
@@ -96,6 +102,6 @@ def refuse_options(spec: SourceSpec, kind: str, names: Iterable[str]) -> None:
         default = SourceSpec.model_fields[name].default
         if getattr(spec, name) != default:
             raise UnreadableSourceError(
-                f"{spec.uri!r}: {name}={getattr(spec, name)!r} means nothing for {kind}. "
+                f"{shown(spec.uri)!r}: {name}={getattr(spec, name)!r} means nothing for {kind}. "
                 f"Allowed: {default!r}. Leave `{name}` out."
             )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pipelines.image.info import ImageInfo
 from pipelines.image.sink import SINKS, Sink, SinkSpec
+from pipelines.store.addresses import shown
 
 
 def open_sink(spec: SinkSpec, info: ImageInfo) -> Sink:
@@ -26,7 +27,7 @@ def open_sink(spec: SinkSpec, info: ImageInfo) -> Sink:
     fitting = [cls for cls in SINKS.values() if any(name.endswith(e) for e in cls.extensions)]
     if not fitting:
         raise ValueError(
-            f"The ending of {spec.uri!r} names no format. Allowed: {known_endings()}. "
+            f"The ending of {shown(spec.uri)!r} names no format. Allowed: {known_endings()}. "
             "Choose one of these endings, or say which with `format`."
         )
     # The longest ending first: .ome.zarr is also a .zarr.

@@ -18,7 +18,8 @@ from pipelines.image.errors import damaged
 from pipelines.image.info import ImageInfo, digest
 from pipelines.image.nodata import nodata_range, stored_nodata
 from pipelines.image.source import SOURCES, Source, SourceSpec, UnreadableSourceError
-from pipelines.store.addresses import exists, local_path
+from pipelines.store.addresses import local_path, shown
+from pipelines.store.targets import exists
 
 BLOCK_VALUES = 1 << 18
 """Complex pixels turned into amplitudes at a time: the two double precision temporaries stay under 5 MB."""
@@ -53,30 +54,6 @@ def open_source(spec: SourceSpec) -> Source:
     return with_options(source, spec)
 
 
-class SourceChangedError(RuntimeError):
-    """The source is not what it was when the run began."""
-
-
-def require_unchanged(spec: SourceSpec, identity: str) -> None:
-    """Compare the identity of a source, which is opened anew, with an earlier one.
-
-    Raises
-    ------
-    SourceChangedError
-    """
-    try:
-        now = open_source(spec).info.identity
-    except UnreadableSourceError as error:
-        raise SourceChangedError(
-            f"The source cannot be opened any more, so nothing was published. {error}"
-        ) from None
-    if now != identity:
-        raise SourceChangedError(
-            f"The source {spec.uri} has changed while the run read it, so nothing was published. Run the same "
-            "command again with --overwrite when it changes no more."
-        )
-
-
 def find_format(spec: SourceSpec) -> tuple[str, type[Source]]:
     """Return the name and class of the format: the one asked for, else the one with the strongest claim."""
     if spec.format is not None:
@@ -90,11 +67,12 @@ def find_format(spec: SourceSpec) -> tuple[str, type[Source]]:
         # Every file system and cloud has its own errors: no network, no credentials, no library for the
         # address.
         raise UnreadableSourceError(
-            f"{spec.uri!r} cannot be reached: {error}. Check the address, the network and the credentials; "
+            f"{shown(spec.uri)!r} cannot be reached: {shown(str(error))}. "
+            "Check the address, the network and the credentials; "
             "addresses such as s3:// need their extra: pip install 'diffuse[s3]'."
         ) from error
     if not there:
-        raise UnreadableSourceError(f"{spec.uri!r} does not exist. Check the spelling and the folder.")
+        raise UnreadableSourceError(f"{shown(spec.uri)!r} does not exist. Check the spelling and the folder.")
     if spec.format is not None:
         return spec.format, kind
     claims = {name: SOURCES[name].claims(spec.uri) for name in SOURCES.names()}
@@ -108,29 +86,29 @@ def _unknown(uri: str) -> str:
     path = local_path(uri)
     if path is None:
         return (
-            f"{uri!r} is no Zarr hierarchy, and of other machines only Zarr is read. "
+            f"{shown(uri)!r} is no Zarr hierarchy, and of other machines only Zarr is read. "
             "Copy the file here, or give the address of the folder with the Zarr hierarchy."
         )
     folder = path.is_dir()
     what = "is a folder without a Zarr hierarchy" if folder else "is of no known format"
     known = "; ".join(f"{name} ({' '.join(kind.extensions)})" for name, kind in SOURCES.items())
-    return f"{uri!r} {what}. Known formats: {known}. Convert the image to one of them."
+    return f"{shown(uri)!r} {what}. Known formats: {known}. Convert the image to one of them."
 
 
 def check_pixels(spec: SourceSpec, info: ImageInfo) -> None:
     """Refuse images without pixels, and pixels that no operator takes."""
     if 0 in info.shape:
         raise UnreadableSourceError(
-            f"{spec.uri!r} has no pixels: its shape is {info.shape} (axes {info.axes}). "
+            f"{shown(spec.uri)!r} has no pixels: its shape is {info.shape} (axes {info.axes}). "
             "Every axis must be 1 or longer."
         )
     if info.dtype.kind == "b":
         raise UnreadableSourceError(
-            f"{spec.uri!r} holds truth values (bool), which do not diffuse. Store them as uint8, 0 and 255."
+            f"{shown(spec.uri)!r} holds truth values (bool), which do not diffuse. Store them as uint8, 0 and 255."
         )
     if info.dtype.kind not in "iufc" or info.dtype.itemsize > (16 if info.dtype.kind == "c" else 8):
         raise UnreadableSourceError(
-            f"{spec.uri!r} holds pixels of type {info.dtype}. "
+            f"{shown(spec.uri)!r} holds pixels of type {info.dtype}. "
             "Allowed: integers and floats up to 64 bits, complex up to 128 bits. Convert it first."
         )
     _check_complex(spec, info)
@@ -139,12 +117,12 @@ def check_pixels(spec: SourceSpec, info: ImageInfo) -> None:
 def _check_complex(spec: SourceSpec, info: ImageInfo) -> None:
     if info.dtype.kind == "c" and spec.complex is None:
         raise UnreadableSourceError(
-            f"{spec.uri!r} holds complex pixels ({info.dtype}). Give `complex: amplitude` for |z| or "
+            f"{shown(spec.uri)!r} holds complex pixels ({info.dtype}). Give `complex: amplitude` for |z| or "
             "`complex: intensity` for |z|^2."
         )
     if info.dtype.kind != "c" and spec.complex is not None:
         raise UnreadableSourceError(
-            f"complex={spec.complex!r} was given, but {spec.uri!r} holds {info.dtype}. Leave `complex` out."
+            f"complex={spec.complex!r} was given, but {shown(spec.uri)!r} holds {info.dtype}. Leave `complex` out."
         )
 
 
@@ -182,6 +160,15 @@ class Described(Source):
     def read(self, region: tuple[slice, ...]) -> NDArray[Any]:
         """Return the pixels of a region."""
         return self.inner.read(region)
+
+    @property
+    def stale(self) -> bool:
+        """True once the wrapped source is known to be another than when it was opened."""
+        return self.inner.stale
+
+    def absent_chunks(self) -> int | None:
+        """Return how many chunks of the whole image are not stored."""
+        return self.inner.absent_chunks()
 
 
 class Magnitude(Described):
@@ -265,7 +252,7 @@ def pick_channels(source: Source, spec: SourceSpec) -> Source:
     if not channels or len(set(channels)) < len(channels) or not all(0 <= c < n for c in channels):
         names = f" ({', '.join(source.info.channel_names)})" if source.info.channel_names else ""
         raise UnreadableSourceError(
-            f"channels={list(channels)} do not fit {spec.uri!r}, which has {n} channel(s){names}. "
+            f"channels={list(channels)} do not fit {shown(spec.uri)!r}, which has {n} channel(s){names}. "
             f"Allowed: different numbers from 0 to {n - 1}, at least one."
         )
     return Channels(source, channels) if "c" in source.info.axes else source
@@ -311,14 +298,14 @@ def _overridden(info: ImageInfo, spec: SourceSpec) -> ImageInfo:
         if axis not in info.axes or axis == "c" or not (math.isfinite(value) and value > 0):
             allowed = ", ".join(a for a in info.axes if a != "c")
             raise UnreadableSourceError(
-                f"spacing {axis!r}: {value} does not fit {spec.uri!r}. "
+                f"spacing {axis!r}: {value} does not fit {shown(spec.uri)!r}. "
                 f"Allowed: positive numbers for the axes {allowed}."
             )
         spacing[axis] = float(value)
     nodata = info.nodata if spec.nodata is None else stored_nodata(spec.nodata, info.dtype)
     if spec.nodata is not None and nodata is None:
         raise UnreadableSourceError(
-            f"nodata={spec.nodata} cannot occur in {spec.uri!r}, whose pixels are {info.dtype}. "
+            f"nodata={spec.nodata} cannot occur in {shown(spec.uri)!r}, whose pixels are {info.dtype}. "
             f"Allowed: {nodata_range(info.dtype)}."
         )
     return info.replace(spacing=spacing, nodata=nodata)
@@ -332,12 +319,60 @@ KEPT_OPEN = 16
 
 def cached_source(spec: SourceSpec) -> Source:
     """Return the source of a spec, opened once per process; a file that changed is opened anew."""
-    path = local_path(spec.uri)
-    stamp = path.stat().st_mtime_ns if path is not None and path.exists() else 0
-    key = (repr(spec), stamp)
+    key = _cache_key(spec)
     with _LOCK:
-        source = _OPEN.pop(key, None) or open_source(spec)
-        _OPEN[key] = source
-        while len(_OPEN) > KEPT_OPEN:
-            _OPEN.popitem(last=False)
+        source = _OPEN.pop(key, None)
+        if source is None or source.stale:
+            source = open_source(spec)
+        _keep(key, source)
     return source
+
+
+def fresh_source(spec: SourceSpec) -> Source:
+    """Return the source of a spec, opened now, also for those who ask `cached_source` later."""
+    with _LOCK:
+        source = open_source(spec)
+        _keep(_cache_key(spec), source)
+    return source
+
+
+def _cache_key(spec: SourceSpec) -> tuple[str, int]:
+    path = local_path(spec.uri)
+    return repr(spec), path.stat().st_mtime_ns if path is not None and path.exists() else 0
+
+
+def _keep(key: tuple[str, int], source: Source) -> None:
+    _OPEN.pop(key, None)
+    _OPEN[key] = source
+    while len(_OPEN) > KEPT_OPEN:
+        _OPEN.popitem(last=False)
+
+
+class SourceChangedError(RuntimeError):
+    """A source that changed while it was read."""
+
+
+def reopen_identity(spec: SourceSpec) -> str:
+    """Return the identity that a source has now: it is opened anew, and all of it is listed again."""
+    return open_source(spec).info.identity
+
+
+def require_unchanged(spec: SourceSpec, identity: str) -> None:
+    """Compare a source with what it was when it was opened.
+
+    Raises
+    ------
+    SourceChangedError
+        If it is another now, or gone, so that what was read may be a mixture.
+    """
+    try:
+        now = reopen_identity(spec)
+    except UnreadableSourceError as error:
+        raise SourceChangedError(
+            f"The source cannot be compared with what it was at the start: {error}"
+        ) from error
+    if now != identity:
+        raise SourceChangedError(
+            f"{shown(spec.uri)!r} has changed while it was read, so what was computed may be a mixture of both. "
+            "Nothing is published. Let the source rest, and run with --overwrite to compute it anew."
+        )

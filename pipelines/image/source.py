@@ -76,6 +76,15 @@ class Source(ABC):
     def read(self, region: tuple[slice, ...]) -> NDArray[Any]:
         """Return the pixels of a region in the image's own axis order and dtype; slices lie inside, with step 1."""
 
+    @property
+    def stale(self) -> bool:
+        """True once the source is known to be another than when it was opened."""
+        return False
+
+    def absent_chunks(self) -> int | None:
+        """Return how many chunks of the image are not stored, so that they read as fill value; None if not known."""
+        return None
+
 
 SOURCES: Registry[type[Source]] = Registry("source format", "pipelines.formats", "diffuse.formats")
 

@@ -28,11 +28,12 @@ from pipelines.record.state import RunState
 from pipelines.record.workdir import Workdir
 from pipelines.run.arrays import RunArrays
 from pipelines.run.inspection import Group, damaged_tiles, groups
-from pipelines.run.publication import Publication, TargetTakenError
+from pipelines.run.publication import Publication
 from pipelines.run.report import Measured, make_report
 from pipelines.run.submission import Submission
 from pipelines.spec.spec import Spec
 from pipelines.store.addresses import is_address
+from pipelines.store.upload import TargetTakenError
 from pipelines.tasks.admission import Admission
 from pipelines.tasks.group import Failure
 from pipelines.tasks.values import Outcome
@@ -113,12 +114,17 @@ class Driver:
         return any(self.state.tiles.begun(n) and stage.work.writes is not None for n, stage in stages)
 
     def _publish(self) -> None:
-        """Publish the results, unless the source has changed meanwhile or something has appeared at a target."""
+        """Publish the results, unless the source has changed meanwhile, or something is in the way."""
         try:
             require_unchanged(self.spec.source, self.plan.source.identity)
             self.publication.publish(self.state, self._note, self.listeners)
         except (SourceChangedError, TargetTakenError) as error:
             self.measured.problem = str(error)
+        except OSError as error:
+            self.measured.problem = (
+                f"The result could not be brought to its target ({type(error).__name__}: {error}). It is complete in "
+                f"{self.arrays.folder}; run the same command again."
+            )
 
     # ---- resume
 

@@ -18,7 +18,7 @@ from pipelines.record.workdir import Workdir
 from pipelines.run.driver import Driver
 from pipelines.run.run import check_place
 from pipelines.spec.spec import Spec
-from pipelines.store.addresses import is_taken
+from pipelines.store.targets import is_taken
 from pipelines.tasks.process import prepare_process
 from pipelines.tasks.workers import check_cluster
 from pipelines.tuning.times import settle_times

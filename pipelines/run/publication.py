@@ -16,13 +16,10 @@ from pipelines.image.sink import Sink
 from pipelines.plan.plan import Output, Plan
 from pipelines.record.journal import Claimed, Event, Journal, Published
 from pipelines.record.state import RunState
-from pipelines.store.addresses import is_remote, is_taken, name_of, require_local
-from pipelines.store.moving import bring_beside, move_new, remove, stamp
-from pipelines.store.publish import upload
-
-
-class TargetTakenError(RuntimeError):
-    """Something that is not this run's has appeared at a target."""
+from pipelines.store.addresses import is_remote, name_of, require_local, shown
+from pipelines.store.publish import bring_beside, hand_over, remove_local, stamp, stamp_of
+from pipelines.store.targets import remove
+from pipelines.store.upload import TargetTakenError
 
 
 class Publication:
@@ -64,7 +61,7 @@ class Publication:
                 # It is compared with the journal once more, like everything that is taken over.
                 finished.rename(self.folder / output.folder)
             else:
-                remove(finished)
+                remove_local(finished)
 
     def publish(
         self, state: RunState, note: Callable[[Event], object], listeners: Sequence[Listener]
@@ -94,42 +91,38 @@ class Publication:
         self, number: int, output: Output, state: RunState, note: Callable[[Event], object]
     ) -> None:
         uri, finished = output.spec.uri, self._finished(number)
-        if is_remote(uri):
-            again = number in state.claims or self.replaced.get(uri) is not None
-            if not again and is_taken(uri):
-                raise TargetTakenError(self._refusal(uri, finished))
-            note(Claimed(number, []))
-            upload(finished, uri, replace=again)
-            return
-        target = require_local(uri)
-        self._clear_target(number, target)
-        ready = bring_beside(finished, target)
-        mark = stamp(ready)
-        assert mark is not None
-        note(Claimed(number, mark))
+        # What an upload that was cut short has sent is this run's own.
+        if not (is_remote(uri) and number in state.claims):
+            self._clear_target(number, uri)
+        ready = bring_beside(finished, uri)
+        note(Claimed(number, stamp(ready) or []))
         try:
-            move_new(ready, target)
-        except FileExistsError:
+            hand_over(ready, uri)
+        except TargetTakenError:
             raise TargetTakenError(self._refusal(uri, finished)) from None
 
-    def _clear_target(self, number: int, target: Path) -> None:
-        """Move the target that may be replaced out of the way; refuse any other."""
-        found = stamp(target)
+    def _clear_target(self, number: int, uri: str) -> None:
+        """Take the target that may be replaced out of the way; refuse any other."""
+        found = stamp_of(uri)
         if found is None:
             return
-        if found != self.replaced.get(self.plan.outputs[number].spec.uri):
-            raise TargetTakenError(self._refusal(str(target), self._finished(number)))
+        if found != self.replaced.get(uri):
+            raise TargetTakenError(self._refusal(uri, self._finished(number)))
+        if is_remote(uri):
+            remove(uri)
+            return
+        target = require_local(uri)
         aside = self.folder / f"replaced-{number}" / target.name
-        remove(aside)
+        remove_local(aside)
         aside.parent.mkdir(exist_ok=True)
         shutil.move(target, aside)
 
     @staticmethod
     def _refusal(target: str, finished: Path) -> str:
         return (
-            f"Something has appeared at {target} since the run began. It is left alone, and the result is kept in "
-            f"{finished}. Move one of them away and run the same command again, or allow what is there to be replaced "
-            "with --overwrite."
+            f"Something has appeared at {shown(target)} since the run began. It is left alone, and the result is kept "
+            f"in {finished}. Move one of them away and run the same command again, or allow what is there to be "
+            "replaced with --overwrite."
         )
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from pipelines.events import Listener, RunFinished, tell
 from pipelines.image.info import ImageInfo
-from pipelines.image.open_source import cached_source
+from pipelines.image.open_source import fresh_source
 from pipelines.plan.plan import Begun, Plan
 from pipelines.plan.search import make_plan
 from pipelines.record.lease import lease
@@ -21,8 +21,9 @@ from pipelines.run.publication import own_targets
 from pipelines.run.validity import require_valid_pixels
 from pipelines.run.warm import warm_beside
 from pipelines.spec.spec import Spec
-from pipelines.store.addresses import is_remote, is_taken, lies_inside
-from pipelines.store.moving import stamp_of
+from pipelines.store.addresses import is_remote, lies_inside
+from pipelines.store.publish import stamp_of
+from pipelines.store.targets import is_complete, is_taken
 from pipelines.tasks.process import prepare_process
 from pipelines.tasks.workers import check_cluster, cluster_kind
 from pipelines.tuning.times import Settled, settle_times
@@ -59,7 +60,7 @@ def run(spec: Spec, *, overwrite: bool = False, listeners: Sequence[Listener] = 
         For anything that is refused before a pixel is read: nothing on disk is touched then.
     """
     prepare_process(spec.run.threads)
-    source = cached_source(spec.source)
+    source = fresh_source(spec.source)
     check_places(spec)
     check_cluster(spec.run.cluster, spec.run.dashboard)
     workdir = Workdir(spec.workdir)
@@ -169,7 +170,7 @@ def begin(
     """
     spec, begun, report = settled.spec, earlier.run, earlier.report or {}
     same = begun is not None and begun["science"] == plan.science
-    complete, there = bool(report.get("complete")), is_taken(spec.sink.uri)
+    complete, there = bool(report.get("complete")), is_complete(spec.sink.uri)
     if same and complete and there and not overwrite:
         return report
     own = own_targets(workdir.journal, plan) if same and not complete else set()

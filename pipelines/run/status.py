@@ -8,7 +8,7 @@ import numpy as np
 
 from pipelines.record.journal import Finished, Forgotten
 from pipelines.record.workdir import Workdir
-from pipelines.store.addresses import is_taken
+from pipelines.store.targets import is_taken
 
 
 class NoRunError(ValueError):

@@ -20,7 +20,8 @@ from pipelines.plan.search import PlanError, lay_out_part, make_plan
 from pipelines.record.journal import Finished
 from pipelines.run.status import open_run
 from pipelines.spec.spec import Spec
-from pipelines.store.addresses import is_remote, is_taken
+from pipelines.store.addresses import is_remote
+from pipelines.store.targets import is_taken
 from pipelines.tasks.memory import tree_memory
 from pipelines.tasks.pixels import Pixels, SourcePixels, ZarrPixels
 from pipelines.tasks.process import prepare_process

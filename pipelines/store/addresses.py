@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
-
-import fsspec
 
 
 def is_address(text: str) -> bool:
@@ -54,25 +53,28 @@ def name_of(uri: str) -> str:
     return uri.rstrip("/").rsplit("/", 1)[-1]
 
 
-def exists(uri: str) -> bool:
-    """Return whether a file, folder or object exists at an address."""
-    path = local_path(uri)
-    if path is not None:
-        return path.exists()
-    filesystem, inside = fsspec.url_to_fs(uri)
-    return bool(filesystem.exists(inside))
+def within(folder: str, name: str) -> str:
+    """Return the address of what has a name, such as "0/c/1", in a folder."""
+    return f"{folder.rstrip('/')}/{name}" if name else folder
 
 
-def is_taken(uri: str) -> bool:
-    """Return whether a file, folder, object or broken link exists at the address of a target."""
-    path = local_path(uri)
-    return exists(uri) if path is None else os.path.lexists(path)
+def scheme_of(uri: str) -> str:
+    """Return the scheme of an address ("s3"), "" of a plain path."""
+    return urlsplit(uri).scheme.lower() if is_address(uri) else ""
 
 
-def remove(uri: str) -> None:
-    """Remove an object, or all objects below an address, from a store."""
-    filesystem, inside = fsspec.url_to_fs(uri)
-    filesystem.rm(inside, recursive=True)
+def shown(text: str) -> str:
+    """Return an address, or a message with addresses in it, without user names, passwords and what follows a "?".
+
+    Examples
+    --------
+    >>> shown("https://anna:secret@host/image.zarr?token=abc")
+    'https://***@host/image.zarr?***'
+    >>> shown("s3://bucket/image.zarr")
+    's3://bucket/image.zarr'
+    """
+    text = re.sub(r"(?<=://)([^\s/'\"]*|[^\s/'\"]*:[^\s'\"]*)@", "***@", text)
+    return re.sub(r"(://[^\s?'\"]*\?)[^\s'\"]+", r"\1***", text)
 
 
 def lies_inside(inner: str, outer: str) -> bool:

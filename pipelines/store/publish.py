@@ -1,81 +1,123 @@
-"""Make a target appear complete or not at all: write under a temporary name beside it, then rename once.
+"""Make a target appear complete or not at all, and in the place of nothing else.
 
-The run decides before it starts whether a target may be replaced. These functions always replace it, so that an
-interrupted publication can be repeated.
+A result is finished in the run's folder first, by the format; then it is renamed to its target, copied to its disk and
+renamed there, or uploaded. What has appeared at the target meanwhile is another's, and is left as it is.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import fsspec
+from pipelines.store.addresses import is_remote, local_path, require_local
+from pipelines.store.places import link_or_rename, place_of, sync_folder
+from pipelines.store.targets import MARKERS
+from pipelines.store.upload import TargetTakenError, upload_file, upload_folder
 
-from pipelines.store.addresses import is_remote, require_local
+# ---- what is at a target
 
 
-def publish_folder(root: str, target: str) -> None:
-    """Move a finished hierarchy to its target; copy it to another disk, upload it to a remote store."""
-    if root == target:
-        return
+def stamp(path: Path) -> list[int] | None:
+    """Return a mark by which a file or folder is known again, also after a rename; None where nothing is."""
+    try:
+        found = path.lstat()
+    except FileNotFoundError:
+        return None
+    if path.is_dir() and not path.is_symlink():
+        # The time of a folder is the time of its entries; the root of a hierarchy tells when that was written.
+        return [found.st_dev, found.st_ino, *(stamp(path / MARKERS[0]) or [])]
+    return [found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns]
+
+
+def stamp_of(uri: str) -> list[int] | None:
+    """Return the mark of what is at an address; in a store, that of the names there and of the root's metadata."""
+    path = local_path(uri)
+    if path is not None:
+        return stamp(path)
+    place, inside = place_of(uri)
+    entry = place.entry(inside)
+    if entry is None:
+        return None
+    if entry.is_folder:
+        entries = [(e.name, e.mark if e.name in MARKERS else "") for e in place.entries(inside)]
+        return [zlib.crc32(repr(sorted(entries)).encode())]
+    return [zlib.crc32(repr((entry.size, entry.mark)).encode())]
+
+
+# ---- the way there
+
+
+def bring_beside(finished: Path, target: str) -> Path:
+    """Return a finished file or folder on its target's disk: itself, or a copy under a temporary name."""
     if is_remote(target):
-        _upload_folder(require_local(root), target)
-        return
-    source, path = require_local(root), require_local(target)
-    if not source.exists() and path.exists():
-        return  # moved by a run that was killed right afterwards
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if source.stat().st_dev != path.parent.stat().st_dev:
-        source = _copy_beside(source, path)
-    _swap_folder(source, path)
-
-
-def upload(finished: Path, target: str, replace: bool) -> None:
-    """Upload a finished file or folder to a store."""
-    if finished.is_dir():
-        _upload_folder(finished, target)
-    else:
-        store, path = fsspec.core.url_to_fs(target)
-        store.put_file(str(finished), path)
-
-
-def _copy_beside(source: Path, path: Path) -> Path:
+        return finished
+    path = require_local(target)
+    if finished.lstat().st_dev == path.parent.stat().st_dev:
+        return finished
     copy = _beside(path)
-    shutil.rmtree(copy, ignore_errors=True)
-    shutil.copytree(source, copy)
+    remove_local(copy)
+    if finished.is_dir():
+        shutil.copytree(finished, copy)
+    else:
+        shutil.copyfile(finished, copy)
     return copy
 
 
-def _swap_folder(source: Path, path: Path) -> None:
-    old = path.with_name(f".{path.name}.old")
-    if path.exists():
-        _remove(old)
-        path.rename(old)
-    source.rename(path)
-    _remove(old)
+def hand_over(ready: Path, target: str) -> None:
+    """Rename what `bring_beside` returned to its target, or upload it; an upload that was cut short goes on.
+
+    Raises
+    ------
+    TargetTakenError
+        If something else is at the target.
+    """
+    if is_remote(target):
+        (upload_folder if ready.is_dir() else upload_file)(ready, target)
+        return
+    path = require_local(target)
+    if not (_rename_folder if ready.is_dir() else link_or_rename)(ready, path):
+        raise TargetTakenError(f"Something has appeared at {target}, which is left as it is.")
+    if path.is_file():
+        ready.unlink(missing_ok=True)
+    sync_folder(path.parent)
 
 
-def _remove(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
+def _rename_folder(path: Path, target: Path) -> bool:
+    if os.path.lexists(target):
+        return False
+    try:
+        path.rename(target)  # it would replace an empty folder only
+    except OSError as error:
+        if error.errno in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
+            return False
+        raise
+    return True
 
 
 def _beside(path: Path) -> Path:
     return path.with_name(f".{path.name}.part")
 
 
-def _upload_folder(root: Path, target: str) -> None:
-    store, base = fsspec.core.url_to_fs(target)
-    files = sorted(p for p in root.rglob("*") if p.is_file())
-    # The root's metadata goes last: without it, a reader sees no image rather than half of one.
-    files.sort(key=lambda p: p == root / "zarr.json")
-    for file in files:
-        store.put_file(str(file), f"{base}/{file.relative_to(root).as_posix()}")
+def remove_local(path: Path) -> None:
+    """Remove a file or a folder, or nothing."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+# ---- for formats
+
+
+def finish_folder(root: str, finished: str) -> None:
+    """Move a filled hierarchy to the place of finished results, where it is not there yet."""
+    if Path(root).exists():
+        Path(root).rename(finished)
 
 
 @contextmanager
@@ -92,28 +134,15 @@ def scratch_folder(root: str) -> Iterator[Path]:
 
 
 @contextmanager
-def published_file(target: str, scratch: Path) -> Iterator[Path]:
-    """Yield a temporary path to write to; it becomes the target if the block succeeds, and is removed if it fails.
-
-    Parameters
-    ----------
-    target : str
-        Path or address of the file.
-    scratch : Path
-        Folder for the local copy of a remote target.
-    """
-    local = scratch / Path(target).name if is_remote(target) else require_local(target)
-    local.parent.mkdir(parents=True, exist_ok=True)
-    part = _beside(local).with_suffix(f".part{local.suffix}")  # some writers choose the format by the ending
+def finished_file(finished: str) -> Iterator[Path]:
+    """Yield a temporary path to write to, which gets its name if the block succeeds, and is removed if it fails."""
+    path = Path(finished)
+    part = _beside(path).with_suffix(f".part{path.suffix}")  # some writers choose the format by the ending
     part.unlink(missing_ok=True)
     try:
         yield part
         with open(part, "rb+") as file:
             os.fsync(file.fileno())
-        if is_remote(target):
-            store, path = fsspec.core.url_to_fs(target)
-            store.put_file(str(part), path)
-        else:
-            part.replace(local)
+        part.replace(path)
     finally:
         part.unlink(missing_ok=True)

@@ -11,6 +11,7 @@ import pytest
 
 from pipelines.image.info import ImageInfo
 from pipelines.image.source import SOURCES, Source
+from tests.pipelines.object_server import object_server
 
 
 class WornSource(Source):
@@ -58,3 +59,18 @@ def flaky_source(tmp_path):
 
     make.mend = lambda: path.with_suffix(".failures").write_text("0")
     return make
+
+
+@pytest.fixture(scope="module")
+def served():
+    """Serve an S3 bucket behind a proxy for the tests of a file."""
+    with object_server() as running:
+        yield running
+
+
+@pytest.fixture
+def objects(served):
+    """Return the S3 server, with a proxy that lets everything through."""
+    served.proxy.clear()
+    yield served
+    served.proxy.clear()

@@ -6,13 +6,15 @@ import warnings
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
-import fsspec
 import zarr
 from zarr.errors import ZarrUserWarning
 
 from pipelines.image.errors import damaged
 from pipelines.image.source import UnreadableSourceError
-from pipelines.store.addresses import local_path
+from pipelines.store.addresses import local_path, shown, within
+from pipelines.store.guarded import guarded
+from pipelines.store.places import place_of
+from pipelines.store.targets import names_in
 
 Node = TypeVar("Node", "zarr.Array[Any]", zarr.Group)
 
@@ -24,8 +26,9 @@ def is_zarr(uri: str) -> bool:
     path = local_path(uri)
     if path is not None:
         return path.is_dir() and any((path / m).is_file() for m in MARKERS)
-    fs, inside = fsspec.core.url_to_fs(uri)
-    return any(fs.exists(f"{inside.rstrip('/')}/{m}") for m in MARKERS)
+    place, inside = place_of(uri)
+    listed = names_in(place, inside)
+    return any(m in listed or place.entry(within(inside, m)) is not None for m in MARKERS)
 
 
 def open_node(uri: str, path: str = "") -> zarr.Array[Any] | zarr.Group:
@@ -38,7 +41,8 @@ def open_node(uri: str, path: str = "") -> zarr.Array[Any] | zarr.Group:
     """
     local = local_path(uri)
     try:
-        node = zarr.open(uri if local is None else str(local), mode="r", path=path.strip("/") or None)
+        store = guarded(uri) if local is None else str(local)
+        node = zarr.open(store, mode="r", path=path.strip("/") or None)
     except FileNotFoundError as error:
         raise UnreadableSourceError(_absent(uri, path)) from error
     except (ValueError, KeyError, TypeError) as error:
@@ -51,7 +55,7 @@ def _absent(uri: str, path: str) -> str:
     root = open_node(uri) if path else None
     known = list(arrays_in(root)) if isinstance(root, zarr.Group) else []
     allowed = ", ".join(known) or "none"
-    return f"{uri!r} holds no Zarr group or array at {path!r}. Allowed for `path`: {allowed}."
+    return f"{shown(uri)!r} holds no Zarr group or array at {path!r}. Allowed for `path`: {allowed}."
 
 
 def arrays_in(group: zarr.Group, depth: int = 3) -> dict[str, zarr.Array[Any]]:

@@ -6,7 +6,8 @@ import json
 import pytest
 from rich.console import Console
 
-from pipelines.cli.progress import JsonProgress, LineProgress, LiveProgress, Meter, event_name, progress
+from pipelines.cli.json_lines import JsonProgress, event_name
+from pipelines.cli.progress import LineProgress, LiveProgress, Meter, progress
 from pipelines.events import (
     Connected,
     Exporting,

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import functools
+import os
 import struct
 import threading
 import zlib
+from contextlib import contextmanager
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
 import imageio.v3 as iio
@@ -15,6 +17,7 @@ import xarray as xr
 
 from pipelines.image.open_source import open_source
 from pipelines.image.source import SourceSpec, UnreadableSourceError
+from pipelines.store.guarded import MissingObjectError
 from tests.pipelines.source_files import ramp, write_netcdf, write_npy, write_ome_zarr, write_zarr
 
 
@@ -225,6 +228,18 @@ def test_fill_value_zero_of_zarr_says_nothing(tmp_path):
 # Other machines
 
 
+@contextmanager
+def serving(kind, folder):
+    """Serve a folder with a handler, and yield the address."""
+    handler = functools.partial(kind, directory=str(folder))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as running:
+        thread = threading.Thread(target=running.serve_forever, daemon=True)
+        thread.start()
+        yield f"http://127.0.0.1:{running.server_port}"
+        running.shutdown()
+        thread.join()
+
+
 @pytest.fixture
 def server(tmp_path):
     """Return the address of a web server that shows a folder."""
@@ -233,13 +248,43 @@ def server(tmp_path):
         def log_message(self, *words):
             pass
 
-    handler = functools.partial(Quiet, directory=str(tmp_path))
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as running:
-        thread = threading.Thread(target=running.serve_forever, daemon=True)
-        thread.start()
-        yield f"http://127.0.0.1:{running.server_port}"
-        running.shutdown()
-        thread.join()
+    with serving(Quiet, tmp_path) as address:
+        yield address
+
+
+def test_a_web_server_that_lists_nothing_does_not_turn_lost_chunks_into_fill_value(tmp_path, monkeypatch):
+    pytest.importorskip("aiohttp", reason="the extra s3 is not installed")
+
+    class Silent(SimpleHTTPRequestHandler):
+        def log_message(self, *words):
+            pass
+
+        def list_directory(self, path):
+            self.send_response(200)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+    monkeypatch.setattr("pipelines.store.patience.PAUSES", (0.0,) * 2)
+    write_zarr(tmp_path, ramp((45, 61)))
+    with serving(Silent, tmp_path) as address:
+        source = open_source(SourceSpec(uri=f"{address}/image.zarr"))
+        assert source.absent_chunks() is None
+        chunk = next(p for p in (tmp_path / "image.zarr").rglob("*") if p.is_file() and p.name.isdigit())
+        found = source.read((slice(0, 45), slice(0, 61)))
+        np.testing.assert_array_equal(found, ramp((45, 61)))
+        chunk.unlink()
+        with pytest.raises(MissingObjectError, match="does not list"):
+            source.read((slice(0, 45), slice(0, 61)))
+
+
+def test_a_chunk_that_changes_on_a_web_server_is_noticed(tmp_path, server):
+    pytest.importorskip("aiohttp", reason="the extra s3 is not installed")
+    write_zarr(tmp_path, ramp((45, 61)))
+    spec = SourceSpec(uri=f"{server}/image.zarr")
+    before = open_source(spec).info.identity
+    chunk = next(p for p in (tmp_path / "image.zarr").rglob("*") if p.is_file() and p.name.isdigit())
+    os.utime(chunk, (1, 1))
+    assert open_source(spec).info.identity != before
 
 
 def test_zarr_from_another_machine(tmp_path, server):

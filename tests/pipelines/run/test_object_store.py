@@ -7,30 +7,18 @@ import pytest
 import zarr
 
 import diffusion_ops as do
+from pipelines.image.open_source import open_source
 from pipelines.run.run import RefusedError, run
 from pipelines.run.verify import verify
-from tests.pipelines.runs import ragged_image, small_spec
+from pipelines.store import guarded
+from tests.faulty_proxy import Fault
+from tests.pipelines.runs import ragged_image, read_result, small_spec
 
-server = pytest.importorskip("moto.server", reason="needs the S3-compatible server of moto[server]")
-s3fs = pytest.importorskip("s3fs", reason="needs s3fs, which comes with the extra s3")
 
-
-@pytest.fixture(scope="module")
-def bucket():
-    """Serve a bucket on this machine, and let every s3:// address go there."""
-    running = server.ThreadedMotoServer(ip_address="127.0.0.1", port=0)
-    running.start()
-    host, port = running.get_host_and_port()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
-        patch.setenv("AWS_ACCESS_KEY_ID", "test")
-        patch.setenv("AWS_SECRET_ACCESS_KEY", "test")
-        patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-        s3fs.S3FileSystem.clear_instance_cache()
-        s3fs.S3FileSystem().mkdir("scans")
-        yield "s3://scans"
-        s3fs.S3FileSystem.clear_instance_cache()
-    running.stop()
+@pytest.fixture
+def bucket(objects, tmp_path):
+    """Return an address that nothing else uses."""
+    return f"{objects.bucket}/{tmp_path.name}"
 
 
 def test_a_run_from_and_to_an_object_store(bucket, tmp_path):
@@ -51,3 +39,40 @@ def test_a_run_from_and_to_an_object_store(bucket, tmp_path):
     )
     with pytest.raises(RefusedError, match="exists already"):
         run(other)
+
+
+@pytest.mark.parametrize("sparse", [False, True])
+def test_chunks_that_are_not_found_in_passing_are_no_fill_value(objects, bucket, tmp_path, sparse):
+    image = ragged_image((200, 170), holes=False)
+    array = zarr.create_array(f"{bucket}/in.zarr", shape=image.shape, dtype="f4", chunks=(64, 64))
+    if sparse:
+        image[:64, :64] = 0
+        array[64:], array[:64, 64:] = image[64:], image[:64, 64:]
+    else:
+        array[...] = image
+    spec = small_spec(f"{bucket}/in.zarr", tmp_path / "out.zarr")
+    rules = [
+        objects.proxy.add(Fault.not_found, times=7, path=f"in.zarr/c/{at}") for at in ("1/1", "3/0", "2/2")
+    ]
+    rules.append(objects.proxy.add(Fault.not_found, times=7, path="in.zarr/zarr.json"))
+    rules.append(objects.proxy.add(Fault.not_found, times=7, path="list-type"))
+    assert run(spec).exit_code == 0
+    assert [rule.used for rule in rules] == [7] * 5
+    expected = do.evolve(image, do.PeronaMalik(contrast=5000, conductance="rational"), steps=9)
+    assert read_result(tmp_path / "out.zarr").tobytes() == expected.tobytes()
+    assert open_source(spec.source).absent_chunks() == sparse
+
+
+def test_a_chunk_that_stays_lost_is_no_fill_value(objects, bucket, tmp_path, monkeypatch):
+    monkeypatch.setattr(guarded, "PAUSES", (0.01,) * 3)
+    image = ragged_image((200, 170), holes=False)
+    zarr.create_array(f"{bucket}/in.zarr", shape=image.shape, dtype="f4", chunks=(64, 64))[...] = image
+    spec = small_spec(f"{bucket}/in.zarr", tmp_path / "out.zarr")
+    objects.proxy.add(Fault.not_found, path="in.zarr/c/1/1")
+    report = run(spec)
+    assert report.exit_code == 3
+    assert not (tmp_path / "out.zarr").exists()
+    objects.proxy.clear()
+    assert run(spec).exit_code == 0
+    expected = do.evolve(image, do.PeronaMalik(contrast=5000, conductance="rational"), steps=9)
+    assert read_result(tmp_path / "out.zarr").tobytes() == expected.tobytes()

@@ -128,7 +128,7 @@ def test_a_source_that_changes_in_between_gives_no_result(tmp_path: Path, image:
 
     report = run(spec, listeners=[change])
     assert report.exit_code == 3
-    assert "has changed while the run read it" in report.data["problem"]
+    assert "has changed while it was read" in report.data["problem"]
     assert not (tmp_path / "out.zarr").exists()
     with pytest.raises(RefusedError, match="the source has changed"):
         run(spec)

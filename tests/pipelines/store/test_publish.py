@@ -1,4 +1,4 @@
-"""Targets appear complete or not at all."""
+"""Targets appear complete or not at all, replace nothing, and are known again."""
 
 from __future__ import annotations
 
@@ -9,7 +9,17 @@ from pathlib import Path
 import fsspec
 import pytest
 
-from pipelines.store.publish import publish_folder, published_file, scratch_folder
+from pipelines.store.publish import (
+    bring_beside,
+    finish_folder,
+    finished_file,
+    hand_over,
+    remove_local,
+    scratch_folder,
+    stamp,
+    stamp_of,
+)
+from pipelines.store.upload import TargetTakenError
 
 
 def hierarchy(root: Path) -> Path:
@@ -23,37 +33,62 @@ def names(folder: Path) -> list[str]:
     return sorted(p.name for p in folder.iterdir())
 
 
-def test_a_folder_is_moved(tmp_path):
-    publish_folder(str(hierarchy(tmp_path / "run")), str(tmp_path / "deep" / "out.zarr"))
-    assert (tmp_path / "deep" / "out.zarr" / "0" / "c" / "1").read_bytes() == b"pixels"
-    assert names(tmp_path) == ["deep"]
+def made(path: Path, folder: bool) -> Path:
+    if folder:
+        return hierarchy(path)
+    path.write_text("pixels")
+    return path
 
 
-def test_a_move_that_was_killed_at_its_end_can_be_repeated(tmp_path):
-    root, target = tmp_path / "run", tmp_path / "out.zarr"
-    hierarchy(root)
-    publish_folder(str(root), str(target))
-    publish_folder(str(root), str(target))
-    assert names(target) == ["0", "zarr.json"]
+@pytest.mark.parametrize("folder", [False, True])
+def test_a_result_keeps_its_stamp_when_it_is_moved(tmp_path: Path, folder: bool) -> None:
+    path, target = made(tmp_path / "a", folder), tmp_path / "b"
+    mark = stamp(path)
+    hand_over(bring_beside(path, str(target)), str(target))
+    assert stamp_of(str(target)) == mark != stamp(path)
+    assert names(tmp_path) == ["b"]
 
 
-def test_what_may_be_replaced_is_replaced_at_once(tmp_path):
-    target = tmp_path / "out.zarr"
-    target.mkdir()
-    (target / "old").write_text("old")
-    publish_folder(str(hierarchy(tmp_path / "run")), str(target))
-    assert names(target) == ["0", "zarr.json"]
-    assert names(tmp_path) == ["out.zarr"]
+@pytest.mark.parametrize("folder", [False, True])
+@pytest.mark.parametrize("there", [False, True])
+def test_nothing_is_replaced(tmp_path: Path, folder: bool, there: bool) -> None:
+    path, target = made(tmp_path / "a", folder), made(tmp_path / "b", there)
+    mark = stamp(target)
+    with pytest.raises(TargetTakenError, match="left as it is"):
+        hand_over(path, str(target))
+    assert stamp(target) == mark
+    assert path.exists()
 
 
-def test_another_disk_is_copied_to(tmp_path):
+def test_what_was_made_anew_has_another_stamp(tmp_path: Path) -> None:
+    first = stamp(made(tmp_path / "a", True))
+    (tmp_path / "a").rename(tmp_path / "kept")
+    assert stamp(made(tmp_path / "a", True)) != first
+    remove_local(tmp_path / "a")
+    remove_local(tmp_path / "nothing")
+    assert names(tmp_path) == ["kept"]
+
+
+def test_a_folder_is_finished_once(tmp_path: Path) -> None:
+    hierarchy(tmp_path / "result")
+    for _ in range(2):
+        finish_folder(str(tmp_path / "result"), str(tmp_path / "finished"))
+        assert names(tmp_path) == ["finished"]
+
+
+@pytest.mark.parametrize("folder", [False, True])
+def test_another_disk_is_copied_to(tmp_path: Path, folder: bool) -> None:
     elsewhere = Path("/dev/shm")
     if not elsewhere.is_dir() or os.stat(elsewhere).st_dev == tmp_path.stat().st_dev:
         pytest.skip("there is no second disk here")
-    with tempfile.TemporaryDirectory(dir=elsewhere) as folder:
-        publish_folder(str(hierarchy(tmp_path / "run")), str(Path(folder) / "out.zarr"))
-        assert (Path(folder) / "out.zarr" / "0" / "c" / "1").read_bytes() == b"pixels"
-        assert names(Path(folder)) == ["out.zarr"]
+    with tempfile.TemporaryDirectory(dir=elsewhere) as there:
+        target = Path(there) / "out"
+        ready = bring_beside(made(tmp_path / "a", folder), str(target))
+        mark = stamp(ready)
+        hand_over(ready, str(target))
+        assert stamp(target) == mark
+        assert (target / "0" / "c" / "1" if folder else target).read_bytes() == b"pixels"
+        assert names(Path(there)) == ["out"]
 
 
 def test_a_remote_store_gets_the_metadata_last(tmp_path, monkeypatch):
@@ -63,14 +98,18 @@ def test_a_remote_store_gets_the_metadata_last(tmp_path, monkeypatch):
     monkeypatch.setattr(
         type(store), "put_file", lambda self, *args, **kw: (order.append(args[1]), put(self, *args, **kw))[1]
     )
-    publish_folder(str(hierarchy(tmp_path / "run")), "memory://bucket/out.zarr")
+    hand_over(hierarchy(tmp_path / "run"), "memory://bucket/out.zarr")
+    marked = stamp_of("memory://bucket/out.zarr")
     assert store.cat_file("/bucket/out.zarr/0/c/1") == b"pixels"
     assert order[-1].endswith("out.zarr/zarr.json")
+    store.pipe_file("/bucket/out.zarr/zarr.json", b"{ }")
+    assert stamp_of("memory://bucket/out.zarr") != marked
+    assert stamp_of("memory://bucket/nothing.zarr") is None
 
 
 def test_a_file_appears_when_all_is_written(tmp_path):
     target = tmp_path / "out.tif"
-    with published_file(str(target), tmp_path) as part:
+    with finished_file(str(target)) as part:
         part.write_bytes(b"all")
         assert not target.exists()
     assert target.read_bytes() == b"all"
@@ -82,7 +121,7 @@ def test_a_file_that_fails_leaves_nothing_and_what_was_there_stays(tmp_path):
     target.write_bytes(b"before")
 
     def fail() -> None:
-        with published_file(str(target), tmp_path) as part:
+        with finished_file(str(target)) as part:
             part.write_bytes(b"half")
             raise OSError("disk full")
 
@@ -93,10 +132,9 @@ def test_a_file_that_fails_leaves_nothing_and_what_was_there_stays(tmp_path):
 
 
 def test_a_file_goes_to_a_remote_store(tmp_path):
-    with published_file("memory://bucket/out.png", tmp_path) as part:
-        part.write_bytes(b"all")
+    (tmp_path / "out.png").write_bytes(b"all")
+    hand_over(tmp_path / "out.png", "memory://bucket/out.png")
     assert fsspec.filesystem("memory").cat_file("/bucket/out.png") == b"all"
-    assert names(tmp_path) == []
 
 
 def test_scratch_is_empty_and_goes_away(tmp_path):

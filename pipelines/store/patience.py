@@ -1,0 +1,53 @@
+"""Ask again what failed in passing, with growing pauses; give up at once where asking again cannot help."""
+
+from __future__ import annotations
+
+import errno
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+T = TypeVar("T")
+
+PAUSES = (0.1, 0.2, 0.4, 0.8, 1.6, 2.0, 2.0, 2.0, 2.0)
+"""Seconds between ten tries: as long as a busy store or a server that starts anew may take."""
+
+LONGEST = 30.0
+"""Seconds after which there is no further try: where a client waits long by itself, a few tries are enough."""
+
+LASTING = (
+    *(FileExistsError, PermissionError, IsADirectoryError, NotADirectoryError),
+    *(NotImplementedError, ValueError, TypeError, LookupError, AttributeError, ImportError),
+)
+"""Errors that the next try would meet too."""
+
+LASTING_NUMBERS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.ENAMETOOLONG)
+
+
+def patiently(call: Callable[[], T], *, absent_passes: bool = False) -> T:
+    """Return what a call returns, tried again where it fails in passing.
+
+    Parameters
+    ----------
+    call : function without arguments
+    absent_passes : bool
+        Take "not found" as a fault in passing too: where the thing is known to be there.
+    """
+    begun = time.monotonic()
+    for pause in PAUSES:
+        try:
+            return call()
+        except Exception as error:
+            if not passes(error, absent_passes) or time.monotonic() - begun > LONGEST:
+                raise
+        time.sleep(pause)
+    return call()
+
+
+def passes(error: Exception, absent_passes: bool = False) -> bool:
+    """Return whether an error may be gone at the next try: the network's, and a store's 5xx."""
+    if isinstance(error, FileNotFoundError):
+        return absent_passes
+    if isinstance(error, LASTING) or getattr(error, "errno", None) in LASTING_NUMBERS:
+        return False
+    return "Credentials" not in type(error).__name__

@@ -1,0 +1,185 @@
+"""Send a finished result to a store: what is not there yet, never over what is another's, and check that all is there.
+
+An object is sent only if there is none of its name, so that nothing of anybody else is replaced. One that is there is
+taken for ours where its bytes are: its ETag is the MD5 of the file (for an object in parts, the MD5 of the MD5s of its
+parts), or, where the store's checksum is another (encryption, another kind of store), it is read back and compared.
+The root's metadata goes last, when a listing of the store has shown everything else.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pipelines.store.addresses import shown, within
+from pipelines.store.listings import tree
+from pipelines.store.patience import patiently
+from pipelines.store.places import PART_BYTES, Entry, Place, part_bytes, place_of
+from pipelines.store.targets import MARKER
+
+OBJECTS_AT_ONCE = 8
+"""Objects in flight at a time."""
+
+LARGE_OBJECTS_AT_ONCE = 3
+"""The same where one is larger than a part: each of them takes up to two parts of memory."""
+
+
+class TargetTakenError(FileExistsError):
+    """Something that is not this result is at the target; it is left as it is."""
+
+
+class UnverifiedError(OSError):
+    """The store does not have what was sent to it."""
+
+
+def upload_folder(root: Path, target: str) -> None:
+    """Send a hierarchy; what an upload that was cut short has sent already is not sent again.
+
+    Raises
+    ------
+    TargetTakenError
+        If there are other objects at the target.
+    UnverifiedError
+        If the store does not list everything that was sent, with the right sizes and checksums.
+    """
+    place, base = place_of(target)
+    files = {p.relative_to(root).as_posix(): p for p in sorted(root.rglob("*")) if p.is_file()}
+    sending = _Sending(place, base, files, target)
+    sending.compare()
+    body = [name for name in files if name != MARKER]
+    if MARKER in sending.proven and not sending.proven.keys() >= set(body):
+        raise _taken(target, MARKER)
+    for names in (body, [name for name in files if name == MARKER]):
+        sending.send(names)
+        sending.require(names)
+
+
+def upload_file(file: Path, target: str) -> None:
+    """Send one file, as `upload_folder` does."""
+    place, path = place_of(target)
+    there = place.entry(path)
+    if there is not None and there.is_folder:
+        raise _taken(target, "a folder")
+    place.send(file, path, if_absent=True)
+
+    def entry() -> Entry:
+        found = place.entry(path)
+        if found is None:
+            raise UnverifiedError(
+                f"{shown(target)} is not there after it was sent. Run the same command again."
+            )
+        return found
+
+    if not same_bytes(place, path, patiently(entry), file):
+        raise _taken(target, "another file")
+
+
+@dataclass
+class _Sending:
+    """One upload of a folder.
+
+    Attributes
+    ----------
+    place, base : where to
+    files : dict
+        Name of an object -> local file.
+    target : str
+        Address, for messages.
+    proven : dict
+        Name -> what the store said of the object whose bytes were found to be the file's.
+    """
+
+    place: Place
+    base: str
+    files: Mapping[str, Path]
+    target: str
+    proven: dict[str, Entry] = field(default_factory=dict)
+
+    def compare(self) -> None:
+        """List the target; refuse objects that this result does not have, or has with other bytes."""
+        try:
+            there = {entry.name: entry for entry in tree(self.place, self.base)}
+        except FileNotFoundError:
+            there = {}
+        others = sorted(set(there) - set(self.files))
+        if others:
+            raise _taken(self.target, others[0])
+        new = [name for name, entry in there.items() if self.proven.get(name) != entry]
+        with ThreadPoolExecutor(LARGE_OBJECTS_AT_ONCE) as pool:
+            for name, same in zip(new, pool.map(lambda n: self._same(there[n]), new), strict=True):
+                if not same:
+                    raise _taken(self.target, name)
+        self.proven = there
+
+    def _same(self, entry: Entry) -> bool:
+        return same_bytes(self.place, within(self.base, entry.name), entry, self.files[entry.name])
+
+    def send(self, names: Sequence[str]) -> None:
+        """Send what is not proven to be there, several objects at a time."""
+        names = [name for name in names if name not in self.proven]
+        large = any(self.files[name].stat().st_size > PART_BYTES for name in names)
+        with ThreadPoolExecutor(LARGE_OBJECTS_AT_ONCE if large else OBJECTS_AT_ONCE) as pool:
+            sent = [
+                pool.submit(self.place.send, self.files[n], within(self.base, n), if_absent=True)
+                for n in names
+            ]
+            try:
+                for one in sent:
+                    one.result()
+            except BaseException:
+                pool.shutdown(cancel_futures=True)
+                raise
+
+    def require(self, names: Sequence[str]) -> None:
+        """List the target again and compare what is new; raise where something that was sent is not listed."""
+        self.compare()
+        missing = [name for name in names if name not in self.proven]
+        if missing:
+            raise UnverifiedError(
+                f"{len(missing)} of {len(names)} objects are not in the listing of {shown(self.target)} after they "
+                f"were sent, {missing[0]} among them. Run the same command again."
+            )
+
+
+def _taken(target: str, name: str) -> TargetTakenError:
+    return TargetTakenError(
+        f"{shown(target)} holds something that is not this result ({name or 'an object'}), which is left as it is. "
+        "The result is kept here. Choose another target, or replace what is there with --overwrite."
+    )
+
+
+def same_bytes(place: Place, path: str, entry: Entry, file: Path) -> bool:
+    """Return whether an object has the bytes of a file."""
+    size = file.stat().st_size
+    if entry.size is not None and entry.size != size:
+        return False
+    if entry.mark and entry.mark == etag(file, part_bytes(size) if "-" in entry.mark else None):
+        return True
+    parts = _parts(file, PART_BYTES)
+    starts = range(0, max(size, 1), PART_BYTES)
+    return all(
+        place.read(path, start, min(start + PART_BYTES, size)) == part if size else place.read(path) == b""
+        for start, part in zip(starts, parts, strict=True)
+    )
+
+
+def _parts(file: Path, size: int) -> Iterator[bytes]:
+    with file.open("rb") as opened:
+        yield opened.read(size)
+        while part := opened.read(size):
+            yield part
+
+
+def etag(file: Path, part: int | None = None) -> str:
+    """Return the ETag that S3 gives an object: the MD5, or that of the MD5s of its parts and their number."""
+    sums = [hashlib.md5(one, usedforsecurity=False) for one in _parts(file, part or PART_BYTES)]
+    if part is not None:
+        whole = hashlib.md5(b"".join(one.digest() for one in sums), usedforsecurity=False)
+        return f"{whole.hexdigest()}-{len(sums)}"
+    plain = hashlib.md5(usedforsecurity=False)
+    for one in _parts(file, PART_BYTES):
+        plain.update(one)
+    return plain.hexdigest()
