@@ -1,23 +1,18 @@
-"""Define the command `diffuse`: its verbs, options and exit codes; `pipelines.cli.verbs` carries them out.
+"""Define the command `diffuse`: its verbs and options; `pipelines.cli.verbs` carries them out.
 
 Nothing heavy is imported before a verb needs it, so that help and completion are instant.
 """
 
 from __future__ import annotations
 
-import errno
 import importlib.metadata
-import json
-import shlex
-import sys
-import traceback
-from collections.abc import Callable
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any
 
 import lazy_loader
 import typer
 
+from pipelines.cli.exit_codes import app_options, finish
 from pipelines.cli.options import (
     ArrayPath,
     Axes,
@@ -58,48 +53,14 @@ if TYPE_CHECKING:
 else:
     verbs = lazy_loader.load("pipelines.cli.verbs", suppress_warning=True)
 
-DONE, REFUSED, FAILED, INTERRUPTED = 0, 2, 3, 130
-"""Exit codes: complete; refused, so nothing was done; failed tiles are left; stopped by the user."""
-
-IMPOSSIBLE = (errno.ENOENT, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST)
-"""Error numbers of paths that cannot be read or written."""
-
-FULL = {errno.ENOSPC: "The disk is full", errno.EDQUOT: "The disk quota is used up"}
-
 app = typer.Typer(
     name="diffuse",
     help="Diffusion PDEs on images that do not fit in memory: exact, bounded, never lost.",
-    epilog="Exit codes: 0 done, 2 refused, 3 failed tiles left, 130 interrupted; the same command goes on.",
+    epilog="Exit codes: 0 done, 2 refused, 3 failed or tiles left, 130 interrupted; the same command goes on.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-
-def finish(work: Callable[[], int], json_output: bool, *, resumable: bool = False) -> None:
-    """Do the work of a verb, print its errors as text, and leave with its exit code.
-
-    Parameters
-    ----------
-    work : callable
-        Returns the exit code.
-    json_output : bool
-        True where errors are also printed as a JSON object on standard output.
-    resumable : bool
-        True where the same command resumes after an interruption.
-    """
-    try:
-        code = work()
-    except KeyboardInterrupt:
-        again = f" Finished tiles are kept. Go on with:\n  {_this_command()}" if resumable else ""
-        code = _say("interrupted", f"Interrupted.{again}", INTERRUPTED, json_output)
-    except ValueError as error:
-        code = _say("refused", str(error), REFUSED, json_output)
-    except OSError as error:
-        if error.errno == errno.EPIPE:
-            raise
-        code = _say_os(error, resumable, json_output)
-    raise typer.Exit(code)
 
 
 def how_to_run(
@@ -111,32 +72,6 @@ def how_to_run(
 
 def _word(choice: StrEnum | None) -> str | None:
     return None if choice is None else choice.value
-
-
-def _this_command() -> str:
-    return shlex.join(["diffuse", *sys.argv[1:]])
-
-
-def _say_os(error: OSError, resumable: bool, json_output: bool) -> int:
-    """Print what the system refused: a path that cannot be used, or a full disk, after which a run can resume."""
-    path = f" ({error.filename})" if error.filename else ""
-    if error.errno in IMPOSSIBLE:
-        return _say("refused", f"{error.strerror}{path}. Choose another place.", REFUSED, json_output)
-    words = FULL.get(error.errno or 0, error.strerror or str(error))
-    again = f" Once that is solved, go on with:\n  {_this_command()}" if resumable else ""
-    return _say("failed", f"{words}{path}.{again}", FAILED, json_output)
-
-
-def _say(event: str, message: str, code: int, json_output: bool) -> int:
-    if app_options["traceback"]:
-        traceback.print_exc()
-    typer.echo(message, err=True)
-    if json_output:
-        typer.echo(json.dumps({"event": event, "message": message, "exit_code": code}))
-    return code
-
-
-app_options = {"traceback": False}
 
 
 def _version(wanted: bool) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import distributed
 
+from pipelines.refusal import RefusedError
 from pipelines.tasks.workers import CLUSTERS, Cluster, Workers
 
 
@@ -23,7 +24,7 @@ class Address(Cluster):
         try:
             client = distributed.Client(address, timeout="10s")
         except OSError as error:
-            raise ValueError(
+            raise RefusedError(
                 f"No scheduler answers at {address!r} ({error}). Start one with `dask scheduler`, or use "
                 f"--cluster local."
             ) from None

@@ -26,6 +26,7 @@ from pipelines.plan.plan import (
     predict_memory,
 )
 from pipelines.plan.stages import NotAloneError, Stages
+from pipelines.refusal import RefusedError, refusing
 from pipelines.spec.spec import Spec
 from pipelines.spec.step import StepSpec
 from pipelines.store.arrays import SPATIAL
@@ -45,10 +46,11 @@ PASSES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 128, 256, 1024)
 """Numbers of passes over the data that are tried."""
 
 
-class PlanError(ValueError):
+class PlanError(RefusedError):
     """A plan that cannot be carried out; the message has the numbers and what would fit."""
 
 
+@refusing()
 def make_plan(
     spec: Spec,
     source: ImageInfo,
@@ -85,6 +87,7 @@ def make_plan(
     return search.plan(geometry)
 
 
+@refusing()
 def lay_out_part(
     spec: Spec,
     source: ImageInfo,

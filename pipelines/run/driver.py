@@ -23,6 +23,7 @@ from pipelines.events import (
 )
 from pipelines.image.window import Grid, format_region
 from pipelines.plan.plan import Plan, Stage
+from pipelines.refusal import RefusedError
 from pipelines.run.arrays import RunArrays
 from pipelines.run.journal import Event, Finished, Forgotten
 from pipelines.run.ready_tiles import TileId
@@ -36,7 +37,7 @@ from pipelines.tasks.work import Conclusion, Work
 from pipelines.tasks.workers import connect
 
 
-class UnusableStatisticError(ValueError):
+class UnusableStatisticError(RefusedError):
     """A value of a statistic that an operator refuses; the user has to change the spec."""
 
 

@@ -13,6 +13,7 @@ from pipelines.image.info import ImageInfo
 from pipelines.image.open_source import cached_source
 from pipelines.plan.plan import Plan
 from pipelines.plan.search import make_plan
+from pipelines.refusal import RefusedError
 from pipelines.run.driver import Driver
 from pipelines.run.validity import require_valid_pixels
 from pipelines.run.warm import warm_beside
@@ -42,16 +43,12 @@ class Report:
         return 0 if self.data["complete"] else 3
 
 
-class RefusedError(ValueError):
-    """A run that would overwrite or mix something."""
-
-
 def run(spec: Spec, *, overwrite: bool = False, listeners: Sequence[Listener] = ()) -> Report:
     """Carry out a spec, or go on where it was interrupted.
 
     Raises
     ------
-    ValueError
+    RefusedError
         For anything that is refused before a pixel is read: nothing on disk is touched then.
     """
     prepare_process(spec.run.threads)

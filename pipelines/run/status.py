@@ -6,12 +6,13 @@ from typing import Any
 
 import numpy as np
 
+from pipelines.refusal import RefusedError
 from pipelines.run.journal import Finished
 from pipelines.run.workdir import Workdir
 from pipelines.store.addresses import is_taken
 
 
-class NoRunError(ValueError):
+class NoRunError(RefusedError):
     """No run was begun for this target."""
 
 

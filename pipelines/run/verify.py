@@ -17,6 +17,7 @@ from pipelines.image.window import Region, format_region
 from pipelines.plan.graph import Known
 from pipelines.plan.plan import Geometry, Output, Plan, Stage
 from pipelines.plan.search import PlanError, lay_out_part, make_plan
+from pipelines.refusal import RefusedError
 from pipelines.run.journal import Finished
 from pipelines.run.status import open_run
 from pipelines.spec.spec import Spec
@@ -44,14 +45,14 @@ def verify(
 
     Raises
     ------
-    ValueError
+    RefusedError
         Where there is no finished run of this target.
     """
     prepare_process()
     folder, run = open_run(target, workdir)
     report = folder.read("report.json")
     if report is None or not report["complete"] or not is_taken(run["target"]):
-        raise ValueError(f"The run of {target} is not complete. Finish it with `diffuse run`, then verify.")
+        raise RefusedError(f"The run of {target} is not complete. Finish it with `diffuse run`, then verify.")
     spec = Spec.model_validate(run["spec"])
     source = cached_source(spec.source).info
     plan = make_plan(spec, source, Geometry(tuple(run["tile"]), run["batch"]))

@@ -14,6 +14,7 @@ import filelock
 import psutil
 
 from pipelines.plan.plan import Begun, Geometry, Plan
+from pipelines.refusal import RefusedError
 from pipelines.run.journal import Journal
 from pipelines.spec.spec import Spec
 
@@ -21,11 +22,11 @@ CLOCK_SECONDS = 60
 """Seconds by which the boot time may seem to change when the clock is set."""
 
 
-class BusyError(ValueError):
+class BusyError(RefusedError):
     """Another process works on the same target."""
 
 
-class OccupiedError(ValueError):
+class OccupiedError(RefusedError):
     """The folder meant for a run holds something else."""
 
 

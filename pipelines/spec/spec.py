@@ -24,6 +24,7 @@ from pydantic import (
 from diffusion_ops.evolution.operator import OPERATORS
 from pipelines.image.sink import SinkSpec
 from pipelines.image.source import SourceSpec
+from pipelines.refusal import RefusedError
 from pipelines.spec.errors import explain, no_such, refusal, shortened
 from pipelines.spec.step import StepSpec, UntilSpec
 from pipelines.spec.yaml_lines import BadYamlError, Location, YamlText, read_yaml
@@ -33,7 +34,7 @@ SOURCE = "source"
 """Name of the image itself as the `input` of a step."""
 
 
-class SpecError(ValueError):
+class SpecError(RefusedError):
     """A spec that asks for something impossible; the message says where, what, and what is allowed."""
 
 

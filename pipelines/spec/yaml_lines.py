@@ -13,6 +13,8 @@ from ruamel.yaml.constructor import DuplicateKeyError
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, SequenceNode
 
+from pipelines.refusal import RefusedError
+
 _ONE_LINE = 1 << 30
 """Length of a line, longer than any that is written, after which a line of YAML is broken."""
 
@@ -20,7 +22,7 @@ Location = tuple[str | int, ...]
 """Keys and indices that lead to a value, from the top of the file."""
 
 
-class BadYamlError(ValueError):
+class BadYamlError(RefusedError):
     """Text that is not YAML; the message names the file and the line."""
 
 
