@@ -24,7 +24,7 @@ def refusing() -> Iterator[None]:
     Raises
     ------
     RefusedError
-        With the message of the error.
+        With the message of the error; also for numbers that overflow.
     """
     try:
         yield
@@ -32,3 +32,8 @@ def refusing() -> Iterator[None]:
         raise
     except ValueError as error:
         raise RefusedError(str(error)) from error
+    except ArithmeticError as error:
+        raise RefusedError(
+            f"A number is too large or too small to compute with ({error}). "
+            "Check the times and parameters of the steps, the spacing of the source, and the chunks of the sink."
+        ) from error

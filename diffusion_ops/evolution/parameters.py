@@ -169,7 +169,10 @@ class Number(Parameter):
         """Return whether it is a number in the range; True and False are none."""
         if not isinstance(value, Real) or isinstance(value, bool):
             return False
-        number = float(value)
+        try:
+            number = float(value)
+        except OverflowError:
+            return False
         if math.isnan(number) or (math.isinf(number) and not self.infinite):
             return False
         return (
@@ -177,6 +180,10 @@ class Number(Parameter):
             and (self.least is None or number >= self.least)
             and (self.most is None or number <= self.most)
         )
+
+
+MOST_COUNT = (1 << 63) - 1
+"""Largest whole number that kernels can take."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -214,7 +221,8 @@ class Count(Parameter):
         """Return whether it is a whole number in the range; True and False are none."""
         if not isinstance(value, Integral) or isinstance(value, bool) or int(value) < self.least:
             return False
-        return (self.most is None or int(value) <= self.most) and (not self.odd or int(value) % 2 == 1)
+        most = MOST_COUNT if self.most is None else self.most
+        return int(value) <= most and (not self.odd or int(value) % 2 == 1)
 
 
 @dataclass(frozen=True, kw_only=True)
