@@ -21,6 +21,7 @@ from pipelines.plan.search import make_plan
 from pipelines.refusal import RefusedError, StoppedError
 from pipelines.run.preview import preview as run_preview
 from pipelines.run.run import run as run_spec
+from pipelines.run.status import reading
 from pipelines.run.status import status as read_status
 from pipelines.run.verify import verify as run_verify
 from pipelines.run.warm import kept_kernels
@@ -245,7 +246,9 @@ def status(target: str, workdir: str | None, json_output: bool) -> int:
     if json_output:
         _print_json(standing)
     else:
-        show.draw(Console(), show.status(standing))
+        with reading(standing["workdir"]):
+            picture = show.status(standing)
+        show.draw(Console(), picture)
     return DONE
 
 

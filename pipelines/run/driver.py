@@ -32,6 +32,7 @@ from pipelines.run.state import RunState
 from pipelines.run.workdir import Workdir
 from pipelines.spec.spec import Spec
 from pipelines.store.addresses import is_address
+from pipelines.tasks.process import use_temporary_folder
 from pipelines.tasks.values import Outcome
 from pipelines.tasks.work import Conclusion, Work
 from pipelines.tasks.workers import connect
@@ -83,6 +84,7 @@ class Driver:
             For a value of a statistic that an operator refuses.
         """
         start, clock = datetime.now(UTC), time.perf_counter()
+        use_temporary_folder(self.workdir.path)
         self._resume()
         resumed = self.plan.tiles - self.state.tiles.left
         tell(self.listeners, RunStarted(self.spec.sink.uri, self.plan.summary(), self.plan.tiles, resumed))
