@@ -126,6 +126,25 @@ class TileFailed:
 
 
 @dataclass(frozen=True)
+class TileLost:
+    """A finished tile is damaged or gone, and will be done again.
+
+    Attributes
+    ----------
+    stage, tile : int
+    title : str
+        Title of the stage.
+    window : str
+        Region of the tile.
+    """
+
+    stage: int
+    tile: int
+    title: str
+    window: str
+
+
+@dataclass(frozen=True)
 class StageDone:
     """All tiles of a stage are done; `values` are the statistics that it reduced."""
 
@@ -157,6 +176,7 @@ Event = (
     | StageStarted
     | TileDone
     | TileFailed
+    | TileLost
     | StageDone
     | Exporting
     | RunFinished

@@ -51,9 +51,9 @@ ONLY_IN = {
         r"typer|lazy_loader": r"cli/(command|options)\.py",
         r"rich": r"cli/\w+\.py",
         r"ruamel": r"spec/yaml_lines\.py",
-        r"filelock": r"run/workdir\.py",
-        r"psutil": r"(tasks/memory|run/workdir)\.py",
-        r"distributed": r"(tasks/workers|run/driver|clusters/\w+)\.py",
+        r"filelock": r"record/(workdir|lease)\.py",
+        r"psutil": r"tasks/memory\.py",
+        r"distributed": r"(tasks/workers|run/submission|run/inspection|clusters/\w+)\.py",
         r"fsspec": r"(store/\w+|image/identity|formats/metadata/zarr_hierarchy)\.py",
     },
 }

@@ -31,6 +31,7 @@ from pipelines.events import (
     StageStarted,
     TileDone,
     TileFailed,
+    TileLost,
 )
 
 SLOW = 2.0
@@ -215,7 +216,7 @@ class LiveProgress:
                 self._live.start()
             case RunFinished():
                 self._live.stop()
-            case TileFailed():
+            case TileFailed() | TileLost():
                 self._live.console.print(Text(_failure_text(event), style="yellow"), highlight=False)
 
     def render(self) -> RenderableType:
@@ -316,7 +317,7 @@ class LineProgress:
             case StageDone() if event.values:
                 values = ", ".join(f"{name} = {value:.6g}" for name, value in event.values.items())
                 return f"{event.title}: {values}"
-            case TileFailed():
+            case TileFailed() | TileLost():
                 return _failure_text(event)
             case Exporting():
                 return f"writing {event.target}"
@@ -364,7 +365,9 @@ def json_line(event: str, **fields: Any) -> str:
     return json.dumps({"event": event, **fields}, default=str)
 
 
-def _failure_text(event: TileFailed) -> str:
+def _failure_text(event: TileFailed | TileLost) -> str:
+    if isinstance(event, TileLost):
+        return f"tile {event.tile} of {event.title} ({event.window}) is damaged or gone and is done again"
     after = f"{event.left} more tries" if event.left else "given up"
     return f"tile {event.tile} of stage {event.stage} ({event.window}) failed, {after}: {event.error}"
 

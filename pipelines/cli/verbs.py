@@ -18,6 +18,7 @@ from pipelines.cli import demo as demonstration
 from pipelines.cli.progress import Meter, json_line, progress
 from pipelines.image.open_source import cached_source, open_source
 from pipelines.plan.search import make_plan
+from pipelines.record.workdir import Workdir
 from pipelines.refusal import RefusedError, StoppedError
 from pipelines.run.preview import preview as run_preview
 from pipelines.run.run import run as run_spec
@@ -26,7 +27,6 @@ from pipelines.run.status import status as read_status
 from pipelines.run.verify import verify as run_verify
 from pipelines.run.warm import kept_kernels
 from pipelines.run.warm import warm as warm_kernels
-from pipelines.run.workdir import Workdir
 from pipelines.spec.spec import Spec, SpecError, json_schema, load_spec, make_spec, override_run
 from pipelines.spec.yaml_lines import BadYamlError, parse_yaml
 from pipelines.tasks.process import prepare_process

@@ -29,6 +29,7 @@ class OmeZarrSink(Sink):
 
     extensions: ClassVar[tuple[str, ...]] = (".ome.zarr",)
     about: ClassVar[str] = "OME-Zarr 0.5 with pyramid, for napari, neuroglancer, vizarr, OMERO and others"
+    is_zarr: ClassVar[bool] = True
     pyramid: ClassVar[bool] = True
 
     def levels(self, info: ImageInfo) -> tuple[Level, ...]:

@@ -29,6 +29,7 @@ class ZarrSink(Sink):
 
     extensions: ClassVar[tuple[str, ...]] = (".zarr",)
     about: ClassVar[str] = "Zarr 3, one array with named dimensions, for zarr, dask and xarray"
+    is_zarr: ClassVar[bool] = True
 
     def levels(self, info: ImageInfo) -> tuple[Level, ...]:
         """Return the one array."""

@@ -56,6 +56,30 @@ def open_source(spec: SourceSpec) -> Source:
     return with_options(source, spec)
 
 
+class SourceChangedError(RuntimeError):
+    """The source is not what it was when the run began."""
+
+
+def require_unchanged(spec: SourceSpec, identity: str) -> None:
+    """Compare the identity of a source, which is opened anew, with an earlier one.
+
+    Raises
+    ------
+    SourceChangedError
+    """
+    try:
+        now = open_source(spec).info.identity
+    except UnreadableSourceError as error:
+        raise SourceChangedError(
+            f"The source cannot be opened any more, so nothing was published. {error}"
+        ) from None
+    if now != identity:
+        raise SourceChangedError(
+            f"The source {spec.uri} has changed while the run read it, so nothing was published. Run the same "
+            "command again with --overwrite when it changes no more."
+        )
+
+
 def find_format(spec: SourceSpec) -> tuple[str, type[Source]]:
     """Return the name and class of the format: the one asked for, else the one with the strongest claim."""
     if spec.format is not None:

@@ -144,7 +144,7 @@ class Complete(ChainWork):
             "Run the spec first, or ask for the result before that, such as with joined: false."
         )
         left = lay_out_chain(replace(request, output=None), "evolve")
-        stages, path = request.stages, f"{request.stages.workdir}/merged/{request.chain.name}.npy"
+        stages, path = request.stages, f"{request.stages.folder}/merged/{request.chain.name}.npy"
         tiles = _Tiles(left.reading, request.frames, completion)
         told = stages.add(
             f"{completion.title}: tell", Tell(tiles, path), stages.grid(left.shape), left.stages

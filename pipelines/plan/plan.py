@@ -48,10 +48,13 @@ class Begun:
     science : str
         Digest of what the pixels of its result depend on.
     geometry : Geometry
+    folder : str
+        Name of the folder of its arrays.
     """
 
     science: str
     geometry: Geometry
+    folder: str
 
 
 @dataclass(frozen=True)
@@ -62,7 +65,7 @@ class Output:
     ----------
     spec : SinkSpec
     folder : str
-        Name of the folder of the arrays inside the run's folder, until they are complete.
+        Name of the folder of the arrays inside the folder of the run's arrays, until they are complete.
     info : ImageInfo
     levels : tuple of Level
     is_zarr : bool
@@ -143,6 +146,8 @@ class Plan:
         Digest of source, parameters, geometry and code, which state, journal and result belong to.
     science : str
         Digest of source, parameters and code alone, which the result's pixels depend on.
+    folder : str
+        Name of the folder of this run's arrays, inside the run's folder: no two runs have the same.
     """
 
     source: ImageInfo
@@ -157,6 +162,7 @@ class Plan:
     notes: tuple[str, ...]
     digest: str
     science: str
+    folder: str
 
     @property
     def result(self) -> ImageInfo:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bisect
 import math
+import uuid
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -78,7 +79,7 @@ def make_plan(
     known : Known, optional
         Numbers that an earlier run has found.
     begun : Begun, optional
-        An unfinished run; its tile and batch are kept where its result has the same digest `science`.
+        An unfinished run; its tile, batch and folder are kept where its result has the same digest `science`.
 
     Raises
     ------
@@ -89,7 +90,7 @@ def make_plan(
     """
     search = _Search(spec, source, roi, known or Known())
     if begun is not None and begun.science == search.science:
-        geometry = begun.geometry
+        geometry, search.folder = begun.geometry, begun.folder
     return search.plan(geometry)
 
 
@@ -118,6 +119,8 @@ class _Search:
         known: Known,
     ) -> None:
         self.spec, self.source, self.roi = spec, source, roi
+        # Random: whatever a given-up run still writes, it never writes into the arrays of another one.
+        self.folder = f"run-{uuid.uuid4().hex[:12]}"
         self.frames = make_frames(spec, source)
         self.axes = source.canonical_axes
         self.chains = make_chains(spec, self.frames, known)
@@ -223,6 +226,7 @@ class _Search:
             notes=tuple(self._notes(stages, threads)),
             digest=digest(self.science, chosen.tile, chosen.batch),
             science=self.science,
+            folder=self.folder,
         )
 
     def _most_threads(self, stages: Sequence[Stage]) -> int:
@@ -281,7 +285,7 @@ class _Search:
 
     def stages(self, geometry: Geometry) -> Stages:
         """Return an empty collection of stages."""
-        return Stages(self.frames, self.spec.workdir, geometry, self.roi)
+        return Stages(self.frames, f"{self.spec.workdir}/{self.folder}", geometry, self.roi)
 
     def lay_out(self, geometry: Geometry) -> tuple[Stage, ...]:
         """Return the stages for a tile and a batch."""

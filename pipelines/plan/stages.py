@@ -47,7 +47,8 @@ class Stages:
     Attributes
     ----------
     frames : Frames
-    workdir : str
+    folder : str
+        Folder of the run's arrays.
     geometry : Geometry
     roi : tuple of slice or None
         Region that the result holds, where it is not the whole; states are then computed when they are read.
@@ -57,7 +58,7 @@ class Stages:
     """
 
     frames: Frames
-    workdir: str
+    folder: str
     geometry: Geometry
     roi: Region | None = None
     stages: list[Stage] = field(default_factory=list)
@@ -85,13 +86,13 @@ class Stages:
         return Grid(shape, self.geometry.tile)
 
     def array(self, name: str, path: str) -> ZarrPixels:
-        """Return an array of the run's folder."""
-        return ZarrPixels(f"{self.workdir}/{name}", path, self.frames.axes, self.frames.axes)
+        """Return an array of the run."""
+        return ZarrPixels(f"{self.folder}/{name}", path, self.frames.axes, self.frames.axes)
 
     def level(self, output: Output, number: int) -> ZarrPixels:
         """Return an array of a result."""
         level = output.levels[number]
-        return ZarrPixels(f"{self.workdir}/{output.folder}", level.path, level.info.axes, self.frames.axes)
+        return ZarrPixels(f"{self.folder}/{output.folder}", level.path, level.info.axes, self.frames.axes)
 
     def with_channels(self, shape: tuple[int, ...], channels: int) -> tuple[int, ...]:
         """Return a shape with another number of channels, where they are joint."""

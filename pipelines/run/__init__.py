@@ -1,4 +1,4 @@
-"""Carry out a plan: submit tiles, keep the journal, resume after a kill, report, verify.
+"""Carry out a plan: submit tiles, check what was done before, publish, report, verify.
 
 Changes nothing that the plan has decided.
 """

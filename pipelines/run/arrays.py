@@ -1,20 +1,17 @@
-"""Create the arrays of a run, remove those that no stage reads any more, and publish the results."""
+"""Create the arrays of a run, and remove those that no stage reads any more."""
 
 from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from pipelines.events import Exporting, Listener, tell
 from pipelines.image.open_sink import open_sink
-from pipelines.plan.plan import Output, Plan, Stage
-from pipelines.run.state import RunState
-from pipelines.run.workdir import Workdir
-from pipelines.store.addresses import is_remote, is_taken, remove
+from pipelines.plan.plan import Plan, Stage
+from pipelines.record.state import RunState
+from pipelines.record.workdir import Workdir
 from pipelines.store.arrays import Chunking, create_array
 from pipelines.tasks.pixels import ZarrPixels
 from pipelines.tasks.values import NewArray
@@ -23,27 +20,33 @@ from pipelines.tasks.work import File
 STATE_CHUNK = 512
 """Side of a chunk of a state, where it divides the tile: haloed windows then read 1.3 to 1.6 bytes per byte kept."""
 
-TEMPORARY = ("replaced", "state", "copy", "merged")
-"""Folders of a run that nothing reads once its results are published."""
-
 
 class RunArrays:
-    """The arrays in the folder of a run, which become its results."""
+    """The arrays of a run, some of which become its results.
+
+    Attributes
+    ----------
+    folder : Path
+        Folder of all arrays of this run and of no other.
+    sinks : list of Sink
+        Formats of the results.
+    """
 
     def __init__(self, plan: Plan, workdir: Workdir) -> None:
-        self.plan, self.workdir = plan, workdir
+        self.plan, self.folder = plan, workdir.path / plan.folder
         self.sinks = [open_sink(output.spec, output.info) for output in plan.outputs]
         self._made: set[ZarrPixels] = set()
-        """Arrays of the run's folder that may exist, except those of results."""
+        """Arrays of the run that may exist, except those of results."""
 
     # ---- before tiles are done
 
     def create_results(self) -> None:
         """Create the arrays of the results; a crash in the middle leaves only a temporary folder."""
+        self.folder.mkdir(exist_ok=True)
         for sink, output in zip(self.sinks, self.plan.outputs, strict=True):
-            folder = self.workdir.path / output.folder
+            folder = self.folder / output.folder
             if not folder.exists():
-                temporary = self.workdir.path / "result.tmp"
+                temporary = self.folder / "result.tmp"
                 shutil.rmtree(temporary, ignore_errors=True)
                 sink.create(str(temporary), output.info, output.levels)
                 os.replace(temporary, folder)
@@ -56,7 +59,7 @@ class RunArrays:
                 _create(array)
 
     def _note(self, pixels: ZarrPixels) -> None:
-        results = {str(self.workdir.path / output.folder) for output in self.plan.outputs}
+        results = {str(self.folder / output.folder) for output in self.plan.outputs}
         if pixels.root not in results:
             self._made.add(pixels)
 
@@ -71,17 +74,24 @@ class RunArrays:
             return False
         left = [stage for n, stage in enumerate(state.stages) if not state.tiles.complete(n)]
         still_made = {array.pixels for stage in left for array in stage.work.arrays(stage.grid)}
-        read = [p for p in state.stages[number].work.stored if self.workdir.path in Path(p.root).parents]
+        read = [p for p in state.stages[number].work.stored if self.folder in Path(p.root).parents]
         return any(not pixels.exists for pixels in read if pixels not in still_made)
 
-    def write(self, file: File) -> None:
+    @staticmethod
+    def write(file: File) -> None:
         """Write a file that tasks of later stages read, complete or not at all."""
         path = Path(file.path)
-        if not path.exists():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            temporary = path.with_name(f"{path.name}.tmp.npy")
-            np.save(temporary, file.values)
-            temporary.replace(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f"{path.name}.tmp.npy")
+        np.save(temporary, file.values)
+        temporary.replace(path)
+
+    def output_of(self, stage: Stage) -> int | None:
+        """Return the number of the result that a stage writes a level of; None for other arrays."""
+        if stage.work.writes is None:
+            return None
+        folders = [str(self.folder / output.folder) for output in self.plan.outputs]
+        return folders.index(stage.work.writes.root) if stage.work.writes.root in folders else None
 
     # ---- while tiles are done
 
@@ -98,34 +108,9 @@ class RunArrays:
                 shutil.rmtree(Path(pixels.root, pixels.path), ignore_errors=True)
         self._made &= needed
 
-    # ---- when all is done
-
-    def publish(self, listeners: Sequence[Listener]) -> None:
-        """Write the results to their targets, the main one last; local old targets are removed when all are written."""
-        memory = max(64 << 20, self.plan.memory_limit // 4)
-        if not self.workdir.publishing:
-            for output in self.plan.outputs:
-                self._move_aside(output)
-            self.workdir.begin_publishing()
-        for sink, output in reversed(list(zip(self.sinks, self.plan.outputs, strict=True))):
-            if not is_taken(output.spec.uri):
-                tell(listeners, Exporting(output.spec.uri))
-                folder = str(self.workdir.path / output.folder)
-                sink.finish(folder, output.info, output.levels, output.spec.uri, memory)
-        for name in (*TEMPORARY, *(output.folder for output in self.plan.outputs)):
-            self.workdir.drop(name)
-
-    def _move_aside(self, output: Output) -> None:
-        target = output.spec.uri
-        if not is_taken(target):
-            return
-        if is_remote(target):
-            remove(target)
-        else:
-            aside = self.workdir.path / "replaced" / output.folder
-            shutil.rmtree(aside, ignore_errors=True)
-            aside.parent.mkdir(exist_ok=True)
-            shutil.move(target, aside)
+    def remove(self) -> None:
+        """Remove everything that is left, when the results are published."""
+        shutil.rmtree(self.folder, ignore_errors=True)
 
 
 def _create(array: NewArray) -> None:

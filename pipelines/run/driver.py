@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import errno
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
-
-import distributed
 
 from pipelines.events import (
     Connected,
@@ -19,32 +17,32 @@ from pipelines.events import (
     StageStarted,
     TileDone,
     TileFailed,
+    TileLost,
     tell,
 )
-from pipelines.image.window import Grid, format_region
+from pipelines.image.open_source import SourceChangedError, require_unchanged
+from pipelines.image.window import format_region
 from pipelines.plan.plan import Plan, Stage
+from pipelines.record.journal import Event, Finished, Forgotten
+from pipelines.record.ready_tiles import TileId
+from pipelines.record.state import RunState
+from pipelines.record.workdir import Workdir
 from pipelines.refusal import RefusedError
 from pipelines.run.arrays import RunArrays
-from pipelines.run.journal import Event, Finished, Forgotten
-from pipelines.run.ready_tiles import TileId
+from pipelines.run.inspection import Group, damaged_tiles, groups
+from pipelines.run.publication import Publication, TargetTakenError
 from pipelines.run.report import Measured, make_report
-from pipelines.run.state import RunState
-from pipelines.run.workdir import Workdir
+from pipelines.run.submission import Submission
 from pipelines.spec.spec import Spec
 from pipelines.store.addresses import is_address
 from pipelines.tasks.process import use_temporary_folder
 from pipelines.tasks.values import Outcome
-from pipelines.tasks.work import Conclusion, Work
+from pipelines.tasks.work import Conclusion
 from pipelines.tasks.workers import connect
 
 
 class UnusableStatisticError(RefusedError):
     """A value of a statistic that an operator refuses; the user has to change the spec."""
-
-
-def perform(work: Work, grid: Grid, tile: int) -> Outcome:
-    """Do a tile; every task calls this function."""
-    return work.perform(grid, tile)
 
 
 class Driver:
@@ -58,6 +56,8 @@ class Driver:
     listeners : sequence of Listener
     tuning : sequence of dict
         Choices that were made before the plan, for the report.
+    replaced : mapping, optional
+        Stamps of the targets that may be replaced, by their address.
     """
 
     def __init__(
@@ -67,16 +67,17 @@ class Driver:
         workdir: Workdir,
         listeners: Sequence[Listener],
         tuning: Sequence[dict[str, Any]] = (),
+        replaced: Mapping[str, list[int] | None] | None = None,
     ) -> None:
         self.spec, self.plan, self.workdir, self.listeners = spec, plan, workdir, listeners
         self.tuning = tuning
         self.state = RunState(plan.stages, spec.run.retries)
         self.arrays = RunArrays(plan, workdir)
+        self.publication = Publication(plan, self.arrays.folder, self.arrays.sinks, replaced or {})
         self.measured = Measured()
-        self.in_flight: dict[Any, TileId] = {}
 
     def run(self) -> dict[str, Any]:
-        """Run until no tile is left or none can start, and return the report's data.
+        """Run until no tile is left or none can start, publish the results, and return the report's data.
 
         Raises
         ------
@@ -85,15 +86,15 @@ class Driver:
         """
         start, clock = datetime.now(UTC), time.perf_counter()
         use_temporary_folder(self.workdir.path)
-        self._resume()
+        taken_over = self._resume()
         resumed = self.plan.tiles - self.state.tiles.left
         tell(self.listeners, RunStarted(self.spec.sink.uri, self.plan.summary(), self.plan.tiles, resumed))
         try:
             with self.measured.memory:
-                if self.state.tiles.left and not self.workdir.publishing:
-                    self._hand_out()
+                if self.state.tiles.left or taken_over:
+                    self._work(taken_over)
                 if not self.state.tiles.left:
-                    self.arrays.publish(self.listeners)
+                    self._publish()
         except UnusableStatisticError:
             if not self._has_written():
                 self.workdir.clear()
@@ -103,6 +104,8 @@ class Driver:
         self.measured.end(start, time.perf_counter() - clock, resumed)
         report = make_report(self.spec, self.plan, self.state, self.measured, self.tuning)
         self.workdir.write("report.json", report)
+        if report["complete"]:
+            self.arrays.remove()
         tell(self.listeners, RunFinished(report))
         return report
 
@@ -111,55 +114,61 @@ class Driver:
         stages = enumerate(self.state.stages)
         return any(self.state.tiles.begun(n) and stage.work.writes is not None for n, stage in stages)
 
+    def _publish(self) -> None:
+        """Publish the results, unless the source has changed meanwhile or something has appeared at a target."""
+        try:
+            require_unchanged(self.spec.source, self.plan.source.identity)
+            self.publication.publish(self.state, self._note, self.listeners)
+        except (SourceChangedError, TargetTakenError) as error:
+            self.measured.problem = str(error)
+
     # ---- resume
 
-    def _resume(self) -> None:
-        """Restore the state from the journal, forget tiles whose pixels are lost, and act on all conclusions."""
+    def _resume(self) -> list[Group]:
+        """Restore the state from the journal, and return the tiles that are to be compared with it."""
+        last: dict[TileId, Finished] = {}
         for event in self.workdir.journal.events():
             self.state.apply(event)
-        if not self.workdir.publishing:
-            self._check_arrays()
-        for conclusion in list(self.state.conclusions.values()):
-            self._act_on(conclusion)
-        self.arrays.drop(self.state)
+            if isinstance(event, Finished):
+                last[event.stage, event.tile] = event
+        self.publication.settle(self.state, self._note)
+        self._check_arrays()
+        return list(groups(self.state, self._needed(), last))
+
+    def _needed(self) -> list[int]:
+        """Return the stages that have written an array that is still to be read, or to be published."""
+        state, found = self.state, []
+        left = [stage for number, stage in enumerate(state.stages) if not state.tiles.complete(number)]
+        read = {pixels for stage in left for pixels in stage.work.stored}
+        for number, stage in enumerate(state.stages):
+            written = stage.work.writes
+            if written is None or number in state.tiles.skipped or not state.tiles.begun(number):
+                continue
+            output = self.arrays.output_of(stage)
+            unpublished = output is not None and output not in state.published
+            # A stage that is not complete goes on in its own array.
+            if written in read or unpublished or stage in left:
+                found.append(number)
+        return found
 
     def _check_arrays(self) -> None:
         """Forget tiles whose array is gone although a stage still reads it."""
-        state = self.state
-        if self.workdir.machine_restarted():
-            self._compare_with_journal()
-        for number in reversed(range(len(state.stages))):
-            stage = state.stages[number]
-            readers = [i for i, other in enumerate(state.stages) if number in other.after]
-            needed = not readers or not all(state.tiles.complete(i) for i in readers)
-            lost = needed and state.tiles.begun(number) and not self.arrays.written(stage)
-            if number not in state.tiles.skipped and (lost or self.arrays.lacks_round(state, number)):
+        # What reads an array comes after it, and may be forgotten first.
+        for number in reversed(range(len(self.state.stages))):
+            stage = self.state.stages[number]
+            lost = number in self._needed() and not self.arrays.written(stage)
+            lacking = number not in self.state.tiles.skipped and self.arrays.lacks_round(self.state, number)
+            if lost or lacking:
                 self._note(Forgotten(number))
 
-    def _compare_with_journal(self) -> None:
-        """Read the finished tiles and forget those that differ from the journal.
-
-        A killed process loses nothing that it wrote; a machine that stops loses what it has not yet written to the
-        disk.
-        """
-        for event in list(self.workdir.journal.events()):
-            if not isinstance(event, Finished):
-                continue
-            stage = self.state.stages[event.stage]
-            current = event.round == self.state.rounds[event.stage]
-            if not current or not self.state.tiles.done[event.stage][event.tile]:
-                continue
-            if stage.work.visits_again:
-                self._note(Forgotten(event.stage))
-            elif self.arrays.written(stage) and not self._is_whole(stage, event):
-                self._note(Forgotten(event.stage, event.tile))
-
-    @staticmethod
-    def _is_whole(stage: Stage, event: Finished) -> bool:
-        try:
-            return stage.work.stored_checksum(stage.grid.region(event.tile)) == event.crc
-        except Exception:  # any codec's error means a chunk that is not whole
-            return False
+    def _compare(self, taken_over: list[Group], submit: Callable[..., Any], name: str) -> None:
+        """Forget the tiles that are not as the journal says: whatever happened to them, they are done again."""
+        for number, tile in damaged_tiles(taken_over, submit, name, 2 * self.plan.threads):
+            if self.state.tiles.done[number][tile]:
+                region = format_region(self.state.stages[number].grid.region(tile), self.plan.frames.axes)
+                tell(self.listeners, TileLost(number, tile, self.state.stages[number].title, region))
+                self._note(Forgotten(number, tile))
+        self._check_arrays()
 
     def _note(self, event: Event) -> Conclusion | None:
         """Append an event to the journal, then apply it to the state."""
@@ -168,25 +177,34 @@ class Driver:
 
     # ---- submit tiles
 
-    def _hand_out(self) -> None:
+    def _work(self, taken_over: list[Group]) -> None:
         """Keep a bounded number of tiles in flight until none is left or none can start."""
         cluster = self.spec.run.cluster
         with connect(cluster, self.plan.threads, self.spec.run.dashboard) as workers:
-            client, self.measured.dashboard = workers.client, workers.dashboard
+            self.measured.dashboard = workers.dashboard
             self.workdir.write("workers.json", {"cluster": cluster, "dashboard": workers.dashboard})
             tell(self.listeners, Connected(cluster, workers.dashboard))
+            fence = self.workdir.new_epoch()
+            name = f"diffuse-{self.plan.folder}-{fence.epoch}"
+            self._compare(taken_over, workers.client.submit, name)
+            for conclusion in list(self.state.conclusions.values()):
+                self._act_on(conclusion)
+            self.arrays.drop(self.state)
             self.arrays.create_results()
             # Workers of our own have as many threads as the plan allows; on a foreign cluster only the number of
             # tiles in flight bounds the memory.
-            self._ahead = self.plan.threads if is_address(cluster) else 2 * self.plan.threads
-            finished = distributed.as_completed()
-            self._top_up(client, finished)
-            for future in finished:
-                self._take(future)
-                self._top_up(client, finished)
+            ahead = self.plan.threads if is_address(cluster) else 2 * self.plan.threads
+            submission = Submission(workers.client, name, ahead, fence)
+            self._top_up(submission)
+            for found, outcome in submission.outcomes():
+                if isinstance(outcome, Outcome):
+                    self._take(found, outcome)
+                else:
+                    self._retry(found, outcome)
+                self._top_up(submission)
 
-    def _top_up(self, client: distributed.Client, finished: distributed.as_completed) -> None:
-        while len(self.in_flight) < self._ahead and not self.measured.problem:
+    def _top_up(self, submission: Submission) -> None:
+        while submission.has_room and not self.measured.problem:
             found = self.state.tiles.next()
             if found is None:
                 return
@@ -194,11 +212,7 @@ class Driver:
             stage = self.state.stages[number]
             self._begin(number, stage)
             attempt = f"{self.state.round(number, tile)}-{self.state.tries.get(found, 0)}"
-            key = f"diffuse-{self.plan.digest}-{number}-{tile}-{attempt}"
-            work = self.state.work(number, tile)
-            future = client.submit(perform, work, stage.grid, tile, key=key, pure=False)
-            self.in_flight[future.key] = found
-            finished.add(future)
+            submission.give(found, attempt, self.state.work(number, tile), stage.grid)
 
     def _begin(self, number: int, stage: Stage) -> None:
         if number not in self.measured.began or not self.arrays.written(stage):
@@ -208,12 +222,7 @@ class Driver:
 
     # ---- take their outcomes
 
-    def _take(self, future: distributed.Future[Outcome]) -> None:
-        found = self.in_flight.pop(future.key)
-        if future.status != "finished":
-            self._retry(found, future.exception())
-            return
-        outcome: Outcome = future.result()
+    def _take(self, found: TileId, outcome: Outcome) -> None:
         number, tile = found
         stage, done_before = self.state.stages[number], self.state.round(number, tile)
         conclusion = self._note(Finished(number, tile, outcome.crc, dict(outcome.tallies), done_before))
@@ -251,12 +260,17 @@ class Driver:
         seconds = self.measured.finish(number)
         tell(self.listeners, StageDone(number, stage.title, seconds, dict(conclusion.values)))
 
-    def _retry(self, found: TileId, error: BaseException | None) -> None:
+    def _retry(self, found: TileId, error: BaseException) -> None:
         number, tile = found
         if _is_disk_full(error):
             self.measured.problem = (
                 f"No space is left for {self.workdir.path}. Free some and run the same command again; "
                 "finished tiles are kept."
+            )
+        elif _is_forbidden(error, str(self.workdir.path)):
+            self.measured.problem = (
+                f"{self.workdir.path} cannot be written any more ({error}). Give the permission back and run the same "
+                "command again; finished tiles are kept."
             )
         left = self.state.fail(found, _describe(error), final=bool(self.measured.problem))
         region = format_region(self.state.stages[number].grid.region(tile), self.plan.frames.axes)
@@ -268,6 +282,16 @@ def _is_disk_full(error: BaseException | None) -> bool:
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
             return True
         if "No space left on device" in str(error):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def _is_forbidden(error: BaseException | None, folder: str) -> bool:
+    """Return whether the system refused to write into a folder; trying again at once would not help."""
+    while error is not None:
+        refused = isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EPERM, errno.EROFS)
+        if refused and str(error.filename or "").startswith(folder):  # type: ignore[attr-defined]
             return True
         error = error.__cause__ or error.__context__
     return False

@@ -14,10 +14,10 @@ from pipelines.image.open_source import cached_source
 from pipelines.image.sink import SinkSpec
 from pipelines.image.window import Region
 from pipelines.plan.search import make_plan
+from pipelines.record.workdir import Workdir
 from pipelines.refusal import RefusedError
 from pipelines.run.driver import Driver
 from pipelines.run.run import check_place
-from pipelines.run.workdir import Workdir
 from pipelines.spec.spec import Spec
 from pipelines.store.addresses import is_taken
 from pipelines.tasks.process import prepare_process

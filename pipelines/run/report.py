@@ -10,8 +10,8 @@ from typing import Any
 
 from pipelines.image.window import format_region
 from pipelines.plan.plan import Plan
-from pipelines.run.ready_tiles import TileId
-from pipelines.run.state import RunState
+from pipelines.record.ready_tiles import TileId
+from pipelines.record.state import RunState
 from pipelines.spec.spec import Spec
 from pipelines.tasks.memory import PeakMemory
 from pipelines.tasks.values import Outcome
@@ -66,7 +66,7 @@ def make_report(
 ) -> dict[str, Any]:
     """Return the report at the end of a run, as JSON values."""
     return {
-        "complete": not state.tiles.left,
+        "complete": len(state.published) == len(plan.outputs),
         "target": spec.sink.uri,
         "science": plan.science,
         "digest": plan.digest,

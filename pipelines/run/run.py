@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,15 +12,18 @@ from typing import Any
 from pipelines.events import Listener, RunFinished, tell
 from pipelines.image.info import ImageInfo
 from pipelines.image.open_source import cached_source
-from pipelines.plan.plan import Plan
+from pipelines.plan.plan import Begun, Plan
 from pipelines.plan.search import make_plan
+from pipelines.record.lease import lease
+from pipelines.record.workdir import DamagedError, Workdir
 from pipelines.refusal import RefusedError
 from pipelines.run.driver import Driver
+from pipelines.run.publication import own_targets
 from pipelines.run.validity import require_valid_pixels
 from pipelines.run.warm import warm_beside
-from pipelines.run.workdir import Workdir
 from pipelines.spec.spec import Spec
 from pipelines.store.addresses import is_remote, is_taken, lies_inside
+from pipelines.store.moving import stamp_of
 from pipelines.tasks.process import prepare_process
 from pipelines.tasks.workers import check_cluster, cluster_kind
 from pipelines.tuning.times import Settled, settle_times
@@ -56,23 +60,59 @@ def run(spec: Spec, *, overwrite: bool = False, listeners: Sequence[Listener] = 
     check_places(spec)
     check_cluster(spec.run.cluster, spec.run.dashboard)
     workdir = Workdir(spec.workdir)
-    settled = settle_times(spec, source, listeners, workdir.begun)
+    workdir.require_own()
+    earlier = _earlier(workdir, overwrite)
+    settled = settle_times(spec, source, listeners, earlier.run)
     spec = settled.spec
-    unfinished = workdir.unfinished()
-    plan = make_plan(spec, source.info, begun=unfinished)
+    plan = make_plan(spec, source.info, begun=earlier.unfinished)
     if cluster_kind(spec.run.cluster).in_process:
         warm_beside(plan)
     require_valid_pixels(source, plan)
-    with workdir.lock(spec.sink.uri):
-        if workdir.unfinished() != unfinished:
+    with contextlib.ExitStack() as held:
+        for target in spec.targets:
+            held.enter_context(lease(target, workdir.path))
+        held.enter_context(workdir.lock(spec.sink.uri))
+        if _earlier(workdir, overwrite) != earlier:
             raise RefusedError(
                 f"Another process has just worked on {spec.sink.uri}. Run the same command again to go on."
             )
-        finished = begin(settled, plan, source.info, workdir, overwrite)
+        finished = begin(settled, plan, source.info, workdir, earlier, overwrite)
         if finished is not None:
             tell(listeners, RunFinished(finished))
             return Report(finished)
-        return Report(Driver(spec, plan, workdir, listeners, settled.tuning).run())
+        replaced = {target: stamp_of(target) for target in spec.targets} if overwrite else {}
+        return Report(Driver(spec, plan, workdir, listeners, settled.tuning, replaced).run())
+
+
+@dataclass(frozen=True)
+class Earlier:
+    """The run that was begun in a folder.
+
+    Attributes
+    ----------
+    run, report : dict or None
+        What run.json and report.json hold.
+    unfinished : Begun or None
+    """
+
+    run: dict[str, Any] | None = None
+    report: dict[str, Any] | None = None
+    unfinished: Begun | None = None
+
+
+def _earlier(workdir: Workdir, overwrite: bool) -> Earlier:
+    """Return the run that was begun in a folder; one with damaged files counts only where it must not be replaced.
+
+    Raises
+    ------
+    DamagedError
+    """
+    try:
+        return Earlier(workdir.begun, workdir.read("report.json"), workdir.unfinished())
+    except DamagedError:
+        if not overwrite:
+            raise
+        return Earlier()
 
 
 def check_places(spec: Spec) -> None:
@@ -115,7 +155,7 @@ def check_place(spec: Spec, uri: str) -> None:
 
 
 def begin(
-    settled: Settled, plan: Plan, source: ImageInfo, workdir: Workdir, overwrite: bool
+    settled: Settled, plan: Plan, source: ImageInfo, workdir: Workdir, earlier: Earlier, overwrite: bool
 ) -> dict[str, Any] | None:
     """Begin a run, or find the one that was begun here; return its report where nothing is left to do.
 
@@ -124,15 +164,14 @@ def begin(
     RefusedError
         Where the target exists, or something else was begun for it.
     """
-    spec, begun = settled.spec, workdir.begun
+    spec, begun, report = settled.spec, earlier.run, earlier.report or {}
     same = begun is not None and begun["science"] == plan.science
-    report = workdir.read("report.json") or {}
     complete, there = bool(report.get("complete")), is_taken(spec.sink.uri)
     if same and complete and there and not overwrite:
         return report
+    own = own_targets(workdir.journal, plan) if same and not complete else set()
     for target in spec.targets:
-        # What a run has put in its place already is not in the way of its others.
-        if is_taken(target) and not overwrite and not (same and workdir.publishing):
+        if is_taken(target) and not overwrite and target not in own:
             raise RefusedError(
                 f"The target {target} exists already. Choose another, or allow it to be replaced with --overwrite."
             )

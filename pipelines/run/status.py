@@ -8,18 +8,14 @@ from typing import Any
 
 import numpy as np
 
+from pipelines.record.journal import Finished, Forgotten
+from pipelines.record.workdir import DamagedError, Workdir
 from pipelines.refusal import RefusedError
-from pipelines.run.journal import Finished
-from pipelines.run.workdir import Workdir
 from pipelines.store.addresses import is_taken
 
 
 class NoRunError(RefusedError):
     """No run was begun for this target."""
-
-
-class DamagedRunError(RefusedError):
-    """The folder of a run cannot be understood."""
 
 
 @contextlib.contextmanager
@@ -28,14 +24,14 @@ def reading(path: object) -> Iterator[None]:
 
     Raises
     ------
-    DamagedRunError
+    DamagedError
     """
     try:
         yield
     except RefusedError:
         raise
     except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
-        raise DamagedRunError(
+        raise DamagedError(
             f"The folder {path} of the run is damaged: its files cannot be understood ({type(error).__name__}: "
             f"{error}). Start the run anew with `diffuse run SPEC --overwrite`, or remove the folder."
         ) from error
@@ -78,7 +74,7 @@ def _status(folder: Workdir, run: dict[str, Any]) -> dict[str, Any]:
     for event in folder.journal.events(repair=False):
         if isinstance(event, Finished):
             seen[event.stage][event.tile] = True
-        else:
+        elif isinstance(event, Forgotten):
             seen[event.stage][slice(None) if event.tile is None else event.tile] = False
     for stage, tiles in zip(stages, seen, strict=True):
         stage["done"] = int(tiles.sum())

@@ -17,11 +17,11 @@ from pipelines.image.window import Region, format_region
 from pipelines.plan.graph import Known
 from pipelines.plan.plan import Geometry, Output, Plan, Stage
 from pipelines.plan.search import PlanError, lay_out_part, make_plan
+from pipelines.record.journal import Finished
 from pipelines.refusal import RefusedError
-from pipelines.run.journal import Finished
 from pipelines.run.status import open_run, reading
 from pipelines.spec.spec import Spec
-from pipelines.store.addresses import is_taken
+from pipelines.store.addresses import is_remote, is_taken
 from pipelines.tasks.memory import tree_memory
 from pipelines.tasks.pixels import Pixels, SourcePixels, ZarrPixels
 from pipelines.tasks.process import prepare_process
@@ -101,13 +101,13 @@ def _results(plan: Plan) -> Iterator[tuple[int, Stage, Pixels]]:
 
 
 def _written(plan: Plan, output: Output, level: int) -> Pixels | None:
-    """Return a level of a target: a Zarr array where it is one, else the finest level of a file."""
+    """Return a level of a target; None for the coarser levels of a file."""
     axes, target = plan.frames.axes, output.spec.uri
-    if output.is_zarr:
+    if output.is_zarr and not is_remote(target):
         return ZarrPixels(target, output.levels[level].path, output.levels[level].info.axes, axes)
-    if level:
+    if level and not output.is_zarr:
         return None
-    spec = SourceSpec(uri=target)
+    spec = SourceSpec(uri=target, level=level)
     stored = open_source(spec).info
     # Other axes of as many are named by the run; a file of one channel or plane may leave that axis out.
     if len(stored.axes) == len(axes) and stored.canonical_axes != axes:

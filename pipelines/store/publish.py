@@ -33,6 +33,15 @@ def publish_folder(root: str, target: str) -> None:
     _swap_folder(source, path)
 
 
+def upload(finished: Path, target: str, replace: bool) -> None:
+    """Upload a finished file or folder to a store."""
+    if finished.is_dir():
+        _upload_folder(finished, target)
+    else:
+        store, path = fsspec.core.url_to_fs(target)
+        store.put_file(str(finished), path)
+
+
 def _copy_beside(source: Path, path: Path) -> Path:
     copy = _beside(path)
     shutil.rmtree(copy, ignore_errors=True)

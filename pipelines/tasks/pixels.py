@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import functools
-import itertools
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,6 +16,11 @@ from numpy.typing import NDArray
 from pipelines.image.open_source import cached_source
 from pipelines.image.source import SourceSpec, read_canonical
 from pipelines.image.window import Region, extent
+from pipelines.store.whole_chunks import require_chunks, write_chunks
+from pipelines.tasks.fence import require_own_epoch
+
+WRITING = "writing"
+"""Folder beside the hierarchies of a run that holds chunks until they are whole."""
 
 
 class Pixels(ABC):
@@ -100,9 +103,16 @@ class ZarrPixels(Pixels):
         return tuple(region[self.canonical.index(a)] for a in self.axes)
 
     def read(self, region: Region) -> NDArray[Any]:
-        """Return a region of the array."""
-        values = np.asarray(_open_array(self.root, self.path)[self._stored(region)])
-        return np.transpose(values, [self.axes.index(a) for a in self.canonical])
+        """Return a region of the array.
+
+        Raises
+        ------
+        MissingChunkError
+            Where a chunk of it was never written, or is lost.
+        """
+        array, stored = _open_array(self.root, self.path), self._stored(region)
+        require_chunks(array, Path(self.root, self.path), stored)
+        return np.transpose(np.asarray(array[stored]), [self.axes.index(a) for a in self.canonical])
 
     def write(self, region: Region, values: NDArray[Any]) -> None:
         """Write a region that covers whole chunks (whole shards) or ends at the array's end.
@@ -110,33 +120,14 @@ class ZarrPixels(Pixels):
         Raises
         ------
         ValueError
-            For any other region: two tasks would then write one chunk, and one of them be lost.
+            For any other region.
+        FencedOffError
+            Where another process has taken over the run.
         """
-        array = _open_array(self.root, self.path)
-        stored = self._stored(region)
-        unit = array.shards or array.chunks
-        for s, u, n in zip(stored, unit, array.shape, strict=True):
-            if s.start % u or (s.stop % u and s.stop != n):
-                raise ValueError(
-                    f"A write of {stored} does not cover whole chunks of {unit} in an array of {array.shape}."
-                )
         pixels = np.transpose(values.reshape(extent(region)), [self.canonical.index(a) for a in self.axes])
-        try:
-            array[stored] = pixels
-        except Exception:
-            # A chunk that the array's end cuts is read before it is written, and a task that was killed may have left
-            # half of one.
-            if not any(s.stop % u for s, u in zip(stored, unit, strict=True)):
-                raise
-            self._remove(array, stored, unit)
-            array[stored] = pixels
-
-    def _remove(self, array: Any, stored: Region, unit: tuple[int, ...]) -> None:
-        """Remove the files of all chunks (all shards) that a region covers."""
-        counts = (range(s.start // u, math.ceil(s.stop / u)) for s, u in zip(stored, unit, strict=True))
-        for index in itertools.product(*counts):
-            key = array.metadata.encode_chunk_key(index)
-            Path(self.root, self.path, key).unlink(missing_ok=True)
+        array = _open_array(self.root, self.path)
+        folder, writing = Path(self.root, self.path), Path(self.root).parent / WRITING
+        write_chunks(array, folder, self._stored(region), pixels, writing, require_own_epoch)
 
 
 @dataclass(frozen=True)

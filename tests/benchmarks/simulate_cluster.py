@@ -18,7 +18,7 @@ import psutil
 from pipelines.image.info import ImageInfo
 from pipelines.plan.plan import DRIVER_SECONDS, Plan
 from pipelines.plan.search import make_plan
-from pipelines.run.ready_tiles import ReadyTiles
+from pipelines.record.ready_tiles import ReadyTiles
 from pipelines.spec.spec import make_spec
 
 

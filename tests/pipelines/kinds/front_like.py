@@ -71,7 +71,7 @@ class Front(ChainWork):
         stages, begin, dtype = request.stages, request.begin, np.dtype(np.float32)
         operator = request.chain.legs[-1].operator
         latest = (request.target(0, None), request.target(1, None))
-        path = f"{stages.workdir}/merged/{request.chain.name}.npy"
+        path = f"{stages.folder}/merged/{request.chain.name}.npy"
         grid = stages.grid(begin.shape)
         front = cls(begin.reading, request.frames, operator.threshold, latest, dtype, path)
         visited = stages.add("run the front", front, grid, needs=request_after(request))

@@ -91,8 +91,8 @@ def test_an_unfinished_run_of_the_same_work_keeps_its_tile_and_batch() -> None:
     step, free = {"operator": "heat", "steps": 16}, {"run": {"threads": 2, "memory": "2GiB"}}
     usual = plan_of(step, **free)
     kept = Geometry((64, 64), 3)
-    assert plan_of(step, begun=Begun(usual.science, kept), **free).geometry == kept
-    assert plan_of(step, begun=Begun("something else", kept), **free).geometry == usual.geometry
+    assert plan_of(step, begun=Begun(usual.science, kept, "run-0"), **free).geometry == kept
+    assert plan_of(step, begun=Begun("something else", kept, "run-0"), **free).geometry == usual.geometry
 
 
 def test_a_kind_of_work_that_carries_out_no_operators_is_refused() -> None:

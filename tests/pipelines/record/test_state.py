@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from diffusion_ops.blocks.statistic import STATISTICS, Statistic, Tally
 from pipelines.image.window import Grid, Region, Window, window_of
 from pipelines.plan.plan import Stage
-from pipelines.run.journal import Event, Finished, Forgotten, event_from_line
-from pipelines.run.state import RunState
+from pipelines.record.journal import Event, Finished, Forgotten, event_of, line_of
+from pipelines.record.state import RunState
 from pipelines.tasks.pixels import ZarrPixels
 from pipelines.tasks.values import Cost, Done
 from pipelines.tasks.work import Conclusion, Told, Work
@@ -274,6 +274,6 @@ def test_replaying_any_part_of_the_journal_and_going_on_ends_in_the_same_state(
     events = carry_out(whole, lambda n: int(random.integers(n)))
     again = RunState(stages(*works))
     for event in events[:cut]:
-        again.apply(event_from_line(event.to_line()))
+        again.apply(event_of(line_of(event)))
     carry_out(again)
     assert facts(again) == facts(whole)

@@ -7,8 +7,8 @@ from dataclasses import replace
 
 from diffusion_ops.blocks.statistic import Tally
 from pipelines.plan.plan import Stage
-from pipelines.run.journal import Event, Finished, Forgotten
-from pipelines.run.ready_tiles import ReadyTiles, TileId
+from pipelines.record.journal import Claimed, Event, Finished, Forgotten, Published
+from pipelines.record.ready_tiles import ReadyTiles, TileId
 from pipelines.tasks.work import Conclusion, Told, Work, merge_tallies
 
 
@@ -38,6 +38,10 @@ class RunState:
         Number of failures of each tile.
     failed : dict
         Errors of the tiles that are given up.
+    claims : dict
+        Stamps of the results that were about to be moved to their targets.
+    published : set of int
+        Numbers of the results that are complete at their targets.
     """
 
     def __init__(self, stages: Sequence[Stage], retries: int = 0) -> None:
@@ -49,6 +53,8 @@ class RunState:
         self.conclusions: dict[int, Conclusion] = {}
         self.tries: dict[TileId, int] = {}
         self.failed: dict[TileId, str] = {}
+        self.claims: dict[int, list[int]] = {}
+        self.published: set[int] = set()
         self._retries = retries
         self._tallies: dict[int, dict[str, Tally]] = {}
         self._each: dict[int, list[Tally]] = {}
@@ -58,10 +64,16 @@ class RunState:
 
     def apply(self, event: Event) -> Conclusion | None:
         """Apply an event, and return the conclusion of its stage where that is complete now."""
-        if isinstance(event, Forgotten):
-            self._forget(event.stage, event.tile)
-            return None
-        return self._finish(event)
+        match event:
+            case Finished():
+                return self._finish(event)
+            case Forgotten():
+                self._forget(event.stage, event.tile)
+            case Claimed():
+                self.claims[event.output] = event.stamp
+            case Published():
+                self.published.add(event.output)
+        return None
 
     def _finish(self, event: Finished) -> Conclusion | None:
         number, tile = event.stage, event.tile

@@ -1,0 +1,177 @@
+"""Keep the journal: one line per event of a run, appended only after what it tells of is on the disk."""
+
+from __future__ import annotations
+
+import json
+import os
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from diffusion_ops.blocks.statistic import Tally
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A tile was finished.
+
+    Attributes
+    ----------
+    stage, tile : int
+    crc : int
+        CRC-32 of its pixels, 0 where it wrote none.
+    tallies : dict
+        Contributions to statistics, per parameter.
+    round : int
+        Number of rounds of its stage before; in a worklist, number of visits of the tile before.
+    """
+
+    stage: int
+    tile: int
+    crc: int = 0
+    tallies: dict[str, Tally] = field(default_factory=dict)
+    round: int = 0
+
+    def text(self) -> str:
+        """Return the event as numbers, and its tallies as JSON behind them."""
+        numbers = f"{self.stage} {self.tile} {self.crc} {self.round}"
+        tallies = {name: tally.to_lists() for name, tally in self.tallies.items()}
+        return f"{numbers} {_json(tallies)}" if tallies else numbers
+
+
+@dataclass(frozen=True)
+class Forgotten:
+    """The pixels of a tile or a stage are lost or damaged although they are still needed, so it must be done again.
+
+    Attributes
+    ----------
+    stage : int
+    tile : int or None
+        Number of the tile; None for all tiles of the stage.
+    """
+
+    stage: int
+    tile: int | None = None
+
+    def text(self) -> str:
+        """Return the event as JSON."""
+        return _json(["forgotten", self.stage, self.tile])
+
+
+@dataclass(frozen=True)
+class Claimed:
+    """A finished result is about to be moved to its target.
+
+    Attributes
+    ----------
+    output : int
+        Number of the result.
+    stamp : list
+        Mark of the file or folder, by which it is known again at the target.
+    """
+
+    output: int
+    stamp: list[int]
+
+    def text(self) -> str:
+        """Return the event as JSON."""
+        return _json(["claimed", self.output, self.stamp])
+
+
+@dataclass(frozen=True)
+class Published:
+    """A result is complete at its target.
+
+    Attributes
+    ----------
+    output : int
+        Number of the result.
+    """
+
+    output: int
+
+    def text(self) -> str:
+        """Return the event as JSON."""
+        return _json(["published", self.output])
+
+
+Event = Finished | Forgotten | Claimed | Published
+
+_NAMED: dict[str, type[Forgotten | Claimed | Published]] = {
+    "forgotten": Forgotten,
+    "claimed": Claimed,
+    "published": Published,
+}
+
+_DIGITS = 8
+
+
+def _json(values: Any) -> str:
+    return json.dumps(values, separators=(",", ":"))
+
+
+def line_of(event: Event) -> bytes:
+    """Return the line of an event: its checksum and its text."""
+    text = event.text().encode("ascii")
+    return b"%08x %s\n" % (zlib.crc32(text), text)
+
+
+def event_of(line: bytes) -> Event | None:
+    """Return the event of a line; None where the line is damaged."""
+    text = line[_DIGITS + 1 : -1]
+    try:
+        if int(line[:_DIGITS], 16) != zlib.crc32(text):
+            return None
+    except ValueError:
+        return None
+    if text.startswith(b"["):
+        name, *values = json.loads(text)
+        return _NAMED[name](*values)
+    # Most lines are plain numbers, of which there may be millions.
+    numbers = text.split(None, 4)
+    lists = json.loads(numbers.pop()) if len(numbers) == 5 else {}
+    stage, tile, crc, visits = map(int, numbers)
+    return Finished(stage, tile, crc, {name: Tally.from_lists(one) for name, one in lists.items()}, visits)
+
+
+class Journal:
+    """The events of a run, in a file that only grows.
+
+    Only the driver appends, after a task has reported that its chunks are written. A line that a crash cut short is
+    removed, and a damaged one is passed over: its tile is done again.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._file: Any = None
+
+    def events(self, repair: bool = True) -> Iterator[Event]:
+        """Yield the events; `repair` removes a cut last line, and must be False where another process may write it."""
+        if not self.path.exists():
+            return
+        whole = 0
+        with self.path.open("rb") as lines:
+            for line in lines:
+                if not line.endswith(b"\n"):
+                    break
+                whole += len(line)
+                event = event_of(line)
+                if event is not None:
+                    yield event
+        if repair and whole < self.path.stat().st_size:
+            os.truncate(self.path, whole)
+
+    def append(self, event: Event) -> None:
+        """Append an event; the operating system has the line when the call returns."""
+        if self._file is None:
+            self._file = self.path.open("ab", buffering=0)
+        self._file.write(line_of(event))
+
+    def close(self) -> None:
+        """Write everything to the disk and close the file."""
+        if self._file is not None:
+            os.fsync(self._file.fileno())
+            self._file.close()
+            self._file = None

@@ -1,0 +1,222 @@
+"""Keep the folder of a run: lock, identity, epoch, journal, states, unfinished result, report."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import shutil
+import uuid
+import zlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import filelock
+
+from pipelines.plan.plan import Begun, Geometry, Plan
+from pipelines.record.journal import Journal
+from pipelines.refusal import RefusedError
+from pipelines.spec.spec import Spec
+from pipelines.tasks.fence import Fence
+
+CHECKSUM = "checksum"
+"""Key under which a JSON file of the run holds the CRC-32 of its other values."""
+
+LOCK = ("lock", "holder")
+FILES = ("run.json", "report.json", "workers.json", "journal.jsonl", "epoch")
+"""Files of a run, besides those of the lock, that the next run removes."""
+
+RUN_FOLDER = re.compile("run-[0-9a-f]{12}")
+"""Names of folders with the arrays of one run; `make_plan` chooses them."""
+
+
+class BusyError(RefusedError):
+    """Another process works on the same target."""
+
+
+class OccupiedError(RefusedError):
+    """The folder meant for a run holds something else."""
+
+
+class DamagedError(RefusedError):
+    """A file of a run cannot be what the run wrote."""
+
+
+class Workdir:
+    """Files of one run, beside its target or where `run.workdir` says."""
+
+    def __init__(self, path: str) -> None:
+        self.path = Path(path)
+        self.journal = Journal(self.path / "journal.jsonl")
+
+    @contextlib.contextmanager
+    def lock(self, target: str) -> Iterator[None]:
+        """Hold the run for this process.
+
+        Raises
+        ------
+        BusyError
+            Where another process holds it.
+        OccupiedError
+            Where the folder belongs to something else.
+        """
+        existed = self.path.exists()
+        self.require_own()
+        self.path.mkdir(parents=True, exist_ok=True)
+        holder = filelock.FileLock(self.path / "lock")
+        try:
+            holder.acquire(timeout=0)
+        except filelock.Timeout:
+            raise BusyError(
+                f"Another process ({self._holder()}) works on {target}. Wait for it, or stop it; "
+                f"`diffuse status {target}` shows where it stands."
+            ) from None
+        try:
+            (self.path / "holder").write_text(f"process {os.getpid()}")
+            yield
+        finally:
+            holder.release()
+            if not existed and not (self.path / "run.json").exists():
+                self._remove_new()
+
+    def _remove_new(self) -> None:
+        """Remove the folder that a run has made in vain, unless somebody else has put a file there."""
+        for name in LOCK:
+            (self.path / name).unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            self.path.rmdir()
+
+    def require_own(self) -> None:
+        """Refuse a folder that holds files but no run.
+
+        Raises
+        ------
+        OccupiedError
+        """
+        found = sorted(child.name for child in self.path.iterdir()) if self.path.is_dir() else []
+        if found and not set(found) <= set(LOCK) and "run.json" not in found and not any(map(_is_run, found)):
+            raise OccupiedError(
+                f"{self.path} is no folder of a run: it holds {', '.join(found[:3])}{' ...' if found[3:] else ''}. "
+                "Give run.workdir a folder that is empty, or is not there yet."
+            )
+
+    def is_locked(self) -> bool:
+        """Return whether a process holds the run now."""
+        probe = filelock.FileLock(self.path / "lock")
+        try:
+            probe.acquire(timeout=0)
+        except filelock.Timeout:
+            return True
+        probe.release()
+        return False
+
+    def _holder(self) -> str:
+        try:
+            return (self.path / "holder").read_text()
+        except OSError:
+            return "unknown"
+
+    # ---- files
+
+    def read(self, name: str) -> dict[str, Any] | None:
+        """Return a JSON file of the run, or None where there is none.
+
+        Raises
+        ------
+        DamagedError
+        """
+        path = self.path / name
+        try:
+            values = json.loads(path.read_bytes())
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except ValueError:
+            values = None
+        if not isinstance(values, dict) or values.pop(CHECKSUM, None) != _checksum(values):
+            raise DamagedError(
+                f"{path} is damaged: it is not what the run wrote there. Start anew with --overwrite, or remove "
+                f"{self.path}."
+            )
+        return values
+
+    def write(self, name: str, values: dict[str, Any]) -> None:
+        """Write a JSON file of the run, all of it or nothing."""
+        plain = json.loads(json.dumps(values, default=str))
+        self._replace(name, json.dumps({**plain, CHECKSUM: _checksum(plain)}, indent=1))
+
+    def _replace(self, name: str, text: str) -> None:
+        temporary = self.path / f"{name}.tmp"
+        temporary.write_text(text)
+        os.replace(temporary, self.path / name)
+
+    @property
+    def begun(self) -> dict[str, Any] | None:
+        """The run that began in this folder, or None.
+
+        Raises
+        ------
+        DamagedError
+        """
+        return self.read("run.json")
+
+    # ---- the life of a run
+
+    def begin(self, spec: Spec, plan: Plan, chosen: Mapping[str, Any]) -> None:
+        """Remove everything of an earlier run, and write what this one is and what it chose."""
+        self.clear()
+        self.write(
+            "run.json",
+            {
+                "folder": plan.folder,
+                "digest": plan.digest,
+                "science": plan.science,
+                "tile": plan.geometry.tile,
+                "batch": plan.geometry.batch,
+                "target": spec.sink.uri,
+                "spec": spec.model_dump(mode="json"),
+                "plan": plan.summary(),
+                "identity": plan.source.identity,
+                **chosen,
+            },
+        )
+
+    def new_epoch(self) -> Fence:
+        """Begin the epoch of this process: tasks of earlier ones cannot write any more."""
+        epoch = uuid.uuid4().hex
+        self._replace("epoch", epoch)
+        return Fence(str(self.path / "epoch"), epoch)
+
+    def clear(self) -> None:
+        """Remove everything of a run but the lock; other files are left."""
+        self.journal.close()
+        for name in FILES:
+            (self.path / name).unlink(missing_ok=True)
+        for child in self.path.iterdir():
+            if _is_run(child.name):
+                shutil.rmtree(child)
+
+    def has_tiles(self) -> bool:
+        """Return whether any tile of the run was finished."""
+        return next(self.journal.events(repair=False), None) is not None
+
+    def unfinished(self) -> Begun | None:
+        """Return the run that began in this folder and is not finished, or None.
+
+        Raises
+        ------
+        DamagedError
+        """
+        run, report = self.begun, self.read("report.json")
+        if run is None or (report is not None and report["complete"]):
+            return None
+        return Begun(run["science"], Geometry(tuple(run["tile"]), run["batch"]), run["folder"])
+
+
+def _is_run(name: str) -> bool:
+    return RUN_FOLDER.fullmatch(name) is not None
+
+
+def _checksum(values: Mapping[str, Any]) -> int:
+    return zlib.crc32(json.dumps(values, sort_keys=True).encode())

@@ -1,0 +1,148 @@
+"""Publish results: each appears at its target complete or not at all, and takes the place of nothing else.
+
+A result is first finished inside the run's folder. Then the driver looks at the target for the last time, notes in the
+journal what it is about to move there, moves it, and notes that it is there. A run that was killed in between finds
+out from these two lines where it stands.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from pipelines.events import Exporting, Listener, tell
+from pipelines.image.sink import Sink
+from pipelines.plan.plan import Output, Plan
+from pipelines.record.journal import Claimed, Event, Journal, Published
+from pipelines.record.state import RunState
+from pipelines.store.addresses import is_remote, is_taken, name_of, require_local
+from pipelines.store.moving import bring_beside, move_new, remove, stamp
+from pipelines.store.publish import upload
+
+
+class TargetTakenError(RuntimeError):
+    """Something that is not this run's has appeared at a target."""
+
+
+class Publication:
+    """The way of the results of a run to their targets.
+
+    Parameters
+    ----------
+    plan : Plan
+    folder : Path
+        Folder of the run's arrays.
+    sinks : sequence of Sink
+        Formats of the results.
+    replaced : mapping
+        Stamps of the targets that may be replaced, by their address.
+    """
+
+    def __init__(
+        self, plan: Plan, folder: Path, sinks: Sequence[Sink], replaced: Mapping[str, list[int] | None]
+    ) -> None:
+        self.plan, self.folder, self.sinks, self.replaced = plan, folder, sinks, replaced
+
+    def _finished(self, number: int) -> Path:
+        """Return the place inside the run's folder of a result that is ready to be moved."""
+        output = self.plan.outputs[number]
+        return self.folder / f"finished-{number}" / name_of(output.spec.uri)
+
+    def settle(self, state: RunState, note: Callable[[Event], object]) -> None:
+        """Find out on resume what has reached its target, and take back what has not."""
+        for number, output in enumerate(self.plan.outputs):
+            if number in state.published:
+                continue
+            if not is_remote(output.spec.uri) and is_own(output.spec.uri, state.claims.get(number)):
+                note(Published(number))
+                continue
+            finished = self._finished(number)
+            if not finished.exists():
+                continue
+            if output.is_zarr:
+                # It is compared with the journal once more, like everything that is taken over.
+                finished.rename(self.folder / output.folder)
+            else:
+                remove(finished)
+
+    def publish(
+        self, state: RunState, note: Callable[[Event], object], listeners: Sequence[Listener]
+    ) -> None:
+        """Move all results to their targets, the main one last.
+
+        Raises
+        ------
+        TargetTakenError
+            Where something has appeared at a target; it is left alone, and the result is kept.
+        """
+        for number, output in reversed(list(enumerate(self.plan.outputs))):
+            if number not in state.published:
+                tell(listeners, Exporting(output.spec.uri))
+                self._finish(number, output)
+                self._hand_over(number, output, state, note)
+                note(Published(number))
+
+    def _finish(self, number: int, output: Output) -> None:
+        finished = self._finished(number)
+        finished.parent.mkdir(exist_ok=True)
+        memory = max(64 << 20, self.plan.memory_limit // 4)
+        root = str(self.folder / output.folder)
+        self.sinks[number].finish(root, output.info, output.levels, str(finished), memory)
+
+    def _hand_over(
+        self, number: int, output: Output, state: RunState, note: Callable[[Event], object]
+    ) -> None:
+        uri, finished = output.spec.uri, self._finished(number)
+        if is_remote(uri):
+            again = number in state.claims or self.replaced.get(uri) is not None
+            if not again and is_taken(uri):
+                raise TargetTakenError(self._refusal(uri, finished))
+            note(Claimed(number, []))
+            upload(finished, uri, replace=again)
+            return
+        target = require_local(uri)
+        self._clear_target(number, target)
+        ready = bring_beside(finished, target)
+        mark = stamp(ready)
+        assert mark is not None
+        note(Claimed(number, mark))
+        try:
+            move_new(ready, target)
+        except FileExistsError:
+            raise TargetTakenError(self._refusal(uri, finished)) from None
+
+    def _clear_target(self, number: int, target: Path) -> None:
+        """Move the target that may be replaced out of the way; refuse any other."""
+        found = stamp(target)
+        if found is None:
+            return
+        if found != self.replaced.get(self.plan.outputs[number].spec.uri):
+            raise TargetTakenError(self._refusal(str(target), self._finished(number)))
+        aside = self.folder / f"replaced-{number}" / target.name
+        remove(aside)
+        aside.parent.mkdir(exist_ok=True)
+        shutil.move(target, aside)
+
+    @staticmethod
+    def _refusal(target: str, finished: Path) -> str:
+        return (
+            f"Something has appeared at {target} since the run began. It is left alone, and the result is kept in "
+            f"{finished}. Move one of them away and run the same command again, or allow what is there to be replaced "
+            "with --overwrite."
+        )
+
+
+def is_own(uri: str, claim: list[int] | None) -> bool:
+    """Return whether what is at a target, if anything, is the result that a run has claimed to put there."""
+    return claim is not None and (is_remote(uri) or claim == stamp(require_local(uri)))
+
+
+def own_targets(journal: Journal, plan: Plan) -> set[str]:
+    """Return the targets at which a run has put its results already, or has begun to."""
+    found = set()
+    for event in journal.events(repair=False):
+        uri = plan.outputs[event.output].spec.uri if isinstance(event, Claimed | Published) else ""
+        if isinstance(event, Published) or (isinstance(event, Claimed) and is_own(uri, event.stamp)):
+            found.add(uri)
+    return found

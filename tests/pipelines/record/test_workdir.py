@@ -1,0 +1,121 @@
+"""The folder of a run: only its own files are read, replaced or removed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipelines.record.journal import Claimed, Finished, Forgotten, Journal, Published, event_of, line_of
+from pipelines.record.lease import lease
+from pipelines.record.workdir import BusyError, DamagedError, OccupiedError, Workdir
+
+VALUES = {"science": "abc", "tile": [64, 64], "share": 0.1, "nan": float("nan")}
+
+
+def test_a_file_is_read_as_it_was_written_or_not_at_all(tmp_path: Path) -> None:
+    folder = Workdir(str(tmp_path))
+    assert folder.read("run.json") is None
+    folder.write("run.json", VALUES)
+    assert json.dumps(folder.read("run.json")) == json.dumps(VALUES)
+    whole = (tmp_path / "run.json").read_bytes()
+    for position in range(len(whole)):
+        changed = bytearray(whole)
+        changed[position] ^= 1
+        (tmp_path / "run.json").write_bytes(changed)
+        try:
+            found = folder.read("run.json")
+        except DamagedError:
+            continue
+        # White space of the file says nothing.
+        assert json.dumps(found) == json.dumps(VALUES)
+    for content in (b"", b"[]", whole[:-5], b"\xff\x00", b'{"science": 1}'):
+        (tmp_path / "run.json").write_bytes(content)
+        with pytest.raises(DamagedError, match="--overwrite"):
+            folder.read("run.json")
+
+
+def test_a_folder_of_something_else_is_not_taken(tmp_path: Path) -> None:
+    (tmp_path / "lock").touch()
+    (tmp_path / "letter.txt").write_text("dear")
+    with pytest.raises(OccupiedError, match=r"it holds letter\.txt, lock"):
+        Workdir(str(tmp_path)).require_own()
+
+
+def test_clearing_leaves_what_is_not_the_runs(tmp_path: Path) -> None:
+    folder = Workdir(str(tmp_path))
+    folder.write("run.json", VALUES)
+    (tmp_path / "run-0123456789ab" / "state").mkdir(parents=True)
+    (tmp_path / "run-mine").mkdir()
+    (tmp_path / "letter.txt").write_text("dear")
+    folder.clear()
+    assert sorted(child.name for child in tmp_path.iterdir()) == ["letter.txt", "run-mine"]
+
+
+def test_each_process_has_an_epoch_of_its_own(tmp_path: Path) -> None:
+    first = Workdir(str(tmp_path)).new_epoch()
+    first.require()
+    second = Workdir(str(tmp_path)).new_epoch()
+    second.require()
+    with pytest.raises(RuntimeError, match="is over"):
+        first.require()
+
+
+def test_two_runs_in_different_folders_cannot_have_one_target(tmp_path: Path) -> None:
+    target = str(tmp_path / "out.zarr")
+    with lease(target, tmp_path / "first"):
+        with pytest.raises(BusyError, match="first"), lease(target, tmp_path / "second"):
+            pass
+        with lease(str(tmp_path / "other.zarr"), tmp_path / "second"):
+            pass
+    with lease(target, tmp_path / "second"):
+        pass
+    assert not list(tmp_path.iterdir())
+
+
+# ---- the journal
+
+EVENTS = [
+    Finished(0, 1, 2, {}, 3),
+    Finished(4, 250_000, 2**32 - 1),
+    Forgotten(1),
+    Forgotten(1, 2),
+    Claimed(0, [1, 2, 3]),
+    Published(1),
+]
+
+
+@pytest.mark.parametrize("event", EVENTS, ids=str)
+def test_an_event_is_its_line(event: object) -> None:
+    assert event_of(line_of(event)) == event
+
+
+def test_damaged_lines_are_passed_over(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "journal.jsonl")
+    for event in EVENTS:
+        journal.append(event)
+    journal.close()
+    whole = journal.path.read_bytes()
+    random = np.random.default_rng(0)
+    for position in random.integers(0, len(whole), 300):
+        changed = bytearray(whole)
+        changed[position] ^= 1 << int(random.integers(8))
+        journal.path.write_bytes(changed)
+        found = list(journal.events(repair=False))
+        # A line break that has become something else joins two lines, and one that appears cuts a line in two.
+        assert len(EVENTS) - 2 <= len(found) <= len(EVENTS)
+        assert all(event in EVENTS for event in found)
+
+
+def test_a_cut_line_is_removed_before_another_is_appended(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "journal.jsonl")
+    for event in EVENTS:
+        journal.append(event)
+    journal.close()
+    journal.path.write_bytes(journal.path.read_bytes()[:-3])
+    assert list(journal.events()) == EVENTS[:-1]
+    journal.append(EVENTS[-1])
+    journal.close()
+    assert list(journal.events()) == EVENTS
