@@ -169,10 +169,9 @@ class Number(Parameter):
         """Return whether it is a number in the range; True and False are none."""
         if not isinstance(value, Real) or isinstance(value, bool):
             return False
-        try:
-            number = float(value)
-        except OverflowError:
-            return False
+        if isinstance(value, Integral) and abs(value) > 1 << 1000:
+            return False  # larger than a float can be
+        number = float(value)
         if math.isnan(number) or (math.isinf(number) and not self.infinite):
             return False
         return (
@@ -180,10 +179,6 @@ class Number(Parameter):
             and (self.least is None or number >= self.least)
             and (self.most is None or number <= self.most)
         )
-
-
-MOST_COUNT = (1 << 63) - 1
-"""Largest whole number that kernels can take."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -221,7 +216,8 @@ class Count(Parameter):
         """Return whether it is a whole number in the range; True and False are none."""
         if not isinstance(value, Integral) or isinstance(value, bool) or int(value) < self.least:
             return False
-        most = MOST_COUNT if self.most is None else self.most
+        # Kernels take whole numbers of 64 bits.
+        most = (1 << 63) - 1 if self.most is None else self.most
         return int(value) <= most and (not self.odd or int(value) % 2 == 1)
 
 
