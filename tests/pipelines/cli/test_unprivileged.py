@@ -69,19 +69,21 @@ def command(*words: str) -> list[str]:
     return [sys.executable, "-B", "-m", "pipelines.cli.command", *words]
 
 
-def test_a_random_user_without_a_home_runs_a_read_only_installation(folder, installed):
+@pytest.mark.parametrize(
+    "words", [("list", "operators"), pytest.param(("run", "spec.yaml"), marks=pytest.mark.slow)]
+)
+def test_a_random_user_without_a_home_runs_a_read_only_installation(folder, installed, words):
     # Neither the home nor the folders for temporary files can be written: only that of the job.
     nowhere = "import tempfile; tempfile._candidate_tempdir_list = lambda: ['/nonexistent']"
     (folder / "sitecustomize.py").write_text(nowhere)
     env = {"PATH": os.environ["PATH"], "HOME": "/nonexistent", "PYTHONPATH": f"{installed}:{folder}"}
     env |= {"XDG_CACHE_HOME": "/nonexistent"}
-    for words in (("list", "operators"), ("run", "spec.yaml")):
-        done = subprocess.run(
-            [*as_user(), *command(*words)], cwd=folder, env=env, capture_output=True, text=True, check=False
-        )
-        assert done.returncode == 0, done.stderr
-        assert "Traceback" not in done.stderr
-    assert (folder / "out.zarr" / "zarr.json").exists()
+    done = subprocess.run(
+        [*as_user(), *command(*words)], cwd=folder, env=env, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
+    assert words[0] != "run" or (folder / "out.zarr" / "zarr.json").exists()
 
 
 @pytest.mark.slow
