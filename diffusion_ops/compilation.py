@@ -26,6 +26,7 @@ import numba
 from numba.core import config
 from numba.core.caching import CacheImpl, _CacheLocator
 from numba.core.compiler_lock import global_compiler_lock
+from numba.core.dispatcher import Dispatcher
 
 PACKAGE = Path(__file__).parent
 
@@ -64,7 +65,8 @@ def cache_folder() -> Path | None:
     Returns
     -------
     Path or None
-        None where the sources are not files: numba then decides by itself.
+        None where the sources are not files: numba then decides by itself. None also where no folder can be written:
+        kernels are then compiled by each process, and not kept.
     """
     if not sources_digest():
         return None
@@ -87,7 +89,9 @@ def _parent_folders() -> Iterator[Path]:
     # There may be no home.
     with contextlib.suppress(RuntimeError):
         yield Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "diffusion_ops"
-    yield _temporary_folder()
+    # There may be no folder for temporary files that can be written.
+    with contextlib.suppress(OSError):
+        yield _temporary_folder()
 
 
 def _temporary_folder() -> Path:
@@ -193,6 +197,14 @@ class KernelLocator(_CacheLocator):
 def prepare_compiler() -> None:
     """Make numba ask `KernelLocator` first from now on, and compile nothing at exit."""
     CacheImpl._locator_classes.insert(0, KernelLocator)
+    enable = Dispatcher.enable_caching
+
+    def enable_where_possible(dispatcher: Any) -> None:
+        # Numba refuses to define a function whose machine code it cannot keep.
+        if cache_folder() is not None or not sources_digest():
+            enable(dispatcher)
+
+    Dispatcher.enable_caching = enable_where_possible  # type: ignore[method-assign, assignment]
     atexit.register(_finish_compiling, os.getpid())
 
 

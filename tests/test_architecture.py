@@ -48,7 +48,7 @@ ONLY_IN = {
     },
     "pipelines": {
         "|".join(sorted(FORMAT_LIBRARIES)): r"formats/(metadata/)?\w+\.py",
-        r"typer|lazy_loader": r"cli/(command|options)\.py",
+        r"typer|lazy_loader": r"cli/(command|exit_codes|options)\.py",
         r"rich": r"cli/\w+\.py",
         r"ruamel": r"spec/yaml_lines\.py",
         r"filelock": r"record/(workdir|lease)\.py",

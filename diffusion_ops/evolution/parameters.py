@@ -167,7 +167,8 @@ class Number(Parameter):
 
     def fits(self, value: object) -> bool:
         """Return whether it is a number in the range; True and False are none."""
-        if not isinstance(value, Real) or isinstance(value, bool):
+        too_large = isinstance(value, Integral) and abs(int(value)) > 1 << 1000  # for a float
+        if not isinstance(value, Real) or isinstance(value, bool) or too_large:
             return False
         number = float(value)
         if math.isnan(number) or (math.isinf(number) and not self.infinite):
@@ -214,7 +215,8 @@ class Count(Parameter):
         """Return whether it is a whole number in the range; True and False are none."""
         if not isinstance(value, Integral) or isinstance(value, bool) or int(value) < self.least:
             return False
-        return (self.most is None or int(value) <= self.most) and (not self.odd or int(value) % 2 == 1)
+        most = (1 << 63) - 1 if self.most is None else self.most  # kernels take 64 bits
+        return int(value) <= most and (not self.odd or int(value) % 2 == 1)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -87,12 +87,12 @@ class Explicit(Schedule):
         if dt is None:
             if steps is None:
                 assert time is not None
-                steps = math.ceil(time / (SAFE * stable_dt) - 1e-9)
+                steps = _whole_steps(time / (SAFE * stable_dt) - 1e-9)
             dt = SAFE * stable_dt if time is None else time / steps if steps else 0.0
         elif steps is None:
             if time is None:
                 raise ValueError(f"dt={dt:g} alone does not say when to stop. Give time or steps with it.")
-            steps = round(time / dt)
+            steps = _whole_steps(round(time / dt) if math.isfinite(time / dt) else math.inf)
             if not math.isclose(steps * dt, time, rel_tol=1e-6, abs_tol=1e-12):
                 raise ValueError(
                     f"time={time:g} is not a whole number of steps of dt={dt:g} (it is {time / dt:.6g} steps). "
@@ -100,11 +100,7 @@ class Explicit(Schedule):
                 )
         if steps == 0 and time:
             raise ValueError(f"steps=0 cannot cover time={time:g}. Give steps of at least 1.")
-        if steps > MOST_STEPS:
-            raise ValueError(
-                f"That is {steps:,} explicit steps. Allowed: at most {MOST_STEPS:,}. "
-                "Use a shorter time, or schedule='cycles', which needs far fewer steps."
-            )
+        _whole_steps(steps)
         if dt > stable_dt * (1 + 1e-9):
             least = (
                 ""
@@ -158,9 +154,46 @@ class Cycles(Schedule):
             )
         if time == 0:
             return ()
+        if self.count > MOST_STEPS:
+            raise ValueError(
+                f"That is {count_words(self.count)} FSI cycles. Allowed: at most {MOST_STEPS:,}. Use fewer."
+            )
         each = time / self.count
-        n = max(1, math.ceil(math.sqrt(3 * each / stable_dt + 0.25) - 0.5 - 1e-9))
+        wanted = math.sqrt(3 * each / stable_dt + 0.25) - 0.5 - 1e-9
+        if wanted * self.count > MOST_STEPS:
+            raise ValueError(
+                f"time={time:g} takes {count_words(wanted * self.count)} steps of FSI cycles. "
+                f"Allowed: at most {MOST_STEPS:,}. Use a shorter time, or a coarser level of the image."
+            )
+        n = max(1, math.ceil(wanted))
         return (Cycle(3 * each / (n * n + n), n, inertial=True),) * self.count
+
+
+def count_words(count: float) -> str:
+    """Return a number of steps for a message, however large it is.
+
+    Examples
+    --------
+    >>> count_words(2_000_000), count_words(10**400)
+    ('2,000,000', 'more than 10^15')
+    """
+    return f"{count:,.0f}" if count <= 1e15 else "more than 10^15"
+
+
+def _whole_steps(count: float) -> int:
+    """Return a number of explicit steps, rounded up.
+
+    Raises
+    ------
+    ValueError
+        For more than `MOST_STEPS`.
+    """
+    if count > MOST_STEPS:
+        raise ValueError(
+            f"That is {count_words(count)} explicit steps. Allowed: at most {MOST_STEPS:,}. "
+            "Use a shorter time, or schedule='cycles', which needs far fewer steps."
+        )
+    return math.ceil(count)
 
 
 def resolve_schedule(

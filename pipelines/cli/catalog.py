@@ -8,6 +8,7 @@ from typing import Any
 from diffusion_ops.evolution.operator import OPERATORS
 from pipelines.image.sink import SINKS
 from pipelines.image.source import SOURCES
+from pipelines.refusal import RefusedError
 from pipelines.spec.describe import describe_operator, first_sentence
 from pipelines.tasks.workers import CLUSTERS
 
@@ -39,7 +40,7 @@ def find_plugins(kind: str, name: str | None = None) -> dict[str, list[dict[str,
 
     Raises
     ------
-    ValueError
+    RefusedError
         For an unknown name; the message lists the known ones.
     """
     groups = LISTS[kind]()
@@ -47,5 +48,5 @@ def find_plugins(kind: str, name: str | None = None) -> dict[str, list[dict[str,
         return groups
     names = dict.fromkeys(entry["name"] for entries in groups.values() for entry in entries)
     if name not in names:
-        raise ValueError(f"There is no {name!r} among the {kind}. Allowed: {', '.join(names)}.")
+        raise RefusedError(f"There is no {name!r} among the {kind}. Allowed: {', '.join(names)}.")
     return {title: [e for e in entries if e["name"] == name] for title, entries in groups.items()}

@@ -1,17 +1,12 @@
-"""Define the command `diffuse`: its verbs, options and exit codes; `pipelines.cli.verbs` carries them out.
+"""Define the command `diffuse`: its verbs and options; `pipelines.cli.verbs` carries them out.
 
 Nothing heavy is imported before a verb needs it, so that help and completion are instant.
 """
 
 from __future__ import annotations
 
-import errno
 import gc
 import importlib.metadata
-import json
-import shlex
-import sys
-import traceback
 from collections.abc import Callable
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any
@@ -19,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import lazy_loader
 import typer
 
+from pipelines.cli.exit_codes import DONE, app_options, finish
 from pipelines.cli.options import (
     ArrayPath,
     Axes,
@@ -59,49 +55,24 @@ if TYPE_CHECKING:
 else:
     verbs = lazy_loader.load("pipelines.cli.verbs", suppress_warning=True)
 
-DONE, REFUSED, FAILED, INTERRUPTED = 0, 2, 3, 130
-"""Exit codes: complete; refused, so nothing was done; failed tiles are left; stopped by the user."""
-
-IMPOSSIBLE = (errno.ENOENT, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST)
-"""Error numbers of paths that cannot be read or written."""
-
-FULL = {errno.ENOSPC: "The disk is full", errno.EDQUOT: "The disk quota is used up"}
-
 app = typer.Typer(
     name="diffuse",
     help="Diffusion PDEs on images that do not fit in memory: exact, bounded, never lost.",
-    epilog="Exit codes: 0 done, 2 refused, 3 failed tiles left, 130 interrupted; the same command goes on.",
+    epilog="Exit codes: 0 done, 2 refused, 3 failed or tiles left, 130 interrupted; the same command goes on.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
 
-def finish(work: Callable[[], int], json_output: bool, *, resumable: bool = False) -> None:
-    """Do the work of a verb, print its errors as text, and leave with its exit code.
+def carry_out(work: Callable[[], int], json_output: bool, *, resumable: bool = False) -> None:
+    """Import the verbs, do the work of one, and leave with its exit code; see `finish`."""
 
-    Parameters
-    ----------
-    work : callable
-        Returns the exit code.
-    json_output : bool
-        True where errors are also printed as a JSON object on standard output.
-    resumable : bool
-        True where the same command resumes after an interruption.
-    """
-    try:
+    def loaded() -> int:
         _load_verbs()
-        code = work()
-    except KeyboardInterrupt:
-        again = f" Finished tiles are kept. Go on with:\n  {_this_command()}" if resumable else ""
-        code = _say("interrupted", f"Interrupted.{again}", INTERRUPTED, json_output)
-    except ValueError as error:
-        code = _say("refused", str(error), REFUSED, json_output)
-    except OSError as error:
-        if error.errno == errno.EPIPE:
-            raise
-        code = _say_os(error, resumable, json_output)
-    raise typer.Exit(code)
+        return work()
+
+    finish(loaded, json_output, resumable=resumable)
 
 
 def _load_verbs() -> None:
@@ -126,32 +97,6 @@ def how_to_run(
 
 def _word(choice: StrEnum | None) -> str | None:
     return None if choice is None else choice.value
-
-
-def _this_command() -> str:
-    return shlex.join(["diffuse", *sys.argv[1:]])
-
-
-def _say_os(error: OSError, resumable: bool, json_output: bool) -> int:
-    """Print what the system refused: a path that cannot be used, or a full disk, after which a run can resume."""
-    path = f" ({error.filename})" if error.filename else ""
-    if error.errno in IMPOSSIBLE:
-        return _say("refused", f"{error.strerror}{path}. Choose another place.", REFUSED, json_output)
-    words = FULL.get(error.errno or 0, error.strerror or str(error))
-    again = f" Once that is solved, go on with:\n  {_this_command()}" if resumable else ""
-    return _say("failed", f"{words}{path}.{again}", FAILED, json_output)
-
-
-def _say(event: str, message: str, code: int, json_output: bool) -> int:
-    if app_options["traceback"]:
-        traceback.print_exc()
-    typer.echo(message, err=True)
-    if json_output:
-        typer.echo(json.dumps({"event": event, "message": message, "exit_code": code}))
-    return code
-
-
-app_options = {"traceback": False}
 
 
 def _version(wanted: bool) -> None:
@@ -185,7 +130,7 @@ def demo(
 ) -> None:
     """Denoise a real image that comes along, and say where the result and the report are."""
     how = how_to_run(memory, threads, cluster, dashboard)
-    finish(lambda: verbs.demo(folder, how, overwrite, json_output), json_output, resumable=True)
+    carry_out(lambda: verbs.demo(folder, how, overwrite, json_output), json_output, resumable=True)
 
 
 @app.command()
@@ -233,7 +178,7 @@ def apply(
         "sink": {"uri": target, "format": format_name, "dtype": dtype, "pyramid": pyramid},
         "run": how_to_run(memory, threads, cluster, dashboard),
     }
-    finish(
+    carry_out(
         lambda: verbs.apply(step, parameter or [], spec, overwrite, json_output), json_output, resumable=True
     )
 
@@ -249,7 +194,7 @@ def plan(
 ) -> None:
     """Say what a spec would take: tiles, passes, bytes, memory, time. Nothing is written."""
     how = how_to_run(memory, threads, cluster, dashboard)
-    finish(lambda: verbs.plan(spec, how, json_output), json_output)
+    carry_out(lambda: verbs.plan(spec, how, json_output), json_output)
 
 
 @app.command()
@@ -264,13 +209,13 @@ def run(
 ) -> None:
     """Carry out a spec, or go on where an interrupted run stopped."""
     how = how_to_run(memory, threads, cluster, dashboard)
-    finish(lambda: verbs.run(spec, how, overwrite, json_output), json_output, resumable=True)
+    carry_out(lambda: verbs.run(spec, how, overwrite, json_output), json_output, resumable=True)
 
 
 @app.command()
 def status(target: Target, workdir: Workdir = None, json_output: Json = False) -> None:
     """Say where a run stands: tiles done, left and failed."""
-    finish(lambda: verbs.status(target, workdir, json_output), json_output)
+    carry_out(lambda: verbs.status(target, workdir, json_output), json_output)
 
 
 @app.command()
@@ -289,7 +234,7 @@ def preview(
 ) -> None:
     """Compute a region alone, with the same bits as in the full run."""
     how = how_to_run(memory, threads, cluster, dashboard)
-    finish(lambda: verbs.preview(spec, roi, output, how, json_output), json_output)
+    carry_out(lambda: verbs.preview(spec, roi, output, how, json_output), json_output)
 
 
 @app.command()
@@ -321,13 +266,13 @@ def tune(
         "samples": samples,
         "ensemble": ensemble,
     }
-    finish(lambda: verbs.tune(spec, asked, times, parameter or [], memory, json_output), json_output)
+    carry_out(lambda: verbs.tune(spec, asked, times, parameter or [], memory, json_output), json_output)
 
 
 @app.command()
 def warm(spec: SpecFile, json_output: Json = False) -> None:
     """Compile the kernels that a spec needs, and keep them: for container images, and before many workers start."""
-    finish(lambda: verbs.warm(spec, json_output), json_output)
+    carry_out(lambda: verbs.warm(spec, json_output), json_output)
 
 
 @app.command()
@@ -338,7 +283,7 @@ def verify(
     json_output: Json = False,
 ) -> None:
     """Compute random windows again from the source and compare them bit by bit."""
-    finish(lambda: verbs.verify(target, samples, workdir, json_output), json_output)
+    carry_out(lambda: verbs.verify(target, samples, workdir, json_output), json_output)
 
 
 @app.command("list")
@@ -348,13 +293,13 @@ def list_(
     json_output: Json = False,
 ) -> None:
     """Say what there is: operators with parameters and units, formats, clusters."""
-    finish(lambda: verbs.list_plugins(kind.value, name, json_output), json_output)
+    carry_out(lambda: verbs.list_plugins(kind.value, name, json_output), json_output)
 
 
 @app.command()
 def schema() -> None:
     """Print the JSON schema of specs, for editors."""
-    finish(lambda: verbs.schema(), json_output=True)
+    carry_out(lambda: verbs.schema(), json_output=True)
 
 
 def main() -> None:

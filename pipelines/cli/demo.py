@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from pipelines.cli.picture import read_colours, side_by_side, write_picture
 from pipelines.image.source import SourceSpec
+from pipelines.refusal import RefusedError
 from pipelines.spec.spec import Spec, load_spec
 
 INTRODUCTION = (
@@ -29,11 +30,11 @@ def prepare(folder: Path) -> Spec:
 
     Raises
     ------
-    ValueError
+    RefusedError
         For a folder that cannot be made, or a spec in it that was changed into something impossible.
     """
     if folder.exists() and not folder.is_dir():
-        raise ValueError(
+        raise RefusedError(
             f"{folder} is a file. Give a folder for the demonstration, such as `diffuse demo here`."
         )
     folder.mkdir(parents=True, exist_ok=True)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,10 @@ from pipelines.cli.progress import Meter, progress
 from pipelines.image.open_source import cached_source, open_source
 from pipelines.plan.search import make_plan
 from pipelines.record.workdir import Workdir
+from pipelines.refusal import RefusedError, StoppedError
 from pipelines.run.preview import preview as run_preview
 from pipelines.run.run import run as run_spec
+from pipelines.run.status import reading
 from pipelines.run.status import status as read_status
 from pipelines.run.verify import verify as run_verify
 from pipelines.run.warm import kept_kernels
@@ -196,13 +199,31 @@ def run(path: str, how: Mapping[str, Any], overwrite: bool, json_output: bool) -
 
 
 def _carry_out(spec: Spec, overwrite: bool, json_output: bool) -> int:
-    with progress(json_output, sys.stdout, Console(stderr=True)) as listener:
-        meter = Meter()
+    meter = Meter()
+    with _stopping(meter, spec), progress(json_output, sys.stdout, Console(stderr=True)) as listener:
         report = run_spec(spec, overwrite=overwrite, listeners=[listener, meter])
     if not json_output:
         picture = show.report(report.data, spec.workdir, already=not meter.target)
         show.draw(Console(), picture, *show_tuning.chosen(report.data.get("tuning", ())))
     return report.exit_code
+
+
+@contextlib.contextmanager
+def _stopping(meter: Meter, spec: Spec | None = None) -> Iterator[None]:
+    """Tell errors after a run has begun from those before.
+
+    Raises
+    ------
+    StoppedError
+        From any error after the begin, but a refusal that left nothing of the run.
+    """
+    try:
+        yield
+    except Exception as error:
+        left = spec is None or (Path(spec.workdir) / "run.json").exists()
+        if not meter.target or (isinstance(error, RefusedError) and not left):
+            raise
+        raise StoppedError from error
 
 
 def demo(folder: str, how: Mapping[str, Any], overwrite: bool, json_output: bool) -> int:
@@ -226,7 +247,9 @@ def status(target: str, workdir: str | None, json_output: bool) -> int:
     if json_output:
         _print_json(standing)
     else:
-        show.draw(Console(), show.status(standing))
+        with reading(standing["workdir"]):
+            picture = show.status(standing)
+        show.draw(Console(), picture)
     return DONE
 
 
@@ -234,8 +257,9 @@ def preview(path: str, roi: str, output: str | None, how: Mapping[str, Any], jso
     """Compute a region alone."""
     spec = override_run(load_spec(path), **how)
     target = output or preview_target(spec.sink.uri, roi)
-    with progress(json_output, sys.stdout, Console(stderr=True)) as listener:
-        data = run_preview(spec, roi, target, listeners=[listener])
+    meter = Meter()
+    with _stopping(meter), progress(json_output, sys.stdout, Console(stderr=True)) as listener:
+        data = run_preview(spec, roi, target, listeners=[listener, meter])
     if not json_output:
         show.draw(Console(), show.preview(data, roi), *show_tuning.chosen(data["tuning"]))
     return DONE if data["complete"] else FAILED

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import struct
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -23,6 +22,10 @@ from pipelines.store.targets import exists
 
 BLOCK_VALUES = 1 << 18
 """Complex pixels turned into amplitudes at a time: the two double precision temporaries stay under 5 MB."""
+
+
+MOST_BYTES = 1 << 60
+"""Largest size of an image: larger numbers of cells or bytes overflow in the libraries below."""
 
 
 def open_source(spec: SourceSpec) -> Source:
@@ -48,7 +51,7 @@ def open_source(spec: SourceSpec) -> Source:
         source = kind.open(spec)
     except UnreadableSourceError:
         raise
-    except (OSError, ValueError, LookupError, TypeError, EOFError, RuntimeError, struct.error) as error:
+    except Exception as error:  # libraries raise anything for damaged metadata
         raise damaged(spec.uri, name, error) from error
     check_pixels(spec, source.info)
     return with_options(source, spec)
@@ -75,7 +78,10 @@ def find_format(spec: SourceSpec) -> tuple[str, type[Source]]:
         raise UnreadableSourceError(f"{shown(spec.uri)!r} does not exist. Check the spelling and the folder.")
     if spec.format is not None:
         return spec.format, kind
-    claims = {name: SOURCES[name].claims(spec.uri) for name in SOURCES.names()}
+    try:
+        claims = {name: SOURCES[name].claims(spec.uri) for name in SOURCES.names()}
+    except Exception as error:  # the same for what says which format it is
+        raise damaged(spec.uri, "an image", error) from error
     best = max(claims, key=lambda name: claims[name])
     if not claims[best]:
         raise UnreadableSourceError(_unknown(spec.uri))
@@ -101,6 +107,16 @@ def check_pixels(spec: SourceSpec, info: ImageInfo) -> None:
         raise UnreadableSourceError(
             f"{shown(spec.uri)!r} has no pixels: its shape is {info.shape} (axes {info.axes}). "
             "Every axis must be 1 or longer."
+        )
+    if math.prod(info.shape) * info.dtype.itemsize > MOST_BYTES:
+        raise UnreadableSourceError(
+            f"{spec.uri!r} claims a shape of {info.shape} (axes {info.axes}, {info.dtype}), more than the "
+            f"{MOST_BYTES:,} bytes that are possible. Its metadata is damaged: copy it again."
+        )
+    if min(info.chunks) < 1:
+        raise UnreadableSourceError(
+            f"{spec.uri!r} claims chunks of {info.chunks}. Every length must be 1 or longer. "
+            "Its metadata is damaged: copy it again."
         )
     if info.dtype.kind == "b":
         raise UnreadableSourceError(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, field_validator
@@ -12,22 +12,25 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from diffusion_ops.registry import Registry
 from pipelines.image.info import ImageInfo
 
+PATH = r"^[^\x00]*$"
+"""What a path can be."""
+
 
 class SinkSpec(BaseModel):
     """Where the result goes: the `sink` of a spec."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    uri: str = Field(description="Path or address of the result; must not exist yet.")
+    uri: str = Field(pattern=PATH, description="Path or address of the result; must not exist yet.")
     format: str | None = Field(None, description="Name of the format; from the ending of the uri by default.")
     dtype: str | None = Field(
         None, description="Pixel type, rounded and clipped; float32 for integer images by default."
     )
-    pyramid: Literal["auto", "none"] | int = Field(
+    pyramid: Literal["auto", "none"] | Annotated[int, Field(ge=0, le=64)] = Field(
         "auto", description="Levels below the finest: auto, none or how many."
     )
     chunk: int | None = Field(
-        None, gt=0, description="Pixels per side of a chunk; 512 (64 in 3-D) by default."
+        None, gt=0, lt=1 << 31, description="Pixels per side of a chunk; 512 (64 in 3-D) by default."
     )
     compression: Literal["lz4", "zstd", "none"] = Field("zstd", description="Codec of the chunks.")
 
@@ -37,7 +40,7 @@ class SinkSpec(BaseModel):
         if value is not None:
             try:
                 kind = np.dtype(value)
-            except TypeError:
+            except Exception:  # NumPy parses what is no name of a type as Python
                 raise ValueError(
                     f"dtype {value!r} is not known. Allowed: uint8, uint16, float32 and so on."
                 ) from None

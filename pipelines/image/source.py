@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from diffusion_ops.registry import Registry
 from pipelines.image.info import ImageInfo
+from pipelines.refusal import RefusedError
 
 
 class SourceSpec(BaseModel):
@@ -42,7 +43,7 @@ class SourceSpec(BaseModel):
     )
 
 
-class UnreadableSourceError(ValueError):
+class UnreadableSourceError(RefusedError):
     """A source that is missing, damaged, of unknown format, or lacks what was asked for; the message says which."""
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -9,6 +11,7 @@ from diffusion_ops.evolution.arguments import make_legs, split_batches
 from diffusion_ops.evolution.legs import Leg
 from diffusion_ops.evolution.operator import Operator
 from pipelines.image.frames import Frames
+from pipelines.refusal import RefusedError
 from pipelines.spec.spec import SOURCE, Spec
 from pipelines.spec.step import StepSpec, UntilSpec
 
@@ -54,8 +57,11 @@ class Chain:
 
     def positions_of(self, legs: tuple[Leg, ...]) -> tuple[int, ...]:
         """Return the positions of the operators of a batch; steps of a spec never share an operator object."""
-        own = list(zip(self.legs, self.positions, strict=True))
-        return tuple(next(p for leg, p in own if leg.operator is part.operator) for part in legs)
+        return tuple(self._position[id(part.operator)] for part in legs)
+
+    @functools.cached_property
+    def _position(self) -> dict[int, int]:
+        return {id(leg.operator): position for leg, position in zip(self.legs, self.positions, strict=True)}
 
     @property
     def kind(self) -> str:
@@ -113,12 +119,21 @@ def make_chains(spec: Spec, frames: Frames, known: Known) -> tuple[Chain, ...]:
         Where times leave the stable range.
     """
     found: list[Chain] = []
+    # A step that joins the chain before it is its only reader.
+    readers = Counter(name for step in spec.steps for name in {step.input, step.guide, step.mask})
+    readers.update(output.name for output in spec.outputs)
     for position, step in enumerate(spec.steps):
-        (leg,) = make_legs(step.make_operator(), frames.at(step.octave).spacing, **step.times())
+        try:
+            (leg,) = make_legs(step.make_operator(), frames.at(step.octave).spacing, **step.times())
+        except ArithmeticError as error:
+            raise RefusedError(
+                f"The step {step.name!r} has numbers that are too large or too small to compute with ({error}). "
+                "Change its parameters."
+            ) from error
         leg = _cut_short(leg.bind(known.bound.get(position, {})), known.stopped.get(position))
         alone = bool(step.guide or step.mask or step.energy or step.until or leg.adaptive)
         before = found[-1] if found else None
-        if before is not None and _joins(spec, before, step) and not alone:
+        if before is not None and _joins(before, step, readers[before.name]) and not alone:
             found[-1] = replace(
                 before, name=step.name, legs=(*before.legs, leg), positions=(*before.positions, position)
             )
@@ -132,9 +147,9 @@ def make_chains(spec: Spec, frames: Frames, known: Known) -> tuple[Chain, ...]:
     return tuple(found)
 
 
-def _joins(spec: Spec, before: Chain, step: StepSpec) -> bool:
+def _joins(before: Chain, step: StepSpec, readers: int) -> bool:
     """Return whether a step can join the chain before it, whose result nothing else reads."""
-    if (
+    return not (
         kind_of(before.legs[-1].operator) != "evolve"
         or kind_of(step.make_operator()) not in ("evolve", "complete")
         or before.legs[-1].adaptive is not None
@@ -143,10 +158,8 @@ def _joins(spec: Spec, before: Chain, step: StepSpec) -> bool:
         or before.guide
         or before.mask
         or before.energy
-    ):
-        return False
-    readers = [s for s in spec.steps if before.name in (s.input, s.guide, s.mask)]
-    return len(readers) == 1 and before.name not in [output.name for output in spec.outputs]
+        or readers != 1
+    )
 
 
 def _cut_short(leg: Leg, steps: int | None) -> Leg:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import bisect
 import math
 import uuid
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 from diffusion_ops.blocks.fields import check_nodata, fill_value, result_dtype
+from diffusion_ops.evolution.arguments import split_batches
 from diffusion_ops.evolution.operator import OPERATORS
 from pipelines.image.frames import Frames
 from pipelines.image.info import ImageInfo, crop, digest, with_channels
@@ -27,6 +29,7 @@ from pipelines.plan.plan import (
     predict_memory,
 )
 from pipelines.plan.stages import NotAloneError, Stages
+from pipelines.refusal import RefusedError, refusing
 from pipelines.spec.spec import Spec
 from pipelines.spec.step import StepSpec
 from pipelines.store.arrays import SPATIAL
@@ -46,10 +49,15 @@ PASSES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 128, 256, 1024)
 """Numbers of passes over the data that are tried."""
 
 
-class PlanError(ValueError):
+MOST_TILES = 20_000_000
+"""Largest number of tiles of all stages: the driver keeps a byte for each, and takes hours to hand out so many."""
+
+
+class PlanError(RefusedError):
     """A plan that cannot be carried out; the message has the numbers and what would fit."""
 
 
+@refusing()
 def make_plan(
     spec: Spec,
     source: ImageInfo,
@@ -86,6 +94,7 @@ def make_plan(
     return search.plan(geometry)
 
 
+@refusing()
 def lay_out_part(
     spec: Spec,
     source: ImageInfo,
@@ -184,21 +193,25 @@ class _Search:
         candidates = [geometry] if geometry else list(self._geometries())
         best: tuple[float, Geometry, int, tuple[Stage, ...]] | None = None
         least: tuple[int, Geometry] | None = None
+        fewest: tuple[int, Geometry] | None = None
         for candidate in candidates:
             stages = self.lay_out(candidate)
+            tiles = sum(math.prod(stage.grid.counts) for stage in stages)
+            if fewest is None or tiles < fewest[0]:
+                fewest = (tiles, candidate)
+            if tiles > MOST_TILES:
+                continue
             need = predict_memory(stages, 1, min(1, self.processes)) + self.extra_bytes
             if least is None or need < least[0]:
                 least = (need, candidate)
-            for threads in range(self.spec.run.threads, 0, -1):
-                taken = predict_memory(stages, threads, min(threads, self.processes)) + self.extra_bytes
-                if taken <= self.spec.run.memory:
-                    seconds = expected_seconds(stages, threads)
-                    if best is None or seconds < best[0]:
-                        best = (seconds, candidate, threads, stages)
-                    break
+            threads = self._most_threads(stages)
+            if threads:
+                seconds = expected_seconds(stages, threads)
+                if best is None or seconds < best[0]:
+                    best = (seconds, candidate, threads, stages)
         if best is None:
-            assert least is not None
-            raise PlanError(self._refusal(*least))
+            assert fewest is not None
+            raise PlanError(self._too_many(*fewest) if least is None else self._refusal(*least))
         _, chosen, threads, stages = best
         return Plan(
             source=self.source,
@@ -216,15 +229,35 @@ class _Search:
             folder=self.folder,
         )
 
+    def _most_threads(self, stages: Sequence[Stage]) -> int:
+        """Return the largest number of threads whose memory is allowed, 0 where there is none."""
+
+        def taken(threads: int) -> int:
+            return predict_memory(stages, threads, min(threads, self.processes)) + self.extra_bytes
+
+        allowed = range(1, self.spec.run.threads + 1)
+        return bisect.bisect_right(allowed, self.spec.run.memory, key=taken)
+
     # ---- candidates
 
     def _geometries(self) -> Iterator[Geometry]:
         total = max(1, *(chain.steps for chain in self.chains))
         wanted = total if self.roi is not None else self.spec.run.batch
-        batches = [wanted] if wanted else _unique(math.ceil(total / n) for n in PASSES)
+        batches = [wanted] if wanted else self._batches(total)
         for tile in self._tiles():
             for batch in batches:
                 yield Geometry(tile, batch)
+
+    def _batches(self, total: int) -> list[int]:
+        """Return numbers of steps per pass to try; of those that cut the chains alike, the first."""
+        found: dict[Any, int] = {}
+        for batch in _unique(math.ceil(total / n) for n in PASSES):
+            parts = (split_batches(part, batch) for chain in self.chains for part in chain.parts)
+            cuts = tuple(
+                tuple(tuple((leg.first, leg.steps) for leg in legs) for legs in part) for part in parts
+            )
+            found.setdefault(cuts, batch)
+        return list(found.values())
 
     def _tiles(self) -> list[tuple[int, ...]]:
         wanted = self.spec.run.tile
@@ -271,6 +304,15 @@ class _Search:
             f"The run needs {need:,} bytes with one thread and the smallest tile ({tile} cells of {self.axes}, "
             f"{geometry.batch} steps per pass), but only {limit:,} are allowed. Allow at least "
             f"--memory {math.ceil(need / 2**20)}MiB, or make chunks of the result smaller (sink.chunk)."
+        )
+
+    def _too_many(self, tiles: int, geometry: Geometry) -> str:
+        tile = " x ".join(map(str, geometry.tile))
+        size = " x ".join(f"{n:,}" for n in self.shape)
+        return (
+            f"The run needs {tiles:,} tiles ({tile} cells of {self.axes} each, {geometry.batch} steps per pass) for an "
+            f"image of {size} cells. Allowed: at most {MOST_TILES:,}. Check that the image is that large; if so, read "
+            "a coarser level (source.level), or give larger tiles (run.tile) and their memory (run.memory)."
         )
 
     def _notes(self, stages: Sequence[Stage], threads: int) -> Iterator[str]:

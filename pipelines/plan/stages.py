@@ -12,12 +12,13 @@ from pipelines.image.frames import Frames
 from pipelines.image.window import Grid, Region
 from pipelines.plan.graph import Chain
 from pipelines.plan.plan import Geometry, Output, Stage
+from pipelines.refusal import RefusedError
 from pipelines.tasks.inputs import Reading
 from pipelines.tasks.pixels import ConstantPixels, ZarrPixels
 from pipelines.tasks.work import KINDS, Work
 
 
-class NotAloneError(ValueError):
+class NotAloneError(RefusedError):
     """A region of the result is wanted that cannot be computed without the whole image."""
 
 

@@ -17,6 +17,7 @@ import filelock
 
 from pipelines.plan.plan import Begun, Geometry, Plan
 from pipelines.record.journal import Journal
+from pipelines.refusal import RefusedError
 from pipelines.spec.spec import Spec
 from pipelines.tasks.fence import Fence
 
@@ -31,15 +32,15 @@ RUN_FOLDER = re.compile("run-[0-9a-f]{12}")
 """Names of folders with the arrays of one run; `make_plan` chooses them."""
 
 
-class BusyError(ValueError):
+class BusyError(RefusedError):
     """Another process works on the same target."""
 
 
-class OccupiedError(ValueError):
+class OccupiedError(RefusedError):
     """The folder meant for a run holds something else."""
 
 
-class DamagedError(ValueError):
+class DamagedError(RefusedError):
     """A file of a run cannot be what the run wrote."""
 
 

@@ -26,6 +26,7 @@ from pipelines.record.journal import Event, Finished, Forgotten
 from pipelines.record.ready_tiles import TileId
 from pipelines.record.state import RunState
 from pipelines.record.workdir import Workdir
+from pipelines.refusal import RefusedError
 from pipelines.run.arrays import RunArrays
 from pipelines.run.inspection import Group, damaged_tiles, groups
 from pipelines.run.publication import Publication
@@ -36,12 +37,13 @@ from pipelines.store.addresses import is_address
 from pipelines.store.upload import TargetTakenError
 from pipelines.tasks.admission import Admission
 from pipelines.tasks.group import Failure
+from pipelines.tasks.process import use_temporary_folder
 from pipelines.tasks.values import Outcome
 from pipelines.tasks.work import Conclusion
 from pipelines.tasks.workers import ClusterError, cluster_kind, connect
 
 
-class UnusableStatisticError(ValueError):
+class UnusableStatisticError(RefusedError):
     """A value of a statistic that an operator refuses; the user has to change the spec."""
 
 
@@ -85,6 +87,7 @@ class Driver:
             For a value of a statistic that an operator refuses.
         """
         start, clock = datetime.now(UTC), time.perf_counter()
+        use_temporary_folder(self.workdir.path)
         taken_over = self._resume()
         resumed = self.plan.tiles - self.state.tiles.left
         tell(self.listeners, RunStarted(self.spec.sink.uri, self.plan.summary(), self.plan.tiles, resumed))
@@ -305,6 +308,11 @@ class Driver:
             self.measured.problem = (
                 f"No space is left for {self.workdir.path}. Free some and run the same command again; "
                 "finished tiles are kept."
+            )
+        elif failure.is_forbidden(self.workdir.path):
+            self.measured.problem = (
+                f"{self.workdir.path} cannot be written any more ({failure.error}). Give the permission back and run "
+                "the same command again; finished tiles are kept."
             )
         left = self.state.fail(found, failure.error, final=bool(self.measured.problem))
         region = format_region(self.state.stages[number].grid.region(tile), self.plan.frames.axes)

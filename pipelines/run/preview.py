@@ -15,6 +15,7 @@ from pipelines.image.sink import SinkSpec
 from pipelines.image.window import Region
 from pipelines.plan.search import make_plan
 from pipelines.record.workdir import Workdir
+from pipelines.refusal import RefusedError
 from pipelines.run.driver import Driver
 from pipelines.run.run import check_place
 from pipelines.spec.spec import Spec
@@ -40,7 +41,7 @@ def preview(spec: Spec, roi: str, output: str, listeners: Sequence[Listener] = (
 
     Raises
     ------
-    ValueError
+    RefusedError
         For a region outside the image, an output that exists or lies inside the source, or a statistic that only the
         full run can measure.
     """
@@ -49,7 +50,7 @@ def preview(spec: Spec, roi: str, output: str, listeners: Sequence[Listener] = (
     info = source.info
     region = parse_roi(roi, info)
     if is_taken(output):
-        raise ValueError(f"The output {output} exists already. Choose another, or remove it.")
+        raise RefusedError(f"The output {output} exists already. Choose another, or remove it.")
     check_place(spec, output)
     check_cluster(spec.run.cluster, spec.run.dashboard)
     settled = settle_times(spec, source, listeners, Workdir(spec.workdir).begun)
@@ -66,13 +67,13 @@ def parse_roi(text: str, info: ImageInfo) -> Region:
 
     Raises
     ------
-    ValueError
+    RefusedError
         For text of another form, and for regions that are empty or outside the image.
     """
     axes = info.canonical_axes
     parts = [part.strip() for part in text.split(",")]
     if not 2 <= len(parts) <= len(axes) or not all(re.fullmatch(r"\d*:\d*", part) for part in parts):
-        raise ValueError(
+        raise RefusedError(
             f"--roi {text!r} is not a region. Give Y0:Y1,X0:X1 in pixels, such as 0:512,1024:1536 "
             f"(the image has axes {axes})."
         )
@@ -82,7 +83,7 @@ def parse_roi(text: str, info: ImageInfo) -> Region:
             int(v) if v else default for v, default in zip(part.split(":"), (0, info.size(a)), strict=True)
         )
         if not start < stop <= info.size(a):
-            raise ValueError(
+            raise RefusedError(
                 f"--roi {text!r}: {a} {start}:{stop} is empty or outside the image. Allowed: within 0:{info.size(a)}."
             )
         region.append(slice(start, stop))

@@ -16,6 +16,7 @@ from pipelines.plan.plan import Begun, Plan
 from pipelines.plan.search import make_plan
 from pipelines.record.lease import lease
 from pipelines.record.workdir import DamagedError, Workdir
+from pipelines.refusal import RefusedError
 from pipelines.run.driver import Driver
 from pipelines.run.publication import own_targets
 from pipelines.run.validity import require_valid_pixels
@@ -47,16 +48,12 @@ class Report:
         return 0 if self.data["complete"] else 3
 
 
-class RefusedError(ValueError):
-    """A run that would overwrite or mix something."""
-
-
 def run(spec: Spec, *, overwrite: bool = False, listeners: Sequence[Listener] = ()) -> Report:
     """Carry out a spec, or go on where it was interrupted.
 
     Raises
     ------
-    ValueError
+    RefusedError
         For anything that is refused before a pixel is read: nothing on disk is touched then.
     """
     prepare_process(spec.run.threads)

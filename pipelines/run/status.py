@@ -2,17 +2,39 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
 from pipelines.record.journal import Finished, Forgotten
-from pipelines.record.workdir import Workdir
+from pipelines.record.workdir import DamagedError, Workdir
+from pipelines.refusal import RefusedError
 from pipelines.store.targets import is_taken
 
 
-class NoRunError(ValueError):
+class NoRunError(RefusedError):
     """No run was begun for this target."""
+
+
+@contextlib.contextmanager
+def reading(path: object) -> Iterator[None]:
+    """Refuse a folder of a run whose files are empty, cut short, or hold something else than a run writes.
+
+    Raises
+    ------
+    DamagedError
+    """
+    try:
+        yield
+    except RefusedError:
+        raise
+    except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
+        raise DamagedError(
+            f"The folder {path} of the run is damaged: its files cannot be understood ({type(error).__name__}: "
+            f"{error}). Start the run anew with `diffuse run SPEC --overwrite`, or remove the folder."
+        ) from error
 
 
 def open_run(target: str, workdir: str | None = None) -> tuple[Workdir, dict[str, Any]]:
@@ -24,7 +46,8 @@ def open_run(target: str, workdir: str | None = None) -> tuple[Workdir, dict[str
     """
     path = workdir or (target if target.endswith(".run") else target.rstrip("/") + ".run")
     folder = Workdir(path)
-    run = folder.read("run.json")
+    with reading(path):
+        run = folder.read("run.json")
     if run is None:
         raise NoRunError(
             f"There is no run of {target}: {path}/run.json does not exist. "
@@ -41,6 +64,11 @@ def status(target: str, workdir: str | None = None) -> dict[str, Any]:
     NoRunError
     """
     folder, run = open_run(target, workdir)
+    with reading(folder.path):
+        return _status(folder, run)
+
+
+def _status(folder: Workdir, run: dict[str, Any]) -> dict[str, Any]:
     stages = [{**stage, "done": 0} for stage in run["plan"]["stages"]]
     seen = [np.zeros(stage["tiles"], bool) for stage in stages]
     for event in folder.journal.events(repair=False):

@@ -11,6 +11,7 @@ from diffusion_ops.blocks.fields import valid_cells
 from pipelines.image.source import Source, read_canonical
 from pipelines.image.window import Grid
 from pipelines.plan.plan import Plan
+from pipelines.refusal import RefusedError
 
 
 def require_valid_pixels(source: Source, plan: Plan) -> None:
@@ -18,7 +19,7 @@ def require_valid_pixels(source: Source, plan: Plan) -> None:
 
     Raises
     ------
-    ValueError
+    RefusedError
         Where the whole image is NaN or nodata.
     """
     info = source.info
@@ -29,13 +30,13 @@ def require_valid_pixels(source: Source, plan: Plan) -> None:
     for tile in _spread(len(grid)):
         try:
             values = read_canonical(source, dict(zip(axes, grid.region(tile), strict=True)))
-        except OSError:
+        except Exception:  # a network's error, or any codec's
             # A read that fails now may succeed later: the run tries again, and names the tile if it never does.
             return
         valid = valid_cells(values.reshape(1, -1), info.nodata)
         if valid is None or np.any(valid):
             return
-    raise ValueError(
+    raise RefusedError(
         f"Every pixel of the image is NaN or nodata ({info.nodata!r}): there is nothing to diffuse. "
         "Check the file, or give the right value as source.nodata."
     )

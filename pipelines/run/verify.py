@@ -18,7 +18,8 @@ from pipelines.plan.graph import Known
 from pipelines.plan.plan import Geometry, Output, Plan, Stage
 from pipelines.plan.search import PlanError, lay_out_part, make_plan
 from pipelines.record.journal import Finished
-from pipelines.run.status import open_run
+from pipelines.refusal import RefusedError
+from pipelines.run.status import open_run, reading
 from pipelines.spec.spec import Spec
 from pipelines.store.addresses import is_remote
 from pipelines.store.targets import is_taken
@@ -45,23 +46,26 @@ def verify(
 
     Raises
     ------
-    ValueError
+    RefusedError
         Where there is no finished run of this target.
     """
     prepare_process()
     folder, run = open_run(target, workdir)
-    report = folder.read("report.json")
-    if report is None or not report["complete"] or not is_taken(run["target"]):
-        raise ValueError(f"The run of {target} is not complete. Finish it with `diffuse run`, then verify.")
-    spec = Spec.model_validate(run["spec"])
-    source = cached_source(spec.source).info
-    plan = make_plan(spec, source, Geometry(tuple(run["tile"]), run["batch"]))
+    with reading(folder.path):
+        report = folder.read("report.json")
+        if report is None or not report["complete"] or not is_taken(run["target"]):
+            raise RefusedError(
+                f"The run of {target} is not complete. Finish it with `diffuse run`, then verify."
+            )
+        spec, geometry = Spec.model_validate(run["spec"]), Geometry(tuple(run["tile"]), run["batch"])
+        finished = (e for e in folder.journal.events(repair=False) if isinstance(e, Finished))
+        crcs = {(event.stage, event.tile): event.crc for event in finished}
+        known = _known(report)
+        plan = make_plan(spec, cached_source(spec.source).info, geometry)
     problems: list[str] = []
     notes: list[str] = []
-    if plan.science != run["science"]:
+    if plan.science != run.get("science"):
         notes.append("The source or the program has changed since the run; if bits differ, that may be why.")
-    finished = (e for e in folder.journal.events(repair=False) if isinstance(e, Finished))
-    crcs = {(event.stage, event.tile): event.crc for event in finished}
     tiles = 0
     for number, stage, pixels in _results(plan):
         tell(listeners, StageStarted(number, f"check {stage.title}", len(stage.grid)))
@@ -71,7 +75,7 @@ def verify(
             tell(listeners, TileDone(number, tile, 0, 0, 0.0, 0, tree_memory()))
     windows = list(_random_windows(plan, samples, seed))
     try:
-        problems += _check_windows(spec, plan, report, windows)
+        problems += _check_windows(spec, plan, known, windows)
     except PlanError as error:
         windows = []
         notes.append(f"No window was computed again, all tiles were compared with the journal. {error}")
@@ -139,13 +143,17 @@ def _random_windows(plan: Plan, samples: int, seed: int) -> Iterator[Region]:
         yield tuple(region)
 
 
-def _check_windows(spec: Spec, plan: Plan, report: dict[str, Any], windows: Sequence[Region]) -> list[str]:
-    """Compute windows from the source in one pass and compare them with the target."""
-    known = Known(
+def _known(report: dict[str, Any]) -> Known:
+    """Return the numbers that a run has found, from its report."""
+    return Known(
         {entry["position"]: entry["values"] for entry in report["statistics"]},
         {entry["position"]: entry["steps"] for entry in report["stopped"]},
         {entry["position"]: accepted_steps(entry) for entry in report["adaptive"]},
     )
+
+
+def _check_windows(spec: Spec, plan: Plan, known: Known, windows: Sequence[Region]) -> list[str]:
+    """Compute windows from the source in one pass and compare them with the target."""
     pixels = _written(plan, plan.outputs[0], 0)
     assert pixels is not None
     problems = []

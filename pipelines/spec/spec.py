@@ -22,8 +22,9 @@ from pydantic import (
 )
 
 from diffusion_ops.evolution.operator import OPERATORS
-from pipelines.image.sink import SinkSpec
+from pipelines.image.sink import PATH, SinkSpec
 from pipelines.image.source import SourceSpec
+from pipelines.refusal import RefusedError
 from pipelines.spec.errors import explain, no_such, refusal, shortened
 from pipelines.spec.step import StepSpec, UntilSpec
 from pipelines.spec.yaml_lines import BadYamlError, Location, YamlText, read_yaml
@@ -33,20 +34,29 @@ SOURCE = "source"
 """Name of the image itself as the `input` of a step."""
 
 
-class SpecError(ValueError):
+class SpecError(RefusedError):
     """A spec that asks for something impossible; the message says where, what, and what is allowed."""
 
 
-Positive = Annotated[int, Field(gt=0)]
+MOST_MEMORY, MOST_THREADS, MOST_CELLS, MOST_RETRIES = 1 << 60, 1 << 16, 1 << 62, 1_000_000
+"""Largest amounts that a spec can say; larger ones are mistakes."""
+
+Positive = Annotated[int, Field(gt=0, le=MOST_CELLS)]
 
 
 def _parse_memory(value: Any) -> Any:
     if not isinstance(value, str):
         return value
     try:
-        return parse_bytes(value)
-    except ValueError:
-        raise ValueError(f"{value!r} is not an amount of memory. Allowed: 2GiB, 500 MB, or bytes.") from None
+        # Dask takes a unit alone as one of it.
+        amount = parse_bytes(value) if any(letter.isdigit() for letter in value) else None
+    except (ValueError, OverflowError):
+        amount = None
+    if amount is None or amount > MOST_MEMORY:
+        raise ValueError(
+            f"{shortened(value)} is not an amount of memory. Allowed: 2GiB, 500 MB, or bytes, up to 1 EiB."
+        )
+    return amount
 
 
 class ImageSpec(BaseModel):
@@ -74,11 +84,15 @@ class RunSpec(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     memory: Annotated[int, BeforeValidator(_parse_memory, json_schema_input_type=int | str)] = Field(
-        default=2 << 30, gt=0, description="Memory that all of the run may use, such as 2GiB or 500 MB."
+        default=2 << 30,
+        gt=0,
+        le=MOST_MEMORY,
+        description="Memory that all of the run may use, such as 2GiB or 500 MB.",
     )
     threads: int = Field(
         default_factory=cpu_count,
         gt=0,
+        le=MOST_THREADS,
         description="Tasks at a time; the processors this process may use by default.",
     )
     cluster: str = Field(
@@ -91,7 +105,7 @@ class RunSpec(BaseModel):
         description="Whether threads and local serve Dask's dashboard; a running scheduler has its own.",
     )
     workdir: str | None = Field(
-        default=None, description="Folder of state, journal and report; TARGET.run by default."
+        default=None, pattern=PATH, description="Folder of state, journal and report; TARGET.run by default."
     )
     tile: Positive | dict[Literal["z", "y", "x"], Positive] | None = Field(
         default=None,
@@ -100,7 +114,9 @@ class RunSpec(BaseModel):
     batch: Positive | None = Field(
         default=None, description="Steps per pass over the data; chosen by the plan."
     )
-    retries: int = Field(default=3, ge=0, description="Tries of a failing task after the first.")
+    retries: int = Field(
+        default=3, ge=0, le=MOST_RETRIES, description="Tries of a failing task after the first."
+    )
 
 
 class OutputSpec(SinkSpec):

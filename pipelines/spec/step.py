@@ -22,7 +22,7 @@ from diffusion_ops.evolution.adaptive import adaptive_from
 from diffusion_ops.evolution.arguments import ALIASES, make_legs
 from diffusion_ops.evolution.operator import OPERATORS, Operator
 from diffusion_ops.evolution.parameters import Parameter
-from diffusion_ops.evolution.schedule import MOST_STEPS, Explicit, resolve_schedule
+from diffusion_ops.evolution.schedule import MOST_STEPS, Explicit, count_words, resolve_schedule
 from pipelines.spec.describe import describe_parameters, first_sentence
 from pipelines.spec.errors import no_such, refusal, unknown_key
 
@@ -116,8 +116,11 @@ class StepSpec(BaseModel):
     @classmethod
     def _sort_keys(cls, data: Any) -> Any:
         """File each key of the user's under a field or under the operator's parameters."""
-        if not isinstance(data, Mapping) or not isinstance(data.get("operator"), str):
+        if not isinstance(data, Mapping):
             return data
+        if not isinstance(data.get("operator"), str):
+            # Only an operator says which other keys are known.
+            return {key: value for key, value in data.items() if key == "operator"}
         if data["operator"] not in OPERATORS:
             raise refusal(no_such("operator", data["operator"], OPERATORS), "operator")
         operator = OPERATORS[data["operator"]]
@@ -146,7 +149,7 @@ class StepSpec(BaseModel):
             )
         try:
             self.make_operator()
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, ArithmeticError) as error:
             at = _key_named_by(str(error), OPERATORS[self.operator], self.parameters)
             raise refusal(str(error), *at) from None
         _check_times(self)
@@ -236,7 +239,7 @@ def _check_times(step: StepSpec) -> None:
     count = steps if steps is not None else time / dt if time is not None and dt is not None else 0
     if count > MOST_STEPS:
         raise refusal(
-            f"{count:,.0f} explicit steps are too many. Allowed: at most {MOST_STEPS:,}. "
+            f"{count_words(count)} explicit steps are too many. Allowed: at most {MOST_STEPS:,}. "
             "Give time alone, so that cycles of longer steps cover it."
         )
     try:

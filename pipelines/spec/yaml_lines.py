@@ -9,18 +9,25 @@ from pathlib import Path
 from typing import Any
 
 from ruamel.yaml import YAML
+from ruamel.yaml.composer import Composer
 from ruamel.yaml.constructor import DuplicateKeyError
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, SequenceNode
 
+from pipelines.refusal import RefusedError
+
 _ONE_LINE = 1 << 30
 """Length of a line, longer than any that is written, after which a line of YAML is broken."""
+
+MOST_BYTES, MOST_VALUES, DEEPEST = 1 << 20, 50_000, 64
+"""Largest size of a spec file, number of values in it with all aliases unfolded, and depth of their nesting: two
+thousand steps are 200 KB and 20,000 values, and a spec is 5 deep. So many values are read in a few seconds."""
 
 Location = tuple[str | int, ...]
 """Keys and indices that lead to a value, from the top of the file."""
 
 
-class BadYamlError(ValueError):
+class BadYamlError(RefusedError):
     """Text that is not YAML; the message names the file and the line."""
 
 
@@ -58,16 +65,26 @@ def read_yaml(path: str | Path) -> YamlText:
         For a file that is missing, is not text or not YAML, or says a key twice.
     """
     file = Path(path)
-    if file.is_dir():
-        raise BadYamlError(f"{file} is a folder. Give the path of a YAML file.")
     try:
-        return parse_yaml(file.read_text(encoding="utf-8"), file.name)
+        if file.is_dir():
+            raise BadYamlError(f"{file} is a folder. Give the path of a YAML file.")
+        with file.open("rb") as opened:
+            content = opened.read(MOST_BYTES + 1)
+        if len(content) > MOST_BYTES:
+            raise BadYamlError(
+                f"{file} is too large for a spec. Allowed: at most {MOST_BYTES:,} bytes. Give the path of a YAML file."
+            )
+        return parse_yaml(content.decode(), file.name)
     except FileNotFoundError:
         raise BadYamlError(f"There is no file {file}. Give the path of a YAML file.") from None
     except UnicodeDecodeError:
         raise BadYamlError(f"{file} is not text. Give the path of a YAML file in UTF-8.") from None
     except OSError as error:
         raise BadYamlError(f"{file} cannot be read: {error.strerror}.") from None
+    except ValueError as error:
+        if isinstance(error, BadYamlError):
+            raise
+        raise BadYamlError(f"{str(file)!r} is no path: {error}. Give the path of a YAML file.") from None
 
 
 def parse_yaml(text: str, name: str) -> YamlText:
@@ -76,11 +93,18 @@ def parse_yaml(text: str, name: str) -> YamlText:
     Raises
     ------
     BadYamlError
-        For a text that is not YAML, or says a key twice.
+        For a text that is not YAML, says a key twice, or holds more than a spec can.
     """
+    yaml = _yaml()
+    yaml.Composer = BoundedComposer
     try:
-        node = _yaml().compose(text)
-        return YamlText(name, _yaml().load(text), {} if node is None else dict(_lines(node, (), frozenset())))
+        node = yaml.compose(text)
+        if node is None:
+            return YamlText(name, None, {})
+        _count(node, {})
+        return YamlText(name, yaml.constructor.construct_document(node), dict(_lines(node, ())))
+    except TooMuchError as error:
+        raise BadYamlError(f"{name}: {error} Write a spec, or remove anchors and aliases.") from None
     except DuplicateKeyError as error:
         key = str(error.problem).split('"')[1]
         raise BadYamlError(f"{_mark(name, error)}: the key {key!r} is given twice. Give it once.") from None
@@ -89,7 +113,53 @@ def parse_yaml(text: str, name: str) -> YamlText:
     except (YAMLError, ValueError) as error:
         raise BadYamlError(f"{name}: this is not valid YAML: {str(error).splitlines()[0]}.") from None
     except RecursionError:
-        raise BadYamlError(f"{name}: this YAML is nested too deeply, or contains itself.") from None
+        raise BadYamlError(f"{name}: this YAML is nested too deeply.") from None
+
+
+class TooMuchError(Exception):
+    """A text that holds more than a spec can; the message says what."""
+
+
+class BoundedComposer(Composer):
+    """Makes nodes of a text, and stops where they are too many or nested too deeply."""
+
+    values = depth = 0
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        """Return the next node."""
+        self.values += 1
+        self.depth += 1
+        if self.values > MOST_VALUES:
+            raise TooMuchError(f"it holds more than the {MOST_VALUES:,} values that are allowed.")
+        if self.depth > DEEPEST:
+            raise TooMuchError(f"it is nested more than the {DEEPEST} levels that are allowed.")
+        node = super().compose_node(parent, index)
+        self.depth -= 1
+        return node
+
+
+def _count(node: Node, known: dict[int, int]) -> int:
+    """Return the number of values in a node with all aliases unfolded.
+
+    Raises
+    ------
+    TooMuchError
+        Where they are too many, or a node contains itself.
+    """
+    if id(node) in known:
+        if not known[id(node)]:
+            raise TooMuchError("it contains itself.")
+        return known[id(node)]
+    known[id(node)] = 0
+    parts: list[Node] = []
+    if isinstance(node, MappingNode):
+        parts = [part for pair in node.value for part in pair]
+    elif isinstance(node, SequenceNode):
+        parts = node.value
+    known[id(node)] = 1 + sum(_count(part, known) for part in parts)
+    if known[id(node)] > MOST_VALUES:
+        raise TooMuchError(f"its aliases unfold to more than the {MOST_VALUES:,} values that are allowed.")
+    return known[id(node)]
 
 
 def flow_text(value: Any) -> str:
@@ -116,10 +186,7 @@ def _mark(name: str, error: MarkedYAMLError) -> str:
     return name if mark is None else f"{name}, line {mark.line + 1}"
 
 
-def _lines(node: Node, location: Location, above: frozenset[int]) -> Iterator[tuple[Location, int]]:
-    # An anchor may hold an alias of itself; a node is not entered again inside itself.
-    if id(node) in above:
-        return
+def _lines(node: Node, location: Location) -> Iterator[tuple[Location, int]]:
     parts: list[tuple[str | int, Node, Node]]
     if isinstance(node, MappingNode):
         parts = [(key.value, key, value) for key, value in node.value if isinstance(key.value, str)]
@@ -129,4 +196,4 @@ def _lines(node: Node, location: Location, above: frozenset[int]) -> Iterator[tu
         return
     for word, marked, value in parts:
         yield (*location, word), marked.start_mark.line + 1
-        yield from _lines(value, (*location, word), above | {id(node)})
+        yield from _lines(value, (*location, word))

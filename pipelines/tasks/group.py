@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 from pipelines.image.window import Grid
@@ -20,27 +21,36 @@ class Failure:
     Attributes
     ----------
     error : str
-    disk_full : bool
-        Whether no tile can be written.
+    number : int
+        Number of the system's error that it comes from, 0 without one.
+    path : str
+        File that the system's error is about.
     """
 
     error: str
-    disk_full: bool = False
+    number: int = 0
+    path: str = ""
 
     @classmethod
     def of(cls, error: BaseException) -> Failure:
         """Return what an error says."""
-        return cls(f"{type(error).__name__}: {error}", _is_disk_full(error))
+        text, cause = f"{type(error).__name__}: {error}", error.__cause__ or error.__context__
+        while not isinstance(error, OSError) and cause is not None:
+            error, cause = cause, cause.__cause__ or cause.__context__
+        # Compiled codecs tell the system's error as a text.
+        if "No space left on device" in text:
+            return cls(text, errno.ENOSPC)
+        number = error.errno or 0 if isinstance(error, OSError) else 0
+        return cls(text, number, str(getattr(error, "filename", None) or ""))
 
+    @property
+    def disk_full(self) -> bool:
+        """Whether no tile can be written."""
+        return self.number in (errno.ENOSPC, errno.EDQUOT)
 
-def _is_disk_full(error: BaseException | None) -> bool:
-    while error is not None:
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-            return True
-        if "No space left on device" in str(error):
-            return True
-        error = error.__cause__ or error.__context__
-    return False
+    def is_forbidden(self, folder: Path) -> bool:
+        """Return whether the system refused to write into a folder; trying again at once would not help."""
+        return self.number in (errno.EACCES, errno.EPERM, errno.EROFS) and self.path.startswith(str(folder))
 
 
 class OtherCodeError(RuntimeError):

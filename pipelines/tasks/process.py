@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import tempfile
+from pathlib import Path
+
 from pipelines.store.arrays import use_fast_codecs
 from pipelines.tasks.memory import steady_allocator
 
@@ -13,3 +16,11 @@ def prepare_process(threads: int = 1) -> None:
     """
     steady_allocator()
     use_fast_codecs(threads)
+
+
+def use_temporary_folder(folder: Path) -> None:
+    """Let temporary files, such as those of Dask's workers, lie in `folder` where no usual place can be written."""
+    try:
+        tempfile.gettempdir()
+    except FileNotFoundError:
+        tempfile.tempdir = str(folder)

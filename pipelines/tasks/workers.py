@@ -14,6 +14,7 @@ import distributed
 from distributed.utils import format_dashboard_link
 
 from diffusion_ops.registry import Registry
+from pipelines.refusal import RefusedError, refusing
 from pipelines.store.addresses import is_address
 
 HERE = "127.0.0.1"
@@ -102,6 +103,7 @@ def own_workers(workers: int, threads: int, processes: bool, dashboard: bool) ->
         yield Workers(client, format_dashboard_link(HERE, port) if dashboard else "")
 
 
+@refusing()
 def cluster_kind(name: str) -> type[Cluster]:
     """Return the kind of cluster that a name or the address of a scheduler means.
 
@@ -124,7 +126,7 @@ def check_cluster(name: str, dashboard: bool) -> None:
         Where a dashboard is asked for and bokeh is not installed.
     """
     if cluster_kind(name).dashboard_bytes and dashboard and importlib.util.find_spec("bokeh") is None:
-        raise ValueError(
+        raise RefusedError(
             "The dashboard needs bokeh, which is not installed. Install the extra 'dashboard': "
             "pip install 'diffuse[dashboard]', or run without --dashboard (run.dashboard in a spec)."
         )

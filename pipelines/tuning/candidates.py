@@ -15,6 +15,7 @@ from diffusion_ops.tuning.criterion import CRITERIA
 from diffusion_ops.tuning.tune import Curve, Tuning, tune_samples
 from pipelines.events import Listener
 from pipelines.image.source import Source
+from pipelines.refusal import refusing
 from pipelines.spec.spec import SOURCE, Spec, make_spec
 from pipelines.spec.step import TIME_ALIASES, StepSpec
 from pipelines.spec.yaml_lines import flow_text
@@ -71,6 +72,7 @@ class _Candidate:
     operator: Operator
 
 
+@refusing()
 def tune_step(
     spec: Spec, source: Source, asked: Question, listeners: Sequence[Listener] = ()
 ) -> dict[str, Any]:

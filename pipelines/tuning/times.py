@@ -23,6 +23,7 @@ from pipelines.image.info import digest
 from pipelines.image.source import Source, read_canonical
 from pipelines.image.window import Region
 from pipelines.plan.search import make_frames
+from pipelines.refusal import RefusedError, refusing
 from pipelines.spec.spec import Spec
 from pipelines.spec.step import StepSpec
 from pipelines.tasks.inputs import Reading
@@ -37,7 +38,7 @@ SAMPLE_ARRAYS = 24
 """Number of arrays of the samples' size at the peak of a choice, beside the operator's own; measured."""
 
 
-class TuningError(ValueError):
+class TuningError(RefusedError):
     """A time or a parameter that cannot be chosen; the message has the reason and what to do."""
 
 
@@ -164,6 +165,7 @@ def _operator_arrays(operator: Operator) -> float:
 # ---- times in a spec
 
 
+@refusing()
 def settle_times(
     spec: Spec, source: Source, listeners: Sequence[Listener] = (), begun: Mapping[str, Any] | None = None
 ) -> Settled:

@@ -14,6 +14,7 @@ from typer.testing import CliRunner, Result
 
 from diffusion_ops.evolution.operator import OPERATORS
 from pipelines.cli.command import app, verbs
+from pipelines.events import RunStarted
 from pipelines.run.run import Report
 
 VERBS = ("demo", "apply", "plan", "run", "status", "preview", "tune", "warm", "verify", "list", "schema")
@@ -272,6 +273,33 @@ def test_a_place_that_cannot_be_used_is_a_refusal(folder, monkeypatch):
     result = diffuse("run", "scene.yaml")
     assert result.exit_code == 2
     assert result.stderr == "Permission denied (/somewhere). Choose another place.\n"
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (
+            PermissionError(errno.EACCES, os.strerror(errno.EACCES), "/somewhere"),
+            "Permission denied (/somewhere)",
+        ),
+        (OSError(errno.EDQUOT, os.strerror(errno.EDQUOT), "/somewhere"), "quota is used up (/somewhere)"),
+        (ValueError("odd shape"), "Unexpected ValueError: odd shape"),
+        (KeyError("key"), "Unexpected KeyError: 'key'"),
+        (MemoryError(), "no memory left"),
+    ],
+)
+def test_whatever_goes_wrong_after_the_begin_is_exit_code_3(folder, monkeypatch, error, words):
+    def stopped(*args, listeners, **options):
+        for listener in listeners:
+            listener(RunStarted("out.ome.zarr", {}, 1, 0))
+        raise error
+
+    monkeypatch.setattr(verbs, "run_spec", stopped)
+    result = diffuse("run", "scene.yaml")
+    assert result.exit_code == 3
+    assert words in result.stderr
+    assert "go on with" in result.stderr
+    assert "Traceback" not in result.stderr
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals are POSIX")

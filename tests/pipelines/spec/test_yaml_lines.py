@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.spec.yaml_lines import BadYamlError, parse_yaml, read_yaml
+from pipelines.spec import yaml_lines
+from pipelines.spec.yaml_lines import MOST_BYTES, BadYamlError, parse_yaml, read_yaml
 
 TEXT = """\
 source: {uri: a.tif}
@@ -32,6 +33,12 @@ def test_what_is_not_there_has_the_line_of_what_it_is_missing_from():
     assert text.where(("sink",)) == "a.yaml"
 
 
+LAUGHS = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
+    f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]\n" for i in range(1, 10)
+)
+"""A billion values in ten lines."""
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -41,7 +48,12 @@ def test_what_is_not_there_has_the_line_of_what_it_is_missing_from():
         ("a: 1\n---\nb: 2\n", "not valid YAML"),
         ("a: !!python/object:os.system 1\n", "line 1: this is not valid YAML"),
         ("a: \x00\n", "not valid YAML"),
-        ("[" * 5000, "nested too deeply"),
+        ("[" * 20_000 + "]" * 20_000, "nested more than the 64 levels"),
+        ("a: " + "{a: " * 20_000, "nested more than the 64 levels"),
+        ("a: &a\n  b: *a\n", "contains itself"),
+        ("&a [*a]", "contains itself"),
+        ("a: &a {<<: *a}\n", "contains itself"),
+        (LAUGHS, "aliases unfold to more than the 50,000 values"),
     ],
 )
 def test_bad_text_is_refused_with_its_line(text, message):
@@ -49,8 +61,15 @@ def test_bad_text_is_refused_with_its_line(text, message):
         parse_yaml(text, "a.yaml")
 
 
-def test_an_anchor_inside_itself_does_not_hang():
-    assert parse_yaml("a: &a\n  b: *a\n", "a.yaml").where(("a", "b")) == "a.yaml, line 2"
+def test_a_text_of_many_values_is_refused(monkeypatch):
+    monkeypatch.setattr(yaml_lines, "MOST_VALUES", 100)
+    with pytest.raises(BadYamlError, match="more than the 100 values"):
+        parse_yaml("a: [" + "1," * 101 + "]", "a.yaml")
+
+
+def test_anchors_and_merged_keys_are_unfolded():
+    text = parse_yaml("a: &a {b: 1}\nc: *a\nd: {<<: *a, e: 2}\n", "a.yaml")
+    assert text.value == {"a": {"b": 1}, "c": {"b": 1}, "d": {"b": 1, "e": 2}}
 
 
 def test_files_that_cannot_be_read_are_refused(tmp_path: Path):
@@ -59,5 +78,12 @@ def test_files_that_cannot_be_read_are_refused(tmp_path: Path):
         read_yaml(tmp_path / "none.yaml")
     with pytest.raises(BadYamlError, match="is a folder"):
         read_yaml(tmp_path)
+    (tmp_path / "large.yaml").write_bytes(b"#" * (MOST_BYTES + 1))
+    with pytest.raises(BadYamlError, match="too large for a spec"):
+        read_yaml(tmp_path / "large.yaml")
+    with pytest.raises(BadYamlError, match="is no path"):
+        read_yaml("a\0b.yaml")
+    with pytest.raises(BadYamlError, match="cannot be read: File name too long"):
+        read_yaml(tmp_path / ("a" * 5000))
     with pytest.raises(BadYamlError, match="not text"):
         read_yaml(tmp_path / "binary.yaml")
