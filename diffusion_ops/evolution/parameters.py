@@ -170,8 +170,7 @@ class Number(Parameter):
         too_large = isinstance(value, Integral) and abs(int(value)) > 1 << 1000  # for a float
         if not isinstance(value, Real) or isinstance(value, bool) or too_large:
             return False
-        number = float(value)
-        if math.isnan(number) or (math.isinf(number) and not self.infinite):
+        if math.isnan(number := float(value)) or (math.isinf(number) and not self.infinite):
             return False
         return (
             (self.above is None or number > self.above)
