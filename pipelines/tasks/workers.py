@@ -23,7 +23,7 @@ DASHBOARD_BYTES = 64 << 20
 """Resident memory of a dashboard in the driver: 17 MiB were measured at its start, 28 MiB with six pages open."""
 
 
-class ClusterError(ValueError):
+class ClusterError(RefusedError):
     """A scheduler that does not answer, or no worker that may have tasks; the message says what to do."""
 
 
