@@ -49,6 +49,11 @@ def sources_digest() -> str:
     return content.hexdigest()[:_NAME] if files else ""
 
 
+def vector_library() -> str:
+    """Return the name of the library that compiled kernels take functions of vectors from: its bits are its own."""
+    return "SVML" if getattr(config, "USING_SVML", False) else "none"
+
+
 @functools.cache
 def cache_folder() -> Path | None:
     """Return the folder of this code's kernels, in the first parent folder that is writable.

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from diffusion_ops.compilation import vector_library
 from pipelines.tasks.version import code_version, installed_version
 
 LIBRARIES = (
@@ -82,7 +82,7 @@ def own_proof() -> Proof:
         "code": code_version(),
         **{name: installed_version(name) for name in LIBRARIES},
         "machine": f"{_machine()}, {sys.byteorder} endian",
-        "vector library": "SVML" if getattr(numba.config, "USING_SVML", False) else "none",
+        "vector library": vector_library(),
         "results of functions": f"{probe():08x}",
     }
     return Proof(MappingProxyType(parts))
