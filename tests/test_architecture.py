@@ -53,7 +53,7 @@ ONLY_IN = {
         r"ruamel": r"spec/yaml_lines\.py",
         r"filelock": r"record/(workdir|lease)\.py",
         r"psutil": r"tasks/memory\.py",
-        r"distributed": r"(tasks/\w+|run/submission|clusters/\w+)\.py",
+        r"distributed": r"(tasks/(workers|admission|prove_worker)|run/submission|clusters/\w+)\.py",
         r"fsspec": r"store/places\.py",
     },
 }

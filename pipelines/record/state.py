@@ -81,8 +81,10 @@ class RunState:
         if not self._is_current(event):
             return None
         stage = self.stages[number]
-        self._take_tallies(number, stage.work, event.tallies)
-        reopened = stage.work.next_visits(stage.grid, tile, event.tallies)
+        reopened: Mapping[int, float] = {}
+        if event.tallies:
+            self._take_tallies(number, stage.work, event.tallies)
+            reopened = stage.work.next_visits(stage.grid, tile, event.tallies)
         return self._conclude(number) if self.tiles.finish(number, tile, reopened) else None
 
     def _is_current(self, event: Finished) -> bool:

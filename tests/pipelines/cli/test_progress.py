@@ -17,6 +17,8 @@ from pipelines.events import (
     StageStarted,
     TileDone,
     TileFailed,
+    Waiting,
+    WorkerLeftOut,
 )
 
 PLAN = {
@@ -107,6 +109,8 @@ def test_lines_come_at_stages_failures_and_every_few_seconds():
         lines(tile(0, number))
     lines(StageDone(0, "measure contrast", 10.0, {"contrast": 4.25}))
     lines(TileFailed(1, 7, "y 0:512", "OSError: lost", 2))
+    lines(Waiting("The scheduler has no workers.", 65.0))
+    lines(WorkerLeftOut("tcp://there:1", "numpy is 2.0, wanted 2.1"))
     lines(Exporting("out.tif"))
     text = stream.getvalue().splitlines()
     assert text[0] == "out.zarr: 20 tiles, 3 of them done before; memory predicted 300.00 MiB, limit 1.00 GiB"
@@ -116,6 +120,8 @@ def test_lines_come_at_stages_failures_and_every_few_seconds():
     assert text[4:] == [
         "measure contrast: contrast = 4.25",
         "tile 7 of stage 1 (y 0:512) failed, 2 more tries: OSError: lost",
+        "waiting for 1:05 min: The scheduler has no workers.",
+        "the worker tcp://there:1 gets no task: numpy is 2.0, wanted 2.1",
         "writing out.tif",
     ]
 
@@ -134,6 +140,8 @@ EVENTS = [
     StageStarted(0, "heat", 10),
     tile(0, 0),
     TileFailed(0, 1, "y 0:5", "OSError: no", 1),
+    Waiting("no workers", 5.0),
+    WorkerLeftOut("tcp://there:1", "numpy is 2.0, wanted 2.1"),
     StageDone(0, "heat", 1.0, {}),
     Exporting("t"),
     RunFinished({"complete": True}),
