@@ -16,7 +16,7 @@ from pipelines.run.state import RunState
 from pipelines.run.workdir import Workdir
 from pipelines.store.addresses import is_remote
 from pipelines.store.arrays import Chunking, create_array
-from pipelines.store.targets import is_taken, remove
+from pipelines.store.targets import is_complete, is_taken, remove
 from pipelines.tasks.pixels import ZarrPixels
 from pipelines.tasks.values import NewArray
 from pipelines.tasks.work import File
@@ -109,7 +109,7 @@ class RunArrays:
                 self._move_aside(output)
             self.workdir.begin_publishing()
         for sink, output in reversed(list(zip(self.sinks, self.plan.outputs, strict=True))):
-            if not is_taken(output.spec.uri):
+            if not is_complete(output.spec.uri):
                 tell(listeners, Exporting(output.spec.uri))
                 folder = str(self.workdir.path / output.folder)
                 sink.finish(folder, output.info, output.levels, output.spec.uri, memory)

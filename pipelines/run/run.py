@@ -19,7 +19,7 @@ from pipelines.run.warm import warm_beside
 from pipelines.run.workdir import Workdir
 from pipelines.spec.spec import Spec
 from pipelines.store.addresses import is_remote, lies_inside
-from pipelines.store.targets import is_taken
+from pipelines.store.targets import is_complete, is_taken
 from pipelines.tasks.process import prepare_process
 from pipelines.tasks.workers import check_cluster, cluster_kind
 from pipelines.tuning.times import Settled, settle_times
@@ -131,7 +131,7 @@ def begin(
     spec, begun = settled.spec, workdir.begun
     same = begun is not None and begun["science"] == plan.science
     report = workdir.read("report.json") or {}
-    complete, there = bool(report.get("complete")), is_taken(spec.sink.uri)
+    complete, there = bool(report.get("complete")), is_complete(spec.sink.uri)
     if same and complete and there and not overwrite:
         return report
     for target in spec.targets:

@@ -8,7 +8,7 @@ import numpy as np
 
 from pipelines.run.journal import Finished
 from pipelines.run.workdir import Workdir
-from pipelines.store.targets import is_taken
+from pipelines.store.targets import is_complete
 
 
 class NoRunError(ValueError):
@@ -54,7 +54,7 @@ def status(target: str, workdir: str | None = None) -> dict[str, Any]:
     workers = (folder.read("workers.json") or {}) if running else {}
     return {
         "target": run["target"],
-        "complete": bool(report.get("complete")) and is_taken(run["target"]),
+        "complete": bool(report.get("complete")) and is_complete(run["target"]),
         "tiles": run["plan"]["tiles"],
         "done": sum(stage["done"] for stage in stages),
         "stages": stages,

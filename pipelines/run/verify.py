@@ -20,7 +20,7 @@ from pipelines.plan.search import PlanError, lay_out_part, make_plan
 from pipelines.run.journal import Finished
 from pipelines.run.status import open_run
 from pipelines.spec.spec import Spec
-from pipelines.store.targets import is_taken
+from pipelines.store.targets import is_complete
 from pipelines.tasks.memory import tree_memory
 from pipelines.tasks.pixels import Pixels, SourcePixels, ZarrPixels
 from pipelines.tasks.process import prepare_process
@@ -50,7 +50,7 @@ def verify(
     prepare_process()
     folder, run = open_run(target, workdir)
     report = folder.read("report.json")
-    if report is None or not report["complete"] or not is_taken(run["target"]):
+    if report is None or not report["complete"] or not is_complete(run["target"]):
         raise ValueError(f"The run of {target} is not complete. Finish it with `diffuse run`, then verify.")
     spec = Spec.model_validate(run["spec"])
     source = cached_source(spec.source).info
