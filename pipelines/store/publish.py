@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from pipelines.store.addresses import is_remote, require_local
-from pipelines.store.places import link_or_rename, sync_folder
+from pipelines.store.place import link_or_rename, sync_folder
 from pipelines.store.upload import TargetTakenError, upload_file, upload_folder
 
 
