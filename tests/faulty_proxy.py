@@ -33,6 +33,7 @@ class Fault(Enum):
     unavailable = 503
     not_found = 404
     denied = 403
+    unsupported = 501
     reset = "the connection breaks before the answer"
     reset_after = "the store carries it out, but the connection breaks before the answer"
     cut_short = "the answer ends in the middle"
@@ -44,6 +45,7 @@ CODES = {
     Fault.unavailable: "SlowDown",
     Fault.not_found: "NoSuchKey",
     Fault.denied: "AccessDenied",
+    Fault.unsupported: "NotImplemented",
 }
 
 SLOW_SECONDS = 1.5

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import math
 import weakref
+from collections import deque
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +54,7 @@ class NetcdfSource(Source):
         path = local_file(spec, "NetCDF files")
         group, _, name = (spec.path or "").strip("/").rpartition("/")
         dataset = _open(spec, path, group)
-        self._close = weakref.finalize(self, dataset.close)
+        self._left = weakref.finalize(self, LEFT.append, dataset)
         _refuse_cut_short(spec, path, dataset)
         wanted = spec.model_copy(update={"path": name or None})
         variable = pick_path(wanted, _images(dataset), "variable")
@@ -96,7 +97,14 @@ def _engine(spec: SourceSpec, path: Path) -> Any:
     return "h5netcdf"
 
 
+LEFT: deque[xr.Dataset] = deque()
+"""Files of sources that are gone, to be closed before the next is opened. Not at once: the collector may come by while
+xarray holds its lock, and closing waits for that lock."""
+
+
 def _open(spec: SourceSpec, path: Path, group: str) -> xr.Dataset:
+    while LEFT:
+        LEFT.popleft().close()
     engine = _engine(spec, path)
     try:
         # Undecoded, so that values, fill value and packing are those of the file; uncached, so that memory is

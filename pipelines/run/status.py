@@ -11,7 +11,7 @@ import numpy as np
 from pipelines.record.journal import Finished, Forgotten
 from pipelines.record.workdir import DamagedError, Workdir
 from pipelines.refusal import RefusedError
-from pipelines.store.targets import is_taken
+from pipelines.store.targets import is_complete
 
 
 class NoRunError(RefusedError):
@@ -82,7 +82,7 @@ def _status(folder: Workdir, run: dict[str, Any]) -> dict[str, Any]:
     workers = (folder.read("workers.json") or {}) if running else {}
     return {
         "target": run["target"],
-        "complete": bool(report.get("complete")) and is_taken(run["target"]),
+        "complete": bool(report.get("complete")) and is_complete(run["target"]),
         "tiles": run["plan"]["tiles"],
         "done": sum(stage["done"] for stage in stages),
         "stages": stages,

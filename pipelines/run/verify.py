@@ -22,7 +22,7 @@ from pipelines.refusal import RefusedError
 from pipelines.run.status import open_run, reading
 from pipelines.spec.spec import Spec
 from pipelines.store.addresses import is_remote
-from pipelines.store.targets import is_taken
+from pipelines.store.targets import is_complete
 from pipelines.tasks.memory import tree_memory
 from pipelines.tasks.pixels import Pixels, SourcePixels, ZarrPixels
 from pipelines.tasks.process import prepare_process
@@ -53,7 +53,7 @@ def verify(
     folder, run = open_run(target, workdir)
     with reading(folder.path):
         report = folder.read("report.json")
-        if report is None or not report["complete"] or not is_taken(run["target"]):
+        if report is None or not report["complete"] or not is_complete(run["target"]):
             raise RefusedError(
                 f"The run of {target} is not complete. Finish it with `diffuse run`, then verify."
             )

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from pipelines.store.addresses import is_remote
 from pipelines.store.patience import patiently
-from pipelines.store.places import Entry, LocalPlace, Place, place_of
+from pipelines.store.place import Entry, LocalPlace, Place
+from pipelines.store.places import place_of
 
 AT_ONCE = 8
 """Folders of a store that are listed at a time."""

@@ -21,7 +21,7 @@ LASTING = (
 )
 """Errors that the next try would meet too."""
 
-LASTING_NUMBERS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.ENAMETOOLONG)
+LASTING_NUMBERS = (errno.ENOSYS, errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.ENAMETOOLONG)
 
 
 def patiently(call: Callable[[], T], *, absent_passes: bool = False) -> T:

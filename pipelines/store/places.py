@@ -1,14 +1,12 @@
-"""List, read, write and delete at any address: the only module that asks a disk or a store for anything.
+"""Return the place of an address, through which alone it is listed, read, written and deleted.
 
-Everything goes through `Place`: a local disk, or a store that fsspec knows (`s3://` and others). What a store answers
-in passing (500, 503, a connection that breaks) is asked again. Tests put faulty places into `MAKERS`.
+It is a local disk, or a store that fsspec knows (`s3://` and others). What a store answers in passing (500, 503, a
+connection that breaks) is asked again. Tests put faulty places into `MAKERS`.
 """
 
 from __future__ import annotations
 
-import os
-import threading
-from abc import ABC, abstractmethod
+import errno
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +16,7 @@ import fsspec
 
 from pipelines.store.addresses import require_local, scheme_of
 from pipelines.store.patience import patiently
+from pipelines.store.place import Entry, LocalPlace, NotExclusiveError, Place
 
 EXCLUSIVE = ("s3", "s3a", "memory")
 """Schemes whose stores were seen to write an object only if there is none, in one step that no other writer can split
@@ -25,185 +24,6 @@ EXCLUSIVE = ("s3", "s3a", "memory")
 
 PART_BYTES = 8 << 20
 """Bytes of one part of an object that is sent in several parts."""
-
-
-class NotExclusiveError(NotImplementedError):
-    """A store that cannot write an object only if there is none."""
-
-
-@dataclass(frozen=True)
-class Entry:
-    """What a listing says of one thing.
-
-    Attributes
-    ----------
-    name : str
-        Name in the folder that was listed; "" for the thing itself.
-    size : int or None
-    mark : str
-        Checksum (ETag, MD5), else the time of change; "" where the store tells neither.
-    is_folder : bool
-    """
-
-    name: str
-    size: int | None = None
-    mark: str = ""
-    is_folder: bool = False
-
-
-class Place(ABC):
-    """One disk or store. Paths are what `place_of` returns with it."""
-
-    exclusive: bool = True
-    """True where `write_if_absent` and `send` with `if_absent` cannot be split by another writer."""
-
-    @abstractmethod
-    def entries(self, path: str) -> list[Entry]:
-        """Return what is directly in a folder.
-
-        Raises
-        ------
-        FileNotFoundError
-            If there is no such folder; a store has only folders with objects in them.
-        """
-
-    @abstractmethod
-    def entry(self, path: str) -> Entry | None:
-        """Return what is known of one file, object or folder, None where there is none."""
-
-    @abstractmethod
-    def read(self, path: str, start: int = 0, stop: int | None = None) -> bytes:
-        """Return the bytes of a file or an object, or a part of them."""
-
-    @abstractmethod
-    def write(self, path: str, data: bytes) -> None:
-        """Write all of a file or an object: readers see the old one or the new one."""
-
-    @abstractmethod
-    def write_if_absent(self, path: str, data: bytes) -> bool:
-        """Write a file or an object if there is none, and return whether that was so.
-
-        Two writers are told apart by their bytes: each must write something of its own.
-
-        Raises
-        ------
-        NotExclusiveError
-            If this place cannot tell two writers apart.
-        """
-
-    @abstractmethod
-    def send(self, file: Path, path: str, *, if_absent: bool = False) -> bool:
-        """Write all of an object from a local file; with `if_absent` return False where there is one."""
-
-    @abstractmethod
-    def delete(self, paths: Sequence[str]) -> None:
-        """Delete files or objects; those that are gone already are no error."""
-
-
-class LocalPlace(Place):
-    """The file system of this machine."""
-
-    def entries(self, path: str) -> list[Entry]:
-        """Return what is directly in a folder."""
-        found = []
-        with os.scandir(path) as inside:
-            for one in inside:
-                if one.is_dir():
-                    found.append(Entry(one.name, is_folder=True))
-                    continue
-                try:
-                    stat = one.stat()
-                except FileNotFoundError:  # a link that leads nowhere, or a file that is just gone
-                    found.append(Entry(one.name))
-                else:
-                    found.append(Entry(one.name, stat.st_size, str(stat.st_mtime_ns)))
-        return found
-
-    def entry(self, path: str) -> Entry | None:
-        """Return what is known of one file or folder; a link that leads nowhere is something too."""
-        try:
-            stat = os.stat(path)
-        except FileNotFoundError:
-            return Entry("") if os.path.lexists(path) else None
-        if os.path.isdir(path):
-            return Entry("", is_folder=True)
-        return Entry("", stat.st_size, str(stat.st_mtime_ns))
-
-    def read(self, path: str, start: int = 0, stop: int | None = None) -> bytes:
-        """Return the bytes of a file, or a part of them."""
-        with open(path, "rb") as file:
-            file.seek(start)
-            return file.read(-1 if stop is None else stop - start)
-
-    def write(self, path: str, data: bytes) -> None:
-        """Write a file under a name of its own, bring it to the disk, and rename it."""
-        part = _part(path, data)
-        try:
-            os.replace(part, path)
-        finally:
-            part.unlink(missing_ok=True)
-        sync_folder(Path(path).parent)
-
-    def write_if_absent(self, path: str, data: bytes) -> bool:
-        """Write a file if there is none."""
-        part = _part(path, data)
-        try:
-            return link_or_rename(part, Path(path))
-        finally:
-            part.unlink(missing_ok=True)
-
-    def send(self, file: Path, path: str, *, if_absent: bool = False) -> bool:
-        """Copy a file."""
-        data = file.read_bytes()
-        if if_absent:
-            return self.write_if_absent(path, data)
-        self.write(path, data)
-        return True
-
-    def delete(self, paths: Sequence[str]) -> None:
-        """Delete files."""
-        for path in paths:
-            Path(path).unlink(missing_ok=True)
-
-
-def _part(path: str, data: bytes) -> Path:
-    target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    part = target.with_name(f".{target.name}.{os.getpid()}.{threading.get_ident()}.part")
-    with open(part, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    return part
-
-
-def link_or_rename(part: Path, target: Path) -> bool:
-    """Give a finished file its name if nothing has it; return whether that was so."""
-    try:
-        # A link fails where the name is taken, in one step; a rename would replace what appeared meanwhile.
-        os.link(part, target)
-    except FileExistsError:
-        return False
-    except OSError:  # a file system without hard links
-        if os.path.lexists(target):
-            return False
-        os.rename(part, target)
-    sync_folder(target.parent)
-    return True
-
-
-def sync_folder(folder: Path) -> None:
-    """Bring the names in a folder to the disk, where the file system can."""
-    try:
-        handle = os.open(folder, os.O_RDONLY)
-    except OSError:
-        return
-    try:
-        os.fsync(handle)
-    except OSError:
-        pass
-    finally:
-        os.close(handle)
 
 
 @dataclass
@@ -261,19 +81,31 @@ class FsspecPlace(Place):
 
     def write_if_absent(self, path: str, data: bytes) -> bool:
         """Write an object if there is none."""
-        if not self.exclusive:
-            raise NotExclusiveError(
-                f"A store of the kind {self.scheme!r} is not known to write an object only if there is none, "
-                f"so two runs cannot be told apart there. Known: {', '.join(EXCLUSIVE)}, and local folders."
-            )
-        try:
-            self.filesystem.pipe_file(path, data, mode="create")
-        except FileExistsError:
-            return False
-        return True
+        if self.exclusive:
+            try:
+                self.filesystem.pipe_file(path, data, mode="create")
+            except FileExistsError:
+                return False
+            except OSError as error:
+                self._learn(error)
+            else:
+                return True
+        raise NotExclusiveError(
+            f"A store of the kind {self.scheme!r}, or this server of it, is not known to write an object only if there "
+            f"is none, so two runs cannot be told apart there. Known: {', '.join(EXCLUSIVE)}, and local folders."
+        )
+
+    def _learn(self, error: OSError) -> None:
+        """Note that a server of a known kind does not know the condition (501); raise any other error."""
+        if error.errno != errno.ENOSYS:
+            raise error
+        self.exclusive = False
 
     def send(self, file: Path, path: str, *, if_absent: bool = False) -> bool:
-        """Write all of an object from a local file, in parts where it is large."""
+        """Write all of an object from a local file, in parts where it is large.
+
+        Where the store does not know "only if there is none", it is looked for first; another writer may come between.
+        """
         if if_absent and not self.exclusive and self.entry(path) is not None:
             return False
         more: dict[str, Any] = {"mode": "create"} if if_absent and self.exclusive else {}
@@ -284,6 +116,11 @@ class FsspecPlace(Place):
             self.filesystem.put_file(str(file), path, **more)
         except FileExistsError:
             return False
+        except OSError as error:
+            if "mode" not in more:
+                raise
+            self._learn(error)
+            return self.send(file, path, if_absent=if_absent)
         return True
 
     def delete(self, paths: Sequence[str]) -> None:

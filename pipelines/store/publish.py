@@ -15,7 +15,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from pipelines.store.addresses import is_remote, local_path, require_local
-from pipelines.store.places import link_or_rename, place_of, sync_folder
+from pipelines.store.place import link_or_rename, sync_folder
+from pipelines.store.places import place_of
 from pipelines.store.targets import MARKERS
 from pipelines.store.upload import TargetTakenError, upload_file, upload_folder
 

@@ -6,7 +6,8 @@ import os
 
 from pipelines.store.addresses import local_path, shown, within
 from pipelines.store.listings import tree
-from pipelines.store.places import Place, place_of
+from pipelines.store.place import Place
+from pipelines.store.places import place_of
 
 MARKER = "zarr.json"
 """Root metadata of a hierarchy: written last and removed first, so that a reader sees all of an image or none."""

@@ -17,7 +17,8 @@ from pathlib import Path
 from pipelines.store.addresses import shown, within
 from pipelines.store.listings import tree
 from pipelines.store.patience import patiently
-from pipelines.store.places import PART_BYTES, Entry, Place, part_bytes, place_of
+from pipelines.store.place import Entry, Place
+from pipelines.store.places import PART_BYTES, part_bytes, place_of
 from pipelines.store.targets import MARKER
 
 OBJECTS_AT_ONCE = 8

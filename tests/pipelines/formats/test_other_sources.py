@@ -14,7 +14,9 @@ import imageio.v3 as iio
 import numpy as np
 import pytest
 import xarray as xr
+from xarray.backends.netCDF4_ import NETCDF4_PYTHON_LOCK
 
+from pipelines.formats.netcdf_source import LEFT
 from pipelines.image.open_source import open_source
 from pipelines.image.source import SourceSpec, UnreadableSourceError
 from pipelines.store.guarded import MissingObjectError
@@ -181,6 +183,22 @@ def test_classic_netcdf_cut_short(tmp_path):
     path.write_bytes(path.read_bytes()[:5000])
     with pytest.raises(UnreadableSourceError, match="bytes of its variables are missing"):
         open_source(SourceSpec(uri=str(path)))
+
+
+def test_a_source_that_goes_while_the_library_is_locked_does_not_wait_for_itself(tmp_path):
+    for name in ("a.nc", "b.nc"):
+        xr.DataArray(ramp((5, 6)).astype("f4"), dims=("y", "x"), name="warm").to_netcdf(tmp_path / name)
+    source = open_source(SourceSpec(uri=str(tmp_path / "a.nc")))
+    with NETCDF4_PYTHON_LOCK:
+        going = threading.Thread(target=lambda kept: kept.clear(), args=([source],), daemon=True)
+        del source
+        going.start()
+        going.join(10)
+        assert not going.is_alive()
+    assert LEFT
+    other = open_source(SourceSpec(uri=str(tmp_path / "b.nc")))
+    assert not LEFT
+    assert other.info.axes == "yx"
 
 
 def test_dimensions_without_a_letter(tmp_path):

@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
+import time
+
 import numpy as np
 import pytest
+import tifffile
 import zarr
 
 import diffusion_ops as do
@@ -11,8 +18,9 @@ from pipelines.image.open_source import open_source
 from pipelines.run.run import RefusedError, run
 from pipelines.run.verify import verify
 from pipelines.store import guarded
+from pipelines.store.places import place_of
 from tests.faulty_proxy import Fault
-from tests.pipelines.runs import ragged_image, read_result, small_spec
+from tests.pipelines.runs import ragged_image, read_result, save_source, small_spec
 
 
 @pytest.fixture
@@ -76,3 +84,38 @@ def test_a_chunk_that_stays_lost_is_no_fill_value(objects, bucket, tmp_path, mon
     assert run(spec).exit_code == 0
     expected = do.evolve(image, do.PeronaMalik(contrast=5000, conductance="rational"), steps=9)
     assert read_result(tmp_path / "out.zarr").tobytes() == expected.tobytes()
+
+
+RUN = """
+import json, sys
+from pipelines.run.run import run
+from pipelines.spec.spec import make_spec
+sys.exit(run(make_spec(json.loads(sys.argv[1]))).exit_code)
+"""
+
+
+@pytest.mark.parametrize(("name", "enough"), [("out.ome.zarr", 2), ("out.zarr", 9), ("out.tif", 1)])
+def test_a_run_that_is_killed_while_it_uploads_loses_nothing(objects, bucket, tmp_path, name, enough):
+    image = ragged_image((200, 170))
+    target = f"{bucket}/{name}"
+    spec = small_spec(save_source(tmp_path, image), target, run={"workdir": str(tmp_path / "work")})
+    objects.proxy.add(Fault.slow, method="PUT", rate=0.5, seed=1)
+    running = subprocess.Popen(
+        [sys.executable, "-c", RUN, spec.model_dump_json(exclude_unset=True)],
+        env={**os.environ, **objects.environment},
+    )
+    while sum(method == "PUT" for method, _ in objects.proxy.requests) < enough and running.poll() is None:
+        time.sleep(0.002)
+    running.kill()
+    assert running.wait() == -signal.SIGKILL
+    objects.proxy.clear()
+    assert run(spec).exit_code == 0
+    expected = do.evolve(image, do.PeronaMalik(contrast=5000, conductance="rational"), steps=9)
+    place, path = place_of(target)
+    if name.endswith(".tif"):
+        (tmp_path / name).write_bytes(place.read(path))
+        found = tifffile.imread(tmp_path / name)
+    else:
+        found = np.asarray(zarr.open_group(target, mode="r")["0" if "ome" in name else "image"][...])
+        assert verify(target, samples=2, workdir=spec.workdir)["ok"]
+    assert found.tobytes() == expected.tobytes()
