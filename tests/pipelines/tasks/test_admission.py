@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import signal
 import threading
 import time
@@ -20,7 +19,6 @@ from pipelines.tasks import admission
 from pipelines.tasks.workers import ClusterError
 from tests.pipelines.dask_processes import HIDING, DaskProcesses, dask_processes, wait_until
 from tests.pipelines.runs import ragged_image, read_result, save_source, small_spec
-from tests.plugin_examples import ROOT
 
 OPERATOR = do.PeronaMalik(contrast=5000, conductance="rational")
 
@@ -28,20 +26,6 @@ OPERATOR = do.PeronaMalik(contrast=5000, conductance="rational")
 @pytest.fixture(scope="module")
 def expected() -> np.ndarray:
     return do.evolve(ragged_image(), OPERATOR, steps=30)
-
-
-@pytest.fixture(scope="module")
-def edited(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a folder with a copy of our packages that computes other bits."""
-    folder = tmp_path_factory.mktemp("edited")
-    for package in ("diffusion_ops", "pipelines"):
-        shutil.copytree(ROOT / package, folder / package, ignore=shutil.ignore_patterns("__pycache__"))
-    module = folder / "pipelines" / "kinds" / "evolve.py"
-    text = module.read_text(encoding="utf-8")
-    line = "        advance(block, self.legs)\n"
-    assert text.count(line) == 1
-    module.write_text(text.replace(line, f"{line}        block.storage[...] += 1\n"), encoding="utf-8")
-    return folder
 
 
 @pytest.fixture(scope="module")
