@@ -208,11 +208,6 @@ class Job:
 
     # ---- what there is of the run
 
-    def lines(self) -> int:
-        """Return the number of lines of the journal."""
-        journal = self.workdir / "journal.jsonl"
-        return journal.read_bytes().count(b"\n") if journal.exists() else 0
-
     def files(self, pattern: str) -> list[Path]:
         """Return files of the run's folder."""
         return sorted(path for path in self.workdir.glob(pattern) if path.is_file())
@@ -251,13 +246,13 @@ class Running:
             if true():
                 return True
             assert time.monotonic() < end, f"hangs: {self.command}: {self.output()[-2000:]} {self.errors()}"
-            time.sleep(0.003)
+            time.sleep(0.005)
         return False
 
-    def until_lines(self, count: int) -> bool:
-        """Wait for so many more lines of the journal."""
-        before = self.job.lines()
-        return self.until(lambda: self.job.lines() >= before + count)
+    def until_tiles(self, count: int) -> bool:
+        """Wait for so many more tiles."""
+        before = self.output().count("tile_done")
+        return self.until(lambda: self.output().count("tile_done") >= before + count)
 
     def until_said(self, event: str) -> bool:
         """Wait until it tells of an event."""
@@ -272,7 +267,7 @@ class Running:
         if kind < 0.35:
             come = self.until_said("run_started")
         elif kind < 0.8:
-            come = self.until_lines(chance.randint(1, 120))
+            come = self.until_tiles(chance.randint(1, 120))
         else:
             come = self.until_said("exporting")
         time.sleep(chance.random() ** 2 * 0.1)

@@ -147,7 +147,7 @@ def test_killed_workers_of_local_processes(tmp_path: Path, seed: int) -> None:
     chance, job, kills = random.Random(seed), Job(tmp_path, cluster="local"), 0
     while kills < 12:
         running = job.start()
-        while running.until_lines(chance.randint(1, 60)):
+        while running.until_tiles(chance.randint(1, 60)):
             workers = [p for p in running.family() if "spawn_main" in " ".join(p.cmdline())]
             if workers:
                 chance.choice(workers).kill()
@@ -165,7 +165,7 @@ def test_killed_processes_of_a_cluster(tmp_path: Path, cluster: Cluster, what: s
     chance, job, kills = random.Random(f"{what}-{seed}"), Job(tmp_path, cluster=cluster.processes.address), 0
     while kills < 10:
         running = job.start()
-        while running.until_lines(chance.randint(1, 80)):
+        while running.until_tiles(chance.randint(1, 80)):
             kind = what if what != "anything" else chance.choice(["worker", "nanny", "scheduler", "driver"])
             if kind == "driver":
                 kills += running.kill("drivers")
@@ -275,7 +275,7 @@ def test_permission_lost_and_given_back(tmp_path: Path, seed: int) -> None:
         os.chown(path, USER, USER)
     for _ in range(5):
         running = job.start()
-        if running.until_lines(chance.randint(1, 150)):
+        if running.until_tiles(chance.randint(1, 150)):
             places = [
                 *job.workdir.glob("run-*/*"),
                 *job.workdir.glob("run-*"),
@@ -313,7 +313,7 @@ def test_damage_between_two_commands(tmp_path: Path, what: str, how: str, seed: 
     chance, job, done = random.Random(f"{what}-{how}-{seed}"), Job(tmp_path), 0
     while done < 2:
         running = job.start()
-        running.until_lines(chance.randint(20, 250))
+        running.until_tiles(chance.randint(20, 250))
         running.kill("drivers")
         if running.end() == 0:
             once_more(job)
@@ -376,7 +376,7 @@ def test_damage_to_an_upload_that_was_killed(tmp_path: Path, objects, how: str, 
 def test_a_source_that_changes(tmp_path: Path, seed: int) -> None:
     chance, job = random.Random(seed), Job(tmp_path)
     running = job.start()
-    running.until_lines(chance.randint(1, 200))
+    running.until_tiles(chance.randint(1, 200))
     save_image(tmp_path / "source.npy", 1)
     FIGURES["storage faults: changed source"] += running.runs
     if chance.random() < 0.5:
@@ -433,7 +433,7 @@ def test_two_drivers_for_one_target(
 def test_tasks_of_a_killed_driver(tmp_path: Path, cluster: Cluster, seed: int) -> None:
     chance, job = random.Random(seed), Job(tmp_path, cluster=cluster.processes.address)
     running = job.start()
-    running.until_lines(chance.randint(1, 150))
+    running.until_tiles(chance.randint(1, 150))
     stopped = chance.sample(cluster.workers(), 1) if seed % 2 else []
     for worker in stopped:
         worker.suspend()
@@ -442,7 +442,7 @@ def test_tasks_of_a_killed_driver(tmp_path: Path, cluster: Cluster, seed: int) -
     FIGURES["zombies"] += 1
     job.contrast, job.options = CONTRASTS[1], ["--overwrite"]
     again = job.start()
-    again.until_lines(chance.randint(1, 100))
+    again.until_tiles(chance.randint(1, 100))
     for worker in stopped:
         worker.resume()
     if again.end():
@@ -475,7 +475,7 @@ def test_a_stopped_driver_that_comes_back(tmp_path: Path, objects, where: str, s
         puts = chance.randint(1, 50)
         first.until(lambda: sum(m == "PUT" for m, _ in list(objects.proxy.requests)) >= puts)
     else:
-        first.until_lines(chance.randint(1, 150))
+        first.until_tiles(chance.randint(1, 150))
     if first.runs:
         first.process.send_signal(signal.SIGSTOP)
         FIGURES["stopped processes"] += 1
@@ -501,7 +501,7 @@ def test_workers_with_other_code(tmp_path: Path, edited: Path, seed: int) -> Non
         job, chance = Job(tmp_path, cluster=processes.address), random.Random(seed)
         for _ in range(3):
             running = job.start()
-            running.until_lines(chance.randint(1, 100))
+            running.until_tiles(chance.randint(1, 100))
             right.kill()
             count_kill("workers")
             right = processes.worker()
