@@ -139,6 +139,7 @@ class Driver:
             if isinstance(event, Finished):
                 last[event.stage, event.tile] = event
         self.publication.settle(self.state, self._note)
+        self.arrays.renew_metadata(self.state.stages[number] for number in self._needed())
         self._check_arrays()
         return list(groups(self.state, self._needed(), last))
 

@@ -244,7 +244,7 @@ def test_a_store_with_faults(tmp_path: Path, objects, fault: Fault, seed: int) -
 def test_a_full_disk(tmp_path: Path, what: str, seed: int) -> None:
     if shutil.which("mount") is None or os.geteuid() != 0:
         pytest.skip("mounting a small file system needs root")
-    chance, (low, high) = random.Random(seed), (60, 900) if what == "disk full" else (16, 140)
+    chance, (low, high) = random.Random(seed), (60, 900) if what == "disk full" else (40, 140)
     unit = "size={}k,nr_inodes=9999" if what == "disk full" else "size=64m,nr_inodes={}"
     with small_disk(tmp_path / "disk", unit.format(low)) as change:
         job = Job(tmp_path, place=tmp_path / "disk")

@@ -341,6 +341,23 @@ def test_damage_is_found_on_resume_and_done_again(tmp_path, image, expected, fau
     assert same(read_result(tmp_path / "out.zarr"), expected)
 
 
+@pytest.mark.parametrize("array", ["result", "state"])
+@pytest.mark.parametrize("fault", ["missing", "cut", "flipped"])
+def test_damaged_metadata_are_written_anew_on_resume(tmp_path, image, expected, array, fault):
+    spec = small_spec(save_source(tmp_path, image), tmp_path / "out.zarr", run={"batch": 4})
+    with pytest.raises(Interrupt):
+        run(spec, listeners=[stop_after(40)])
+    for victim in (tmp_path / "out.zarr.run").glob(f"run-*/{array}/**/zarr.json"):
+        content = victim.read_bytes()
+        victim.unlink() if fault == "missing" else victim.write_bytes(
+            content[:-9] if fault == "cut" else content.replace(b"4", b"5")
+        )
+    report = run(spec)
+    assert report.exit_code == 0
+    assert report.data["tiles_resumed"] > 30
+    assert same(read_result(tmp_path / "out.zarr"), expected)
+
+
 def test_a_run_that_finished_no_tile_blocks_nothing(tmp_path, image, expected, monkeypatch):
     monkeypatch.setattr(address, "ANSWER_SECONDS", 1.0)
     source = save_source(tmp_path, image)
