@@ -91,6 +91,8 @@ def report(data: Mapping[str, Any], workdir: str, *, already: bool = False) -> R
         "memory": f"{bytes_text(memory['measured'])} measured, {bytes_text(memory['predicted'])} predicted, "
         f"{bytes_text(memory['limit'])} allowed",
     }
+    if data["absent_chunks"]:
+        values["source"] = f"{count_text(data['absent_chunks'])} chunks are absent there: read as fill value"
     blocks: list[RenderableType] = [Text("complete already; nothing was left to do")] if already else []
     blocks += [fact_list(values)]
     blocks += [Text(_statistic_text(one)) for one in data["statistics"]]

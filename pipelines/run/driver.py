@@ -23,6 +23,7 @@ from pipelines.image.open_source import SourceChangedError, require_unchanged
 from pipelines.image.window import format_region
 from pipelines.plan.plan import Plan, Stage
 from pipelines.record.journal import Event, Finished, Forgotten
+from pipelines.record.lease import Lease
 from pipelines.record.ready_tiles import TileId
 from pipelines.record.state import RunState
 from pipelines.record.workdir import Workdir
@@ -60,6 +61,8 @@ class Driver:
         Choices that were made before the plan, for the report.
     replaced : mapping, optional
         Stamps of the targets that may be replaced, by their address.
+    leases : sequence of Lease
+        Leases on the targets.
     """
 
     def __init__(
@@ -70,16 +73,22 @@ class Driver:
         listeners: Sequence[Listener],
         tuning: Sequence[dict[str, Any]] = (),
         replaced: Mapping[str, list[int] | None] | None = None,
+        leases: Sequence[Lease] = (),
     ) -> None:
         self.spec, self.plan, self.workdir, self.listeners = spec, plan, workdir, listeners
-        self.tuning = tuning
+        self.tuning, self.leases = tuning, leases
         self.state = RunState(plan.stages, spec.run.retries)
         self.arrays = RunArrays(plan, workdir)
         self.publication = Publication(plan, self.arrays.folder, self.arrays.sinks, replaced or {})
         self.measured = Measured()
 
-    def run(self) -> dict[str, Any]:
+    def run(self, absent_chunks: int | None = None) -> dict[str, Any]:
         """Run until no tile is left or none can start, publish the results, and return the report's data.
+
+        Parameters
+        ----------
+        absent_chunks : int or None
+            Number of chunks that the source does not have, for the report.
 
         Raises
         ------
@@ -103,7 +112,7 @@ class Driver:
             raise
         finally:
             self.workdir.journal.close()
-        self.measured.end(start, time.perf_counter() - clock, resumed)
+        self.measured.end(start, time.perf_counter() - clock, resumed, absent_chunks)
         report = make_report(self.spec, self.plan, self.state, self.measured, self.tuning)
         self.workdir.write("report.json", report)
         if report["complete"]:
@@ -120,6 +129,8 @@ class Driver:
         """Publish the results, unless the source has changed meanwhile, or something is in the way."""
         try:
             require_unchanged(self.spec.source, self.plan.source.identity)
+            for lease in self.leases:
+                lease.require()
             self.publication.publish(self.state, self._note, self.listeners)
         except (SourceChangedError, TargetTakenError) as error:
             self.measured.problem = str(error)

@@ -59,9 +59,10 @@ class Measured:
         """Note the memory of the process that did a tile."""
         self.workers[outcome.process] = max(outcome.memory_bytes, self.workers.get(outcome.process, 0))
 
-    def end(self, start: datetime, seconds: float, resumed: int) -> None:
-        """Note when the run began, how long it took, and how many tiles were done before."""
+    def end(self, start: datetime, seconds: float, resumed: int, absent_chunks: int | None) -> None:
+        """Note how long the run took, how many tiles were done before, and how many chunks the source lacks."""
         self.start, self.total_seconds, self.resumed = start, seconds, resumed
+        self.absent_chunks = absent_chunks
 
 
 def make_report(
@@ -80,6 +81,7 @@ def make_report(
         "tiles": plan.tiles,
         "tiles_done": plan.tiles - state.tiles.left,
         "tiles_resumed": measured.resumed,
+        "absent_chunks": measured.absent_chunks,
         "retries": sum(state.tries.values()),
         "problem": measured.problem,
         "dashboard": measured.dashboard,
