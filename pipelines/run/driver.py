@@ -33,7 +33,7 @@ from pipelines.tasks.admission import Admission
 from pipelines.tasks.group import Failure
 from pipelines.tasks.values import Outcome
 from pipelines.tasks.work import Conclusion
-from pipelines.tasks.workers import ClusterError, cluster_kind, connect
+from pipelines.tasks.workers import ClusterError, Workers, cluster_kind, connect
 
 
 class UnusableStatisticError(ValueError):
@@ -160,44 +160,46 @@ class Driver:
     # ---- submit tiles
 
     def _hand_out(self) -> None:
-        """Keep a bounded number of tiles in flight until none is left or none can start.
+        """Connect to workers, and give them tiles.
 
         Raises
         ------
         ClusterError
-            Where no worker takes tiles, and none was given away yet; later it is the run's problem.
+            Where there are none and no tile was done yet; later that is the run's problem, and the run goes on another
+            time.
         """
-        try:
-            self._give_and_take()
-        except ClusterError as error:
-            if not self.measured.began and self.state.tiles.left == self.plan.tiles:
-                raise
-            self.measured.problem = str(error)
-
-    def _give_and_take(self) -> None:
         cluster = self.spec.run.cluster
-        kind = cluster_kind(cluster)
         with connect(cluster, self.plan.threads, self.spec.run.dashboard) as workers:
             self.measured.dashboard = workers.dashboard
             self.workdir.write("workers.json", {"cluster": cluster, "dashboard": workers.dashboard})
             tell(self.listeners, Connected(cluster, workers.dashboard))
-            threads = self.plan.threads if kind.in_process else 1
-            with Admission(workers.client, threads, self.listeners).ask() as admission:
-                self.measured.left_out = admission.left_out
-                admission.wait()
-                self.arrays.create_results()
-                # Workers of our own have as many threads as the plan allows; on a foreign cluster only the number of
-                # tasks in flight bounds the memory.
-                ahead = self.plan.threads if is_address(cluster) else 2 * self.plan.threads
-                submission = Submission(workers.client, admission, f"diffuse-{self.plan.digest}", ahead)
+            try:
+                self._give_and_take(workers)
+            except ClusterError as error:
+                if not self.measured.began and self.state.tiles.left == self.plan.tiles:
+                    raise
+                self.measured.problem = str(error)
+
+    def _give_and_take(self, workers: Workers) -> None:
+        """Keep a bounded number of tiles in flight until none is left or none can start."""
+        cluster = self.spec.run.cluster
+        threads = self.plan.threads if cluster_kind(cluster).in_process else 1
+        with Admission(workers.client, threads, self.listeners).ask() as admission:
+            self.measured.left_out = admission.left_out
+            admission.wait()
+            self.arrays.create_results()
+            # Workers of our own have as many threads as the plan allows; on a foreign cluster only the number of
+            # tasks in flight bounds the memory.
+            ahead = self.plan.threads if is_address(cluster) else 2 * self.plan.threads
+            submission = Submission(workers.client, admission, f"diffuse-{self.plan.digest}", ahead)
+            self._top_up(submission)
+            for group in submission.outcomes():
+                for found, outcome in group:
+                    if isinstance(outcome, Outcome):
+                        self._take(found, outcome)
+                    else:
+                        self._retry(found, outcome)
                 self._top_up(submission)
-                for group in submission.outcomes():
-                    for found, outcome in group:
-                        if isinstance(outcome, Outcome):
-                            self._take(found, outcome)
-                        else:
-                            self._retry(found, outcome)
-                    self._top_up(submission)
 
     def _top_up(self, submission: Submission) -> None:
         while submission.has_room and not self.measured.problem:
