@@ -52,7 +52,7 @@ ONLY_IN = {
         r"rich": r"cli/\w+\.py",
         r"ruamel": r"spec/yaml_lines\.py",
         r"filelock": r"run/workdir\.py",
-        r"psutil": r"(tasks/memory|run/workdir)\.py",
+        r"psutil": r"(tasks/(memory|proof)|run/workdir)\.py",
         r"distributed": r"(tasks/(workers|admission|prove_worker)|run/submission|clusters/\w+)\.py",
         r"fsspec": r"(store/\w+|image/identity|formats/metadata/zarr_hierarchy)\.py",
     },
