@@ -41,7 +41,7 @@ from pipelines.tasks.group import Failure
 from pipelines.tasks.process import use_temporary_folder
 from pipelines.tasks.values import Outcome
 from pipelines.tasks.work import Conclusion
-from pipelines.tasks.workers import ClusterError, cluster_kind, connect
+from pipelines.tasks.workers import ClusterError, Workers, cluster_kind, connect
 
 
 class UnusableStatisticError(RefusedError):
@@ -204,49 +204,49 @@ class Driver:
     # ---- submit tiles
 
     def _work(self, taken_over: list[Group]) -> None:
-        """Compare what was taken over, then keep a bounded number of tiles in flight until none can start.
+        """Connect to workers, let them compare what was taken over, and give them tiles.
 
         Raises
         ------
         ClusterError
-            Where no worker takes tiles, and none was given away yet; later it is the run's problem.
+            Where there are none and no tile was done yet; later that is the run's problem, and the run goes on another
+            time.
         """
-        try:
-            self._give_and_take(taken_over)
-        except ClusterError as error:
-            if not self.measured.began and self.state.tiles.left == self.plan.tiles:
-                raise
-            self.measured.problem = str(error)
-
-    def _give_and_take(self, taken_over: list[Group]) -> None:
         cluster = self.spec.run.cluster
-        kind = cluster_kind(cluster)
         with connect(cluster, self.plan.threads, self.spec.run.dashboard) as workers:
             self.measured.dashboard = workers.dashboard
             self.workdir.write("workers.json", {"cluster": cluster, "dashboard": workers.dashboard})
             tell(self.listeners, Connected(cluster, workers.dashboard))
-            threads = self.plan.threads if kind.in_process else 1
-            with Admission(workers.client, threads, self.listeners).ask() as admission:
-                self.measured.left_out = admission.left_out
-                admission.wait()
-                # Workers of our own have as many threads as the plan allows; on a foreign cluster only the number of
-                # tasks in flight bounds the memory.
-                ahead = self.plan.threads if is_address(cluster) else 2 * self.plan.threads
-                fence = self.workdir.new_epoch()
-                name = f"diffuse-{self.plan.folder}-{fence.epoch}"
-                self._compare(
-                    taken_over, Submission(workers.client, admission, f"{name}-check", ahead, fence)
-                )
-                self._begin_arrays()
-                submission = Submission(workers.client, admission, name, ahead, fence)
+            try:
+                self._give_and_take(workers, taken_over)
+            except ClusterError as error:
+                if not self.measured.began and self.state.tiles.left == self.plan.tiles:
+                    raise
+                self.measured.problem = str(error)
+
+    def _give_and_take(self, workers: Workers, taken_over: list[Group]) -> None:
+        """Keep a bounded number of tiles in flight until none is left or none can start."""
+        cluster = self.spec.run.cluster
+        threads = self.plan.threads if cluster_kind(cluster).in_process else 1
+        with Admission(workers.client, threads, self.listeners).ask() as admission:
+            self.measured.left_out = admission.left_out
+            admission.wait()
+            # Workers of our own have as many threads as the plan allows; on a foreign cluster only the number of
+            # tasks in flight bounds the memory.
+            ahead = self.plan.threads if is_address(cluster) else 2 * self.plan.threads
+            fence = self.workdir.new_epoch()
+            name = f"diffuse-{self.plan.folder}-{fence.epoch}"
+            self._compare(taken_over, Submission(workers.client, admission, f"{name}-check", ahead, fence))
+            self._begin_arrays()
+            submission = Submission(workers.client, admission, name, ahead, fence)
+            self._top_up(submission)
+            for group in submission.outcomes():
+                for found, outcome in group:
+                    if isinstance(outcome, Outcome):
+                        self._take(found, outcome)
+                    else:
+                        self._retry(found, outcome)
                 self._top_up(submission)
-                for group in submission.outcomes():
-                    for found, outcome in group:
-                        if isinstance(outcome, Outcome):
-                            self._take(found, outcome)
-                        else:
-                            self._retry(found, outcome)
-                    self._top_up(submission)
 
     def _top_up(self, submission: Submission) -> None:
         while submission.room and not self.measured.problem:
