@@ -37,7 +37,7 @@ class Finished:
     def text(self) -> str:
         """Return the event as numbers, and its tallies as JSON behind them."""
         numbers = f"{self.stage} {self.tile} {self.crc} {self.round}"
-        tallies = {name: tally.to_lists() for name, tally in self.tallies.items()}
+        tallies = {name: tally.to_text() for name, tally in self.tallies.items()}
         return f"{numbers} {_json(tallies)}" if tallies else numbers
 
 
@@ -131,9 +131,9 @@ def event_of(line: bytes) -> Event | None:
         return _NAMED[name](*values)
     # Most lines are plain numbers, of which there may be millions.
     numbers = text.split(None, 4)
-    lists = json.loads(numbers.pop()) if len(numbers) == 5 else {}
+    texts = json.loads(numbers.pop()) if len(numbers) == 5 else {}
     stage, tile, crc, visits = map(int, numbers)
-    return Finished(stage, tile, crc, {name: Tally.from_lists(one) for name, one in lists.items()}, visits)
+    return Finished(stage, tile, crc, {name: Tally.from_text(one) for name, one in texts.items()}, visits)
 
 
 class Journal:
