@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -101,6 +102,11 @@ class ImageInfo:
             raise ValueError(
                 f"axes={self.axes!r} is not possible. Allowed: letters of {CANONICAL!r}, with y and x."
             )
+
+    @property
+    def chunk_bytes(self) -> int:
+        """Decoded bytes of what the storage reads at once."""
+        return math.prod(self.chunks) * self.dtype.itemsize
 
     @property
     def canonical_axes(self) -> str:

@@ -71,7 +71,7 @@ def make_report(
         "science": plan.science,
         "digest": plan.digest,
         "code": code_version(),
-        "machine": {"system": platform.platform(), "python": platform.python_version()},
+        "machine": {"system": f"{platform.system()} {platform.release()} {platform.machine()}", "python": platform.python_version()},
         "started": measured.start.isoformat(timespec="seconds"),
         "seconds": measured.total_seconds,
         "tiles": plan.tiles,

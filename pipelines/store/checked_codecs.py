@@ -18,7 +18,7 @@ from zarr.registry import register_pipeline
 from zarrs import ZarrsCodecPipeline
 from zarrs.pipeline import UnsupportedMetadataError, get_codec_pipeline_fallback, get_codec_pipeline_impl
 
-PILE_BYTES = 8 << 20
+PILE_BYTES = 4 << 20
 """Bytes of the chunks that are decoded whole in one call, because only parts of them are read."""
 
 

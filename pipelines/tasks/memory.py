@@ -13,11 +13,11 @@ import psutil
 BASE_BYTES = 280 << 20
 """Resident memory of a process of a run before it touches a pixel: Python, the compiled kernels and the libraries."""
 
-WINDOW_BYTES = 8 << 20
+WINDOW_BYTES = 33 << 16
 """Size from which freed arrays return to the system at once: these are windows. Smaller ones are chunks inside a
 codec; returning each of them took two thirds of the reading time (0.17 s, now 0.05 s, for a window of 71 MB)."""
 
-KEPT_BYTES = 32 << 20
+KEPT_BYTES = 4 << 20
 """Freed memory that the allocator may keep for the next chunks."""
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8

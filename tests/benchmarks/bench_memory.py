@@ -68,7 +68,10 @@ class Measurement:
     @property
     def holds(self) -> bool:
         """Whether the limit and the prediction were bounds, and the prediction was near."""
-        return not self.peak or self.peak <= min(self.limit, self.predicted) <= self.predicted <= MOST * self.peak
+        return (
+            not self.peak
+            or self.peak <= min(self.limit, self.predicted) <= self.predicted <= MOST * self.peak
+        )
 
 
 def make_source(path: Path, side: int, depth: int = 0) -> None:
@@ -78,7 +81,9 @@ def make_source(path: Path, side: int, depth: int = 0) -> None:
     use_fast_codecs()
     axes, shape = ("zyx", (depth, side, side)) if depth else ("yx", (side, side))
     chunks = (min(depth, 64), 64, 64) if depth else (512, 512)
-    array = create_array(str(path), "", shape, np.dtype("u1"), Chunking(chunks), axes=axes, compression="none")
+    array = create_array(
+        str(path), "", shape, np.dtype("u1"), Chunking(chunks), axes=axes, compression="none"
+    )
     array.attrs["_FillValue"] = 0
     pixels, grid = ZarrPixels(str(path), "", axes, axes), Grid((side, side), (1024, 1024))
     random = np.random.default_rng(0)
@@ -104,7 +109,9 @@ def step_of(name: str, side: int) -> dict[str, Any]:
     return step
 
 
-def measure(folder: Path, source: Path, step: Mapping[str, Any], limit: str, cluster: str, **more: Any) -> Measurement:
+def measure(
+    folder: Path, source: Path, step: Mapping[str, Any], limit: str, cluster: str, **more: Any
+) -> Measurement:
     """Return the memory of a run in processes of its own; `more` are further parts of the spec."""
     target, spec = folder / "result.zarr", folder / "spec.json"
     for path in (target, Path(f"{target}.run")):
@@ -197,7 +204,9 @@ def measure_all(options: argparse.Namespace, folder: Path) -> int:
 
 def main() -> int:
     """Measure and return an exit status."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--operators", nargs="*", default=[])
     parser.add_argument("--limits", nargs="*", default=["400MiB", "600MiB"])
     parser.add_argument("--clusters", nargs="*", default=["threads", "local"])
