@@ -45,7 +45,7 @@ PERIOD = 0.02
 MOST = 1.25
 """Largest prediction as a multiple of the peak."""
 
-STEP_SECONDS = 2.0
+STEP_SECONDS = 1.5
 """Time on one core that the steps of a run may take, as far as that allows for two steps at least."""
 
 
