@@ -24,6 +24,7 @@ from pipelines.image.georeference import from_attributes
 from pipelines.image.identity import tree_identity
 from pipelines.image.info import CANONICAL, Georeference, ImageInfo
 from pipelines.image.source import SOURCES, Source, SourceSpec
+from pipelines.store.checked_codecs import reads_parts
 
 KNOWN = (
     "spacing",
@@ -94,6 +95,7 @@ def describe_array(spec: SourceSpec, array: zarr.Array[Any], group: zarr.Group |
         dtype=dtype,
         axes=axes,
         chunks=array.chunks,
+        reads_parts=reads_parts(array.metadata),
         spacing={a: float(v) for a, v in _mapping(attributes.get("spacing")).items() if a in CANONICAL},
         units={a: str(v) for a, v in _mapping(attributes.get("units_of_spacing")).items() if a in CANONICAL},
         nodata=_nodata(array, attributes, dtype),

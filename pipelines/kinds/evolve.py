@@ -212,7 +212,7 @@ class Evolve(ChainWork):
     def _given_bytes(self, cells: int, channels: int, working: int) -> int:
         """Return the bytes of what invalid cells of a frame get back: values of the source and of the first state."""
         given = 0
-        if self.original is not None:
+        if self.original is not None and self.inputs.may_have_walls:
             given += cells * self.original.channels * self.original.stored_itemsize
         if self.base is not None:
             # The state with the values of the beginning, and a block of it.

@@ -16,6 +16,7 @@ from pipelines.run.state import RunState
 from pipelines.run.workdir import Workdir
 from pipelines.store.addresses import is_remote, is_taken, remove
 from pipelines.store.arrays import Chunking, create_array
+from pipelines.tasks.memory import total_memory
 from pipelines.tasks.pixels import ZarrPixels
 from pipelines.tasks.values import NewArray
 from pipelines.tasks.work import File
@@ -102,7 +103,8 @@ class RunArrays:
 
     def publish(self, listeners: Sequence[Listener]) -> None:
         """Write the results to their targets, the main one last; local old targets are removed when all are written."""
-        memory = max(64 << 20, self.plan.memory_limit // 4)
+        # The tasks are done: what they took is free for the formats.
+        memory = max(32 << 20, self.plan.memory_total - total_memory(0, 0) - self.plan.extra_bytes)
         if not self.workdir.publishing:
             for output in self.plan.outputs:
                 self._move_aside(output)

@@ -110,11 +110,18 @@ class Inputs:
         mask = np.arange(image[0].size).reshape(spatial) > 0 if walls else None
         return make_block(image, frames.spacing, mask=mask, guide=guide)
 
+    @property
+    def may_have_walls(self) -> bool:
+        """Whether cells may be invalid."""
+        image = self.image
+        beside = self.guide is not None or self.mask is not None
+        return beside or image.dtype.kind == "f" or image.nodata is not None
+
     def block_bytes(self, cells: int) -> int:
         """Return the bytes of a block of `cells` per channel, with its guide, carried arrays and walls."""
         arrays = self.image.channels + (0 if self.guide is None else self.guide.channels)
         arrays += 0 if self.carried is None else self.carried.count
-        return cells * (arrays * working_dtype(self.image.dtype).itemsize + 1)
+        return cells * (arrays * working_dtype(self.image.dtype).itemsize + self.may_have_walls)
 
     def reading_bytes(self, cells: int) -> int:
         """Return the largest memory while a block of `cells` per channel is read and made."""
@@ -125,7 +132,7 @@ class Inputs:
         if self.guide is not None:
             held += self.guide.channels * working_dtype(self.guide.dtype).itemsize
         # Where cells are valid: the mask, and the image's and the guide's walls.
-        made = self.block_bytes(cells) + cells * (held + (2 if self.mask is not None else 1))
+        made = self.block_bytes(cells) + cells * (held + self.may_have_walls + (self.mask is not None))
         return max(made, self.loading_bytes(cells))
 
     def loading_bytes(self, cells: int) -> int:

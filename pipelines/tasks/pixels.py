@@ -31,9 +31,9 @@ ENCODING_BYTES = 2 * OWN_CHUNK_BYTES
 def decoding_bytes(chunk_bytes: int) -> int:
     """Return the memory that reading parts of chunks takes beside the pixels that are read.
 
-    A pile of decoded chunks, at least one; and one that is being decoded, with its encoded form.
+    A pile of decoded chunks, at least one; and the encoded form of one, which is no larger.
     """
-    return max(PILE_BYTES, chunk_bytes) + 2 * chunk_bytes
+    return max(PILE_BYTES, chunk_bytes) + chunk_bytes
 
 
 class Pixels(ABC):
@@ -77,7 +77,7 @@ class SourcePixels(Pixels):
 
     @property
     def decoding_bytes(self) -> int:
-        """A pile of decoded chunks, and a chunk that is being decoded with its encoded form."""
+        """A pile of decoded chunks, and the encoded form of one."""
         return decoding_bytes(self.chunk_bytes)
 
     def read(self, region: Region) -> NDArray[Any]:
@@ -122,7 +122,7 @@ class ZarrPixels(Pixels):
 
     @property
     def decoding_bytes(self) -> int:
-        """A pile of decoded chunks, and a chunk that is being decoded with its encoded form."""
+        """A pile of decoded chunks, and the encoded form of one."""
         return decoding_bytes(OWN_CHUNK_BYTES)
 
     @property

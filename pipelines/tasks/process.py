@@ -13,8 +13,8 @@ def prepare_process(threads: int = 1) -> None:
 
     Call it before a source is opened: arrays keep the codecs that are set when they are opened.
     """
-    # Workers tell their scheduler, and `platform` starts a process to find out, which for a moment counts as much memory
-    # as this one: better now than when it is largest. The answer is kept.
+    # Workers tell it to their scheduler. `platform` starts a process to find out, which for a moment counts as much
+    # memory as this one: better now than when it is largest. The answer is kept.
     platform.processor()
     steady_allocator()
     use_fast_codecs(threads)
