@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import dask.array as da
 import numpy as np
-import xarray as xr
 from numpy.typing import DTypeLike
 
 from diffusion_ops.containers import dask_arrays, numpy_arrays, xarray_objects
@@ -19,7 +17,14 @@ from diffusion_ops.evolution.arguments import (
     TimeLike,
     resolve_aliases,
 )
+from diffusion_ops.lazy_modules import LazyModule
 from diffusion_ops.tuning.tune import asks_for_time, resolve_automatic_time
+
+if TYPE_CHECKING:
+    import dask.array as da
+    import xarray as xr
+else:
+    da, xr = LazyModule("dask.array"), LazyModule("xarray")
 
 
 def evolve(

@@ -255,9 +255,44 @@ def library_bytes(outputs: Sequence[Output]) -> int:
 
 
 def predict_memory(stages: Sequence[Stage], threads: int, processes: int) -> int:
-    """Return the predicted resident bytes of a run; a stage never has more tasks at a time than tiles."""
-    tasks = max(stage.cost.memory_bytes * min(threads, len(stage.grid)) for stage in stages)
-    return total_memory(tasks, processes)
+    """Return the largest resident bytes of a run.
+
+    Tasks of several stages run at a time where one has fewer tiles than there are threads; a thread without a task
+    keeps the memory of its last block.
+    """
+    kept = max(stage.cost.kept_bytes for stage in stages)
+    before = [_before(stages, number) for number in range(len(stages))]
+    costs = [
+        cost.memory_bytes + (kept - cost.kept_bytes if cost.kept_bytes else 0)
+        for cost in (s.cost for s in stages)
+    ]
+    most = 0
+    for number, stage in enumerate(stages):
+        left = threads - min(threads, len(stage.grid))
+        total = costs[number] * (threads - left)
+        others = (
+            i
+            for i in range(len(stages))
+            if i != number and i not in before[number] and number not in before[i]
+        )
+        for other in sorted(others, key=lambda i: costs[i], reverse=True):
+            tasks = min(left, len(stages[other].grid))
+            total, left = total + tasks * costs[other], left - tasks
+        most = max(most, total + left * kept)
+    return total_memory(most, processes)
+
+
+def _before(stages: Sequence[Stage], number: int) -> set[int]:
+    """Return the stages that are complete before the first tile of a stage."""
+    found: set[int] = set()
+    waiting = [number]
+    while waiting:
+        stage = stages[waiting.pop()]
+        # A stage of one tile is complete before any tile that reads it.
+        complete = {*stage.needs, *(i for i in stage.after if len(stages[i].grid) == 1)} - found
+        found |= complete
+        waiting += complete
+    return found
 
 
 def expected_seconds(stages: Sequence[Stage], threads: int) -> float:

@@ -20,6 +20,7 @@ from pipelines.store.addresses import is_remote, name_of, require_local, shown
 from pipelines.store.publish import bring_beside, hand_over, remove_local, stamp, stamp_of
 from pipelines.store.targets import remove
 from pipelines.store.upload import TargetTakenError
+from pipelines.tasks.memory import total_memory
 
 
 class Publication:
@@ -83,7 +84,8 @@ class Publication:
     def _finish(self, number: int, output: Output) -> None:
         finished = self._finished(number)
         finished.parent.mkdir(exist_ok=True)
-        memory = max(64 << 20, self.plan.memory_limit // 4)
+        # The tasks are done: what they took is free for the formats.
+        memory = max(32 << 20, self.plan.memory_total - total_memory(0, 0) - self.plan.extra_bytes)
         root = str(self.folder / output.folder)
         self.sinks[number].finish(root, output.info, output.levels, str(finished), memory)
 

@@ -75,7 +75,10 @@ def make_report(
         "science": plan.science,
         "digest": plan.digest,
         "code": code_version(),
-        "machine": {"system": platform.platform(), "python": platform.python_version()},
+        "machine": {
+            "system": f"{platform.system()} {platform.release()} {platform.machine()}",
+            "python": platform.python_version(),
+        },
         "started": measured.start.isoformat(timespec="seconds"),
         "seconds": measured.total_seconds,
         "tiles": plan.tiles,
@@ -117,3 +120,8 @@ def _failure(plan: Plan, state: RunState, tile: TileId, error: str) -> dict[str,
     stage = state.stages[tile[0]]
     region = format_region(stage.grid.region(tile[1]), plan.frames.axes)
     return {"stage": stage.title, "tile": tile[1], "region": region, "error": error}
+
+
+def _system() -> str:
+    # Asked for more, `platform` starts a process, which for a moment counts as much memory as this one.
+    return f"{platform.system()} {platform.release()} {platform.machine()}"
