@@ -180,6 +180,19 @@ def verified(result: Mapping[str, Any]) -> RenderableType:
     return Group(fact_list({"target": result["target"], "checked": checked}), verdict, *lines)
 
 
+def repaired(result: Mapping[str, Any]) -> RenderableType:
+    """Return a picture of what `repair` found and did."""
+    lines = [Text(f"  {line}") for line in result["damaged"]]
+    if not lines:
+        return Group(fact_list({"target": result["target"]}), Text("nothing is damaged", style="green"))
+    if result["whole"]:
+        done = f"done again as a whole: {result['whole']}"
+    else:
+        done = f"{plural(result['tiles'], 'tile')} computed again"
+    facts = {"target": result["target"], "damaged": str(len(lines)), "repair": done}
+    return Group(fact_list(facts), *lines)
+
+
 def warmed(made: Mapping[str, Any]) -> RenderableType:
     """Return a picture of what `warm` compiled."""
     facts = {

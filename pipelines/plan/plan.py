@@ -184,6 +184,13 @@ class Plan:
         """Predicted resident bytes of all processes together."""
         return predict_memory(self.stages, self.threads, self.processes) + self.extra_bytes
 
+    def output_of(self, stage: Stage) -> int | None:
+        """Return the number of the result that a stage writes a level of; None for a stage that writes none."""
+        if stage.work.writes is None:
+            return None
+        name = stage.work.writes.root.rpartition("/")[2]
+        return next((n for n, output in enumerate(self.outputs) if output.folder == name), None)
+
     @property
     def tiles(self) -> int:
         """Number of tiles of all stages."""

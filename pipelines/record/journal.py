@@ -88,13 +88,16 @@ class Published:
     ----------
     output : int
         Number of the result.
+    crc : int
+        CRC-32 of a file, or of the metadata of a hierarchy, whose pixels the events of its tiles tell.
     """
 
     output: int
+    crc: int = 0
 
     def text(self) -> str:
         """Return the event as JSON."""
-        return _json(["published", self.output])
+        return _json(["published", self.output, self.crc])
 
 
 Event = Finished | Forgotten | Claimed | Published

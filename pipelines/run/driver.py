@@ -29,7 +29,7 @@ from pipelines.record.state import RunState
 from pipelines.record.workdir import Workdir
 from pipelines.refusal import RefusedError
 from pipelines.run.arrays import RunArrays
-from pipelines.run.inspection import Group, damaged_tiles, groups
+from pipelines.run.inspection import Group, damaged_tiles, groups, needed_stages
 from pipelines.run.publication import Publication
 from pipelines.run.report import Measured, make_report
 from pipelines.run.submission import Submission
@@ -151,30 +151,14 @@ class Driver:
                 last[event.stage, event.tile] = event
         self.publication.settle(self.state, self._note)
         self._check_arrays()
-        return list(groups(self.state, self._needed(), last))
-
-    def _needed(self) -> list[int]:
-        """Return the stages that have written an array that is still to be read, or to be published."""
-        state, found = self.state, []
-        left = [stage for number, stage in enumerate(state.stages) if not state.tiles.complete(number)]
-        read = {pixels for stage in left for pixels in stage.work.stored}
-        for number, stage in enumerate(state.stages):
-            written = stage.work.writes
-            if written is None or number in state.tiles.skipped or not state.tiles.begun(number):
-                continue
-            output = self.arrays.output_of(stage)
-            unpublished = output is not None and output not in state.published
-            # A stage that is not complete goes on in its own array.
-            if written in read or unpublished or stage in left:
-                found.append(number)
-        return found
+        return list(groups(self.state, needed_stages(self.state, self.plan), last))
 
     def _check_arrays(self) -> None:
         """Forget tiles whose array is gone although a stage still reads it."""
         # What reads an array comes after it, and may be forgotten first.
         for number in reversed(range(len(self.state.stages))):
             stage = self.state.stages[number]
-            lost = number in self._needed() and not self.arrays.written(stage)
+            lost = number in needed_stages(self.state, self.plan) and not self.arrays.written(stage)
             lacking = number not in self.state.tiles.skipped and self.arrays.lacks_round(self.state, number)
             if lost or lacking:
                 self._note(Forgotten(number))

@@ -17,7 +17,7 @@ from pipelines.plan.plan import Output, Plan
 from pipelines.record.journal import Claimed, Event, Journal, Published
 from pipelines.record.state import RunState
 from pipelines.store.addresses import is_remote, name_of, require_local, shown
-from pipelines.store.publish import bring_beside, hand_over, remove_local, stamp, stamp_of
+from pipelines.store.publish import bring_beside, content_checksum, hand_over, remove_local, stamp, stamp_of
 from pipelines.store.targets import remove
 from pipelines.store.upload import TargetTakenError
 from pipelines.tasks.memory import total_memory
@@ -53,7 +53,7 @@ class Publication:
             if number in state.published:
                 continue
             if not is_remote(output.spec.uri) and is_own(output.spec.uri, state.claims.get(number)):
-                note(Published(number))
+                note(Published(number, content_checksum(require_local(output.spec.uri))))
                 continue
             finished = self._finished(number)
             if not finished.exists():
@@ -78,8 +78,9 @@ class Publication:
             if number not in state.published:
                 tell(listeners, Exporting(output.spec.uri))
                 self._finish(number, output)
+                crc = content_checksum(self._finished(number))
                 self._hand_over(number, output, state, note)
-                note(Published(number))
+                note(Published(number, crc))
 
     def _finish(self, number: int, output: Output) -> None:
         finished = self._finished(number)
