@@ -264,42 +264,37 @@ def library_bytes(outputs: Sequence[Output]) -> int:
 def predict_memory(stages: Sequence[Stage], threads: int, processes: int) -> int:
     """Return the largest resident bytes of a run.
 
-    Tasks of several stages run at a time where one has fewer tiles than there are threads; a thread without a task
-    keeps the memory of its last block.
+    A tile is worked on by one stage at a time, for each branch of the stages. So tasks of several stages run at a time
+    where one has fewer tiles than there are threads. A thread without a task keeps the memory of its last block.
     """
-    kept = max(stage.cost.kept_bytes for stage in stages)
-    before = [_before(stages, number) for number in range(len(stages))]
-    costs = [
-        cost.memory_bytes + (kept - cost.kept_bytes if cost.kept_bytes else 0)
-        for cost in (s.cost for s in stages)
+    costs = [stage.cost for stage in stages]
+    kept = max(cost.kept_bytes for cost in costs)
+    read = {number for stage in stages for number in (*stage.after, *stage.needs)}
+    tasks = min(threads, max(len(stage.grid) for stage in stages) * (len(stages) - len(read)))
+    # A task may find the memory of a larger block than it needs.
+    bytes_and_tiles = [
+        (cost.memory_bytes + (kept - cost.kept_bytes if cost.kept_bytes else 0), len(stage.grid))
+        for cost, stage in zip(costs, stages, strict=True)
     ]
-    most = 0
+    alone = 0
+    if len(stages[0].grid) == 1 and _all_read(stages):
+        # Such as a copy of the source, which everything waits for.
+        alone, _ = bytes_and_tiles.pop(0)
+    total, left = 0, tasks
+    for one, tiles in sorted(bytes_and_tiles, reverse=True):
+        total, left = total + one * min(left, tiles), left - min(left, tiles)
+    keeping = sum(len(stage.grid) for stage in stages if stage.cost.kept_bytes)
+    total += kept * min(threads - tasks, max(0, keeping - tasks))
+    return total_memory(max(total, alone), processes)
+
+
+def _all_read(stages: Sequence[Stage]) -> bool:
+    """Return whether all stages read the first one, or stages that do."""
+    readers = {0}
     for number, stage in enumerate(stages):
-        left = threads - min(threads, len(stage.grid))
-        total = costs[number] * (threads - left)
-        others = (
-            i
-            for i in range(len(stages))
-            if i != number and i not in before[number] and number not in before[i]
-        )
-        for other in sorted(others, key=lambda i: costs[i], reverse=True):
-            tasks = min(left, len(stages[other].grid))
-            total, left = total + tasks * costs[other], left - tasks
-        most = max(most, total + left * kept)
-    return total_memory(most, processes)
-
-
-def _before(stages: Sequence[Stage], number: int) -> set[int]:
-    """Return the stages that are complete before the first tile of a stage."""
-    found: set[int] = set()
-    waiting = [number]
-    while waiting:
-        stage = stages[waiting.pop()]
-        # A stage of one tile is complete before any tile that reads it.
-        complete = {*stage.needs, *(i for i in stage.after if len(stages[i].grid) == 1)} - found
-        found |= complete
-        waiting += complete
-    return found
+        if readers.intersection((*stage.after, *stage.needs)):
+            readers.add(number)
+    return len(readers) == len(stages)
 
 
 def expected_seconds(stages: Sequence[Stage], threads: int) -> float:
