@@ -1,6 +1,10 @@
 """Diffusion PDEs on images: operators, schedules, statistics, and `evolve` on NumPy, Dask and xarray."""
 
-from diffusion_ops.accessor import DiffuseAccessor
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
 from diffusion_ops.blocks.block import Block
 from diffusion_ops.blocks.statistic import STATISTICS, Statistic
 from diffusion_ops.ensemble import Ensemble, combine, ensemble
@@ -11,8 +15,12 @@ from diffusion_ops.evolution.operator import OPERATORS, Iteration, Map, Operator
 from diffusion_ops.evolution.parameters import Choice, Count, Number, Parameter, parameter
 from diffusion_ops.evolution.schedule import Cycle, Cycles, Explicit, Schedule
 from diffusion_ops.evolve import evolve
+from diffusion_ops.lazy_modules import import_after
 from diffusion_ops.tuning.criterion import CRITERIA, Criterion
 from diffusion_ops.tuning.tune import Tuning, tune
+
+if TYPE_CHECKING:
+    from diffusion_ops.accessor import DiffuseAccessor
 
 __all__ = [
     "CRITERIA",
@@ -49,6 +57,9 @@ __all__ = [
 ]
 
 
+import_after("xarray", "diffusion_ops.accessor")
+
+
 def _plugins() -> dict[str, type[Operator] | type[Statistic]]:
     """Return operators and statistics under the names of their classes (`Heat`, `GradientQuantile`)."""
     found = [cls for registry in (STATISTICS, OPERATORS) for cls in registry.values()]
@@ -57,7 +68,9 @@ def _plugins() -> dict[str, type[Operator] | type[Statistic]]:
     return {cls.__name__: cls for cls in found}
 
 
-def __getattr__(name: str) -> type[Operator] | type[Statistic]:
+def __getattr__(name: str) -> Any:
+    if name == "DiffuseAccessor":
+        return importlib.import_module(f"{__name__}.accessor").DiffuseAccessor
     # Names with underscores are asked for by the import system itself.
     if not name.startswith("_") and name in (plugins := _plugins()):
         return plugins[name]

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import dask.array as da
 import numpy as np
-import xarray as xr
 from numpy.typing import DTypeLike
 
 from diffusion_ops.containers import dask_arrays, numpy_arrays, xarray_objects
@@ -19,7 +17,14 @@ from diffusion_ops.evolution.arguments import (
     TimeLike,
     resolve_aliases,
 )
+from diffusion_ops.lazy_modules import LazyModule
 from diffusion_ops.tuning.tune import asks_for_time, resolve_automatic_time
+
+if TYPE_CHECKING:
+    import dask.array as da
+    import xarray as xr
+else:
+    da, xr = LazyModule("dask.array"), LazyModule("xarray")
 
 
 def evolve(
@@ -81,6 +86,13 @@ def evolve(
     -------
     Same container as `image`
         Of the same shape.
+
+    Notes
+    -----
+    While a Dask array is computed, a thread holds about two and a half times a chunk with its halo as floats, and more
+    for operators that keep further arrays; the allocator may keep as much again as it frees. With one batch, a chunk is
+    read, computed and handed on. With several, Dask holds up to two states of the whole array: give larger chunks or
+    `batch`, or run a spec over Zarr, whose memory has a limit.
 
     Raises
     ------

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import threading
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,6 +16,9 @@ LANES = 16
 
 _LINE = 64
 
+BAND_CELLS = 1 << 18
+"""Number of cells that are converted, compared or cleared at a time, so that the temporary arrays are small."""
+
 Floats = NDArray[Any]
 Bools = NDArray[np.bool_]
 OpenSides = tuple[tuple[bool, bool], ...]
@@ -22,6 +27,13 @@ OpenSides = tuple[tuple[bool, bool], ...]
 def row_pitch(columns: int) -> int:
     """Return the stored length of a row of `columns` cells."""
     return -(-columns // LANES) * LANES
+
+
+def row_bands(spatial: tuple[int, ...]) -> Iterator[slice]:
+    """Yield slices of the first spatial axis, of about `BAND_CELLS` cells each."""
+    rows = max(1, BAND_CELLS // max(1, math.prod(spatial[1:])))
+    for start in range(0, spatial[0], rows):
+        yield slice(start, start + rows)
 
 
 def allocate(copies: int, spatial: tuple[int, ...], dtype: np.dtype[Any]) -> Floats:
@@ -65,6 +77,11 @@ class _Spare(threading.local):
 
 
 _SPARE = _Spare()
+
+
+def release_spare() -> None:
+    """Free the memory that this thread keeps for its next block, before it does something else."""
+    _SPARE.room = None
 
 
 def as_image(storage: Floats, spatial: tuple[int, ...]) -> Floats:
@@ -151,7 +168,8 @@ class Block:
         if valid is not None and not valid.all():
             block.valid_storage = allocate(1, spatial, np.dtype(bool))
             as_image(block.valid_storage, spatial)[0] = valid
-            block.u[:, ~valid] = 0
+            for band in row_bands(spatial):
+                np.copyto(block.u[:, band], 0, where=~valid[band])
         if carried:
             block.storage, block.carried = storage[:-carried], storage[-carried:]
         return block
@@ -172,7 +190,9 @@ class Block:
         arrays = [self.u] if self.carried is None else [self.u, as_image(self.carried, self.spatial)]
         state = np.concatenate([array[part] for array in arrays])
         if self.valid is not None:
-            state[:, ~self.valid[keep]] = np.nan
+            valid = self.valid[keep]
+            for band in row_bands(valid.shape):
+                np.copyto(state[:, band], np.nan, where=~valid[band])
         return state
 
     @property

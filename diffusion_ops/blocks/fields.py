@@ -8,12 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from diffusion_ops.blocks.block import Block, Bools, OpenSides, allocate, as_image
+from diffusion_ops.blocks.block import Block, Bools, OpenSides, allocate, as_image, row_bands
 
 Image = NDArray[Any]
-
-BAND_CELLS = 1 << 18
-"""Number of cells checked for walls at a time: most images have none, and then no mask of their size is made."""
 
 
 def working_dtype(dtype: DTypeLike) -> np.dtype[Any]:
@@ -137,9 +134,8 @@ def valid_cells(image: Image, nodata: float | None = None, mask: Bools | None = 
     """
     valid = None if mask is None else np.array(mask, bool)
     if image.dtype.kind == "f" or nodata is not None:
-        rows = max(1, BAND_CELLS // max(1, math.prod(image.shape[2:])))
-        for start in range(0, image.shape[1], rows):
-            band = slice(start, start + rows)
+        # Most images have no walls, and then no mask of their size is made.
+        for band in row_bands(image.shape[1:]):
             good = _all_channels_valid(image[:, band], nodata)
             if not good.all():
                 valid = np.ones(image.shape[1:], bool) if valid is None else valid
@@ -182,7 +178,7 @@ def make_block(
     block = Block.from_image(image, spacing, valid, open_sides, working_dtype(image.dtype), carried)
     if guide is not None:
         block.guide = allocate(len(guide), block.spatial, block.storage.dtype)
-        as_image(block.guide, block.spatial)[...] = guide if valid is None else np.where(valid, guide, 0)
+        np.copyto(as_image(block.guide, block.spatial), guide, where=True if valid is None else valid)
     return block
 
 
@@ -248,17 +244,22 @@ def finish_image(
     ValueError
         Where NaN has to be written into integers and there is no nodata value.
     """
-    keep = keep or (slice(None),) * len(block.spatial)
-    result = cast(block.u[(slice(None), *keep)], dtype, nodata)
-    if len(original) != len(result):
+    values = block.u[(slice(None), *(keep or (slice(None),) * len(block.spatial)))]
+    if len(original) != len(values):
         # A map of several channels has one channel of its own, which takes the values of the first.
         original = original[:1]
     if valid is None and block.valid is not None:
-        valid = block.valid[keep]
-    if valid is None or valid.all():
-        return np.ascontiguousarray(result)
-    result = np.array(result)
-    result[:, ~valid] = _cast_invalid(original[:, ~valid], dtype, nodata)
+        valid = block.valid[keep] if keep else block.valid
+    # The block is finished: where nothing has to be converted or moved, it becomes the result.
+    own = dtype == values.dtype and values.flags.c_contiguous
+    result = values if own else np.empty(values.shape, dtype)
+    for band in row_bands(values.shape[1:]):
+        done = cast(values[:, band], dtype, nodata)
+        if not np.may_share_memory(done, result):
+            result[:, band] = done
+        walls = None if valid is None else ~valid[band]
+        if walls is not None and walls.any():
+            result[:, band][:, walls] = _cast_invalid(original[:, band][:, walls], dtype, nodata)
     return result
 
 

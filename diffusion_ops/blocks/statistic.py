@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import math
+import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
@@ -37,19 +39,31 @@ class Tally:
     counts: Integers = field(default_factory=_no_integers)
 
     def __add__(self, other: Tally) -> Tally:
+        most, few = (self, other) if len(self.keys) >= len(other.keys) else (other, self)
+        index = np.searchsorted(most.keys, few.keys)
+        # Most tiles bring no new key to the sum.
+        if len(index) and index[-1] < len(most.keys) and np.array_equal(most.keys[index], few.keys):
+            counts = most.counts.copy()
+            np.add.at(counts, index, few.counts)
+            return Tally(most.keys, counts)
         keys, index = np.unique(np.concatenate([self.keys, other.keys]), return_inverse=True)
         counts = np.zeros(len(keys), np.int64)
         np.add.at(counts, index, np.concatenate([self.counts, other.counts]))
         return Tally(keys, counts)
 
-    def to_lists(self) -> list[list[int]]:
-        """Return [keys, counts] for JSON."""
-        return [self.keys.tolist(), self.counts.tolist()]
+    def to_text(self) -> str:
+        """Return the tally as a short text of letters and digits."""
+        # Differences of sorted keys, and counts, are small numbers: bytes of one place side by side are mostly equal.
+        numbers = np.stack([np.diff(self.keys, prepend=np.int64(0)), self.counts]).astype("<i8")
+        places = numbers.reshape(-1).view(np.uint8).reshape(-1, 8).T
+        return base64.b64encode(zlib.compress(places.tobytes(), 1)).decode("ascii")
 
     @classmethod
-    def from_lists(cls, lists: list[list[int]]) -> Tally:
-        """Return the tally that `to_lists` wrote."""
-        return cls(np.array(lists[0], np.int64), np.array(lists[1], np.int64))
+    def from_text(cls, text: str) -> Tally:
+        """Return the tally that `to_text` wrote."""
+        places = np.frombuffer(zlib.decompress(base64.b64decode(text)), np.uint8).reshape(8, -1)
+        differences, counts = np.ascontiguousarray(places.T).view("<i8").astype(np.int64).reshape(2, -1)
+        return cls(np.cumsum(differences), counts)
 
 
 @dataclass(frozen=True)

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import itertools
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import dask.array as da
 import numpy as np
 from dask.delayed import delayed
 from numpy.typing import NDArray
 
 from diffusion_ops.evolution.completion import Completion, Shape
+from diffusion_ops.lazy_modules import LazyModule
+
+if TYPE_CHECKING:
+    import dask.array as da
+else:
+    da = LazyModule("dask.array")
 
 
 def complete(image: Any, completion: Completion) -> Any:

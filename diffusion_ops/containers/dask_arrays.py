@@ -7,9 +7,8 @@ import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import dask.array as da
 import numpy as np
 from dask.base import tokenize
 from dask.core import flatten
@@ -39,6 +38,12 @@ from diffusion_ops.evolution.completion import Completion
 from diffusion_ops.evolution.legs import Leg, carried_out_of, result_channels, total_halo
 from diffusion_ops.evolution.problem import make_problem
 from diffusion_ops.evolution.reach import widest
+from diffusion_ops.lazy_modules import LazyModule
+
+if TYPE_CHECKING:
+    import dask.array as da
+else:
+    da = LazyModule("dask.array")
 
 _HALO_PART = 0.25
 """Largest part of a chunk that both halos take where the batch is chosen here: about 0.28 more work in 2-D."""

@@ -5,15 +5,20 @@ from __future__ import annotations
 import functools
 import itertools
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import dask.array as da
 import numpy as np
 from dask.base import tokenize
 from dask.delayed import Delayed
 from dask.highlevelgraph import HighLevelGraph
 
 from diffusion_ops.containers.tiling import Tiling
+from diffusion_ops.lazy_modules import LazyModule
+
+if TYPE_CHECKING:
+    import dask.array as da
+else:
+    da = LazyModule("dask.array")
 
 
 def map_windows(

@@ -8,13 +8,18 @@ import warnings
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Real
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import dask.array as da
 import numpy as np
-import xarray as xr
 
 from diffusion_ops.blocks.fields import check_nodata
+from diffusion_ops.lazy_modules import LazyModule
+
+if TYPE_CHECKING:
+    import dask.array as da
+    import xarray as xr
+else:
+    da, xr = LazyModule("dask.array"), LazyModule("xarray")
 
 SPATIAL = frozenset(
     ["x", "y", "z", "lat", "lon", "latitude", "longitude", "easting", "northing", "rlat", "rlon", "xc", "yc"]

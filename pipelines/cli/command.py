@@ -282,8 +282,14 @@ def verify(
     workdir: Workdir = None,
     json_output: Json = False,
 ) -> None:
-    """Compute random windows again from the source and compare them bit by bit."""
+    """Compare what a run has written with its journal, and random windows with the source, bit by bit."""
     carry_out(lambda: verbs.verify(target, samples, workdir, json_output), json_output)
+
+
+@app.command()
+def repair(target: Target, workdir: Workdir = None, json_output: Json = False) -> None:
+    """Compute what is damaged in a result again, and only that where it can be."""
+    carry_out(lambda: verbs.repair(target, workdir, json_output), json_output, resumable=True)
 
 
 @app.command("list")

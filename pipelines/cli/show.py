@@ -91,6 +91,8 @@ def report(data: Mapping[str, Any], workdir: str, *, already: bool = False) -> R
         "memory": f"{bytes_text(memory['measured'])} measured, {bytes_text(memory['predicted'])} predicted, "
         f"{bytes_text(memory['limit'])} allowed",
     }
+    if data["absent_chunks"]:
+        values["source"] = f"{count_text(data['absent_chunks'])} chunks are absent there: read as fill value"
     blocks: list[RenderableType] = [Text("complete already; nothing was left to do")] if already else []
     blocks += [fact_list(values)]
     blocks += [Text(_statistic_text(one)) for one in data["statistics"]]
@@ -176,6 +178,19 @@ def verified(result: Mapping[str, Any]) -> RenderableType:
         verdict = Text(f"{plural(len(result['problems']), 'problem')}:", style="red")
     lines = (Text(f"  {line}") for line in [*result["problems"], *result.get("notes", [])])
     return Group(fact_list({"target": result["target"], "checked": checked}), verdict, *lines)
+
+
+def repaired(result: Mapping[str, Any]) -> RenderableType:
+    """Return a picture of what `repair` found and did."""
+    lines = [Text(f"  {line}") for line in result["damaged"]]
+    if not lines:
+        return Group(fact_list({"target": result["target"]}), Text("nothing is damaged", style="green"))
+    if result["whole"]:
+        done = f"done again as a whole: {result['whole']}"
+    else:
+        done = f"{plural(result['tiles'], 'tile')} computed again"
+    facts = {"target": result["target"], "damaged": str(len(lines)), "repair": done}
+    return Group(fact_list(facts), *lines)
 
 
 def warmed(made: Mapping[str, Any]) -> RenderableType:

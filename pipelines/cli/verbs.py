@@ -22,6 +22,7 @@ from pipelines.plan.search import make_plan
 from pipelines.record.workdir import Workdir
 from pipelines.refusal import RefusedError, StoppedError
 from pipelines.run.preview import preview as run_preview
+from pipelines.run.repair import repair as run_repair
 from pipelines.run.run import run as run_spec
 from pipelines.run.status import reading
 from pipelines.run.status import status as read_status
@@ -281,6 +282,18 @@ def verify(target: str, samples: int, workdir: str | None, json_output: bool) ->
         print(json_line("verify_finished", **result))
     else:
         show.draw(Console(), show.verified(result))
+    return DONE if result["ok"] else FAILED
+
+
+def repair(target: str, workdir: str | None, json_output: bool) -> int:
+    """Compute what is damaged again."""
+    meter = Meter()
+    with _stopping(meter), progress(json_output, sys.stdout, Console(stderr=True)) as listener:
+        result = run_repair(target, listeners=[listener, meter], workdir=workdir)
+    if json_output:
+        print(json_line("repair_finished", **result))
+    else:
+        show.draw(Console(), show.repaired(result))
     return DONE if result["ok"] else FAILED
 
 

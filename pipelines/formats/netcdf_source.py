@@ -7,12 +7,12 @@ import math
 import weakref
 from collections import deque
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import xarray as xr
 from numpy.typing import NDArray
 
+from diffusion_ops.lazy_modules import LazyModule
 from pipelines.formats.metadata.cf import cf_georeference, cf_nodata, cf_packing, coordinate_name, plain
 from pipelines.image.axes import axis_letter, resolve_axes
 from pipelines.image.errors import (
@@ -27,6 +27,11 @@ from pipelines.image.identity import file_identity
 from pipelines.image.info import ImageInfo
 from pipelines.image.source import SOURCES, Source, SourceSpec
 from pipelines.store.addresses import local_path
+
+if TYPE_CHECKING:
+    import xarray as xr
+else:
+    xr = LazyModule("xarray")
 
 CLASSIC, HDF5 = b"CDF", b"\x89HDF\r\n\x1a\n"
 

@@ -25,6 +25,7 @@ from pipelines.image.identity import tree_identity
 from pipelines.image.info import Georeference, ImageInfo
 from pipelines.image.source import SOURCES, Source, SourceSpec, UnreadableSourceError
 from pipelines.store.addresses import shown
+from pipelines.store.checked_codecs import reads_parts
 
 SHOWN_WELLS = 12
 """Wells of a plate whose fields a refusal lists; a plate can have 1536."""
@@ -146,6 +147,7 @@ def _describe(
         dtype=dtype,
         axes=pyramid.axes,
         chunks=array.chunks,
+        reads_parts=reads_parts(array.metadata),
         spacing=spacing,
         units=units,
         nodata=cf_nodata({**attributes, **attributes_of(array)}, dtype),

@@ -25,6 +25,7 @@ from pipelines.image.georeference import from_attributes
 from pipelines.image.identity import tree_identity
 from pipelines.image.info import CANONICAL, Georeference, ImageInfo
 from pipelines.image.source import SOURCES, Source, SourceSpec
+from pipelines.store.checked_codecs import reads_parts
 from pipelines.store.listings import Listing
 
 KNOWN = (
@@ -108,6 +109,7 @@ def describe_array(
         dtype=dtype,
         axes=axes,
         chunks=array.chunks,
+        reads_parts=reads_parts(array.metadata),
         spacing={a: float(v) for a, v in _mapping(attributes.get("spacing")).items() if a in CANONICAL},
         units={a: str(v) for a, v in _mapping(attributes.get("units_of_spacing")).items() if a in CANONICAL},
         nodata=_nodata(array, attributes, dtype),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -71,6 +72,8 @@ class ImageInfo:
     identity : str
         Digest that changes when the pixels may have changed: of the file's name, sizes, times or checksums, and the
         options that select what is read.
+    reads_parts : bool
+        True where a part of a chunk is read without the rest of it, which takes no memory then.
     by_region : bool
         True where a window can be read without the rest; else the image is copied into Zarr first.
     """
@@ -88,6 +91,7 @@ class ImageInfo:
     georeference: Georeference | None = None
     attributes: Mapping[str, Any] = field(default_factory=dict)
     identity: str = ""
+    reads_parts: bool = False
     by_region: bool = True
 
     def __post_init__(self) -> None:
@@ -101,6 +105,13 @@ class ImageInfo:
             raise ValueError(
                 f"axes={self.axes!r} is not possible. Allowed: letters of {CANONICAL!r}, with y and x."
             )
+
+    @property
+    def chunk_bytes(self) -> int:
+        """Bytes of what the storage has to decode at once; 0 where the image is read as a whole."""
+        if self.reads_parts or not self.by_region:
+            return 0
+        return math.prod(self.chunks) * self.dtype.itemsize
 
     @property
     def canonical_axes(self) -> str:

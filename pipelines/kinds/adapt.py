@@ -167,7 +167,12 @@ class Adapt(ChainWork):
         ndim = len(self.frames.spatial)
         extra = operator.extra_arrays(ndim, False, channels) + operator.setup_arrays(ndim, channels)
         stored = self.inputs.image.dtype.itemsize
-        memory = int(max(frame * channels * (stored + working), frame * (5 * channels + extra) * working))
+        values = math.prod(grid.largest) * working
+        stepping = self.inputs.block_bytes(frame) + int(frame * (3 * channels + extra) * working)
+        # The kept part of a frame is copied twice.
+        memory = values + max(
+            self.inputs.reading_bytes(frame), stepping, frame * (3 * channels + 1) * working
+        )
         steps = self.leg.steps
         ratio = cells / math.prod(grid.largest)
         seconds = total * ratio * steps / operator.pace(ndim, channels)

@@ -94,7 +94,7 @@ class Tell(Work):
     def cost(self, grid: Grid) -> Cost:
         """Return the cost: the tile, and the arrays of its labelling."""
         total = math.prod(grid.shape)
-        memory = math.prod(grid.largest) * _BYTES
+        memory = math.prod(grid.largest) * _BYTES + self.codec_bytes
         return Cost(memory, total * self.tiles.reads.dtype.itemsize, 0, seconds=total / COMPLETE_RATE)
 
     def compute(self, window: Window) -> Done:
@@ -174,7 +174,7 @@ class Complete(ChainWork):
     def cost(self, grid: Grid) -> Cost:
         """Return the cost: the arrays of the labelling, and the result."""
         total, item = math.prod(grid.shape), self.dtype.itemsize
-        memory = math.prod(grid.largest) * (_BYTES + 2 * item)
+        memory = math.prod(grid.largest) * (_BYTES + 2 * item) + self.codec_bytes
         read = total * self.tiles.reads.dtype.itemsize
         return Cost(memory, read, total * item, seconds=total / COMPLETE_RATE)
 

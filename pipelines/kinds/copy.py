@@ -40,7 +40,7 @@ class Copy(Work):
     def cost(self, grid: Grid) -> Cost:
         """Return the cost: the whole image twice, decoded and in chunks."""
         size = math.prod(grid.shape) * self.dtype.itemsize
-        return Cost(2 * size, size, size)
+        return Cost(2 * size + self.codec_bytes, size, size)
 
     def compute(self, window: Window) -> Done:
         """Return the pixels as they are."""

@@ -71,7 +71,10 @@ class Enlarge(Work):
         total, largest = math.prod(grid.shape), math.prod(grid.largest)
         item = self.dtype.itemsize
         return Cost(
-            largest * (6 * 8 + 2 * item), 2 * total * item, total * item, seconds=total / ENLARGE_RATE
+            largest * (6 * 8 + 2 * item) + self.codec_bytes,
+            2 * total * item,
+            total * item,
+            seconds=total / ENLARGE_RATE,
         )
 
     def compute(self, window: Window) -> Done:

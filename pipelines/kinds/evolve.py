@@ -31,7 +31,7 @@ from pipelines.image.window import (
 from pipelines.plan.batches import Batches, EnergyCheck
 from pipelines.plan.stages import ChainRequest, ChainWork, Image
 from pipelines.tasks.inputs import Inputs, Reading
-from pipelines.tasks.pixels import Pixels, ZarrPixels
+from pipelines.tasks.pixels import ENCODING_BYTES, Pixels, ZarrPixels
 from pipelines.tasks.values import Carried, Cost, Done
 from pipelines.tasks.work import KINDS, Conclusion, Told, merge_tallies
 
@@ -85,7 +85,7 @@ class Evolve(ChainWork):
     check: EnergyCheck | None = None
     roi: Region | None = None
 
-    is_pass = True
+    is_pass = keeps_memory = True
     sections = ("energies", "stopped")
 
     @classmethod
@@ -168,25 +168,15 @@ class Evolve(ChainWork):
         return replace(window_of(inside, self.image_shape, self.halo), write=region)
 
     def cost(self, grid: Grid) -> Cost:
-        """Return the cost; the memory is the largest of reading, stepping, finishing and writing."""
+        """Return the cost."""
         cells = grown_cells(grid, self.halo)
-        _, frame = self.frames.split_cells(grid, self.halo)
         stored = self.inputs.image.dtype
         working, ndim = working_dtype(stored).itemsize, len(self.frames.spatial)
         channels = self.inputs.image.channels
         carried = 0 if self.inputs.carried is None else self.inputs.carried.count
         guide = 0 if self.inputs.guide is None else self.inputs.guide.channels
-        extra = max((sum(_arrays(leg, ndim, channels)) for leg in self.legs), default=0)
-        kept = math.prod(grid.largest)
-        arrays = channels + carried + guide
-        reading = frame * ((channels * stored.itemsize + carried * working) * (2 if carried else 1))
-        reading += frame * (arrays * working + 2)
-        done = kept * self.dtype.itemsize + self._kept_bytes(grid, working)
-        several = done if len(list(self.frames.each(grid.largest))) > 1 else 0
-        block = frame * (channels + guide) * working
-        stepping = block + frame * (max(extra, carried) * working + 1)
-        memory = int(max(reading, stepping, block + done + kept, 2 * done)) + several
-        total = math.prod(grid.shape)
+        memory, spare = self._memory(grid)
+        total, kept = math.prod(grid.shape), math.prod(grid.largest)
         steps = sum(leg.steps for leg in self.legs)
         ratio = shrinking_cells(grid, self.halo) / kept
         paces = ((leg.steps, leg.operator.pace(ndim, channels)) for leg in self.legs)
@@ -194,7 +184,41 @@ class Evolve(ChainWork):
         per_cell = stored.itemsize + working * (carried + guide) / max(1, channels)
         read = int(total * cells / kept * per_cell)
         written = total * self.dtype.itemsize + len(grid) * self._kept_bytes(grid, working)
-        return Cost(memory, read, written, total * steps, total * steps * ratio, seconds)
+        return Cost(memory, read, written, total * steps, total * steps * ratio, seconds, spare)
+
+    def _memory(self, grid: Grid) -> tuple[int, int]:
+        """Return the largest memory of a task and its block's, which the thread keeps for the next block.
+
+        It is the largest of reading, stepping, finishing and writing; walls are counted, as any tile may have some.
+        """
+        inputs, ndim = self.inputs, len(self.frames.spatial)
+        working = working_dtype(inputs.image.dtype).itemsize
+        _, frame = self.frames.split_cells(grid, self.halo)
+        channels = inputs.image.channels
+        carried = 0 if inputs.carried is None else inputs.carried.count
+        extra = max((sum(_arrays(leg, ndim, channels)) for leg in self.legs), default=0)
+        block, spare = inputs.block_bytes(frame), frame * (channels + carried) * working
+        reading = max(inputs.reading_bytes(frame), spare + inputs.loading_bytes(frame))
+        stepping = block + frame * max(0, extra - carried) * working
+        frames = len(list(self.frames.each(grid.largest)))
+        one = math.prod(grid.largest) // frames
+        done = one * self.dtype.itemsize + self._kept_bytes(grid, working) // frames
+        more = sum(max(0, result_channels([leg], channels) - channels) for leg in self.legs)
+        finishing = block + frame * more * working + done + self._given_bytes(one, channels, working)
+        writing = spare + done * frames + ENCODING_BYTES
+        several = done * frames if frames > 1 else 0
+        return int(max(reading + several, stepping + several, finishing + several, writing)), spare
+
+    def _given_bytes(self, cells: int, channels: int, working: int) -> int:
+        """Return the bytes of what invalid cells of a frame get back: values of the source and of the first state."""
+        given = 0
+        if self.original is not None and self.inputs.may_have_walls:
+            given += cells * self.original.channels * self.original.stored_itemsize
+        if self.base is not None:
+            # The state with the values of the beginning, and a block of it.
+            itemsize = self.base.dtype.itemsize + working
+            given += cells * (self.base.channels * itemsize + 2 * channels * working + 2)
+        return given
 
     def _kept_bytes(self, grid: Grid, working: int) -> int:
         """Return the bytes of the arrays that a tile carries to the next batch."""
@@ -264,8 +288,7 @@ class Evolve(ChainWork):
             return state
         before = self.base.floats(self.frames, self._image_region(window))
         if len(before) == len(state):
-            walls = ~block.valid[keep]
-            state[:, walls] = before[:, walls]
+            np.copyto(state, before, where=~block.valid[keep])
         return state
 
     def _finished(self, block: Block, window: Window, keep: tuple[slice, ...]) -> NDArray[Any]:

@@ -77,13 +77,15 @@ class Measure(Work):
         return window_of(region, self.image_shape, self.halo)
 
     def cost(self, grid: Grid) -> Cost:
-        """Return the cost: a window as stored, as a block, and the arrays of the statistics."""
+        """Return the cost: reading a window, or a block of it and the arrays of the statistics."""
         cells = grown_cells(grid, self.halo)
         channels, frame = self.frames.split_cells(grid, self.halo)
         extra = max(s.extra_arrays(len(self.frames.spatial), channels) for s in self.wanted.values())
         stored = self.inputs.image.dtype
         working = working_dtype(stored).itemsize
-        memory = cells * stored.itemsize + int(frame * (working * (channels + extra) + 2))
+        memory = max(
+            self.inputs.reading_bytes(frame), self.inputs.block_bytes(frame) + int(frame * working * extra)
+        )
         total = math.prod(grid.shape)
         read = int(total * cells / math.prod(grid.largest)) * stored.itemsize
         return Cost(memory, read, 0, seconds=len(self.wanted) * total / MEASURE_RATE)

@@ -54,7 +54,7 @@ class Reduce(Work):
         fine = math.prod(n * f for n, f in zip(grid.largest, self.factors, strict=True))
         size, item = math.prod(self.fine_shape), self.dtype.itemsize
         coarse = math.prod(grid.shape) * item
-        return Cost(fine * (item + 4), size * item, coarse, seconds=size / REDUCE_RATE)
+        return Cost(fine * (item + 4) + self.codec_bytes, size * item, coarse, seconds=size / REDUCE_RATE)
 
     def compute(self, window: Window) -> Done:
         """Return the reduced pixels."""

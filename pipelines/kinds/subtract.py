@@ -62,7 +62,7 @@ class Subtract(Work):
         """Return the cost: both images as floats, a block of them and the result."""
         total, largest = math.prod(grid.shape), math.prod(grid.largest)
         working = max(self.first.dtype.itemsize, 4)
-        memory = largest * (6 * working + 2 * self.dtype.itemsize + 2)
+        memory = largest * (6 * working + 2 * self.dtype.itemsize + 2) + self.codec_bytes
         item = self.dtype.itemsize
         return Cost(memory, 2 * total * working, total * item, seconds=total / SUBTRACT_RATE)
 

@@ -195,6 +195,13 @@ class Plan:
         """Predicted resident bytes of all processes together."""
         return predict_memory(self.stages, self.threads, self.processes) + self.extra_bytes
 
+    def output_of(self, stage: Stage) -> int | None:
+        """Return the number of the result that a stage writes a level of; None for a stage that writes none."""
+        if stage.work.writes is None:
+            return None
+        name = stage.work.writes.root.rpartition("/")[2]
+        return next((n for n, output in enumerate(self.outputs) if output.folder == name), None)
+
     @property
     def tiles(self) -> int:
         """Number of tiles of all stages."""
@@ -266,9 +273,39 @@ def library_bytes(outputs: Sequence[Output]) -> int:
 
 
 def predict_memory(stages: Sequence[Stage], threads: int, processes: int) -> int:
-    """Return the predicted resident bytes of a run; a stage never has more tasks at a time than tiles."""
-    tasks = max(stage.cost.memory_bytes * min(threads, len(stage.grid)) for stage in stages)
-    return total_memory(tasks, processes)
+    """Return the largest resident bytes of a run.
+
+    A tile is worked on by one stage at a time, for each branch of the stages. So tasks of several stages run at a time
+    where one has fewer tiles than there are threads. A thread without a task keeps the memory of its last block.
+    """
+    costs = [stage.cost for stage in stages]
+    kept = max(cost.kept_bytes for cost in costs)
+    read = {number for stage in stages for number in (*stage.after, *stage.needs)}
+    tasks = min(threads, max(len(stage.grid) for stage in stages) * (len(stages) - len(read)))
+    # A task may find the memory of a larger block than it needs.
+    bytes_and_tiles = [
+        (cost.memory_bytes + (kept - cost.kept_bytes if cost.kept_bytes else 0), len(stage.grid))
+        for cost, stage in zip(costs, stages, strict=True)
+    ]
+    alone = 0
+    if len(stages[0].grid) == 1 and _all_read(stages):
+        # Such as a copy of the source, which everything waits for.
+        alone, _ = bytes_and_tiles.pop(0)
+    total, left = 0, tasks
+    for one, tiles in sorted(bytes_and_tiles, reverse=True):
+        total, left = total + one * min(left, tiles), left - min(left, tiles)
+    keeping = sum(len(stage.grid) for stage in stages if stage.cost.kept_bytes)
+    total += kept * min(threads - tasks, max(0, keeping - tasks))
+    return total_memory(max(total, alone), processes)
+
+
+def _all_read(stages: Sequence[Stage]) -> bool:
+    """Return whether all stages read the first one, or stages that do."""
+    readers = {0}
+    for number, stage in enumerate(stages):
+        if readers.intersection((*stage.after, *stage.needs)):
+            readers.add(number)
+    return len(readers) == len(stages)
 
 
 def expected_seconds(stages: Sequence[Stage], threads: int) -> float:

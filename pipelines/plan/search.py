@@ -33,6 +33,7 @@ from pipelines.refusal import RefusedError, refusing
 from pipelines.spec.spec import Spec
 from pipelines.spec.step import StepSpec
 from pipelines.store.arrays import SPATIAL
+from pipelines.tasks.pixels import decoding_bytes
 from pipelines.tasks.version import code_version
 from pipelines.tasks.work import Work
 from pipelines.tasks.workers import cluster_kind
@@ -298,7 +299,14 @@ class _Search:
     # ---- words
 
     def _refusal(self, need: int, geometry: Geometry) -> str:
-        limit = self.spec.run.memory
+        limit, chunk = self.spec.run.memory, self.source.chunk_bytes
+        if need - decoding_bytes(chunk) + decoding_bytes(0) <= limit:
+            sides = " x ".join(map(str, self.source.chunks))
+            return (
+                f"One chunk of the source is {sides} = {chunk:,} bytes decoded, and is decoded as a whole: with it the "
+                f"run needs {need:,} bytes with one thread, but only {limit:,} are allowed. Allow at least "
+                f"--memory {math.ceil(need / 2**20)}MiB, or rewrite the source with smaller chunks."
+            )
         tile = " x ".join(map(str, geometry.tile))
         return (
             f"The run needs {need:,} bytes with one thread and the smallest tile ({tile} cells of {self.axes}, "

@@ -37,7 +37,7 @@ class Finished:
     def text(self) -> str:
         """Return the event as numbers, and its tallies as JSON behind them."""
         numbers = f"{self.stage} {self.tile} {self.crc} {self.round}"
-        tallies = {name: tally.to_lists() for name, tally in self.tallies.items()}
+        tallies = {name: tally.to_text() for name, tally in self.tallies.items()}
         return f"{numbers} {_json(tallies)}" if tallies else numbers
 
 
@@ -88,13 +88,16 @@ class Published:
     ----------
     output : int
         Number of the result.
+    crc : int
+        CRC-32 of a file, or of the metadata of a hierarchy, whose pixels the events of its tiles tell.
     """
 
     output: int
+    crc: int = 0
 
     def text(self) -> str:
         """Return the event as JSON."""
-        return _json(["published", self.output])
+        return _json(["published", self.output, self.crc])
 
 
 Event = Finished | Forgotten | Claimed | Published
@@ -131,9 +134,9 @@ def event_of(line: bytes) -> Event | None:
         return _NAMED[name](*values)
     # Most lines are plain numbers, of which there may be millions.
     numbers = text.split(None, 4)
-    lists = json.loads(numbers.pop()) if len(numbers) == 5 else {}
+    texts = json.loads(numbers.pop()) if len(numbers) == 5 else {}
     stage, tile, crc, visits = map(int, numbers)
-    return Finished(stage, tile, crc, {name: Tally.from_lists(one) for name, one in lists.items()}, visits)
+    return Finished(stage, tile, crc, {name: Tally.from_text(one) for name, one in texts.items()}, visits)
 
 
 class Journal:

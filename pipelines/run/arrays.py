@@ -112,13 +112,6 @@ class RunArrays:
         np.save(temporary, file.values)
         temporary.replace(path)
 
-    def output_of(self, stage: Stage) -> int | None:
-        """Return the number of the result that a stage writes a level of; None for other arrays."""
-        if stage.work.writes is None:
-            return None
-        folders = [str(self.folder / output.folder) for output in self.plan.outputs]
-        return folders.index(stage.work.writes.root) if stage.work.writes.root in folders else None
-
     # ---- while tiles are done
 
     def drop(self, state: RunState) -> None:

@@ -23,12 +23,13 @@ from pipelines.image.open_source import SourceChangedError, require_unchanged
 from pipelines.image.window import format_region
 from pipelines.plan.plan import Plan, Stage
 from pipelines.record.journal import Event, Finished, Forgotten
+from pipelines.record.lease import Lease
 from pipelines.record.ready_tiles import TileId
 from pipelines.record.state import RunState
 from pipelines.record.workdir import Workdir
 from pipelines.refusal import RefusedError
 from pipelines.run.arrays import RunArrays
-from pipelines.run.inspection import Group, damaged_tiles, groups
+from pipelines.run.inspection import Group, damaged_tiles, groups, needed_stages
 from pipelines.run.publication import Publication
 from pipelines.run.report import Measured, make_report
 from pipelines.run.submission import Submission
@@ -40,7 +41,7 @@ from pipelines.tasks.group import Failure
 from pipelines.tasks.process import use_temporary_folder
 from pipelines.tasks.values import Outcome
 from pipelines.tasks.work import Conclusion
-from pipelines.tasks.workers import ClusterError, cluster_kind, connect
+from pipelines.tasks.workers import ClusterError, Workers, cluster_kind, connect
 
 
 class UnusableStatisticError(RefusedError):
@@ -60,6 +61,8 @@ class Driver:
         Choices that were made before the plan, for the report.
     replaced : mapping, optional
         Stamps of the targets that may be replaced, by their address.
+    leases : sequence of Lease
+        Leases on the targets.
     """
 
     def __init__(
@@ -70,16 +73,22 @@ class Driver:
         listeners: Sequence[Listener],
         tuning: Sequence[dict[str, Any]] = (),
         replaced: Mapping[str, list[int] | None] | None = None,
+        leases: Sequence[Lease] = (),
     ) -> None:
         self.spec, self.plan, self.workdir, self.listeners = spec, plan, workdir, listeners
-        self.tuning = tuning
+        self.tuning, self.leases = tuning, leases
         self.state = RunState(plan.stages, spec.run.retries)
         self.arrays = RunArrays(plan, workdir)
         self.publication = Publication(plan, self.arrays.folder, self.arrays.sinks, replaced or {})
         self.measured = Measured()
 
-    def run(self) -> dict[str, Any]:
+    def run(self, absent_chunks: int | None = None) -> dict[str, Any]:
         """Run until no tile is left or none can start, publish the results, and return the report's data.
+
+        Parameters
+        ----------
+        absent_chunks : int or None
+            Number of chunks that the source does not have, for the report.
 
         Raises
         ------
@@ -103,7 +112,7 @@ class Driver:
             raise
         finally:
             self.workdir.journal.close()
-        self.measured.end(start, time.perf_counter() - clock, resumed)
+        self.measured.end(start, time.perf_counter() - clock, resumed, absent_chunks)
         report = make_report(self.spec, self.plan, self.state, self.measured, self.tuning)
         self.workdir.write("report.json", report)
         if report["complete"]:
@@ -120,6 +129,8 @@ class Driver:
         """Publish the results, unless the source has changed meanwhile, or something is in the way."""
         try:
             require_unchanged(self.spec.source, self.plan.source.identity)
+            for lease in self.leases:
+                lease.require()
             self.publication.publish(self.state, self._note, self.listeners)
         except (SourceChangedError, TargetTakenError) as error:
             self.measured.problem = str(error)
@@ -141,30 +152,14 @@ class Driver:
         self.publication.settle(self.state, self._note)
         self.arrays.renew_metadata(self.state.stages[number] for number in self._needed())
         self._check_arrays()
-        return list(groups(self.state, self._needed(), last))
-
-    def _needed(self) -> list[int]:
-        """Return the stages that have written an array that is still to be read, or to be published."""
-        state, found = self.state, []
-        left = [stage for number, stage in enumerate(state.stages) if not state.tiles.complete(number)]
-        read = {pixels for stage in left for pixels in stage.work.stored}
-        for number, stage in enumerate(state.stages):
-            written = stage.work.writes
-            if written is None or number in state.tiles.skipped or not state.tiles.begun(number):
-                continue
-            output = self.arrays.output_of(stage)
-            unpublished = output is not None and output not in state.published
-            # A stage that is not complete goes on in its own array.
-            if written in read or unpublished or stage in left:
-                found.append(number)
-        return found
+        return list(groups(self.state, needed_stages(self.state, self.plan), last))
 
     def _check_arrays(self) -> None:
         """Forget tiles whose array is gone although a stage still reads it."""
         # What reads an array comes after it, and may be forgotten first.
         for number in reversed(range(len(self.state.stages))):
             stage = self.state.stages[number]
-            lost = number in self._needed() and not self.arrays.written(stage)
+            lost = number in needed_stages(self.state, self.plan) and not self.arrays.written(stage)
             lacking = number not in self.state.tiles.skipped and self.arrays.lacks_round(self.state, number)
             if lost or lacking:
                 self._note(Forgotten(number))
@@ -194,49 +189,49 @@ class Driver:
     # ---- submit tiles
 
     def _work(self, taken_over: list[Group]) -> None:
-        """Compare what was taken over, then keep a bounded number of tiles in flight until none can start.
+        """Connect to workers, let them compare what was taken over, and give them tiles.
 
         Raises
         ------
         ClusterError
-            Where no worker takes tiles, and none was given away yet; later it is the run's problem.
+            Where there are none and no tile was done yet; later that is the run's problem, and the run goes on another
+            time.
         """
-        try:
-            self._give_and_take(taken_over)
-        except ClusterError as error:
-            if not self.measured.began and self.state.tiles.left == self.plan.tiles:
-                raise
-            self.measured.problem = str(error)
-
-    def _give_and_take(self, taken_over: list[Group]) -> None:
         cluster = self.spec.run.cluster
-        kind = cluster_kind(cluster)
         with connect(cluster, self.plan.threads, self.spec.run.dashboard) as workers:
             self.measured.dashboard = workers.dashboard
             self.workdir.write("workers.json", {"cluster": cluster, "dashboard": workers.dashboard})
             tell(self.listeners, Connected(cluster, workers.dashboard))
-            threads = self.plan.threads if kind.in_process else 1
-            with Admission(workers.client, threads, self.listeners).ask() as admission:
-                self.measured.left_out = admission.left_out
-                admission.wait()
-                # Workers of our own have as many threads as the plan allows; on a foreign cluster only the number of
-                # tasks in flight bounds the memory.
-                ahead = self.plan.threads if is_address(cluster) else 2 * self.plan.threads
-                fence = self.workdir.new_epoch()
-                name = f"diffuse-{self.plan.folder}-{fence.epoch}"
-                self._compare(
-                    taken_over, Submission(workers.client, admission, f"{name}-check", ahead, fence)
-                )
-                self._begin_arrays()
-                submission = Submission(workers.client, admission, name, ahead, fence)
+            try:
+                self._give_and_take(workers, taken_over)
+            except ClusterError as error:
+                if not self.measured.began and self.state.tiles.left == self.plan.tiles:
+                    raise
+                self.measured.problem = str(error)
+
+    def _give_and_take(self, workers: Workers, taken_over: list[Group]) -> None:
+        """Keep a bounded number of tiles in flight until none is left or none can start."""
+        cluster = self.spec.run.cluster
+        threads = self.plan.threads if cluster_kind(cluster).in_process else 1
+        with Admission(workers.client, threads, self.listeners).ask() as admission:
+            self.measured.left_out = admission.left_out
+            admission.wait()
+            # Workers of our own have as many threads as the plan allows; on a foreign cluster only the number of
+            # tasks in flight bounds the memory.
+            ahead = self.plan.threads if is_address(cluster) else 2 * self.plan.threads
+            fence = self.workdir.new_epoch()
+            name = f"diffuse-{self.plan.folder}-{fence.epoch}"
+            self._compare(taken_over, Submission(workers.client, admission, f"{name}-check", ahead, fence))
+            self._begin_arrays()
+            submission = Submission(workers.client, admission, name, ahead, fence)
+            self._top_up(submission)
+            for group in submission.outcomes():
+                for found, outcome in group:
+                    if isinstance(outcome, Outcome):
+                        self._take(found, outcome)
+                    else:
+                        self._retry(found, outcome)
                 self._top_up(submission)
-                for group in submission.outcomes():
-                    for found, outcome in group:
-                        if isinstance(outcome, Outcome):
-                            self._take(found, outcome)
-                        else:
-                            self._retry(found, outcome)
-                    self._top_up(submission)
 
     def _top_up(self, submission: Submission) -> None:
         while submission.room and not self.measured.problem:

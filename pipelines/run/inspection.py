@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from pipelines.image.window import Grid
+from pipelines.plan.plan import Plan
 from pipelines.record.journal import Finished
 from pipelines.record.ready_tiles import TileId
 from pipelines.record.state import RunState
@@ -47,6 +48,30 @@ class Group:
     def perform(self, grid: Grid, tile: int) -> Outcome:
         """Read a tile as it is stored, and return its checksum."""
         return Outcome(self.works[tile].stored_checksum(grid.region(tile)))
+
+    def is_whole(self, tile: int) -> bool:
+        """Return whether a tile is stored as the journal says."""
+        try:
+            return self.perform(self.grid, tile).crc == self.crcs[tile]
+        except Exception:  # any codec's error means a chunk that is not whole
+            return False
+
+
+def needed_stages(state: RunState, plan: Plan) -> list[int]:
+    """Return the stages that have written an array that is still to be read, or to be published."""
+    found = []
+    left = [stage for number, stage in enumerate(state.stages) if not state.tiles.complete(number)]
+    read = {pixels for stage in left for pixels in stage.work.stored}
+    for number, stage in enumerate(state.stages):
+        written = stage.work.writes
+        if written is None or number in state.tiles.skipped or not state.tiles.begun(number):
+            continue
+        output = plan.output_of(stage)
+        unpublished = output is not None and output not in state.published
+        # A stage that is not complete goes on in its own array.
+        if written in read or unpublished or stage in left:
+            found.append(number)
+    return found
 
 
 def groups(state: RunState, needed: Iterable[int], last: Mapping[TileId, Finished]) -> Iterator[Group]:

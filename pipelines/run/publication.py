@@ -17,9 +17,10 @@ from pipelines.plan.plan import Output, Plan
 from pipelines.record.journal import Claimed, Event, Journal, Published
 from pipelines.record.state import RunState
 from pipelines.store.addresses import is_remote, name_of, require_local, shown
-from pipelines.store.publish import bring_beside, hand_over, remove_local, stamp, stamp_of
+from pipelines.store.publish import bring_beside, content_checksum, hand_over, remove_local, stamp, stamp_of
 from pipelines.store.targets import remove
 from pipelines.store.upload import TargetTakenError
+from pipelines.tasks.memory import total_memory
 
 
 class Publication:
@@ -52,7 +53,7 @@ class Publication:
             if number in state.published:
                 continue
             if not is_remote(output.spec.uri) and is_own(output.spec.uri, state.claims.get(number)):
-                note(Published(number))
+                note(Published(number, content_checksum(require_local(output.spec.uri))))
                 continue
             finished = self._finished(number)
             if not finished.exists():
@@ -77,13 +78,15 @@ class Publication:
             if number not in state.published:
                 tell(listeners, Exporting(output.spec.uri))
                 self._finish(number, output)
+                crc = content_checksum(self._finished(number))
                 self._hand_over(number, output, state, note)
-                note(Published(number))
+                note(Published(number, crc))
 
     def _finish(self, number: int, output: Output) -> None:
         finished = self._finished(number)
         finished.parent.mkdir(exist_ok=True)
-        memory = max(64 << 20, self.plan.memory_limit // 4)
+        # The tasks are done: what they took is free for the formats.
+        memory = max(32 << 20, self.plan.memory_total - total_memory(0, 0) - self.plan.extra_bytes)
         root = str(self.folder / output.folder)
         self.sinks[number].finish(root, output.info, output.levels, str(finished), memory)
 

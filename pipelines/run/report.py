@@ -59,9 +59,10 @@ class Measured:
         """Note the memory of the process that did a tile."""
         self.workers[outcome.process] = max(outcome.memory_bytes, self.workers.get(outcome.process, 0))
 
-    def end(self, start: datetime, seconds: float, resumed: int) -> None:
-        """Note when the run began, how long it took, and how many tiles were done before."""
+    def end(self, start: datetime, seconds: float, resumed: int, absent_chunks: int | None) -> None:
+        """Note how long the run took, how many tiles were done before, and how many chunks the source lacks."""
         self.start, self.total_seconds, self.resumed = start, seconds, resumed
+        self.absent_chunks = absent_chunks
 
 
 def make_report(
@@ -74,12 +75,16 @@ def make_report(
         "science": plan.science,
         "digest": plan.digest,
         "code": code_version(),
-        "machine": {"system": platform.platform(), "python": platform.python_version()},
+        "machine": {
+            "system": f"{platform.system()} {platform.release()} {platform.machine()}",
+            "python": platform.python_version(),
+        },
         "started": measured.start.isoformat(timespec="seconds"),
         "seconds": measured.total_seconds,
         "tiles": plan.tiles,
         "tiles_done": plan.tiles - state.tiles.left,
         "tiles_resumed": measured.resumed,
+        "absent_chunks": measured.absent_chunks,
         "retries": sum(state.tries.values()),
         "problem": measured.problem,
         "dashboard": measured.dashboard,
@@ -115,3 +120,8 @@ def _failure(plan: Plan, state: RunState, tile: TileId, error: str) -> dict[str,
     stage = state.stages[tile[0]]
     region = format_region(stage.grid.region(tile[1]), plan.frames.axes)
     return {"stage": stage.title, "tile": tile[1], "region": region, "error": error}
+
+
+def _system() -> str:
+    # Asked for more, `platform` starts a process, which for a moment counts as much memory as this one.
+    return f"{platform.system()} {platform.release()} {platform.machine()}"

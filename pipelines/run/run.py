@@ -22,7 +22,7 @@ from pipelines.run.publication import own_targets
 from pipelines.run.validity import require_valid_pixels
 from pipelines.run.warm import warm_beside
 from pipelines.spec.spec import Spec
-from pipelines.store.addresses import is_remote, lies_inside
+from pipelines.store.addresses import is_remote, lies_inside, shown
 from pipelines.store.publish import stamp_of
 from pipelines.store.targets import is_complete, is_taken
 from pipelines.tasks.process import prepare_process
@@ -70,9 +70,8 @@ def run(spec: Spec, *, overwrite: bool = False, listeners: Sequence[Listener] = 
         warm_beside(plan)
     require_valid_pixels(source, plan)
     with contextlib.ExitStack() as held:
-        for target in spec.targets:
-            held.enter_context(lease(target, workdir.path))
         held.enter_context(workdir.lock(spec.sink.uri))
+        leases = [held.enter_context(lease(target, workdir.path)) for target in spec.targets]
         if _earlier(workdir, overwrite) != earlier:
             raise RefusedError(
                 f"Another process has just worked on {spec.sink.uri}. Run the same command again to go on."
@@ -82,7 +81,8 @@ def run(spec: Spec, *, overwrite: bool = False, listeners: Sequence[Listener] = 
             tell(listeners, RunFinished(finished))
             return Report(finished)
         replaced = {target: stamp_of(target) for target in spec.targets} if overwrite else {}
-        return Report(Driver(spec, plan, workdir, listeners, settled.tuning, replaced).run())
+        driver = Driver(spec, plan, workdir, listeners, settled.tuning, replaced, leases)
+        return Report(driver.run(source.absent_chunks()))
 
 
 @dataclass(frozen=True)
@@ -139,17 +139,15 @@ def check_place(spec: Spec, uri: str) -> None:
     ------
     RefusedError
     """
-    if is_remote(uri) or is_remote(spec.source.uri):
-        if uri.rstrip("/") == spec.source.uri.rstrip("/"):
-            raise RefusedError(f"The target {uri} is the source. Choose another target.")
-        return
     source = spec.source.uri
     for what, place in (("target", uri), ("run's folder", spec.workdir)):
         if lies_inside(place, source) or lies_inside(source, place):
             raise RefusedError(
-                f"The {what} {place} and the source {source} lie inside each other. "
+                f"The {what} {shown(place)} and the source {shown(source)} lie inside each other. "
                 f"Choose a {what.split()[-1]} outside the source."
             )
+    if is_remote(uri):
+        return
     folder = Path(uri).resolve().parent
     if not folder.is_dir():
         raise RefusedError(f"There is no folder {folder} to put the target in. Create it, or choose another.")

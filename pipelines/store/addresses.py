@@ -78,8 +78,10 @@ def shown(text: str) -> str:
 
 
 def lies_inside(inner: str, outer: str) -> bool:
-    """Return whether a local path equals another one or lies below it; False where either is in a store."""
+    """Return whether an address equals another one or lies below it."""
     path, folder = local_path(inner), local_path(outer)
+    if path is None and folder is None:
+        return f"{inner.rstrip('/')}/".startswith(f"{outer.rstrip('/')}/")
     if path is None or folder is None:
         return False
     return path.resolve() == folder.resolve() or folder.resolve() in path.resolve().parents

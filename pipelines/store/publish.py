@@ -50,6 +50,23 @@ def stamp_of(uri: str) -> list[int] | None:
     return [zlib.crc32(repr((entry.size, entry.mark)).encode())]
 
 
+def content_checksum(path: Path) -> int:
+    """Return the CRC-32 of a file, or that of the metadata of a hierarchy, whose chunks have their own."""
+    if path.is_file():
+        return _file_checksum(path, 0)
+    crc = 0
+    for file in sorted(path.rglob(MARKERS[0])):
+        crc = _file_checksum(file, zlib.crc32(file.relative_to(path).as_posix().encode(), crc))
+    return crc
+
+
+def _file_checksum(path: Path, crc: int) -> int:
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            crc = zlib.crc32(block, crc)
+    return crc
+
+
 # ---- the way there
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import distributed
 
 from pipelines.events import Listener, Waiting, WorkerLeftOut, tell
-from pipelines.tasks.memory import BASE_BYTES
+from pipelines.tasks.memory import TASKS_BYTES
 from pipelines.tasks.proof import own_proof
 from pipelines.tasks.prove_worker import ProveWorker
 from pipelines.tasks.workers import ClusterError
@@ -208,7 +208,7 @@ class Admission:
             return (
                 f"{len(self._mute)} workers at {address} ended before they could answer, such as {max(self._mute)}. "
                 "Perhaps their memory limit is below what libraries and kernels take, about "
-                f"{BASE_BYTES >> 20} MiB: give them more (--memory-limit of `dask worker`), or look at their logs."
+                f"{TASKS_BYTES >> 20} MiB: give them more (--memory-limit of `dask worker`), or look at their logs."
             )
         mute = ", ".join(sorted(set(self._there) - self._proven - set(self.left_out)))
         return f"These workers at {address} have not answered yet: {mute}. Look whether they are stopped or busy."

@@ -13,7 +13,7 @@ from diffusion_ops.blocks.block import Block
 from diffusion_ops.blocks.fields import make_block, valid_cells, working_dtype
 from pipelines.image.frames import Frames
 from pipelines.image.window import Region, Window, extent
-from pipelines.tasks.pixels import Pixels, ZarrPixels
+from pipelines.tasks.pixels import ConstantPixels, Pixels, ZarrPixels
 from pipelines.tasks.values import Carried
 from pipelines.tasks.work import Work
 
@@ -37,6 +37,11 @@ class Reading:
     nodata: float | None = None
     channels: int = 1
 
+    @property
+    def stored_itemsize(self) -> int:
+        """Bytes of a value while it is held as stored; 0 for one value everywhere."""
+        return 0 if isinstance(self.pixels, ConstantPixels) else self.dtype.itemsize
+
     def bind(self, values: Mapping[int, Mapping[str, float]]) -> Reading:
         """Return the reading with statistics replaced by their values in the operators that compute its pixels."""
         return replace(self, pixels=self.pixels.bind(values))
@@ -56,7 +61,7 @@ class Reading:
         floats = stored.astype(working_dtype(stored.dtype))
         valid = valid_cells(stored, self.nodata)
         if valid is not None:
-            floats[:, ~valid] = np.nan
+            np.copyto(floats, np.nan, where=~valid)
         return floats
 
 
@@ -105,6 +110,47 @@ class Inputs:
         mask = np.arange(image[0].size).reshape(spatial) > 0 if walls else None
         return make_block(image, frames.spacing, mask=mask, guide=guide)
 
+    @property
+    def may_have_walls(self) -> bool:
+        """Whether cells may be invalid."""
+        image = self.image
+        beside = self.guide is not None or self.mask is not None
+        return beside or image.dtype.kind == "f" or image.nodata is not None
+
+    def block_bytes(self, cells: int) -> int:
+        """Return the bytes of a block of `cells` per channel, with its guide, carried arrays and walls."""
+        arrays = self.image.channels + (0 if self.guide is None else self.guide.channels)
+        arrays += 0 if self.carried is None else self.carried.count
+        return cells * (arrays * working_dtype(self.image.dtype).itemsize + self.may_have_walls)
+
+    def reading_bytes(self, cells: int) -> int:
+        """Return the largest memory while a block of `cells` per channel is read and made."""
+        image, working = self.image, working_dtype(self.image.dtype).itemsize
+        held = image.channels * image.dtype.itemsize
+        if self.carried is not None:
+            held = (image.channels + self.carried.count) * working
+        if self.guide is not None:
+            held += self.guide.channels * working_dtype(self.guide.dtype).itemsize
+        # Where cells are valid: the mask, and the image's and the guide's walls.
+        made = self.block_bytes(cells) + cells * (held + self.may_have_walls + (self.mask is not None))
+        return max(made, self.loading_bytes(cells))
+
+    def loading_bytes(self, cells: int) -> int:
+        """Return the largest memory while the image, the guide and the mask are read, before a block is made."""
+        image, working = self.image, working_dtype(self.image.dtype).itemsize
+        first = held = image.channels * image.dtype.itemsize
+        if self.carried is not None:
+            held = (image.channels + self.carried.count) * working
+            first += self.carried.count * working + held
+        most = first
+        for other, kept in ((self.guide, True), (self.mask, False)):
+            if other is not None:
+                floats = other.channels * working_dtype(other.dtype).itemsize
+                most = max(most, held + other.channels * other.dtype.itemsize + floats + 3 * other.channels)
+                held += floats if kept else 1
+        decoding = max(pixels.decoding_bytes for pixels in self.sources)
+        return cells * most + decoding
+
     def block(self, frames: Frames, window: Window) -> tuple[Block, int]:
         """Return a window of one frame as a block, and the bytes read for it."""
         image = self.image.fields(frames, window.read)
@@ -114,11 +160,13 @@ class Inputs:
             beside = self.carried.pixels.read(region).reshape(self.carried.count, *image.shape[1:])
             read_bytes, count = read_bytes + beside.nbytes, len(beside)
             image = np.concatenate([image, beside])
+            del beside
         guide = None if self.guide is None else self.guide.floats(frames, window.read)
         mask = None
         if self.mask is not None:
             values = self.mask.floats(frames, window.read)
             mask = ((values != 0) & ~np.isnan(values)).all(axis=0)
+            del values
         read_bytes += sum(0 if other is None else other.nbytes for other in (guide, mask))
         sides = frames.spatial_part(window.open_sides)
         block = make_block(image, frames.spacing, self.image.nodata, mask, sides, guide, count)
@@ -138,6 +186,11 @@ class FloatPixels(Pixels):
     def stored(self) -> tuple[ZarrPixels, ...]:
         """The arrays that the pixels are read from."""
         return self.reading.pixels.stored
+
+    @property
+    def decoding_bytes(self) -> int:
+        """What the stored pixels take."""
+        return self.reading.pixels.decoding_bytes
 
     def read(self, region: Region) -> NDArray[Any]:
         """Return a region in floats."""
@@ -168,6 +221,11 @@ class ComputedPixels(Pixels):
     def stored(self) -> tuple[ZarrPixels, ...]:
         """The arrays that the work reads."""
         return self.work.stored
+
+    @property
+    def decoding_bytes(self) -> int:
+        """What the work's own sources take, one after another."""
+        return max((pixels.decoding_bytes for pixels in self.work.sources), default=0)
 
     def read(self, region: Region) -> NDArray[Any]:
         """Return a region of what the work would write."""

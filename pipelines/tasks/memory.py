@@ -10,15 +10,23 @@ from types import TracebackType
 
 import psutil
 
-BASE_BYTES = 280 << 20
-"""Resident memory of a process of a run before it touches a pixel: Python, the compiled kernels and the libraries."""
+TASKS_BYTES = 310 << 20
+"""Resident memory of a process that runs tasks, beside their pixels: Python, the libraries, the kernels, small objects.
 
-WINDOW_BYTES = 8 << 20
+240 to 260 MiB were measured with kernels that are loaded, and up to 306 MiB where the compiler made them first, which
+keeps what it needed for them. A plan does not look for kernels, so the larger number counts.
+"""
+
+DRIVER_BYTES = 208 << 20
+"""Resident memory of a driver that leaves its tasks to other processes, with the process that looks after these."""
+
+WINDOW_BYTES = 33 << 16
 """Size from which freed arrays return to the system at once: these are windows. Smaller ones are chunks inside a
-codec; returning each of them took two thirds of the reading time (0.17 s, now 0.05 s, for a window of 71 MB)."""
+codec, of up to 2 MiB; returning each of them took two thirds of the reading time (0.17 s, now 0.05 s, for a window of
+71 MB). With 8 MiB up to 15 MiB more stayed in a process, and nothing was faster."""
 
-KEPT_BYTES = 32 << 20
-"""Freed memory that the allocator may keep for the next chunks."""
+KEPT_BYTES = 4 << 20
+"""Freed memory that each part of the allocator may keep for the next chunks."""
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
 
@@ -68,8 +76,16 @@ def _high_water_mark() -> int:
 
 
 def total_memory(tasks: int, processes: int) -> int:
-    """Return the resident bytes of a run: `tasks` bytes of its tasks, and the base of this and the other processes."""
-    return BASE_BYTES * (1 + processes) + tasks
+    """Return the largest resident bytes of a run.
+
+    Parameters
+    ----------
+    tasks : int
+        Bytes of the tasks that run at a time.
+    processes : int
+        Number of processes that run them, 0 for this one.
+    """
+    return (DRIVER_BYTES + TASKS_BYTES * processes if processes else TASKS_BYTES) + tasks
 
 
 def tree_memory() -> int:

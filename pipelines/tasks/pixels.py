@@ -16,11 +16,27 @@ from numpy.typing import NDArray
 from pipelines.image.open_source import cached_source
 from pipelines.image.source import SourceSpec, read_canonical
 from pipelines.image.window import Region, extent
+from pipelines.store.arrays import CHUNK_VALUES
+from pipelines.store.checked_codecs import PILE_BYTES
 from pipelines.store.whole_chunks import require_chunks, write_chunks
 from pipelines.tasks.fence import require_own_epoch
 
 WRITING = "writing"
 """Folder beside the hierarchies of a run that holds chunks until they are whole."""
+
+OWN_CHUNK_BYTES = 8 * CHUNK_VALUES
+"""Bytes of the largest usual chunk of our own arrays."""
+
+ENCODING_BYTES = 2 * OWN_CHUNK_BYTES
+"""Memory that writing takes beside the pixels: chunks are encoded one after another, each from a copy."""
+
+
+def decoding_bytes(chunk_bytes: int) -> int:
+    """Return the memory that reading parts of chunks takes beside the pixels that are read.
+
+    A pile of decoded chunks, at least one; and the encoded form of one, which is no larger.
+    """
+    return max(PILE_BYTES, chunk_bytes) + chunk_bytes
 
 
 class Pixels(ABC):
@@ -34,6 +50,11 @@ class Pixels(ABC):
     def stored(self) -> tuple[ZarrPixels, ...]:
         """The Zarr arrays that they are read from; none for the user's image."""
         return ()
+
+    @property
+    def decoding_bytes(self) -> int:
+        """Memory that decoding takes beside the pixels that are read, at most."""
+        return 0
 
     def bind(self, values: Mapping[int, Mapping[str, float]]) -> Pixels:
         """Return the pixels with statistics replaced by their values, in operators that compute them."""
@@ -49,10 +70,18 @@ class SourcePixels(Pixels):
     spec : SourceSpec
     axes : str
         Canonical axes of the image.
+    chunk_bytes : int
+        Bytes of a decoded chunk: what its storage reads at once.
     """
 
     spec: SourceSpec
     axes: str
+    chunk_bytes: int = 0
+
+    @property
+    def decoding_bytes(self) -> int:
+        """A pile of decoded chunks, and the encoded form of one."""
+        return decoding_bytes(self.chunk_bytes)
 
     def read(self, region: Region) -> NDArray[Any]:
         """Return a region of the source, with axes of length 1 that its file leaves out."""
@@ -93,6 +122,11 @@ class ZarrPixels(Pixels):
     def stored(self) -> tuple[ZarrPixels, ...]:
         """The array itself."""
         return (self,)
+
+    @property
+    def decoding_bytes(self) -> int:
+        """A pile of decoded chunks, and the encoded form of one."""
+        return decoding_bytes(OWN_CHUNK_BYTES)
 
     @property
     def exists(self) -> bool:
@@ -143,4 +177,4 @@ class ConstantPixels(Pixels):
 
     def read(self, region: Region) -> NDArray[Any]:
         """Return an array that is filled with the value."""
-        return np.full(extent(region), self.value)
+        return np.broadcast_to(np.float64(self.value), extent(region))

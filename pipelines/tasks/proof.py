@@ -14,10 +14,11 @@ from types import MappingProxyType
 from typing import Any
 
 import numpy as np
+import psutil
 from numpy.typing import NDArray
 
 from diffusion_ops.compilation import vector_library
-from pipelines.tasks.version import code_version, installed_version
+from pipelines.tasks.version import code_version, installed_version, source_time
 
 LIBRARIES = (
     *("numpy", "scipy", "numba", "llvmlite"),
@@ -66,12 +67,11 @@ class Proof:
 
     def differences(self, other: Mapping[str, str]) -> str:
         """Return which parts of another process differ, with what it has and what is wanted; "" for none."""
-        names = [name for name in {**self.parts, **other} if self.parts.get(name) != other.get(name)]
-        return ", ".join(
-            f"{name} is {other[name]}, wanted {self.parts.get(name, 'nothing')}"
-            for name in names
-            # A worker that cannot prove anything says why, and that is enough.
-            if name in other
+        unable = [f"{name}: {said}" for name, said in other.items() if name not in self.parts]
+        return ", ".join(unable) or ", ".join(
+            f"{name} is {other.get(name, 'missing')}, wanted {wanted}"
+            for name, wanted in self.parts.items()
+            if other.get(name) != wanted
         )
 
 
@@ -86,6 +86,11 @@ def own_proof() -> Proof:
         "results of functions": f"{probe():08x}",
     }
     return Proof(MappingProxyType(parts))
+
+
+def sources_changed() -> bool:
+    """Return whether a source that decides bits is younger than this process, which may have loaded the older one."""
+    return bool(source_time() > psutil.Process().create_time())
 
 
 def _machine() -> str:

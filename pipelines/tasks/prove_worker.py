@@ -71,7 +71,12 @@ class ProveWorker(distributed.WorkerPlugin):
 
 def prove(wanted: dict[str, str], threads: int) -> dict[str, str]:
     """Return the parts of this process's proof, and set its allocator and codecs where they are those wanted."""
-    found = dict(importlib.import_module("pipelines.tasks.proof").own_proof().parts)
+    # Whatever has loaded modules of ours before has them from the files of that time. The proof itself is made once.
+    loaded = {"diffusion_ops", "pipelines"} & set(sys.modules) and "pipelines.tasks.proof" not in sys.modules
+    proof = importlib.import_module("pipelines.tasks.proof")
+    if loaded and proof.sources_changed():
+        raise RuntimeError("its files have changed since the process began to use them")
+    found = dict(proof.own_proof().parts)
     if found == wanted:
         importlib.import_module("pipelines.tasks.process").prepare_process(threads)
         # What is imported stays: looking through it for garbage stopped all threads for 0.15 s now and then.

@@ -49,7 +49,7 @@ class Cost:
     Attributes
     ----------
     memory_bytes : int
-        Peak memory of one task.
+        Largest memory of one task, beside what its thread keeps from the task before.
     read_bytes, written_bytes : int
         Uncompressed bytes of all tasks.
     cell_steps : int
@@ -58,6 +58,8 @@ class Cost:
         Number of computed values times steps, halos included.
     seconds : float
         Time of computing on one core.
+    kept_bytes : int
+        Memory that the thread keeps for its next task; a part of `memory_bytes`.
     """
 
     memory_bytes: int
@@ -66,6 +68,7 @@ class Cost:
     cell_steps: int = 0
     computed: float = 0.0
     seconds: float = 0.0
+    kept_bytes: int = 0
 
 
 def checksum(values: NDArray[Any], before: int = 0) -> int:

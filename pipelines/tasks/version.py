@@ -21,11 +21,16 @@ UNCONCERNED = "pipelines/cli/"
 def code_version() -> str:
     """Return the package's version and a digest of the sources that decide bits, also those of plug-ins."""
     content = hashlib.sha256()
-    for package in (*OURS, *plugin_packages()):
-        for name, source in _sources(package):
-            if not name.startswith(UNCONCERNED):
-                content.update(b"%s\0%d\0%s" % (name.encode(), len(source), source))
+    for name, path in _sources():
+        source = path.read_bytes()
+        content.update(b"%s\0%d\0%s" % (name.encode(), len(source), source))
     return f"{installed_version('diffuse')}+{content.hexdigest()[:16]}"
+
+
+def source_time() -> float:
+    """Return when the youngest of these sources was written or put where it is, in seconds as `time.time` has it."""
+    found = (path.stat() for _, path in _sources())
+    return max(max(one.st_mtime, one.st_ctime) for one in found)
 
 
 def installed_version(distribution: str) -> str:
@@ -36,17 +41,21 @@ def installed_version(distribution: str) -> str:
         return "0"
 
 
-def _sources(package: str) -> Iterator[tuple[str, bytes]]:
-    """Yield the names and bytes of a package's modules, or of a module that is in none; it is not imported."""
+def _sources() -> Iterator[tuple[str, Path]]:
+    """Yield the names and paths of the sources that decide bits."""
+    for package in (*OURS, *plugin_packages()):
+        for name, path in _modules(package):
+            if not name.startswith(UNCONCERNED):
+                yield name, path
+
+
+def _modules(package: str) -> list[tuple[str, Path]]:
+    """Return names and paths of a package's modules, or of a module that is in none; it is not imported."""
     found = importlib.util.find_spec(package)
     if found is None:
-        return
+        return []
     if found.submodule_search_locations is None:
-        files = [(f"{package}.py", Path(str(found.origin)))]
-    else:
-        roots = [Path(place) for place in found.submodule_search_locations]
-        files = [
-            (f"{package}/{path.relative_to(r).as_posix()}", path) for r in roots for path in r.rglob("*.py")
-        ]
-    for name, path in sorted(files):
-        yield name, path.read_bytes()
+        return [(f"{package}.py", Path(str(found.origin)))]
+    roots = [Path(place) for place in found.submodule_search_locations]
+    files = ((root, path) for root in roots for path in root.rglob("*.py"))
+    return sorted((f"{package}/{path.relative_to(root).as_posix()}", path) for root, path in files)

@@ -11,11 +11,12 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from diffusion_ops.blocks.block import release_spare
 from diffusion_ops.blocks.statistic import Statistic, Tally
 from diffusion_ops.registry import Registry
 from pipelines.image.window import Grid, Region, Window
 from pipelines.tasks.memory import peak_memory
-from pipelines.tasks.pixels import Pixels, ZarrPixels
+from pipelines.tasks.pixels import ENCODING_BYTES, Pixels, ZarrPixels
 from pipelines.tasks.values import Carried, Cost, Done, NewArray, Outcome, checksum
 
 
@@ -100,6 +101,8 @@ class Work(ABC):
     """Names of the lists in the report that its stages add to."""
     collects: ClassVar[bool] = False
     """True where tallies are kept one by one until the stage is complete, instead of added up."""
+    keeps_memory: ClassVar[bool] = False
+    """True where a task leaves the memory of its state to the next task of its thread, which then asks for none."""
     visits_again: ClassVar[bool] = False
     """True for a worklist: its tiles are visited until none has to be visited again."""
 
@@ -148,6 +151,12 @@ class Work(ABC):
         raise TypeError(f"{type(self).__name__} does not read a state that could lie elsewhere.")
 
     # ---- numbers for the plan
+
+    @property
+    def codec_bytes(self) -> int:
+        """Memory that decoding its sources, or encoding what it writes, takes beside the pixels."""
+        encoding = 0 if self.writes is None else ENCODING_BYTES
+        return max([encoding, *(pixels.decoding_bytes for pixels in self.sources)])
 
     @property
     def halo(self) -> tuple[int, ...] | None:
@@ -213,6 +222,8 @@ class Work(ABC):
     def perform(self, grid: Grid, tile: int) -> Outcome:
         """Do a tile: read, compute, write whole chunks."""
         start = time.perf_counter()
+        if not self.keeps_memory:
+            release_spare()
         window = self.window(grid.region(tile))
         done = self.compute(window)
         crc, written = 0, 0

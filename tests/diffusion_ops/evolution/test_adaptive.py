@@ -123,7 +123,7 @@ def test_parts_give_the_number_of_the_whole(norm: str) -> None:
     for rows in (slice(22, 30), slice(0, 9), slice(9, 22)):
         for columns in (slice(0, 17), slice(17, 41)):
             tally = statistic.merge(statistic.measure(block, (rows, columns)), tally)
-    assert statistic.value(tally) == statistic.value(Tally.from_lists(whole.to_lists()))
+    assert statistic.value(tally) == statistic.value(Tally.from_text(whole.to_text()))
 
 
 def test_walls_have_no_error_and_an_image_of_walls_no_number() -> None:

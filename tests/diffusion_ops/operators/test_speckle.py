@@ -205,7 +205,7 @@ def test_parts_of_an_image_count_together_as_the_whole() -> None:
         for i in range(0, 60, 17)
         for j in range(0, 60, 23)
     ]
-    assert sum(parts[1:], parts[0]).to_lists() == whole.to_lists()
+    assert sum(parts[1:], parts[0]).to_text() == whole.to_text()
 
 
 def test_what_cannot_be_is_refused() -> None:

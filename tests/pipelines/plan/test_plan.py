@@ -18,7 +18,9 @@ from tests.pipelines.runs import small_spec
 
 
 def info(shape=(3000, 4000), dtype="float32", axes="yx", **more) -> ImageInfo:
-    return ImageInfo(shape, np.dtype(dtype), axes, shape, identity="synthetic", **more)
+    # Stored by row, as .npy files are.
+    chunks = tuple(n if a == "x" else 1 for a, n in zip(axes, shape, strict=True))
+    return ImageInfo(shape, np.dtype(dtype), axes, chunks, identity="synthetic", **more)
 
 
 def plan_of(source: ImageInfo, run=None, /, **sections):

@@ -10,8 +10,7 @@ import pytest
 
 from pipelines.record import workdir
 from pipelines.record.journal import Claimed, Finished, Forgotten, Journal, Published, event_of, line_of
-from pipelines.record.lease import lease
-from pipelines.record.workdir import BusyError, DamagedError, OccupiedError, Workdir
+from pipelines.record.workdir import DamagedError, OccupiedError, Workdir
 
 VALUES = {"science": "abc", "tile": [64, 64], "share": 0.1, "nan": float("nan")}
 
@@ -94,18 +93,6 @@ def test_each_process_has_an_epoch_of_its_own(tmp_path: Path) -> None:
     second.require()
     with pytest.raises(RuntimeError, match="is over"):
         first.require()
-
-
-def test_two_runs_in_different_folders_cannot_have_one_target(tmp_path: Path) -> None:
-    target = str(tmp_path / "out.zarr")
-    with lease(target, tmp_path / "first"):
-        with pytest.raises(BusyError, match="first"), lease(target, tmp_path / "second"):
-            pass
-        with lease(str(tmp_path / "other.zarr"), tmp_path / "second"):
-            pass
-    with lease(target, tmp_path / "second"):
-        pass
-    assert not list(tmp_path.iterdir())
 
 
 # ---- the journal

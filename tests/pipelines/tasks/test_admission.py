@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import signal
 import threading
 import time
@@ -19,6 +21,7 @@ from pipelines.tasks import admission
 from pipelines.tasks.workers import ClusterError
 from tests.pipelines.dask_processes import HIDING, DaskProcesses, dask_processes, wait_until
 from tests.pipelines.runs import ragged_image, read_result, save_source, small_spec
+from tests.plugin_examples import ROOT
 
 OPERATOR = do.PeronaMalik(contrast=5000, conductance="rational")
 
@@ -110,8 +113,25 @@ def test_workers_with_other_code_or_none_are_named_and_get_nothing(tmp_path, exp
     code, package = sorted(job.left_out())
     assert code.startswith("code is 0.")
     assert ", wanted 0." in code
-    assert package == "this program is ModuleNotFoundError: No module named 'pipelines', wanted nothing"
+    assert package == "this program: ModuleNotFoundError: No module named 'pipelines'"
     assert sorted(report.data["workers_left_out"].values()) == [code, package]
+
+
+def test_a_worker_whose_files_changed_after_it_had_loaded_them_gets_nothing(tmp_path, quick):
+    """Its files prove what is on the disk, and what it computes with is what it has loaded."""
+    quick(wait=60)
+    for package in ("diffusion_ops", "pipelines"):
+        shutil.copytree(ROOT / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__"))
+    loaded = tmp_path / "loaded"
+    preload = tmp_path / "preload.py"
+    preload.write_text(f"import diffusion_ops.evolve, pathlib; pathlib.Path({str(loaded)!r}).touch()\n")
+    with dask_processes(tmp_path / "cluster") as cluster:
+        cluster.worker("--preload", str(preload), path=[tmp_path])
+        wait_until(loaded.exists, "a worker")
+        os.utime(tmp_path / "diffusion_ops" / "evolve.py")
+        job = Run(tmp_path, cluster)
+        with pytest.raises(ClusterError, match=r"its files have changed since the process began to use them"):
+            job.end()
 
 
 def test_a_run_without_a_right_worker_is_refused(tmp_path, edited, quick):

@@ -9,12 +9,14 @@ import numpy as np
 import pytest
 
 from pipelines.image.window import Grid, Region, Window
+from pipelines.tasks.fence import Fence
 from pipelines.tasks.group import Failure, OtherCodeError, perform_group
 from pipelines.tasks.proof import own_proof
 from pipelines.tasks.values import Cost, Done, Outcome
 from pipelines.tasks.work import Work
 
 GRID = Grid((40,), (10,))
+FENCE = Fence("nowhere", "none")
 
 
 @dataclass(frozen=True)
@@ -38,11 +40,11 @@ class Picky(Work):
 
 
 def test_tiles_around_one_that_fails_are_done():
-    first, failed, last = perform_group(own_proof().digest, Picky(refused=20), GRID, [1, 2, 3])
+    first, failed, last = perform_group(own_proof().digest, FENCE, Picky(refused=20), GRID, [1, 2, 3])
     assert isinstance(first, Outcome)
     assert isinstance(last, Outcome)
     assert (first.read_bytes, last.read_bytes) == (10, 30)
-    assert failed == Failure("OSError: [Errno 28] full", disk_full=True)
+    assert failed == Failure("OSError: [Errno 28] full", errno.ENOSPC)
 
 
 def test_a_full_disk_is_seen_behind_another_error():
@@ -54,4 +56,4 @@ def test_a_full_disk_is_seen_behind_another_error():
 
 def test_a_process_with_another_proof_does_nothing():
     with pytest.raises(OtherCodeError, match="Restart the worker"):
-        perform_group("another", Picky(), GRID, [0])
+        perform_group("another", FENCE, Picky(), GRID, [0])

@@ -1,0 +1,178 @@
+"""Compare what the targets of a finished run hold with what the run has written there, tile by tile."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from numpy.typing import NDArray
+
+from pipelines.events import Listener, StageStarted, TileDone, tell
+from pipelines.image.open_source import cached_source, open_source
+from pipelines.image.source import SourceSpec
+from pipelines.image.window import Region, format_region
+from pipelines.plan.graph import Known
+from pipelines.plan.plan import Geometry, Output, Plan, Stage
+from pipelines.plan.search import lay_out_part, make_plan
+from pipelines.record.journal import Finished, Published
+from pipelines.record.workdir import Workdir
+from pipelines.run.status import reading
+from pipelines.spec.spec import Spec
+from pipelines.store.addresses import is_remote, require_local
+from pipelines.store.publish import content_checksum
+from pipelines.tasks.memory import tree_memory
+from pipelines.tasks.pixels import Pixels, SourcePixels, ZarrPixels
+from pipelines.tasks.values import checksum
+
+
+@dataclass(frozen=True)
+class Damage:
+    """A tile of a target that is not as it was written, or the file or the metadata of a target.
+
+    Attributes
+    ----------
+    output : int
+        Number of the result.
+    text : str
+        What is wrong, for people.
+    stage, tile : int
+        Stage that has written the tile, and its number there; -1 for a file as a whole, or metadata.
+    """
+
+    output: int
+    text: str
+    stage: int = -1
+    tile: int = -1
+
+
+@dataclass(frozen=True)
+class FinishedRun:
+    """A finished run, from its folder.
+
+    Attributes
+    ----------
+    spec : Spec
+    plan : Plan
+        Plan of the run, made again for the source as it is now.
+    same : bool
+        True where source and program are those of the run.
+    known : Known
+        Numbers that the run has found.
+    crcs : dict
+        Checksum of each tile of each stage.
+    contents : dict
+        Checksum of the file, or of the metadata, of each result.
+    """
+
+    spec: Spec
+    plan: Plan
+    same: bool
+    known: Known
+    crcs: dict[tuple[int, int], int]
+    contents: dict[int, int]
+
+    @classmethod
+    def read(cls, folder: Workdir, run: dict[str, Any], report: dict[str, Any]) -> FinishedRun:
+        """Return the run of a folder.
+
+        Raises
+        ------
+        DamagedError
+        """
+        with reading(folder.path):
+            spec = Spec.model_validate(run["spec"])
+            plan = make_plan(
+                spec, cached_source(spec.source).info, Geometry(tuple(run["tile"]), run["batch"])
+            )
+            events = list(folder.journal.events(repair=False))
+            crcs = {(e.stage, e.tile): e.crc for e in events if isinstance(e, Finished)}
+            contents = {e.output: e.crc for e in events if isinstance(e, Published)}
+            return cls(spec, plan, plan.science == run.get("science"), _known(report), crcs, contents)
+
+    # ---- what the targets hold
+
+    def results(self) -> Iterator[tuple[int, int, Stage, Pixels]]:
+        """Yield the stages that wrote results: output, number, stage, and the pixels that the target holds now."""
+        for number, stage in enumerate(self.plan.stages):
+            output, written = self.plan.output_of(stage), stage.work.writes
+            if output is not None and written is not None:
+                level = [v.path for v in self.plan.outputs[output].levels].index(written.path)
+                pixels = self.written(self.plan.outputs[output], level)
+                if pixels is not None:
+                    yield output, number, stage, pixels
+
+    def written(self, output: Output, level: int) -> Pixels | None:
+        """Return a level of a target; None for the coarser levels of a file."""
+        axes, target = self.plan.frames.axes, output.spec.uri
+        if output.is_zarr and not is_remote(target):
+            return ZarrPixels(target, output.levels[level].path, output.levels[level].info.axes, axes)
+        if level and not output.is_zarr:
+            return None
+        spec = SourceSpec(uri=target, level=level)
+        stored = open_source(spec).info
+        # Other axes of as many are named by the run; a file of one channel or plane may leave that axis out.
+        if len(stored.axes) == len(axes) and stored.canonical_axes != axes:
+            spec = SourceSpec(uri=target, axes=output.levels[0].info.axes)
+        return SourcePixels(spec, axes)
+
+    def damages(self, listeners: Sequence[Listener]) -> Iterator[Damage]:
+        """Read all results and yield what is not as it was written."""
+        for number, output in enumerate(self.plan.outputs):
+            expected = self.contents.get(number)
+            if not is_remote(output.spec.uri) and expected is not None:
+                path = require_local(output.spec.uri)
+                if not path.exists():
+                    yield Damage(number, f"{output.spec.uri} is gone")
+                    return
+                if content_checksum(path) != expected:
+                    what = "its metadata differ" if output.is_zarr else "the file differs"
+                    yield Damage(number, f"{output.spec.uri}: {what} from what the run wrote")
+        for number, position, stage, pixels in self.results():
+            tell(listeners, StageStarted(position, f"check {stage.title}", len(stage.grid)))
+            for tile in range(len(stage.grid)):
+                text = self._difference(position, stage, tile, pixels)
+                if text:
+                    region = format_region(stage.grid.region(tile), self.plan.frames.axes)
+                    yield Damage(number, f"{stage.title}, {region}: {text}", position, tile)
+                tell(listeners, TileDone(position, tile, 0, 0, 0.0, 0, tree_memory()))
+
+    def _difference(self, number: int, stage: Stage, tile: int, pixels: Pixels) -> str:
+        crc = self.crcs.get((number, tile))
+        if crc is None:
+            return "not in the journal"
+        try:
+            found = checksum(pixels.read(stage.grid.region(tile)))
+        except Exception as error:  # any codec's error means a damaged chunk
+            return f"cannot be read ({type(error).__name__}: {error})"
+        return "" if found == crc else "differs from what the run wrote"
+
+    # ---- what they should hold
+
+    def recompute(self, region: Region) -> NDArray[Any]:
+        """Return a region of the main result, computed from the source as a preview is.
+
+        Raises
+        ------
+        PlanError
+            Where it cannot be computed without the whole image.
+        """
+        work = lay_out_part(self.spec, self.plan.source, region, self.known)
+        inside = tuple(slice(0, s.stop - s.start) for s in region)
+        values: NDArray[Any] | None = work.compute(work.window(inside)).values
+        assert values is not None
+        return values
+
+
+def _known(report: dict[str, Any]) -> Known:
+    """Return the numbers that a run has found, from its report."""
+    return Known(
+        {entry["position"]: entry["values"] for entry in report["statistics"]},
+        {entry["position"]: entry["steps"] for entry in report["stopped"]},
+        {entry["position"]: accepted_steps(entry) for entry in report["adaptive"]},
+    )
+
+
+def accepted_steps(adaptive: dict[str, Any]) -> list[float]:
+    """Return the sizes of the adaptive steps that counted, from what the report says of them."""
+    return [batch["step"] for batch in adaptive["batches"] if batch["accepted"]]

@@ -1,0 +1,225 @@
+"""Measure the memory of whole runs of every operator, from outside, beside the limit and the prediction.
+
+    python tests/benchmarks/bench_memory.py
+    python tests/benchmarks/bench_memory.py --operators heat canny --limits 400MiB --clusters threads --side 16384
+
+The image is uint8 with holes. Memory is the resident set of `diffuse run` and all its child processes, added up, 50
+times a second; pages that processes share count once for each of them. Each row is one run:
+
+    predicted       memory_total of the plan
+    peak            largest resident set of the process tree
+    peak/limit      at most 1
+    predicted/peak  between 1 and 1.25
+
+A run that is refused because it does not fit is a row too, with what it would need. With --cold every run begins
+without compiled kernels.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+
+from diffusion_ops.evolution.operator import OPERATORS
+from pipelines.image.window import Grid
+from pipelines.store.arrays import Chunking, create_array, use_fast_codecs
+from pipelines.tasks.pixels import ZarrPixels
+from tests.operator_samples import sample_arguments
+
+PERIOD = 0.02
+"""Seconds between two measurements."""
+
+MOST = 1.25
+"""Largest prediction as a multiple of the peak."""
+
+STEP_SECONDS = 1.5
+"""Time on one core that the steps of a run may take, as far as that allows for two steps at least."""
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """The memory of one run in bytes; `peak` is 0 where it was refused.
+
+    Attributes
+    ----------
+    limit, predicted, peak : int
+    told : str
+        What the run wrote to its standard error.
+    """
+
+    limit: int
+    predicted: int
+    peak: int
+    told: str = ""
+
+    @property
+    def holds(self) -> bool:
+        """Whether the limit and the prediction were bounds, and the prediction was near."""
+        return (
+            not self.peak
+            or self.peak <= min(self.limit, self.predicted) <= self.predicted <= MOST * self.peak
+        )
+
+
+def make_source(path: Path, side: int, depth: int = 0) -> None:
+    """Write noisy rings of uint8 with round holes of nodata, a square at a time; a volume where `depth` is given."""
+    if (path / "zarr.json").exists():
+        return
+    use_fast_codecs()
+    axes, shape = ("zyx", (depth, side, side)) if depth else ("yx", (side, side))
+    chunks = (min(depth, 64), 64, 64) if depth else (512, 512)
+    array = create_array(
+        str(path), "", shape, np.dtype("u1"), Chunking(chunks), axes=axes, compression="none"
+    )
+    array.attrs["_FillValue"] = 0
+    pixels, grid = ZarrPixels(str(path), "", axes, axes), Grid((side, side), (1024, 1024))
+    random = np.random.default_rng(0)
+    rows, columns = np.mgrid[-512:512, -512:512]
+    rings = np.hypot(rows, columns)
+    noisy = (np.clip(rings % 100 + 40 + 20 * random.standard_normal(rings.shape), 1, 255)).astype("u1")
+    noisy[np.hypot(rows - 200, columns + 100) < 90] = 0
+    for tile in range(len(grid)):
+        region = grid.region(tile)
+        part = noisy[tuple(slice(0, s.stop - s.start) for s in region)]
+        if depth:
+            region, part = (slice(0, depth), *region), np.broadcast_to(part, (depth, *part.shape))
+        pixels.write(region, np.ascontiguousarray(part))
+
+
+def step_of(name: str, side: int) -> dict[str, Any]:
+    """Return a step of a spec: an operator's first sample, and as many time steps as take a few seconds."""
+    operator = OPERATORS[name](**sample_arguments(name)[0])
+    step: dict[str, Any] = {"operator": name, **sample_arguments(name)[0]}
+    if operator.controlled_by != "once":
+        pace = operator.pace(operator.dimensions[0], 1)
+        step["steps"] = int(min(32, max(2, STEP_SECONDS * pace / side**2)))
+    return step
+
+
+def measure(
+    folder: Path, source: Path, step: Mapping[str, Any], limit: str, cluster: str, **more: Any
+) -> Measurement:
+    """Return the memory of a run in processes of its own; `more` are further parts of the spec."""
+    target, spec = folder / "result.zarr", folder / "spec.json"
+    for path in (target, Path(f"{target}.run")):
+        shutil.rmtree(path, ignore_errors=True)
+    parts = {
+        "source": {"uri": str(source)},
+        "steps": [dict(step)],
+        "sink": {"uri": str(target)},
+        "run": {"memory": limit, "threads": 2, "cluster": cluster},
+    }
+    spec.write_text(json.dumps({**parts, **more}))
+    process = subprocess.Popen(
+        [sys.executable, "-m", "pipelines.cli.command", "run", str(spec), "--json"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    peak, ended = [0], threading.Event()
+    watcher = threading.Thread(target=watch, args=(process.pid, peak, ended))
+    watcher.start()
+    out, told = process.communicate()
+    ended.set()
+    watcher.join()
+    allowed = bytes_of(limit)
+    if process.returncode == 2:
+        return Measurement(allowed, 0, 0, told + out)
+    if process.returncode:
+        raise RuntimeError(f"The run of {step} ended with {process.returncode}: {told}{out}")
+    report = json.loads(Path(f"{target}.run", "report.json").read_text())
+    for path in (target, Path(f"{target}.run")):
+        shutil.rmtree(path)
+    plan = report["plan"]
+    told = f"tile {'x'.join(map(str, plan['tile']))}, {plan['passes']} passes, {plan['threads']} threads"
+    return Measurement(allowed, report["memory"]["predicted"], peak[0], told)
+
+
+def watch(pid: int, peak: list[int], ended: threading.Event) -> None:
+    """Note the largest resident memory of a process and its children."""
+    while not ended.wait(PERIOD):
+        total = 0
+        try:
+            root = psutil.Process(pid)
+            family = [root, *root.children(recursive=True)]
+        except psutil.Error:
+            continue
+        for one in family:
+            try:
+                total += one.memory_info().rss
+            except psutil.Error:
+                continue
+        peak[0] = max(peak[0], total)
+
+
+def bytes_of(limit: str) -> int:
+    """Return a limit such as 400MiB in bytes."""
+    number, unit = limit[:-3], limit[-3:]
+    return int(float(number) * {"MiB": 1 << 20, "GiB": 1 << 30}[unit])
+
+
+def row(name: str, limit: str, cluster: str, found: Measurement) -> str:
+    """Return a row of the table."""
+    begin = f"{name:28} {limit:>7} {cluster:7}"
+    if not found.peak:
+        return f"{begin} refused: {' '.join(found.told.split())[:160]}"
+    mib = 1 << 20
+    return (
+        f"{begin} {found.predicted / mib:9.0f} {found.peak / mib:6.0f} {found.peak / found.limit:10.2f} "
+        f"{found.predicted / found.peak:14.2f}  {'' if found.holds else 'NOT HELD '}{found.told}"
+    )
+
+
+def measure_all(options: argparse.Namespace, folder: Path) -> int:
+    """Print the table and return the number of runs whose bounds did not hold."""
+    failed = 0
+    print(f"{'operator':28} {'limit':>7} cluster predicted   peak peak/limit predicted/peak", flush=True)
+    names: Sequence[str] = options.operators or OPERATORS.names()
+    for name in names:
+        flat = 2 in OPERATORS[name].dimensions
+        source = folder / f"holes-{options.side}{'' if flat else '-volume'}.zarr"
+        make_source(source, options.side, 0 if flat else 8)
+        for cluster in options.clusters:
+            for limit in options.limits:
+                if options.cold:
+                    os.environ["NUMBA_CACHE_DIR"] = tempfile.mkdtemp(dir=folder)
+                found = measure(folder, source, step_of(name, options.side), limit, cluster)
+                failed += not found.holds
+                print(row(name, limit, cluster, found), flush=True)
+    return failed
+
+
+def main() -> int:
+    """Measure and return an exit status."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--operators", nargs="*", default=[])
+    parser.add_argument("--limits", nargs="*", default=["400MiB", "600MiB"])
+    parser.add_argument("--clusters", nargs="*", default=["threads", "local"])
+    parser.add_argument("--side", type=int, default=8192)
+    parser.add_argument("--cold", action="store_true", help="begin every run without compiled kernels")
+    parser.add_argument("--folder", type=Path, default=None, help="keeps the source for further measurements")
+    options = parser.parse_args()
+    if options.folder is not None:
+        options.folder.mkdir(parents=True, exist_ok=True)
+        return min(1, measure_all(options, options.folder))
+    with tempfile.TemporaryDirectory() as temporary:
+        return min(1, measure_all(options, Path(temporary)))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
