@@ -72,7 +72,7 @@ class RunArrays:
         for stage in stages:
             for array in stage.work.arrays(stage.grid):
                 there = Path(array.pixels.root, array.pixels.path)
-                if there.is_dir() and self.output_of(stage) is None:
+                if there.is_dir() and self.plan.output_of(stage) is None:
                     _create(replace(array, pixels=replace(array.pixels, root=str(fresh))))
                     _renew(fresh / array.pixels.path, there)
         shutil.rmtree(fresh, ignore_errors=True)

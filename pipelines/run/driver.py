@@ -150,7 +150,9 @@ class Driver:
             if isinstance(event, Finished):
                 last[event.stage, event.tile] = event
         self.publication.settle(self.state, self._note)
-        self.arrays.renew_metadata(self.state.stages[number] for number in self._needed())
+        self.arrays.renew_metadata(
+            self.state.stages[number] for number in needed_stages(self.state, self.plan)
+        )
         self._check_arrays()
         return list(groups(self.state, needed_stages(self.state, self.plan), last))
 
