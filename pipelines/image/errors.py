@@ -12,6 +12,10 @@ from pipelines.store.addresses import local_path, shown
 def damaged(uri: str, kind: str, error: BaseException | str) -> UnreadableSourceError:
     """Return the error for a file that its library cannot read."""
     reason = shown(str(error).strip()) or type(error).__name__
+    if isinstance(error, PermissionError):
+        return UnreadableSourceError(
+            f"{shown(uri)!r} must not be read: {reason}. Check its permissions, or the credentials of the store."
+        )
     return UnreadableSourceError(
         f"{shown(uri)!r} cannot be read as {kind}: {reason}. "
         "The file is damaged, cut short, or of another format: copy it again, or give `format`."

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import functools
 import math
+import re
+import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -21,6 +23,15 @@ READ_RATE, WRITE_RATE, TASK_SECONDS = 1.5e9, 0.8e9, 0.01
 
 DRIVER_SECONDS = 0.0015
 """Time that scheduler and journal take per task, one task after another: it limits runs on many workers."""
+
+
+RUN_FOLDER = re.compile("run-[0-9a-f]{12}")
+"""Names of folders with the arrays of one run."""
+
+
+def new_folder() -> str:
+    """Return a name for the arrays of one run that no other run has."""
+    return f"run-{uuid.uuid4().hex[:12]}"
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import bisect
 import math
-import uuid
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -26,6 +25,7 @@ from pipelines.plan.plan import (
     Stage,
     expected_seconds,
     library_bytes,
+    new_folder,
     predict_memory,
 )
 from pipelines.plan.stages import NotAloneError, Stages
@@ -121,7 +121,7 @@ class _Search:
     ) -> None:
         self.spec, self.source, self.roi = spec, source, roi
         # Random: whatever a given-up run still writes, it never writes into the arrays of another one.
-        self.folder = f"run-{uuid.uuid4().hex[:12]}"
+        self.folder = new_folder()
         self.frames = make_frames(spec, source)
         self.axes = source.canonical_axes
         self.chains = make_chains(spec, self.frames, known)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import re
 import shutil
 import uuid
 import zlib
@@ -15,7 +14,7 @@ from typing import Any
 
 import filelock
 
-from pipelines.plan.plan import Begun, Geometry, Plan
+from pipelines.plan.plan import RUN_FOLDER, Begun, Geometry, Plan, new_folder
 from pipelines.record.journal import Journal
 from pipelines.refusal import RefusedError
 from pipelines.spec.spec import Spec
@@ -25,11 +24,12 @@ CHECKSUM = "checksum"
 """Key under which a JSON file of the run holds the CRC-32 of its other values."""
 
 LOCK = ("lock", "holder")
-FILES = ("run.json", "report.json", "workers.json", "journal.jsonl", "epoch")
-"""Files of a run, besides those of the lock, that the next run removes."""
+RUN = "run.json"
+FILES = ("report.json", "workers.json", "journal.jsonl", "epoch")
+"""Files of a run, besides those of the lock and `RUN`, that the next run removes."""
 
-RUN_FOLDER = re.compile("run-[0-9a-f]{12}")
-"""Names of folders with the arrays of one run; `make_plan` chooses them."""
+PART = ".tmp"
+"""Ending of a file of a run that is not whole yet."""
 
 
 class BusyError(RefusedError):
@@ -77,9 +77,10 @@ class Workdir:
             (self.path / "holder").write_text(f"process {os.getpid()}")
             yield
         finally:
-            holder.release()
-            if not existed and not (self.path / "run.json").exists():
+            # While it is held: after that, the lock may be another process's.
+            if not existed and not (self.path / RUN).exists():
                 self._remove_new()
+            holder.release()
 
     def _remove_new(self) -> None:
         """Remove the folder that a run has made in vain, unless somebody else has put a file there."""
@@ -96,7 +97,10 @@ class Workdir:
         OccupiedError
         """
         found = sorted(child.name for child in self.path.iterdir()) if self.path.is_dir() else []
-        if found and not set(found) <= set(LOCK) and "run.json" not in found and not any(map(_is_run, found)):
+        # A run that was killed before it could say what it is has left some of its files.
+        own = {RUN, *LOCK, *FILES}
+        strangers = [name for name in found if name.removesuffix(PART) not in own and not _is_run(name)]
+        if strangers and RUN not in found and not any(map(_is_run, found)):
             raise OccupiedError(
                 f"{self.path} is no folder of a run: it holds {', '.join(found[:3])}{' ...' if found[3:] else ''}. "
                 "Give run.workdir a folder that is empty, or is not there yet."
@@ -147,7 +151,7 @@ class Workdir:
         self._replace(name, json.dumps({**plain, CHECKSUM: _checksum(plain)}, indent=1))
 
     def _replace(self, name: str, text: str) -> None:
-        temporary = self.path / f"{name}.tmp"
+        temporary = self.path / f"{name}{PART}"
         temporary.write_text(text)
         os.replace(temporary, self.path / name)
 
@@ -159,15 +163,16 @@ class Workdir:
         ------
         DamagedError
         """
-        return self.read("run.json")
+        return self.read(RUN)
 
     # ---- the life of a run
 
     def begin(self, spec: Spec, plan: Plan, chosen: Mapping[str, Any]) -> None:
         """Remove everything of an earlier run, and write what this one is and what it chose."""
-        self.clear()
+        # By run.json the folder is known as a run's: the new one takes the place of the old one.
+        self._clear_work()
         self.write(
-            "run.json",
+            RUN,
             {
                 "folder": plan.folder,
                 "digest": plan.digest,
@@ -190,12 +195,18 @@ class Workdir:
 
     def clear(self) -> None:
         """Remove everything of a run but the lock; other files are left."""
+        self._clear_work()
+        (self.path / RUN).unlink(missing_ok=True)
+
+    def _clear_work(self) -> None:
         self.journal.close()
         for name in FILES:
-            (self.path / name).unlink(missing_ok=True)
-        for child in self.path.iterdir():
+            for part in (name, f"{name}{PART}"):
+                (self.path / part).unlink(missing_ok=True)
+        for child in list(self.path.iterdir()):
             if _is_run(child.name):
-                shutil.rmtree(child)
+                # A run that is killed in between must not go on in what is left of its arrays.
+                shutil.rmtree(child.rename(self.path / new_folder()))
 
     def has_tiles(self) -> bool:
         """Return whether any tile of the run was finished."""

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from pipelines.image.open_sink import open_sink
-from pipelines.plan.plan import Plan, Stage
+from pipelines.image.sink import Sink
+from pipelines.plan.plan import Output, Plan, Stage
 from pipelines.record.state import RunState
 from pipelines.record.workdir import Workdir
 from pipelines.store.arrays import Chunking, create_array
@@ -46,10 +49,33 @@ class RunArrays:
         for sink, output in zip(self.sinks, self.plan.outputs, strict=True):
             folder = self.folder / output.folder
             if not folder.exists():
-                temporary = self.folder / "result.tmp"
-                shutil.rmtree(temporary, ignore_errors=True)
-                sink.create(str(temporary), output.info, output.levels)
-                os.replace(temporary, folder)
+                os.replace(self._new_result(sink, output), folder)
+
+    def _new_result(self, sink: Sink, output: Output) -> Path:
+        temporary = self.folder / "result.tmp"
+        shutil.rmtree(temporary, ignore_errors=True)
+        sink.create(str(temporary), output.info, output.levels)
+        return temporary
+
+    def renew_metadata(self, stages: Iterable[Stage]) -> None:
+        """Put the metadata of what a resumed run takes over in order: with other metadata, no tile could be done again.
+
+        Parameters
+        ----------
+        stages : iterable of Stage
+            Stages whose arrays are taken over.
+        """
+        for sink, output in zip(self.sinks, self.plan.outputs, strict=True):
+            if (self.folder / output.folder).is_dir():
+                _renew(self._new_result(sink, output), self.folder / output.folder)
+        fresh = self.folder / "state.tmp"
+        for stage in stages:
+            for array in stage.work.arrays(stage.grid):
+                there = Path(array.pixels.root, array.pixels.path)
+                if there.is_dir() and self.plan.output_of(stage) is None:
+                    _create(replace(array, pixels=replace(array.pixels, root=str(fresh))))
+                    _renew(fresh / array.pixels.path, there)
+        shutil.rmtree(fresh, ignore_errors=True)
 
     @staticmethod
     def create(stage: Stage) -> None:
@@ -104,6 +130,16 @@ class RunArrays:
     def remove(self) -> None:
         """Remove everything that is left, when the results are published."""
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _renew(fresh: Path, there: Path) -> None:
+    """Let the files of a new hierarchy take the places of those that differ, and remove the rest of it."""
+    for file in fresh.rglob("*"):
+        old = there / file.relative_to(fresh)
+        if file.is_file() and not (old.is_file() and old.read_bytes() == file.read_bytes()):
+            old.parent.mkdir(parents=True, exist_ok=True)
+            os.replace(file, old)
+    shutil.rmtree(fresh)
 
 
 def _create(array: NewArray) -> None:

@@ -95,14 +95,19 @@ class Publication:
     ) -> None:
         uri, finished = output.spec.uri, self._finished(number)
         # What an upload that was cut short has sent is this run's own.
-        if not (is_remote(uri) and number in state.claims):
+        begun = is_remote(uri) and number in state.claims
+        if not begun:
             self._clear_target(number, uri)
         ready = bring_beside(finished, uri)
         note(Claimed(number, stamp(ready) or []))
         try:
             hand_over(ready, uri)
         except TargetTakenError:
-            raise TargetTakenError(self._refusal(uri, finished)) from None
+            if not (begun and uri in self.replaced):
+                raise TargetTakenError(self._refusal(uri, finished)) from None
+            # It is damaged, or another's, and may be replaced.
+            self._clear_target(number, uri)
+            hand_over(ready, uri)
 
     def _clear_target(self, number: int, uri: str) -> None:
         """Take the target that may be replaced out of the way; refuse any other."""

@@ -12,6 +12,7 @@ import pytest
 from pipelines.image.info import ImageInfo
 from pipelines.image.source import SOURCES, Source
 from tests.pipelines.object_server import object_server
+from tests.plugin_examples import ROOT
 
 
 class WornSource(Source):
@@ -74,3 +75,17 @@ def objects(served):
     served.proxy.clear()
     yield served
     served.proxy.clear()
+
+
+@pytest.fixture(scope="module")
+def edited(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with a copy of our packages that computes other bits."""
+    folder = tmp_path_factory.mktemp("edited")
+    for package in ("diffusion_ops", "pipelines"):
+        shutil.copytree(ROOT / package, folder / package, ignore=shutil.ignore_patterns("__pycache__"))
+    module = folder / "pipelines" / "kinds" / "evolve.py"
+    text = module.read_text(encoding="utf-8")
+    line = "        advance(block, self.legs)\n"
+    assert text.count(line) == 1
+    module.write_text(text.replace(line, f"{line}        block.storage[...] += 1\n"), encoding="utf-8")
+    return folder

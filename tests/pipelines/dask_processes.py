@@ -48,12 +48,19 @@ class DaskProcesses:
 
     def __init__(self, folder: Path) -> None:
         self._folder, self._processes = folder, list[subprocess.Popen[bytes]]()
-        told = folder / "scheduler.json"
+        self.address = ""
+        self.start_scheduler()
+
+    def start_scheduler(self) -> None:
+        """Start the scheduler, at the address that it had where it has died."""
+        told = self._folder / "scheduler.json"
+        told.unlink(missing_ok=True)
+        port = self.address.rpartition(":")[2] or "0"
         options = (
             "--host",
             "127.0.0.1",
             "--port",
-            "0",
+            port,
             "--dashboard-address",
             "127.0.0.1:0",
             "--no-dashboard",

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from pipelines.record import workdir
 from pipelines.record.journal import Claimed, Finished, Forgotten, Journal, Published, event_of, line_of
 from pipelines.record.workdir import DamagedError, OccupiedError, Workdir
 
@@ -43,6 +44,18 @@ def test_a_folder_of_something_else_is_not_taken(tmp_path: Path) -> None:
         Workdir(str(tmp_path)).require_own()
 
 
+@pytest.mark.parametrize(
+    "left", [("run.json.tmp",), ("report.json", "journal.jsonl", "epoch"), ("holder", "epoch.tmp")]
+)
+def test_what_a_killed_run_has_left_is_known_as_its_own(tmp_path: Path, left: tuple[str, ...]) -> None:
+    for name in ("lock", *left):
+        (tmp_path / name).touch()
+    Workdir(str(tmp_path)).require_own()
+    (tmp_path / "letter.txt").write_text("dear")
+    with pytest.raises(OccupiedError):
+        Workdir(str(tmp_path)).require_own()
+
+
 def test_clearing_leaves_what_is_not_the_runs(tmp_path: Path) -> None:
     folder = Workdir(str(tmp_path))
     folder.write("run.json", VALUES)
@@ -51,6 +64,26 @@ def test_clearing_leaves_what_is_not_the_runs(tmp_path: Path) -> None:
     (tmp_path / "letter.txt").write_text("dear")
     folder.clear()
     assert sorted(child.name for child in tmp_path.iterdir()) == ["letter.txt", "run-mine"]
+
+
+def test_a_run_killed_while_it_removes_an_earlier_one_does_not_go_on_in_its_arrays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def die(path: Path) -> None:
+        raise KeyboardInterrupt
+
+    folder = Workdir(str(tmp_path))
+    folder.write("run.json", VALUES)
+    (tmp_path / "letter.txt").write_text("dear")
+    (tmp_path / "run-0123456789ab").mkdir()
+    with monkeypatch.context() as patch:
+        patch.setattr(workdir.shutil, "rmtree", die)
+        with pytest.raises(KeyboardInterrupt):
+            folder.clear()
+    assert not (tmp_path / "run-0123456789ab").exists()
+    folder.require_own()
+    folder.clear()
+    assert [child.name for child in tmp_path.iterdir()] == ["letter.txt"]
 
 
 def test_each_process_has_an_epoch_of_its_own(tmp_path: Path) -> None:

@@ -119,3 +119,21 @@ def test_a_run_that_is_killed_while_it_uploads_loses_nothing(objects, bucket, tm
         found = np.asarray(zarr.open_group(target, mode="r")["0" if "ome" in name else "image"][...])
         assert verify(target, samples=2, workdir=spec.workdir)["ok"]
     assert found.tobytes() == expected.tobytes()
+
+
+def test_an_upload_whose_objects_were_changed_is_refused_and_can_be_replaced(objects, bucket, tmp_path):
+    image = ragged_image((200, 170))
+    target = f"{bucket}/out.zarr"
+    spec = small_spec(save_source(tmp_path, image), target, run={"workdir": str(tmp_path / "work")})
+    objects.proxy.add(Fault.denied, method="PUT", path="out.zarr/zarr.json")
+    assert run(spec).exit_code == 3
+    objects.proxy.clear()
+    place, path = place_of(f"{target}/image/c/1/1")
+    place.write(path, b"something else")
+    refused = run(spec)
+    assert refused.exit_code == 3
+    assert "--overwrite" in refused.data["problem"]
+    assert place.read(path) == b"something else"
+    assert run(spec, overwrite=True).exit_code == 0
+    expected = do.evolve(image, do.PeronaMalik(contrast=5000, conductance="rational"), steps=9)
+    assert np.asarray(zarr.open_group(target, mode="r")["image"][...]).tobytes() == expected.tobytes()

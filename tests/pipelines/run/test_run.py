@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import shutil
 from pathlib import Path
 
 import imageio.v3 as imageio
@@ -341,6 +342,23 @@ def test_damage_is_found_on_resume_and_done_again(tmp_path, image, expected, fau
     assert same(read_result(tmp_path / "out.zarr"), expected)
 
 
+@pytest.mark.parametrize("array", ["result", "state"])
+@pytest.mark.parametrize("fault", ["missing", "cut", "flipped"])
+def test_damaged_metadata_are_written_anew_on_resume(tmp_path, image, expected, array, fault):
+    spec = small_spec(save_source(tmp_path, image), tmp_path / "out.zarr", run={"batch": 4})
+    with pytest.raises(Interrupt):
+        run(spec, listeners=[stop_after(40)])
+    for victim in (tmp_path / "out.zarr.run").glob(f"run-*/{array}/**/zarr.json"):
+        content = victim.read_bytes()
+        victim.unlink() if fault == "missing" else victim.write_bytes(
+            content[:-9] if fault == "cut" else content.replace(b"4", b"5")
+        )
+    report = run(spec)
+    assert report.exit_code == 0
+    assert report.data["tiles_resumed"] > 30
+    assert same(read_result(tmp_path / "out.zarr"), expected)
+
+
 def test_a_run_that_finished_no_tile_blocks_nothing(tmp_path, image, expected, monkeypatch):
     monkeypatch.setattr(address, "ANSWER_SECONDS", 1.0)
     source = save_source(tmp_path, image)
@@ -543,13 +561,13 @@ def test_verify_catches_a_changed_value_behind_a_good_checksum(tmp_path, image):
     assert "y 192:256, x 256:320" in checked["problems"][0]
 
 
-def test_verify_needs_a_finished_run(tmp_path, image):
+def test_verify_needs_a_run(tmp_path, image):
     spec = small_spec(save_source(tmp_path, image), tmp_path / "out.zarr")
     with pytest.raises(NoRunError, match="There is no run"):
         verify(str(tmp_path / "out.zarr"))
-    with pytest.raises(Interrupt):
-        run(spec, listeners=[stop_after(5)])
-    with pytest.raises(ValueError, match="not complete"):
+    run(spec)
+    shutil.rmtree(tmp_path / "out.zarr")
+    with pytest.raises(RefusedError, match="is gone, or not complete"):
         verify(str(tmp_path / "out.zarr"))
 
 

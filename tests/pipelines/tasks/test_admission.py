@@ -32,20 +32,6 @@ def expected() -> np.ndarray:
 
 
 @pytest.fixture(scope="module")
-def edited(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a folder with a copy of our packages that computes other bits."""
-    folder = tmp_path_factory.mktemp("edited")
-    for package in ("diffusion_ops", "pipelines"):
-        shutil.copytree(ROOT / package, folder / package, ignore=shutil.ignore_patterns("__pycache__"))
-    module = folder / "pipelines" / "kinds" / "evolve.py"
-    text = module.read_text(encoding="utf-8")
-    line = "        advance(block, self.legs)\n"
-    assert text.count(line) == 1
-    module.write_text(text.replace(line, f"{line}        block.storage[...] += 1\n"), encoding="utf-8")
-    return folder
-
-
-@pytest.fixture(scope="module")
 def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a folder that hides our packages from a Python that starts with it."""
     folder = tmp_path_factory.mktemp("empty")

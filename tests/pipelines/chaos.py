@@ -1,0 +1,376 @@
+"""A run as a process, what may be done to it, and a look at all that it must have made and must not have touched."""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import psutil
+
+from pipelines.run.verify import verify
+from pipelines.store.addresses import is_remote, within
+from pipelines.store.listings import tree
+from pipelines.store.places import place_of
+from tests.pipelines.runs import ragged_image
+
+FIGURES: collections.Counter[str] = collections.Counter()
+"""How often each thing was done, over all tests of the process."""
+
+PATIENCE = 240.0
+"""Seconds after which a process that says nothing hangs."""
+
+TRIES = 12
+"""Number of times that a command is repeated, at most, until it ends with 0."""
+
+ENDS = (0, 2, 3, 130)
+"""Exit codes that a run may have."""
+
+CONTRASTS = (5000, 40)
+"""Contrasts of two specs whose results differ."""
+
+
+def save_image(path: Path, seed: int = 0) -> None:
+    """Write the image of a seed whole or not at all, as a careful user does."""
+    part = path.with_name(f"{path.name}.part.npy")
+    np.save(part, ragged_image((331, 457), seed))
+    part.replace(path)
+
+
+def objects_of(uri: str) -> dict[str, bytes]:
+    """Return all that is at an address, by name; nothing where nothing is."""
+    if is_remote(uri):
+        place, base = place_of(uri)
+        try:
+            return {e.name: place.read(within(base, e.name)) for e in tree(place, base)}
+        except FileNotFoundError:
+            return {"": place.read(base)} if place.entry(base) else {}
+    path = Path(uri)
+    if path.is_file():
+        return {"": path.read_bytes()}
+    return {p.relative_to(path).as_posix(): p.read_bytes() for p in path.rglob("*") if p.is_file()}
+
+
+class Job:
+    """One spec and its target among things of others.
+
+    Parameters
+    ----------
+    folder : Path
+        Holds source, spec, the run's folder and, where it is local, the target.
+    target : str
+        Name of the target.
+    bucket : str
+        Address of the folder of the target where that is in a store, else "".
+    cluster : str
+    environment : dict
+        Variables that the command gets besides.
+    sections : dict
+        Parts of the spec that differ.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        target: str = "out.zarr",
+        *,
+        bucket: str = "",
+        cluster: str = "threads",
+        environment: Mapping[str, str] | None = None,
+        source: str = "",
+        name: str = "job",
+        place: Path | None = None,
+    ) -> None:
+        self.folder, self.name = folder, name
+        self.place = place or folder
+        self.environment = {**os.environ, **(environment or {})}
+        self.where = bucket or str(self.place / "results")
+        self.target = f"{self.where}/{target}"
+        self.workdir = self.place / "runs" / name
+        self.options: list[str] = []
+        self.words: list[str] = []
+        for part in (self.place / "results", self.workdir.parent):
+            part.mkdir(exist_ok=True)
+        if not source and not (folder / "source.npy").exists():
+            save_image(folder / "source.npy")
+        self.source = source or str(folder / "source.npy")
+        self.cluster, self.contrast, self.seed = cluster, CONTRASTS[0], 0
+        self._write_strangers(target)
+        self._started = list[subprocess.Popen[bytes]]()
+
+    # ---- things of others
+
+    def _write_strangers(self, target: str) -> None:
+        names = [f"{target}.bak", f"{target}-2/zarr.json", f".{target}.part.mine", "run-0123456789ab/c/0/0"]
+        for name in names:
+            place, path = place_of(f"{self.where}/{name}")
+            place.write(path, b"mine")
+        for name in ("run-0123456789ab/c/0/0", "journal.jsonl", "run.json"):
+            file = self.workdir.parent / name
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(b"mine")
+        self.strangers = {
+            **{f"{self.where}/{name}": b"mine" for name in names},
+            **{
+                f"{self.workdir.parent}/{n}": b"mine"
+                for n in ("run-0123456789ab/c/0/0", "journal.jsonl", "run.json")
+            },
+        }
+
+    def require_strangers(self) -> None:
+        """Fail where a thing of others is gone or changed."""
+        for uri, content in self.strangers.items():
+            place, path = place_of(uri)
+            assert place.read(path) == content, f"{uri} was touched"
+
+    # ---- processes
+
+    def spec(self) -> Path:
+        """Write the spec as it is now, and return its path."""
+        path = self.folder / f"{self.name}.yaml"
+        data = {
+            "source": {"uri": self.source},
+            "steps": [
+                {
+                    "operator": "perona-malik",
+                    "contrast": self.contrast,
+                    "conductance": "rational",
+                    "steps": 24,
+                }
+            ],
+            "sink": {"uri": self.target, "chunk": 64},
+            "run": {
+                "tile": 64,
+                "batch": 4,
+                "threads": 2,
+                "cluster": self.cluster,
+                "memory": "3GiB",
+                "workdir": str(self.workdir),
+            },
+        }
+        path.write_text(json.dumps(data))
+        return path
+
+    def start(self) -> Running:
+        """Start the command."""
+        FIGURES["commands"] += 1
+        command = [
+            *self.words,
+            sys.executable,
+            "-m",
+            "pipelines.cli.command",
+            "run",
+            str(self.spec()),
+            "--json",
+        ]
+        return Running(self, [*command, *self.options])
+
+    def finish(self, *, after: Callable[[], object] = lambda: None) -> None:
+        """Give the same command until it ends with 0, and require what must hold then."""
+        said = []
+        for _ in range(TRIES):
+            running = self.start()
+            code = running.end()
+            if code == 0:
+                break
+            said.append((code, running.errors()))
+            after()
+        else:
+            raise AssertionError(f"the command does not end with 0: {said}")
+        self.require_result()
+
+    def require_result(self) -> None:
+        """Fail unless the result is complete, has the right bits, and nothing else was touched."""
+        FIGURES["results compared"] += 1
+        expected, found = (
+            expected_objects(self.contrast, self.seed, Path(self.target).name),
+            objects_of(self.target),
+        )
+        assert expected.keys() - found.keys() == set(), "objects are missing"
+        assert found.keys() - expected.keys() == set(), "there are objects too many"
+        assert [name for name in expected if expected[name] != found[name]] == [], "bits differ"
+        self.require_strangers()
+
+    def verify(self) -> None:
+        """Fail unless `diffuse verify` finds nothing wrong."""
+        found = verify(self.target, samples=2, workdir=str(self.workdir))
+        assert found["ok"], found
+
+    # ---- what there is of the run
+
+    def files(self, pattern: str) -> list[Path]:
+        """Return files of the run's folder."""
+        return sorted(path for path in self.workdir.glob(pattern) if path.is_file())
+
+
+class Running:
+    """One process of the command, and what it says."""
+
+    def __init__(self, job: Job, command: Sequence[str]) -> None:
+        self.job, self.command = job, command
+        self.number = FIGURES["commands"]
+        self._out, self._err = (job.folder / f"said-{self.number}.{kind}" for kind in ("out", "err"))
+        with self._out.open("wb") as out, self._err.open("wb") as err:
+            self.process = subprocess.Popen(
+                command, stdout=out, stderr=err, env=job.environment, cwd=job.folder, start_new_session=True
+            )
+        self.struck = False
+
+    @property
+    def runs(self) -> bool:
+        """True until it ends."""
+        return self.process.poll() is None
+
+    def output(self) -> str:
+        """Return what it has printed."""
+        return self._out.read_text(errors="replace")
+
+    def errors(self) -> str:
+        """Return what it has said to the standard error."""
+        return self._err.read_text(errors="replace")
+
+    def until(self, true: Callable[[], bool]) -> bool:
+        """Wait until something is true, and return False where the process has ended before."""
+        end = time.monotonic() + PATIENCE
+        while self.runs:
+            if true():
+                return True
+            assert time.monotonic() < end, f"hangs: {self.command}: {self.output()[-2000:]} {self.errors()}"
+            time.sleep(0.005)
+        return False
+
+    def until_tiles(self, count: int) -> bool:
+        """Wait for so many more tiles."""
+        before = self.output().count("tile_done")
+        return self.until(lambda: self.output().count("tile_done") >= before + count)
+
+    def until_said(self, event: str) -> bool:
+        """Wait until it tells of an event."""
+        return self.until(lambda: f'"event": "{event}"' in self.output())
+
+    def until_moment(self, chance: random.Random) -> bool:
+        """Wait for a random moment: before, among or after the tiles."""
+        kind = chance.random()
+        if kind < 0.2:
+            end = time.monotonic() + chance.uniform(0, 4)
+            return self.until(lambda: time.monotonic() > end)
+        if kind < 0.35:
+            come = self.until_said("run_started")
+        elif kind < 0.8:
+            come = self.until_tiles(chance.randint(1, 120))
+        else:
+            come = self.until_said("exporting")
+        time.sleep(chance.random() ** 2 * 0.1)
+        return come and self.runs
+
+    def family(self) -> list[psutil.Process]:
+        """Return the processes that it has started."""
+        try:
+            return psutil.Process(self.process.pid).children(recursive=True)
+        except psutil.NoSuchProcess:
+            return []
+
+    def kill(self, what: str) -> bool:
+        """Kill it, and return whether it was there to be killed."""
+        if not self.runs:
+            return False
+        children = self.family()
+        self.struck = True
+        self.process.kill()
+        count_kill(what)
+        # What it has started ends by itself, as it would after any death of a driver; a killed one is no zombie here.
+        _, left = psutil.wait_procs(children, 30)
+        for child in left:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                child.kill()
+        FIGURES["orphans that had to be ended"] += len(left)
+        return True
+
+    def end(self) -> int:
+        """Return the exit code, which must be one that a run may have; nothing may look like a crash."""
+        try:
+            code = self.process.wait(PATIENCE)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            raise AssertionError(f"hangs: {self.output()[-2000:]} {self.errors()}") from None
+        errors = self.errors()
+        assert "Traceback" not in errors, errors
+        allowed = (*ENDS, -signal.SIGKILL) if self.struck else ENDS
+        assert code in allowed, (code, errors)
+        assert code in (0, -signal.SIGKILL) or "problem" in self.output() or errors.strip(), (
+            f"{code} without a word"
+        )
+        return code
+
+
+def count_kill(what: str) -> None:
+    """Count a SIGKILL."""
+    FIGURES["kills"] += 1
+    FIGURES[f"kills of {what}"] += 1
+
+
+# ---- the undisturbed results
+
+_expected: dict[tuple[int, int, str], dict[str, bytes]] = {}
+_undisturbed: list[Path] = []
+
+
+@contextlib.contextmanager
+def undisturbed(folder: Path) -> Iterator[None]:
+    """Let undisturbed runs have a folder for the time of the context."""
+    _undisturbed.append(folder)
+    try:
+        yield
+    finally:
+        _undisturbed.pop()
+
+
+def expected_objects(contrast: int, seed: int, name: str) -> dict[str, bytes]:
+    """Return the files of the result of a run that nothing happens to."""
+    key = (contrast, seed, name)
+    if key not in _expected:
+        folder = _undisturbed[-1] / f"{contrast}-{seed}-{name}"
+        folder.mkdir()
+        save_image(folder / "source.npy", seed)
+        job = Job(folder, name)
+        job.contrast = contrast
+        running = job.start()
+        assert running.end() == 0, running.errors()
+        _expected[key] = objects_of(job.target)
+    return _expected[key]
+
+
+# ---- faults
+
+
+def flip(path: Path, chance: random.Random) -> None:
+    """Change one bit of a file."""
+    data = bytearray(path.read_bytes())
+    data[chance.randrange(len(data))] ^= 1 << chance.randrange(8)
+    path.write_bytes(data)
+
+
+@contextlib.contextmanager
+def small_disk(place: Path, options: str) -> Iterator[Callable[[str], None]]:
+    """Mount a small file system, and yield a function that changes its options."""
+    mount = shutil.which("mount") or "mount"
+    place.mkdir()
+
+    def set_options(text: str) -> None:
+        subprocess.run([mount, "-o", f"remount,{text}", str(place)], check=True)
+
+    subprocess.run([mount, "-t", "tmpfs", "-o", options, "none", str(place)], check=True)
+    try:
+        yield set_options
+    finally:
+        subprocess.run(["umount", "-l", str(place)], check=False)
