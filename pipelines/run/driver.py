@@ -150,9 +150,8 @@ class Driver:
             if isinstance(event, Finished):
                 last[event.stage, event.tile] = event
         self.publication.settle(self.state, self._note)
-        self.arrays.renew_metadata(
-            self.state.stages[number] for number in needed_stages(self.state, self.plan)
-        )
+        needed = needed_stages(self.state, self.plan)
+        self.arrays.renew_metadata(self.state.stages[number] for number in needed)
         self._check_arrays()
         return list(groups(self.state, needed_stages(self.state, self.plan), last))
 

@@ -287,6 +287,7 @@ class Running:
         children = self.family()
         self.struck = True
         self.process.kill()
+        self.process.wait()
         count_kill(what)
         # What it has started ends by itself, as it would after any death of a driver; a killed one is no zombie here.
         _, left = psutil.wait_procs(children, 30)

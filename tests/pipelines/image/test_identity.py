@@ -111,6 +111,7 @@ def test_a_source_that_is_gone_has_changed(uri):
         require_unchanged(spec, before)
 
 
+@pytest.mark.slow
 def test_a_change_beyond_a_hundred_thousand_files_is_noticed(tmp_path):
     for i in range(101):
         (tmp_path / f"{i:03}").mkdir()

@@ -53,11 +53,8 @@ def figures(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureReq
     """Print at the end how often each thing was done."""
     with undisturbed(tmp_path_factory.mktemp("undisturbed")):
         yield
-    terminal = request.config.pluginmanager.get_plugin("terminalreporter")
-    if terminal is not None:
-        terminal.write_line("")
-        for what, count in sorted(FIGURES.items()):
-            terminal.write_line(f"{count:6d} {what}")
+    with request.config.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
+        print(*(f"\n{count:6d} {what}" for what, count in sorted(FIGURES.items())), sep="")
 
 
 @pytest.fixture(scope="module")

@@ -117,6 +117,7 @@ def test_workers_with_other_code_or_none_are_named_and_get_nothing(tmp_path, exp
     assert sorted(report.data["workers_left_out"].values()) == [code, package]
 
 
+@pytest.mark.slow
 def test_a_worker_whose_files_changed_after_it_had_loaded_them_gets_nothing(tmp_path, quick):
     """Its files prove what is on the disk, and what it computes with is what it has loaded."""
     quick(wait=60)
@@ -159,6 +160,7 @@ def test_a_scheduler_without_workers_is_said_and_given_up(tmp_path, quick):
     assert "has no workers" in reasons[0]
 
 
+@pytest.mark.slow
 def test_a_worker_that_replaces_the_only_one_gets_its_tasks(tmp_path, expected, quick):
     quick(wait=60)
     with dask_processes(tmp_path / "cluster") as cluster:
@@ -172,6 +174,7 @@ def test_a_worker_that_replaces_the_only_one_gets_its_tasks(tmp_path, expected, 
     assert read_result(job.target).tobytes() == expected.tobytes()
 
 
+@pytest.mark.slow
 def test_all_workers_lost_for_good_end_a_run_that_can_go_on(tmp_path, expected, quick):
     with dask_processes(tmp_path / "cluster") as cluster:
         only = cluster.worker()
@@ -186,6 +189,7 @@ def test_all_workers_lost_for_good_end_a_run_that_can_go_on(tmp_path, expected, 
     assert read_result(job.target).tobytes() == expected.tobytes()
 
 
+@pytest.mark.slow
 def test_a_stopped_worker_that_comes_back_changes_nothing(tmp_path, expected, quick):
     quick(wait=60)
     with dask_processes(tmp_path / "cluster") as cluster:
@@ -214,6 +218,7 @@ def test_a_scheduler_that_dies_ends_a_run_that_can_go_on(tmp_path, expected, qui
     assert read_result(job.target).tobytes() == expected.tobytes()
 
 
+@pytest.mark.slow
 def test_a_stopped_scheduler_that_comes_back_is_waited_for(tmp_path, expected, quick):
     with dask_processes(tmp_path / "cluster") as cluster:
         cluster.worker()
@@ -228,6 +233,7 @@ def test_a_stopped_scheduler_that_comes_back_is_waited_for(tmp_path, expected, q
     assert read_result(job.target).tobytes() == expected.tobytes()
 
 
+@pytest.mark.slow
 def test_workers_that_die_for_want_of_memory_are_said(tmp_path):
     with dask_processes(tmp_path / "cluster") as cluster:
         cluster.worker("--memory-limit", "150MiB", nanny=True)
