@@ -314,6 +314,18 @@ class Running:
         return code
 
 
+def workers_of(process: psutil.Process | subprocess.Popen[bytes]) -> list[psutil.Process]:
+    """Return the processes below one that do tasks."""
+    found = []
+    with contextlib.suppress(psutil.NoSuchProcess):
+        for child in psutil.Process(process.pid).children(recursive=True):
+            # One that has just died has no command line any more.
+            with contextlib.suppress(psutil.NoSuchProcess):
+                if "spawn_main" in " ".join(child.cmdline()):
+                    found.append(child)
+    return found
+
+
 def count_kill(what: str) -> None:
     """Count a SIGKILL."""
     FIGURES["kills"] += 1

@@ -33,6 +33,7 @@ from tests.pipelines.chaos import (
     save_image,
     small_disk,
     undisturbed,
+    workers_of,
 )
 from tests.pipelines.dask_processes import DaskProcesses, dask_processes
 from tests.pipelines.runs import ragged_image
@@ -73,17 +74,13 @@ class Cluster:
 
     def workers(self) -> list[psutil.Process]:
         """Return the processes that do tasks."""
-        return [
-            child
-            for nanny in self.nannies
-            for child in psutil.Process(nanny.pid).children()
-            if "spawn_main" in " ".join(child.cmdline())
-        ]
+        return [worker for nanny in self.nannies for worker in workers_of(nanny)]
 
     def kill_worker(self, chance: random.Random) -> None:
         if there := self.workers():
-            chance.choice(there).kill()
-            count_kill("workers")
+            with contextlib.suppress(psutil.NoSuchProcess):
+                chance.choice(there).kill()
+                count_kill("workers")
 
     def kill_nanny(self, chance: random.Random) -> None:
         self.nannies.pop(chance.randrange(2)).kill()
@@ -145,11 +142,12 @@ def test_killed_workers_of_local_processes(tmp_path: Path, seed: int) -> None:
     while kills < 12:
         running = job.start()
         while running.until_tiles(chance.randint(1, 60)):
-            workers = [p for p in running.family() if "spawn_main" in " ".join(p.cmdline())]
+            workers = workers_of(running.process)
             if workers:
-                chance.choice(workers).kill()
-                count_kill("workers")
-                kills += 1
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    chance.choice(workers).kill()
+                    count_kill("workers")
+                    kills += 1
         if running.end() == 0:
             once_more(job)
     job.finish()
@@ -202,7 +200,8 @@ def test_killed_uploads(tmp_path: Path, objects, seed: int) -> None:
             once_more(job)
     objects.proxy.clear()
     job.finish()
-    job.verify()
+    if not job.target.endswith(".tif"):  # of files in stores `diffuse verify` reads none
+        job.verify()
 
 
 # ---- faults of stores
