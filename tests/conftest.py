@@ -19,6 +19,8 @@ settings.load_profile("shared")
 
 
 LONG = (
+    "tests/pipelines/run/test_chaos.py",
+    "tests/pipelines/tasks/test_admission.py",
     "tests/pipelines/run/test_never_lost.py",
     "tests/pipelines/run/test_run.py",
     "tests/test_site.py",
@@ -28,6 +30,10 @@ LONG = (
     "tests/pipelines/kinds/test_kinds_of_others.py",
     "tests/test_notebooks.py",
     "tests/pipelines/run/test_graph.py",
+    "tests/pipelines/run/test_bounded.py",
+    "tests/pipelines/run/test_publication.py",
+    "tests/pipelines/run/test_object_store.py",
+    "tests/pipelines/cli/test_command.py",
 )
 """Files that take longest, the longest first; what they run are mostly processes of their own."""
 
