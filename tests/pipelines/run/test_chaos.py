@@ -185,7 +185,7 @@ def test_killed_uploads(tmp_path: Path, objects, seed: int) -> None:
     chance = random.Random(seed)
     job, kills = (
         s3_job(tmp_path, objects, ["out.zarr", "out.ome.zarr", "out.tif"][seed % 3]),
-        2 if seed == 0 else 12,
+        1 if seed == 0 else 12,
     )
     while kills:
         objects.proxy.clear()
