@@ -33,6 +33,9 @@ PATIENCE = 240.0
 TRIES = 12
 """Number of times that a command is repeated, at most, until it ends with 0."""
 
+MOST = 80
+"""Most commands of one test."""
+
 ENDS = (0, 2, 3, 130)
 """Exit codes that a run may have."""
 
@@ -97,6 +100,7 @@ class Job:
         self.where = bucket or str(self.place / "results")
         self.target = f"{self.where}/{target}"
         self.workdir = self.place / "runs" / name
+        self.commands = 0
         self.options: list[str] = []
         self.words: list[str] = []
         for part in (self.place / "results", self.workdir.parent):
@@ -164,6 +168,8 @@ class Job:
     def start(self) -> Running:
         """Start the command."""
         FIGURES["commands"] += 1
+        self.commands += 1
+        assert self.commands <= MOST, f"{self.commands} commands, and no end"
         command = [
             *self.words,
             sys.executable,
@@ -249,10 +255,14 @@ class Running:
             time.sleep(0.005)
         return False
 
+    def tiles(self) -> int:
+        """Return the number of tiles that it has done."""
+        return self.output().count("tile_done")
+
     def until_tiles(self, count: int) -> bool:
         """Wait for so many more tiles."""
-        before = self.output().count("tile_done")
-        return self.until(lambda: self.output().count("tile_done") >= before + count)
+        before = self.tiles()
+        return self.until(lambda: self.tiles() >= before + count)
 
     def until_said(self, event: str) -> bool:
         """Wait until it tells of an event."""
