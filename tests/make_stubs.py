@@ -49,10 +49,10 @@ def package_stub() -> str:
     tree = ast.parse((ROOT / "__init__.py").read_text(encoding="utf-8"))
     found = [
         (node.module or "", alias.name)
-        for node in tree.body
+        for node in ast.walk(tree)
         if isinstance(node, ast.ImportFrom)
         for alias in node.names
-        if not (alias.asname or alias.name).startswith("_")
+        if alias.name in diffusion_ops.__all__
     ]
     found += [(cls.__module__, cls.__name__) for registry in (OPERATORS, STATISTICS) for cls in own(registry)]
     lines = [f"from {module} import {name} as {name}" for module, name in sorted(found)]

@@ -19,7 +19,7 @@ from pipelines.record.journal import Finished, Published
 from pipelines.record.workdir import Workdir
 from pipelines.run.status import reading
 from pipelines.spec.spec import Spec
-from pipelines.store.addresses import is_remote, require_local
+from pipelines.store.addresses import is_remote, shown
 from pipelines.store.publish import content_checksum
 from pipelines.tasks.memory import tree_memory
 from pipelines.tasks.pixels import Pixels, SourcePixels, ZarrPixels
@@ -103,11 +103,11 @@ class FinishedRun:
                     yield output, number, stage, pixels
 
     def written(self, output: Output, level: int) -> Pixels | None:
-        """Return a level of a target; None for the coarser levels of a file."""
+        """Return a level of a target; None for coarser levels of a file, and for a file in a store."""
         axes, target = self.plan.frames.axes, output.spec.uri
         if output.is_zarr and not is_remote(target):
             return ZarrPixels(target, output.levels[level].path, output.levels[level].info.axes, axes)
-        if level and not output.is_zarr:
+        if not output.is_zarr and (level or is_remote(target)):
             return None
         spec = SourceSpec(uri=target, level=level)
         stored = open_source(spec).info
@@ -120,14 +120,15 @@ class FinishedRun:
         """Read all results and yield what is not as it was written."""
         for number, output in enumerate(self.plan.outputs):
             expected = self.contents.get(number)
-            if not is_remote(output.spec.uri) and expected is not None:
-                path = require_local(output.spec.uri)
-                if not path.exists():
-                    yield Damage(number, f"{output.spec.uri} is gone")
-                    return
-                if content_checksum(path) != expected:
-                    what = "its metadata differ" if output.is_zarr else "the file differs"
-                    yield Damage(number, f"{output.spec.uri}: {what} from what the run wrote")
+            if expected is None:
+                continue
+            found = content_checksum(output.spec.uri)
+            if found is None:
+                yield Damage(number, f"{shown(output.spec.uri)} is gone")
+                return
+            if found != expected:
+                what = "its metadata differ" if output.is_zarr else "the file differs"
+                yield Damage(number, f"{shown(output.spec.uri)}: {what} from what the run wrote")
         for number, position, stage, pixels in self.results():
             tell(listeners, StageStarted(position, f"check {stage.title}", len(stage.grid)))
             for tile in range(len(stage.grid)):

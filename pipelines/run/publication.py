@@ -53,7 +53,7 @@ class Publication:
             if number in state.published:
                 continue
             if not is_remote(output.spec.uri) and is_own(output.spec.uri, state.claims.get(number)):
-                note(Published(number, content_checksum(require_local(output.spec.uri))))
+                note(Published(number, content_checksum(output.spec.uri) or 0))
                 continue
             finished = self._finished(number)
             if not finished.exists():
@@ -78,7 +78,7 @@ class Publication:
             if number not in state.published:
                 tell(listeners, Exporting(output.spec.uri))
                 self._finish(number, output)
-                crc = content_checksum(self._finished(number))
+                crc = content_checksum(str(self._finished(number))) or 0
                 self._hand_over(number, output, state, note)
                 note(Published(number, crc))
 

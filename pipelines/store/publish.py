@@ -14,10 +14,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from pipelines.store.addresses import is_remote, local_path, require_local
-from pipelines.store.place import link_or_rename, sync_folder
-from pipelines.store.places import place_of
-from pipelines.store.targets import MARKERS
+from pipelines.store.addresses import is_remote, local_path, require_local, within
+from pipelines.store.listings import tree
+from pipelines.store.place import Place, link_or_rename, sync_folder
+from pipelines.store.places import PART_BYTES, place_of
+from pipelines.store.targets import MARKER, MARKERS
 from pipelines.store.upload import TargetTakenError, upload_file, upload_folder
 
 # ---- what is at a target
@@ -50,20 +51,30 @@ def stamp_of(uri: str) -> list[int] | None:
     return [zlib.crc32(repr((entry.size, entry.mark)).encode())]
 
 
-def content_checksum(path: Path) -> int:
-    """Return the CRC-32 of a file, or that of the metadata of a hierarchy, whose chunks have their own."""
-    if path.is_file():
-        return _file_checksum(path, 0)
+def content_checksum(uri: str) -> int | None:
+    """Return the CRC-32 of a file, or that of the metadata of a hierarchy, whose chunks have their own.
+
+    Returns
+    -------
+    int or None
+        None where nothing is.
+    """
+    place, path = place_of(uri)
+    entry = place.entry(path)
+    if entry is None:
+        return None
+    if not entry.is_folder:
+        return _checksum(place, path, entry.size or 0, 0)
     crc = 0
-    for file in sorted(path.rglob(MARKERS[0])):
-        crc = _file_checksum(file, zlib.crc32(file.relative_to(path).as_posix().encode(), crc))
+    for one in sorted(tree(place, path), key=lambda e: e.name):
+        if one.name.rpartition("/")[2] == MARKER:
+            crc = _checksum(place, within(path, one.name), one.size or 0, zlib.crc32(one.name.encode(), crc))
     return crc
 
 
-def _file_checksum(path: Path, crc: int) -> int:
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            crc = zlib.crc32(block, crc)
+def _checksum(place: Place, path: str, size: int, crc: int) -> int:
+    for start in range(0, size, PART_BYTES):
+        crc = zlib.crc32(place.read(path, start, min(size, start + PART_BYTES)), crc)
     return crc
 
 

@@ -22,6 +22,7 @@ from pipelines.events import Choosing, Event, StageDone
 from pipelines.image.info import ImageInfo
 from pipelines.image.open_source import cached_source
 from pipelines.image.source import SOURCES, Source
+from pipelines.record.workdir import Workdir
 from pipelines.run.preview import preview
 from pipelines.run.run import run
 from pipelines.run.verify import verify
@@ -56,7 +57,8 @@ def spec_of(source: Any, target: Any, *steps: dict[str, Any], **sections: Any) -
 
 
 def report_of(folder: Path, name: str = "out.zarr") -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((folder / f"{name}.run" / "report.json").read_text())
+    found = Workdir(str(folder / f"{name}.run")).read("report.json")
+    assert found is not None
     return found
 
 
