@@ -62,15 +62,15 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByKernel:
 
 
 WHOLE = ("heat", "perona-malik", "random-noise", "total-variation")
-"""Operators whose doubles and chunked volumes are among the usual tests: they go by time, iterations, and once."""
+"""Operators whose doubles, colours and chunked volumes are among the usual tests: they go by time, iterations, and once."""
 
 
 def is_dear(chosen: Mapping[str, Any]) -> bool:
     """Return whether parameters of a test of every operator need kernels that prove little beside the usual ones.
 
     Of every operator all contracts hold for planes of singles, and windows and memory for volumes too. Doubles go
-    through the same code, further samples take the same paths for all types and axes, and so do chunks of volumes;
-    volumes of several channels are the dearest.
+    through the same code, further samples take the same paths for all types and axes, and so do colours and chunks of
+    volumes; volumes of several channels are the dearest.
     """
     if chosen.get("name") not in OPERATORS or not {"sample", "case"} & set(chosen):
         return False
@@ -78,7 +78,12 @@ def is_dear(chosen: Mapping[str, Any]) -> bool:
     if case == "double" or chosen.get("dtype") is np.float64:
         return further or not whole
     chunked_volume = case == "volume" and "sample" not in chosen
-    return case == "channels" or (chunked_volume and not whole) or (further and case != "plane")
+    return (
+        case == "channels"
+        or (case == "colours" and not whole)
+        or (chunked_volume and not whole)
+        or (further and case != "plane")
+    )
 
 
 @pytest.hookimpl(tryfirst=True)

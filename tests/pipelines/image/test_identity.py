@@ -134,7 +134,9 @@ def test_a_listing_in_any_order_is_the_same(tmp_path):
     assert summarize([]).count == 0
 
 
-@pytest.mark.parametrize("fault", [Fault.not_found, Fault.unavailable, Fault.reset])
+@pytest.mark.parametrize(
+    "fault", [Fault.not_found, pytest.param(Fault.unavailable, marks=pytest.mark.slow), Fault.reset]
+)
 def test_faults_in_passing_are_no_change(objects, tmp_path, fault):
     address = f"{objects.bucket}/{tmp_path.name}.zarr"
     save(address)

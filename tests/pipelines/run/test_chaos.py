@@ -370,7 +370,7 @@ def test_damage_to_an_upload_that_was_killed(tmp_path: Path, objects, how: str, 
     job.verify()
 
 
-@seeds(5, usual=1)
+@seeds(5)
 def test_a_source_that_changes(tmp_path: Path, seed: int) -> None:
     chance, job = random.Random(seed), Job(tmp_path)
     running = job.start()

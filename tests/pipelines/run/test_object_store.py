@@ -49,7 +49,7 @@ def test_a_run_from_and_to_an_object_store(bucket, tmp_path):
         run(other)
 
 
-@pytest.mark.parametrize("sparse", [False, True])
+@pytest.mark.parametrize("sparse", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_chunks_that_are_not_found_in_passing_are_no_fill_value(objects, bucket, tmp_path, sparse):
     image = ragged_image((200, 170), holes=False)
     array = zarr.create_array(f"{bucket}/in.zarr", shape=image.shape, dtype="f4", chunks=(64, 64))
@@ -71,6 +71,7 @@ def test_chunks_that_are_not_found_in_passing_are_no_fill_value(objects, bucket,
     assert open_source(spec.source).absent_chunks() == sparse
 
 
+@pytest.mark.slow
 def test_a_chunk_that_stays_lost_is_no_fill_value(objects, bucket, tmp_path, monkeypatch):
     monkeypatch.setattr(guarded, "PAUSES", (0.01,) * 3)
     image = ragged_image((200, 170), holes=False)
@@ -94,7 +95,10 @@ sys.exit(run(make_spec(json.loads(sys.argv[1]))).exit_code)
 """
 
 
-@pytest.mark.parametrize(("name", "enough"), [("out.ome.zarr", 2), ("out.zarr", 9), ("out.tif", 1)])
+@pytest.mark.parametrize(
+    ("name", "enough"),
+    [("out.ome.zarr", 2), pytest.param("out.zarr", 9, marks=pytest.mark.slow), ("out.tif", 1)],
+)
 def test_a_run_that_is_killed_while_it_uploads_loses_nothing(objects, bucket, tmp_path, name, enough):
     image = ragged_image((200, 170))
     target = f"{bucket}/{name}"

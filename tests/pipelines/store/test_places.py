@@ -163,7 +163,14 @@ def test_a_write_whose_answer_was_lost_is_known_for_ours(failing):
 
 
 @pytest.mark.parametrize(
-    "fault", [Fault.internal, Fault.unavailable, Fault.reset, Fault.reset_after, Fault.cut_short]
+    "fault",
+    [
+        pytest.param(Fault.internal, marks=pytest.mark.slow),
+        Fault.unavailable,
+        Fault.reset,
+        Fault.reset_after,
+        Fault.cut_short,
+    ],
 )
 def test_faults_of_a_server_pass(objects, fault):
     place, path = place_of(f"{objects.bucket}/faults/{fault.name}")
@@ -216,6 +223,7 @@ def test_a_target_is_complete_when_its_root_is_there(folder):
     assert is_complete(f"{folder}/out.tif")
 
 
+@pytest.mark.slow
 def test_a_target_that_is_not_found_in_passing_is_taken(objects):
     target = f"{objects.bucket}/taken.zarr"
     place, path = place_of(f"{target}/zarr.json")

@@ -101,7 +101,14 @@ def test_what_appears_during_an_upload_is_left_as_it_is(objects, target, result,
 
 
 @pytest.mark.parametrize(
-    "fault", [Fault.internal, Fault.unavailable, Fault.not_found, Fault.reset, Fault.reset_after]
+    "fault",
+    [
+        pytest.param(Fault.internal, marks=pytest.mark.slow),
+        Fault.unavailable,
+        Fault.not_found,
+        pytest.param(Fault.reset, marks=pytest.mark.slow),
+        Fault.reset_after,
+    ],
 )
 def test_faults_in_passing_lose_nothing(objects, target, result, fault):
     rule = objects.proxy.add(fault, rate=0.15, seed=len(fault.name))
@@ -146,7 +153,7 @@ upload_folder(Path(sys.argv[1]), sys.argv[2])
 """
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", [0, *(pytest.param(n, marks=pytest.mark.slow) for n in range(1, 4))])
 def test_an_upload_that_is_killed_is_finished_by_the_next(objects, target, result, seed):
     objects.proxy.add(Fault.slow, rate=0.1, seed=seed)
     python = subprocess.Popen(

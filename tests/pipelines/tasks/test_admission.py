@@ -135,6 +135,7 @@ def test_a_worker_whose_files_changed_after_it_had_loaded_them_gets_nothing(tmp_
             job.end()
 
 
+@pytest.mark.slow
 def test_a_run_without_a_right_worker_is_refused(tmp_path, edited, quick):
     quick(wait=60)
     with dask_processes(tmp_path / "cluster") as cluster:
