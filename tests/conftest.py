@@ -62,7 +62,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByKernel:
 
 
 WHOLE = ("heat", "perona-malik", "random-noise", "total-variation")
-"""Operators whose doubles, colours and chunked volumes are among the usual tests: they go by time, iterations, and once."""
+"""Operators whose doubles, colours and chunked volumes are among the usual tests: by time, iterations, and once."""
 
 
 def is_dear(chosen: Mapping[str, Any]) -> bool:
