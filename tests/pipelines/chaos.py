@@ -141,7 +141,8 @@ class Job:
 
     def spec(self) -> Path:
         """Write the spec as it is now, and return its path."""
-        path = self.folder / f"{self.name}.yaml"
+        # Two jobs of one name may start at once, with other parameters.
+        path = self.folder / f"{self.name}-{self.contrast}.yaml"
         data = {
             "source": {"uri": self.source},
             "steps": [
