@@ -51,7 +51,7 @@ ONLY_IN = {
         r"typer|lazy_loader": r"cli/(command|exit_codes|options)\.py",
         r"rich": r"cli/\w+\.py",
         r"ruamel": r"spec/yaml_lines\.py",
-        r"filelock": r"record/(workdir|lease)\.py",
+        r"filelock": r"record/workdir\.py",
         r"psutil": r"tasks/(memory|proof)\.py",
         r"distributed": r"(tasks/(workers|admission|prove_worker)|run/submission|clusters/\w+)\.py",
         r"fsspec": r"store/places\.py",

@@ -7,11 +7,10 @@ from typing import Any
 
 import numpy as np
 import zarr
-from numpy.typing import NDArray
 
 from pipelines.formats.metadata.cf import cf_nodata, plain
 from pipelines.formats.metadata.ome import COLOURS, Multiscales, ome_attributes, one_unit, parse_multiscales
-from pipelines.formats.metadata.watched_array import watch
+from pipelines.formats.metadata.watched_array import WatchedSource, watch
 from pipelines.formats.metadata.zarr_hierarchy import (
     array_metadata,
     attributes_of,
@@ -32,7 +31,7 @@ SHOWN_WELLS = 12
 
 
 @SOURCES.register("ome-zarr")
-class OmeZarrSource(Source):
+class OmeZarrSource(WatchedSource):
     """One level of a pyramid."""
 
     extensions = (".ome.zarr", ".zarr")
@@ -75,19 +74,6 @@ class OmeZarrSource(Source):
     def open(cls, spec: SourceSpec) -> Source:
         """Open a level, reading only metadata."""
         return cls(spec)
-
-    def read(self, region: tuple[slice, ...]) -> NDArray[Any]:
-        """Return the pixels of a region, decoding the chunks it touches."""
-        return self._watched.read(region).astype(self.info.dtype, copy=False)
-
-    @property
-    def stale(self) -> bool:
-        """True once a chunk that was listed is gone."""
-        return self._watched.stale
-
-    def absent_chunks(self) -> int | None:
-        """Return how many chunks are not stored, so that they read as fill value."""
-        return self._watched.absent_chunks()
 
 
 def _find(spec: SourceSpec) -> zarr.Group:

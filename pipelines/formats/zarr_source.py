@@ -10,7 +10,7 @@ import zarr
 from numpy.typing import NDArray
 
 from pipelines.formats.metadata.cf import cf_georeference, cf_nodata, cf_packing, coordinate_name, plain
-from pipelines.formats.metadata.watched_array import watch
+from pipelines.formats.metadata.watched_array import WatchedSource, watch
 from pipelines.formats.metadata.zarr_hierarchy import (
     array_metadata,
     arrays_in,
@@ -42,7 +42,7 @@ KNOWN = (
 
 
 @SOURCES.register("zarr")
-class ZarrSource(Source):
+class ZarrSource(WatchedSource):
     """One Zarr array."""
 
     extensions = (".zarr",)
@@ -64,19 +64,6 @@ class ZarrSource(Source):
     def open(cls, spec: SourceSpec) -> Source:
         """Open the array, reading only metadata."""
         return cls(spec)
-
-    def read(self, region: tuple[slice, ...]) -> NDArray[Any]:
-        """Return the pixels of a region, decoding the chunks it touches."""
-        return self._watched.read(region).astype(self.info.dtype, copy=False)
-
-    @property
-    def stale(self) -> bool:
-        """True once a chunk that was listed is gone."""
-        return self._watched.stale
-
-    def absent_chunks(self) -> int | None:
-        """Return how many chunks are not stored, so that they read as fill value."""
-        return self._watched.absent_chunks()
 
 
 def _find(spec: SourceSpec) -> tuple[zarr.Array[Any], zarr.Group | None]:

@@ -18,9 +18,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
-import filelock
-
-from pipelines.record.workdir import BusyError
+from pipelines.record.workdir import BusyError, held
 from pipelines.store.addresses import local_path, shown
 from pipelines.store.place import NotExclusiveError
 from pipelines.store.places import place_of
@@ -77,18 +75,13 @@ def _busy(target: str, values: dict[str, Any], until: str = "") -> BusyError:
 def _local_lease(target: str, path: Path, workdir: Path) -> Iterator[Lease]:
     file = path.absolute().with_name(f".{path.name}.lease")
     note = file.with_suffix(".holder")
-    lock = filelock.FileLock(file)
-    try:
-        lock.acquire(timeout=0)
-    except filelock.Timeout:
-        raise _busy(target, _values(note)) from None
-    try:
-        note.write_text(json.dumps(_holder(workdir)))
-        yield Lease()
-    finally:
-        note.unlink(missing_ok=True)
-        file.unlink(missing_ok=True)
-        lock.release()
+    with held(file, lambda: _busy(target, _values(note))):
+        try:
+            note.write_text(json.dumps(_holder(workdir)))
+            yield Lease()
+        finally:
+            note.unlink(missing_ok=True)
+            file.unlink(missing_ok=True)
 
 
 def _values(note: Path) -> dict[str, Any]:
@@ -111,22 +104,22 @@ def _parsed(data: bytes) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def _remote_lease(target: str, workdir: Path) -> Iterator[Lease]:
-    held = RemoteLease(target, workdir)
+    mine = RemoteLease(target, workdir)
     try:
-        held.acquire()
+        mine.acquire()
     except NotExclusiveError:
         # Nothing tells two runs apart there but the last look at the target, before anything is written.
         yield Lease()
         return
     stop = threading.Event()
-    thread = threading.Thread(target=held.keep, args=(stop,), daemon=True, name="lease")
+    thread = threading.Thread(target=mine.keep, args=(stop,), daemon=True, name="lease")
     thread.start()
     try:
-        yield held
+        yield mine
     finally:
         stop.set()
         thread.join()
-        held.release()
+        mine.release()
 
 
 class RemoteLease(Lease):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from diffusion_ops.blocks.statistic import Tally
@@ -61,6 +61,15 @@ class RunState:
         self._together: dict[int, tuple[int, ...]] = {}
 
     # ---- events that the journal keeps
+
+    def replay(self, events: Iterable[Event]) -> dict[TileId, Finished]:
+        """Apply the events of a journal, and return the last one of each tile that was ever finished."""
+        last: dict[TileId, Finished] = {}
+        for event in events:
+            self.apply(event)
+            if isinstance(event, Finished):
+                last[event.stage, event.tile] = event
+        return last
 
     def apply(self, event: Event) -> Conclusion | None:
         """Apply an event, and return the conclusion of its stage where that is complete now."""

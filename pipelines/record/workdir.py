@@ -8,7 +8,7 @@ import os
 import shutil
 import uuid
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +44,31 @@ class DamagedError(RefusedError):
     """A file of a run cannot be what the run wrote."""
 
 
+@contextlib.contextmanager
+def held(file: Path, busy: Callable[[], BusyError]) -> Iterator[None]:
+    """Hold a lock on a file, which the system lets go of when the process dies.
+
+    Parameters
+    ----------
+    file : Path
+    busy : callable
+        Makes the error where another process holds it.
+
+    Raises
+    ------
+    BusyError
+    """
+    lock = filelock.FileLock(file)
+    try:
+        lock.acquire(timeout=0)
+    except filelock.Timeout:
+        raise busy() from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
 class Workdir:
     """Files of one run, beside its target or where `run.workdir` says."""
 
@@ -65,22 +90,20 @@ class Workdir:
         existed = self.path.exists()
         self.require_own()
         self.path.mkdir(parents=True, exist_ok=True)
-        holder = filelock.FileLock(self.path / "lock")
-        try:
-            holder.acquire(timeout=0)
-        except filelock.Timeout:
-            raise BusyError(
-                f"Another process ({self._holder()}) works on {target}. Wait for it, or stop it; "
-                f"`diffuse status {target}` shows where it stands."
-            ) from None
-        try:
-            (self.path / "holder").write_text(f"process {os.getpid()}")
-            yield
-        finally:
-            # While it is held: after that, the lock may be another process's.
-            if not existed and not (self.path / RUN).exists():
-                self._remove_new()
-            holder.release()
+        with held(self.path / "lock", lambda: self._busy(target)):
+            try:
+                (self.path / "holder").write_text(f"process {os.getpid()}")
+                yield
+            finally:
+                # While it is held: after that, the lock may be another process's.
+                if not existed and not (self.path / RUN).exists():
+                    self._remove_new()
+
+    def _busy(self, target: str) -> BusyError:
+        return BusyError(
+            f"Another process ({self._holder()}) works on {target}. Wait for it, or stop it; "
+            f"`diffuse status {target}` shows where it stands."
+        )
 
     def _remove_new(self) -> None:
         """Remove the folder that a run has made in vain, unless somebody else has put a file there."""
@@ -212,17 +235,12 @@ class Workdir:
         """Return whether any tile of the run was finished."""
         return next(self.journal.events(repair=False), None) is not None
 
-    def unfinished(self) -> Begun | None:
-        """Return the run that began in this folder and is not finished, or None.
 
-        Raises
-        ------
-        DamagedError
-        """
-        run, report = self.begun, self.read("report.json")
-        if run is None or (report is not None and report["complete"]):
-            return None
-        return Begun(run["science"], Geometry(tuple(run["tile"]), run["batch"]), run["folder"])
+def unfinished(run: Mapping[str, Any] | None, report: Mapping[str, Any] | None) -> Begun | None:
+    """Return the run that a folder's run.json and report.json tell of, None where none began or it is finished."""
+    if run is None or (report is not None and report["complete"]):
+        return None
+    return Begun(run["science"], Geometry(tuple(run["tile"]), run["batch"]), run["folder"])
 
 
 def _is_run(name: str) -> bool:

@@ -144,26 +144,24 @@ class Driver:
 
     def _resume(self) -> list[Group]:
         """Restore the state from the journal, and return the tiles that are to be compared with it."""
-        last: dict[TileId, Finished] = {}
-        for event in self.workdir.journal.events():
-            self.state.apply(event)
-            if isinstance(event, Finished):
-                last[event.stage, event.tile] = event
+        last = self.state.replay(self.workdir.journal.events())
         self.publication.settle(self.state, self._note)
         needed = needed_stages(self.state, self.plan)
-        self.arrays.renew_metadata(self.state.stages[number] for number in needed)
+        self.arrays.renew_metadata(self.state.stages[number] for number in sorted(needed))
         self._check_arrays()
         return list(groups(self.state, needed_stages(self.state, self.plan), last))
 
     def _check_arrays(self) -> None:
         """Forget tiles whose array is gone although a stage still reads it."""
-        # What reads an array comes after it, and may be forgotten first.
+        needed = needed_stages(self.state, self.plan)
+        # What reads an array comes after it, and may be forgotten first: then the array is needed, too.
         for number in reversed(range(len(self.state.stages))):
             stage = self.state.stages[number]
-            lost = number in needed_stages(self.state, self.plan) and not self.arrays.written(stage)
+            lost = number in needed and not self.arrays.written(stage)
             lacking = number not in self.state.tiles.skipped and self.arrays.lacks_round(self.state, number)
             if lost or lacking:
                 self._note(Forgotten(number))
+                needed = needed_stages(self.state, self.plan)
 
     def _compare(self, taken_over: list[Group], submission: Submission) -> None:
         """Forget the tiles that are not as the journal says: whatever happened to them, they are done again."""

@@ -57,11 +57,11 @@ class Group:
             return False
 
 
-def needed_stages(state: RunState, plan: Plan) -> list[int]:
+def needed_stages(state: RunState, plan: Plan) -> set[int]:
     """Return the stages that have written an array that is still to be read, or to be published."""
-    found = []
-    left = [stage for number, stage in enumerate(state.stages) if not state.tiles.complete(number)]
-    read = {pixels for stage in left for pixels in stage.work.stored}
+    found = set()
+    left = {number for number in range(len(state.stages)) if not state.tiles.complete(number)}
+    read = {pixels for number in left for pixels in state.stages[number].work.stored}
     for number, stage in enumerate(state.stages):
         written = stage.work.writes
         if written is None or number in state.tiles.skipped or not state.tiles.begun(number):
@@ -69,8 +69,8 @@ def needed_stages(state: RunState, plan: Plan) -> list[int]:
         output = plan.output_of(stage)
         unpublished = output is not None and output not in state.published
         # A stage that is not complete goes on in its own array.
-        if written in read or unpublished or stage in left:
-            found.append(number)
+        if written in read or unpublished or number in left:
+            found.add(number)
     return found
 
 
@@ -84,7 +84,7 @@ def groups(state: RunState, needed: Iterable[int], last: Mapping[TileId, Finishe
     last : dict
         Last event of each finished tile.
     """
-    for number in needed:
+    for number in sorted(needed):
         stage, visits = state.stages[number], state.tiles.visits(number)
         written = state.tiles.done[number] if visits is None else visits > 0
         # A tile of a worklist lies where its last visit has put it.

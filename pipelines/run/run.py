@@ -12,10 +12,10 @@ from typing import Any
 from pipelines.events import Listener, RunFinished, tell
 from pipelines.image.info import ImageInfo
 from pipelines.image.open_source import fresh_source
-from pipelines.plan.plan import Begun, Plan
+from pipelines.plan.plan import Plan
 from pipelines.plan.search import make_plan
 from pipelines.record.lease import lease
-from pipelines.record.workdir import DamagedError, Workdir
+from pipelines.record.workdir import DamagedError, Workdir, unfinished
 from pipelines.refusal import RefusedError
 from pipelines.run.driver import Driver
 from pipelines.run.publication import own_targets
@@ -65,7 +65,7 @@ def run(spec: Spec, *, overwrite: bool = False, listeners: Sequence[Listener] = 
     earlier = _earlier(workdir, overwrite)
     settled = settle_times(spec, source, listeners, earlier.run)
     spec = settled.spec
-    plan = make_plan(spec, source.info, begun=earlier.unfinished)
+    plan = make_plan(spec, source.info, begun=unfinished(earlier.run, earlier.report))
     if cluster_kind(spec.run.cluster).in_process:
         warm_beside(plan)
     require_valid_pixels(source, plan)
@@ -93,12 +93,10 @@ class Earlier:
     ----------
     run, report : dict or None
         What run.json and report.json hold.
-    unfinished : Begun or None
     """
 
     run: dict[str, Any] | None = None
     report: dict[str, Any] | None = None
-    unfinished: Begun | None = None
 
 
 def _earlier(workdir: Workdir, overwrite: bool) -> Earlier:
@@ -109,7 +107,7 @@ def _earlier(workdir: Workdir, overwrite: bool) -> Earlier:
     DamagedError
     """
     try:
-        return Earlier(workdir.begun, workdir.read("report.json"), workdir.unfinished())
+        return Earlier(workdir.begun, workdir.read("report.json"))
     except DamagedError:
         if not overwrite:
             raise
@@ -168,9 +166,10 @@ def begin(
     complete, there = bool(report.get("complete")), is_complete(spec.sink.uri)
     if same and complete and there and not overwrite:
         return report
-    own = own_targets(workdir.journal, plan) if same and not complete else set()
-    for target in spec.targets:
-        if is_taken(target) and not overwrite and target not in own:
+    taken = [] if overwrite else [target for target in spec.targets if is_taken(target)]
+    own = own_targets(workdir.journal, plan) if taken and same and not complete else set()
+    for target in taken:
+        if target not in own:
             raise RefusedError(
                 f"The target {target} exists already. Choose another, or allow it to be replaced with --overwrite."
             )

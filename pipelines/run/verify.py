@@ -14,9 +14,8 @@ from pipelines.image.open_source import cached_source
 from pipelines.image.window import Region, format_region
 from pipelines.plan.plan import Plan
 from pipelines.plan.search import PlanError, make_plan
-from pipelines.record.journal import Finished
 from pipelines.record.state import RunState
-from pipelines.record.workdir import Workdir
+from pipelines.record.workdir import Workdir, unfinished
 from pipelines.refusal import RefusedError
 from pipelines.run.finished import FinishedRun
 from pipelines.run.inspection import groups, needed_stages
@@ -56,7 +55,7 @@ def verify(
     with reading(folder.path):
         report = folder.read("report.json")
         if report is None or not report["complete"]:
-            return _verify_unfinished(folder, run, listeners)
+            return _verify_unfinished(folder, run, report, listeners)
     if not is_complete(run["target"]):
         raise RefusedError(f"{run['target']} is gone, or not complete. Make it anew with `diffuse run`.")
     finished = FinishedRun.read(folder, run, report)
@@ -90,9 +89,11 @@ def _result(
     }
 
 
-def _verify_unfinished(folder: Workdir, run: dict[str, Any], listeners: Sequence[Listener]) -> dict[str, Any]:
+def _verify_unfinished(
+    folder: Workdir, run: dict[str, Any], report: dict[str, Any] | None, listeners: Sequence[Listener]
+) -> dict[str, Any]:
     """Compare the finished tiles of states and results in the making with the journal."""
-    begun, spec = folder.unfinished(), Spec.model_validate(run["spec"])
+    begun, spec = unfinished(run, report), Spec.model_validate(run["spec"])
     assert begun is not None
     plan = make_plan(spec, cached_source(spec.source).info, begun=begun)
     if plan.folder != begun.folder:
@@ -100,11 +101,8 @@ def _verify_unfinished(folder: Workdir, run: dict[str, Any], listeners: Sequence
             f"The run of {run['target']} is not complete, and its source or the program has changed since. Start it "
             "anew with `diffuse run --overwrite`."
         )
-    state, last = RunState(plan.stages), {}
-    for event in folder.journal.events(repair=False):
-        state.apply(event)
-        if isinstance(event, Finished):
-            last[event.stage, event.tile] = event
+    state = RunState(plan.stages)
+    last = state.replay(folder.journal.events(repair=False))
     problems, tiles = [], 0
     for group in groups(state, needed_stages(state, plan), last):
         stage = state.stages[group.stage]

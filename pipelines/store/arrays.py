@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -183,6 +184,13 @@ def create_array(
         attributes=dict(attributes or {}),
         config={"write_empty_chunks": True},
     )
+
+
+def chunk_names(array: zarr.Array[Any], region: Sequence[slice]) -> Iterator[str]:
+    """Yield the names, inside an array's folder, of the chunks (shards, where there are some) that a region touches."""
+    unit = array.shards or array.chunks
+    touched = (range(s.start // u, math.ceil(s.stop / u)) for s, u in zip(region, unit, strict=True))
+    return (array.metadata.encode_chunk_key(position) for position in itertools.product(*touched))
 
 
 def open_array(root: str, path: str) -> zarr.Array[Any]:

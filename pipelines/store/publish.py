@@ -32,7 +32,7 @@ def stamp(path: Path) -> list[int] | None:
         return None
     if path.is_dir() and not path.is_symlink():
         # The time of a folder is the time of its entries; the root of a hierarchy tells when that was written.
-        return [found.st_dev, found.st_ino, *(stamp(path / MARKERS[0]) or [])]
+        return [found.st_dev, found.st_ino, *(stamp(path / MARKER) or [])]
     return [found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns]
 
 

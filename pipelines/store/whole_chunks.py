@@ -8,8 +8,6 @@ that has been removed or published in the meantime takes none of them.
 from __future__ import annotations
 
 import contextlib
-import itertools
-import math
 import os
 import shutil
 import uuid
@@ -22,19 +20,13 @@ from zarr import Array
 from zarr.core.array import AsyncArray
 from zarr.storage import LocalStore, StorePath
 
+from pipelines.store.arrays import chunk_names
+
 Region = tuple[slice, ...]
 
 
 class MissingChunkError(OSError):
     """A chunk of an array of the run is not there."""
-
-
-def chunk_files(array: Array[Any], folder: Path, region: Region) -> Iterator[Path]:
-    """Yield the files of the chunks (shards, where there are some) that a region touches."""
-    unit = array.shards or array.chunks
-    counts = (range(s.start // u, math.ceil(s.stop / u)) for s, u in zip(region, unit, strict=True))
-    for index in itertools.product(*counts):
-        yield folder / array.metadata.encode_chunk_key(index)
 
 
 def require_chunks(array: Array[Any], folder: Path, region: Region) -> None:
@@ -44,8 +36,8 @@ def require_chunks(array: Array[Any], folder: Path, region: Region) -> None:
     ------
     MissingChunkError
     """
-    for file in chunk_files(array, folder, region):
-        if not os.path.exists(file):
+    for name in chunk_names(array, region):
+        if not os.path.exists(file := folder / name):
             raise MissingChunkError(f"The chunk {file} is missing, although its tile was finished.")
 
 
@@ -87,10 +79,8 @@ def write_chunks(
         staged = Array(AsyncArray(metadata, StorePath(LocalStore(own)), array.config))
         staged[region] = values
         check()
-        for there, here in zip(
-            chunk_files(array, folder, region), chunk_files(array, own, region), strict=True
-        ):
-            _move(here, there, folder)
+        for name in chunk_names(array, region):
+            _move(own / name, folder / name, folder)
 
 
 def _require_whole_chunks(array: Array[Any], region: Region) -> None:

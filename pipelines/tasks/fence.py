@@ -50,8 +50,8 @@ _fence: contextvars.ContextVar[Fence | None] = contextvars.ContextVar("fence", d
 
 
 @contextlib.contextmanager
-def behind(fence: Fence | None) -> Iterator[None]:
-    """Let writes of this thread pass only while the epoch of a fence lasts; None lets all of them pass."""
+def behind(fence: Fence) -> Iterator[None]:
+    """Let writes of this thread pass only while the epoch of a fence lasts."""
     token = _fence.set(fence)
     try:
         yield
