@@ -7,7 +7,6 @@ import contextlib
 import json
 import os
 import random
-import shutil
 import signal
 import subprocess
 import sys
@@ -19,10 +18,8 @@ import numpy as np
 import psutil
 
 from pipelines.run.verify import verify
-from pipelines.store.addresses import is_remote, within
-from pipelines.store.listings import tree
 from pipelines.store.places import place_of
-from tests.pipelines.runs import ragged_image
+from tests.pipelines.runs import contents_of, ragged_image
 
 FIGURES: collections.Counter[str] = collections.Counter()
 """How often each thing was done, over all tests of the process."""
@@ -48,20 +45,6 @@ def save_image(path: Path, seed: int = 0) -> None:
     part = path.with_name(f"{path.name}.part.npy")
     np.save(part, ragged_image((331, 457), seed))
     part.replace(path)
-
-
-def objects_of(uri: str) -> dict[str, bytes]:
-    """Return all that is at an address, by name; nothing where nothing is."""
-    if is_remote(uri):
-        place, base = place_of(uri)
-        try:
-            return {e.name: place.read(within(base, e.name)) for e in tree(place, base)}
-        except FileNotFoundError:
-            return {"": place.read(base)} if place.entry(base) else {}
-    path = Path(uri)
-    if path.is_file():
-        return {"": path.read_bytes()}
-    return {p.relative_to(path).as_posix(): p.read_bytes() for p in path.rglob("*") if p.is_file()}
 
 
 class Job:
@@ -201,7 +184,7 @@ class Job:
         FIGURES["results compared"] += 1
         expected, found = (
             expected_objects(self.contrast, self.seed, Path(self.target).name),
-            objects_of(self.target),
+            contents_of(self.target),
         )
         assert expected.keys() - found.keys() == set(), "objects are missing"
         assert found.keys() - expected.keys() == set(), "there are objects too many"
@@ -370,7 +353,7 @@ def expected_objects(contrast: int, seed: int, name: str) -> dict[str, bytes]:
         job.contrast = contrast
         running = job.start()
         assert running.end() == 0, running.errors()
-        _expected[key] = objects_of(job.target)
+        _expected[key] = contents_of(job.target)
     return _expected[key]
 
 
@@ -382,19 +365,3 @@ def flip(path: Path, chance: random.Random) -> None:
     data = bytearray(path.read_bytes())
     data[chance.randrange(len(data))] ^= 1 << chance.randrange(8)
     path.write_bytes(data)
-
-
-@contextlib.contextmanager
-def small_disk(place: Path, options: str) -> Iterator[Callable[[str], None]]:
-    """Mount a small file system, and yield a function that changes its options."""
-    mount = shutil.which("mount") or "mount"
-    place.mkdir()
-
-    def set_options(text: str) -> None:
-        subprocess.run([mount, "-o", f"remount,{text}", str(place)], check=True)
-
-    subprocess.run([mount, "-t", "tmpfs", "-o", options, "none", str(place)], check=True)
-    try:
-        yield set_options
-    finally:
-        subprocess.run(["umount", "-l", str(place)], check=False)

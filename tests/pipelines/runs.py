@@ -9,6 +9,9 @@ import numpy as np
 import zarr
 
 from pipelines.spec.spec import Spec, make_spec
+from pipelines.store.addresses import is_remote, within
+from pipelines.store.listings import tree
+from pipelines.store.places import place_of
 
 
 def ragged_image(shape: tuple[int, ...] = (331, 457), seed: int = 0, holes: bool = True) -> np.ndarray:
@@ -45,6 +48,20 @@ def small_spec(source: str, target: Path | str, /, **sections: Any) -> Spec:
             {**data[section], **values} if isinstance(values, dict) and section in data else values
         )
     return make_spec(data)
+
+
+def contents_of(uri: Path | str) -> dict[str, bytes]:
+    """Return the bytes of all files or objects at a path or address, by name; nothing where nothing is."""
+    if is_remote(str(uri)):
+        place, base = place_of(str(uri))
+        try:
+            return {e.name: place.read(within(base, e.name)) for e in tree(place, base)}
+        except FileNotFoundError:
+            return {"": place.read(base)} if place.entry(base) else {}
+    path = Path(uri)
+    if path.is_file():
+        return {"": path.read_bytes()}
+    return {p.relative_to(path).as_posix(): p.read_bytes() for p in path.rglob("*") if p.is_file()}
 
 
 def read_result(target: Path | str) -> np.ndarray:

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 import pipelines
+from tests.pipelines.small_disks import small_disk
 
 USER = 12345
 CODE = Path(pipelines.__file__).parents[1]
@@ -128,15 +129,7 @@ def test_permission_that_is_missing_from_the_start_is_a_refusal(folder):
 
 @pytest.mark.slow
 def test_files_used_up_are_said_and_the_run_goes_on(tmp_path):
-    mount, umount = shutil.which("mount"), shutil.which("umount")
-    if mount is None or umount is None or not hasattr(os, "geteuid") or os.geteuid() != 0:
-        pytest.skip("mounting a small file system needs root")
-    place = tmp_path / "disk"
-    place.mkdir()
-    options = [mount, "-t", "tmpfs", "-o", "size=64m,nr_inodes=40", "none", str(place)]
-    if subprocess.run(options, check=False, capture_output=True).returncode:
-        pytest.skip("no file system can be mounted here")
-    try:
+    with small_disk(tmp_path / "disk", "size=64m,nr_inodes=40") as change:
         np.save(tmp_path / "image.npy", np.zeros((300, 300), np.uint8))
         (tmp_path / "spec.yaml").write_text(SPEC.replace("out.zarr", "disk/out.zarr"))
         environment = {**os.environ, "PYTHONPATH": str(CODE)}
@@ -147,10 +140,8 @@ def test_files_used_up_are_said_and_the_run_goes_on(tmp_path):
         assert full.returncode == 3, full.stdout + full.stderr
         assert "No space is left" in full.stdout or "disk is full" in full.stderr
         assert "Traceback" not in full.stderr
-        subprocess.run([mount, "-o", "remount,nr_inodes=10000", str(place)], check=True)
+        change("nr_inodes=10000")
         again = subprocess.run(
             words, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
         )
         assert again.returncode == 0, again.stderr
-    finally:
-        subprocess.run([umount, "-l", str(place)], check=False)

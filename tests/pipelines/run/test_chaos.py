@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import os
 import random
-import shutil
 import signal
 import sys
 import time
@@ -29,14 +28,13 @@ from tests.pipelines.chaos import (
     Running,
     count_kill,
     flip,
-    objects_of,
     save_image,
-    small_disk,
     undisturbed,
     workers_of,
 )
 from tests.pipelines.dask_processes import DaskProcesses, dask_processes
-from tests.pipelines.runs import ragged_image
+from tests.pipelines.runs import contents_of, ragged_image
+from tests.pipelines.small_disks import small_disk
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX signals")
 
@@ -239,8 +237,6 @@ def test_a_store_with_faults(tmp_path: Path, objects, fault: Fault, seed: int) -
 @pytest.mark.parametrize("what", ["disk full", "inodes full"])
 @seeds(2)
 def test_a_full_disk(tmp_path: Path, what: str, seed: int) -> None:
-    if shutil.which("mount") is None or os.geteuid() != 0:
-        pytest.skip("mounting a small file system needs root")
     chance, (low, high) = random.Random(seed), (60, 900) if what == "disk full" else (40, 140)
     unit = "size={}k,nr_inodes=9999" if what == "disk full" else "size=64m,nr_inodes={}"
     with small_disk(tmp_path / "disk", unit.format(low)) as change:
@@ -354,7 +350,7 @@ def test_damage_to_an_upload_that_was_killed(tmp_path: Path, objects, how: str, 
         if running.end() == 0:
             once_more(job)
             continue
-        there = sorted(objects_of(job.target))
+        there = sorted(contents_of(job.target))
         if not there:
             continue
         place, path = place_of(f"{job.target}/{chance.choice(there)}")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import random
 import re
 import shutil
@@ -20,6 +19,7 @@ import pytest
 
 import diffusion_ops as do
 from tests.pipelines.runs import ragged_image, read_result
+from tests.pipelines.small_disks import small_disk
 
 SPEC = """
 source: {{uri: source.npy}}
@@ -163,35 +163,20 @@ def test_a_second_process_on_the_same_target_is_refused(folder):
     assert "Another process" in second.stderr
 
 
-@pytest.fixture
-def small_disk(tmp_path):
-    """Return a real file system of 9 MB, or skip where none can be mounted."""
-    mount, umount = shutil.which("mount"), shutil.which("umount")
-    if mount is None or umount is None or not hasattr(os, "geteuid") or os.geteuid() != 0:
-        pytest.skip("mounting a small file system needs root")
-    place = tmp_path / "disk"
-    place.mkdir()
-    if subprocess.run(
-        [mount, "-t", "tmpfs", "-o", "size=9m", "none", place], check=False, capture_output=True
-    ).returncode:
-        pytest.skip("no file system can be mounted here")
-    yield place
-    subprocess.run([umount, "-l", place], check=False)
-
-
-def test_a_full_disk_is_said_and_can_be_resumed(small_disk, folder, expected):
-    shutil.copy(folder / "source.npy", small_disk.parent)
-    (small_disk / "ballast").write_bytes(b"x" * (2 << 20))
-    spec = small_disk.parent / "full.yaml"
+def test_a_full_disk_is_said_and_can_be_resumed(tmp_path, folder, expected):
+    shutil.copy(folder / "source.npy", tmp_path)
+    disk, spec = tmp_path / "disk", tmp_path / "full.yaml"
     spec.write_text(SPEC.format(target="disk/out.zarr", cluster="threads"))
-    full = subprocess.run(command(spec), capture_output=True, text=True, check=False)
-    assert full.returncode == 3, full.stderr
-    assert re.search(r"[Nn]o space is left|disk is full", full.stdout + full.stderr)
-    assert "Traceback" not in full.stderr
-    done = (small_disk / "out.zarr.run" / "journal.jsonl").read_bytes().count(b"\n")
-    assert done > 0
-    (small_disk / "ballast").unlink()
-    subprocess.run(["mount", "-o", "remount,size=64m", small_disk], check=True)
-    again = subprocess.run(command(spec), capture_output=True, text=True, check=False)
-    assert again.returncode == 0, again.stderr
-    assert read_result(small_disk / "out.zarr").tobytes() == expected
+    with small_disk(disk, "size=9m") as change:
+        (disk / "ballast").write_bytes(b"x" * (2 << 20))
+        full = subprocess.run(command(spec), capture_output=True, text=True, check=False)
+        assert full.returncode == 3, full.stderr
+        assert re.search(r"[Nn]o space is left|disk is full", full.stdout + full.stderr)
+        assert "Traceback" not in full.stderr
+        done = (disk / "out.zarr.run" / "journal.jsonl").read_bytes().count(b"\n")
+        assert done > 0
+        (disk / "ballast").unlink()
+        change("size=64m")
+        again = subprocess.run(command(spec), capture_output=True, text=True, check=False)
+        assert again.returncode == 0, again.stderr
+        assert read_result(disk / "out.zarr").tobytes() == expected

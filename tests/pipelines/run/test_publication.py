@@ -16,7 +16,7 @@ from pipelines.record.workdir import BusyError, DamagedError
 from pipelines.run.run import RefusedError, run
 from pipelines.run.verify import verify
 from pipelines.spec.spec import Spec
-from tests.pipelines.runs import ragged_image, read_result, save_source, small_spec
+from tests.pipelines.runs import contents_of, ragged_image, read_result, save_source, small_spec
 
 ENDINGS = ("out.zarr", "out.ome.zarr", "out.tif")
 
@@ -38,13 +38,7 @@ def expected_bytes(folder: Path, image: np.ndarray, name: str) -> dict[str, byte
     other = folder / "undisturbed"
     other.mkdir()
     run(spec_of(other, image, name))
-    return files_of(other / name)
-
-
-def files_of(path: Path) -> dict[str, bytes]:
-    if path.is_file():
-        return {"": path.read_bytes()}
-    return {str(p.relative_to(path)): p.read_bytes() for p in sorted(path.rglob("*")) if p.is_file()}
+    return contents_of(other / name)
 
 
 @pytest.mark.parametrize("name", ENDINGS)
@@ -68,7 +62,7 @@ def test_a_kill_at_any_line_of_a_publication_is_gone_on_from(
         with pytest.raises(StopError):
             run(spec)
     assert run(spec).exit_code == 0
-    assert files_of(tmp_path / name) == expected
+    assert contents_of(tmp_path / name) == expected
     assert verify(spec.sink.uri)["ok"]
     assert not list(Path(spec.workdir).glob("run-*"))
 
@@ -93,13 +87,13 @@ def test_what_appears_at_the_target_is_left_alone(
     report = run(spec, listeners=[put])
     assert report.exit_code == 3
     assert "has appeared" in report.data["problem"]
-    assert set(files_of(target).values()) == {b"mine"}
+    assert set(contents_of(target).values()) == {b"mine"}
     with pytest.raises(RefusedError, match="exists already"):
         run(spec)
     target.rename(tmp_path / "elsewhere")
     again = run(spec)
     assert again.data["tiles_resumed"] == again.data["tiles"]
-    assert files_of(target) == expected
+    assert contents_of(target) == expected
 
 
 def test_only_the_target_that_was_there_at_the_start_is_replaced(tmp_path: Path, image: np.ndarray) -> None:

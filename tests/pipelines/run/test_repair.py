@@ -13,18 +13,12 @@ from pipelines.refusal import RefusedError
 from pipelines.run.repair import repair
 from pipelines.run.run import run
 from pipelines.run.verify import verify
-from tests.pipelines.runs import ragged_image, save_source, small_spec
+from tests.pipelines.runs import contents_of, ragged_image, save_source, small_spec
 
 
 @pytest.fixture
 def image() -> np.ndarray:
     return ragged_image((300, 230))
-
-
-def files_of(path: Path) -> dict[str, bytes]:
-    if path.is_file():
-        return {"": path.read_bytes()}
-    return {str(p.relative_to(path)): p.read_bytes() for p in sorted(path.rglob("*")) if p.is_file()}
 
 
 def flip(path: Path) -> None:
@@ -35,7 +29,7 @@ def flip(path: Path) -> None:
 
 def finished(folder: Path, image: np.ndarray, name: str, **sections: Any) -> tuple[Path, dict[str, bytes]]:
     run(small_spec(save_source(folder, image), folder / name, **sections))
-    return folder / name, files_of(folder / name)
+    return folder / name, contents_of(folder / name)
 
 
 @pytest.mark.parametrize("level", ["0", "1"])
@@ -59,7 +53,7 @@ def test_damaged_tiles_are_computed_alone(tmp_path: Path, image: np.ndarray, fau
     done = repair(str(target), listeners=[computed.append])
     assert done["ok"]
     assert (done["tiles"], done["whole"]) == (1, "")
-    assert files_of(target) == before
+    assert contents_of(target) == before
     assert verify(str(target))["ok"]
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "out.ome.zarr",
@@ -79,14 +73,14 @@ def test_files_and_metadata_are_made_anew(tmp_path: Path, image: np.ndarray, nam
     done = repair(str(target))
     assert done["ok"]
     assert done["whole"]
-    assert files_of(target) == before
+    assert contents_of(target) == before
 
 
 def test_nothing_is_done_where_nothing_is_damaged(tmp_path: Path, image: np.ndarray) -> None:
     target, before = finished(tmp_path, image, "out.zarr")
     done = repair(str(target))
     assert (done["ok"], done["damaged"], done["tiles"], done["whole"]) == (True, [], 0, "")
-    assert files_of(target) == before
+    assert contents_of(target) == before
 
 
 def test_another_source_is_refused(tmp_path: Path, image: np.ndarray) -> None:

@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
 
@@ -17,6 +16,7 @@ from pipelines.store.publish import hand_over
 from pipelines.store.targets import is_complete, is_taken
 from pipelines.store.upload import TargetTakenError, UnverifiedError, etag, upload_folder
 from tests.faulty_proxy import Fault
+from tests.pipelines.runs import contents_of
 
 PIECES = 40
 
@@ -34,15 +34,6 @@ def result(tmp_path):
     return root
 
 
-def files_of(root: Path) -> dict[str, bytes]:
-    return {p.relative_to(root).as_posix(): p.read_bytes() for p in root.rglob("*") if p.is_file()}
-
-
-def objects_of(target: str) -> dict[str, bytes]:
-    place, path = place_of(target)
-    return {e.name: place.read(f"{path}/{e.name}") for e in upload.tree(place, path)}
-
-
 def sent(objects) -> list[str]:
     return [path.partition("?")[0] for method, path in objects.proxy.requests if method == "PUT"]
 
@@ -55,7 +46,7 @@ def target(objects, tmp_path):
 
 def test_all_is_there_and_the_root_came_last(objects, target, result):
     hand_over(result, target)
-    assert objects_of(target) == files_of(result)
+    assert contents_of(target) == contents_of(result)
     assert sent(objects)[-1].endswith(".zarr/zarr.json")
     assert len(sent(objects)) == PIECES + 2
     assert result.exists()
@@ -69,7 +60,7 @@ def test_what_is_there_is_not_sent_again(objects, target, result):
     objects.proxy.clear()
     hand_over(result, target)
     assert sorted(sent(objects)) == sorted(f"/{p}" for p in (*gone, f"{path}/zarr.json"))
-    assert objects_of(target) == files_of(result)
+    assert contents_of(target) == contents_of(result)
     objects.proxy.clear()
     hand_over(result, target)
     assert sent(objects) == []
@@ -81,7 +72,7 @@ def test_what_is_anothers_is_left_as_it_is(objects, target, result, name):
     place.write(path, b"not ours")
     with pytest.raises(TargetTakenError, match="left as it is"):
         hand_over(result, target)
-    assert objects_of(target) == {name: b"not ours"}
+    assert contents_of(target) == {name: b"not ours"}
     assert result.exists()
 
 
@@ -115,7 +106,7 @@ def test_faults_in_passing_lose_nothing(objects, target, result, fault):
     hand_over(result, target)
     assert rule.used > 3
     objects.proxy.clear()
-    assert objects_of(target) == files_of(result)
+    assert contents_of(target) == contents_of(result)
 
 
 @pytest.mark.parametrize("fault", [Fault.denied, Fault.not_found])
@@ -128,7 +119,7 @@ def test_a_fault_that_stays_leaves_no_root(objects, target, result, fault, monke
     assert not is_complete(target)
     objects.proxy.clear()
     hand_over(result, target)
-    assert objects_of(target) == files_of(result)
+    assert contents_of(target) == contents_of(result)
 
 
 def test_a_store_that_loses_what_it_took_is_noticed(objects, target, result, monkeypatch):
@@ -165,12 +156,12 @@ def test_an_upload_that_is_killed_is_finished_by_the_next(objects, target, resul
     os.kill(python.pid, signal.SIGKILL)
     python.wait()
     objects.proxy.clear()
-    there = objects_of(target) if is_taken(target) else {}
+    there = contents_of(target) if is_taken(target) else {}
     assert 0 < len(there) < PIECES + 2
     assert not is_complete(target)
     objects.proxy.requests.clear()
     hand_over(result, target)
-    assert objects_of(target) == files_of(result)
+    assert contents_of(target) == contents_of(result)
     # What was on its way when the process was killed may have arrived later than the listing.
     assert len(sent(objects)) <= PIECES + 2 - len(there)
 
@@ -196,7 +187,7 @@ def test_an_object_in_parts_is_known_by_its_checksum(objects, target, tmp_path, 
 def test_a_store_without_checksums_is_read_back(tmp_path, result):
     target = f"memory://{tmp_path.name}"
     hand_over(result, target)
-    assert objects_of(target) == files_of(result)
+    assert contents_of(target) == contents_of(result)
     hand_over(result, target)
     place, path = place_of(f"{target}/0/c/2/2")
     place.write(path, bytes([23]) * 1022)
