@@ -40,6 +40,10 @@ class Place(ABC):
     exclusive: bool = True
     """True where `write_if_absent` and `send` with `if_absent` cannot be split by another writer."""
 
+    def address(self, path: str) -> str:
+        """Return what people call a path of this place."""
+        return path
+
     @abstractmethod
     def entries(self, path: str) -> list[Entry]:
         """Return what is directly in a folder.

@@ -87,6 +87,18 @@ def test_a_chunk_that_stays_lost_is_no_fill_value(objects, bucket, tmp_path, mon
     assert read_result(tmp_path / "out.zarr").tobytes() == expected.tobytes()
 
 
+def test_what_a_store_denies_in_mid_run_is_named(objects, bucket, tmp_path):
+    image = ragged_image((64, 64), holes=False)
+    zarr.create_array(f"{bucket}/in.zarr", shape=image.shape, dtype="f4", chunks=(64, 64))[...] = image
+    how = {"retries": 0, "workdir": str(tmp_path / "work")}
+    spec = small_spec(f"{bucket}/in.zarr", f"{bucket}/out.zarr", run=how)
+    objects.proxy.add(Fault.denied, path="in.zarr/c/0/0")
+    assert f"Forbidden: '{bucket}/in.zarr/c/0/0'" in run(spec).data["failed"][0]["error"]
+    objects.proxy.clear()
+    objects.proxy.add(Fault.denied, method="PUT", path="out.zarr/image/c/0/0")
+    assert f"'{bucket}/out.zarr/image/c/0/0'" in run(spec).data["problem"]
+
+
 RUN = """
 import json, sys
 from pipelines.run.run import run
