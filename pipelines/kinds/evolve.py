@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from diffusion_ops.blocks.block import Block
-from diffusion_ops.blocks.fields import finish_image, make_block, working_dtype
+from diffusion_ops.blocks.block import Block, row_pitch
+from diffusion_ops.blocks.fields import finish_image, give_back, make_block, working_dtype
 from diffusion_ops.blocks.statistic import Statistic, Tally
 from diffusion_ops.evolution.advance import advance
 from diffusion_ops.evolution.legs import Leg, result_channels, total_halo
@@ -203,17 +203,34 @@ class Evolve(ChainWork):
         frames = len(list(self.frames.each(grid.largest)))
         one = math.prod(grid.largest) // frames
         done = one * self.dtype.itemsize + self._kept_bytes(grid, working) // frames
+        if frames == 1 and self._becomes_result(grid):
+            done = 0
         more = sum(max(0, result_channels([leg], channels) - channels) for leg in self.legs)
-        finishing = block + frame * more * working + done + self._given_bytes(one, channels, working)
+        finishing = block + frame * more * working + done + self._given_bytes(grid, one, working)
         writing = spare + done * frames + ENCODING_BYTES
         several = done * frames if frames > 1 else 0
         return int(max(reading + several, stepping + several, finishing + several, writing)), spare
 
-    def _given_bytes(self, cells: int, channels: int, working: int) -> int:
+    def _becomes_result(self, grid: Grid) -> bool:
+        """Return whether the block itself becomes the result, as nothing is cut off, converted, padded or put back."""
+        axis = self.frames.axes.index(self.frames.spatial[-1])
+        widest = grid.largest[axis]
+        return (
+            self.last
+            and self.base is None
+            and not any(self.halo)
+            and self.dtype == working_dtype(self.inputs.image.dtype)
+            and all(row_pitch(width) == width for width in (widest, grid.shape[axis] % widest))
+        )
+
+    def _given_bytes(self, grid: Grid, cells: int, working: int) -> int:
         """Return the bytes of what invalid cells of a frame get back: values of the source and of the first state."""
-        given = 0
+        given, channels = 0, self.inputs.image.channels
         if self.original is not None and self.inputs.may_have_walls:
-            given += cells * self.original.channels * self.original.stored_itemsize
+            rows = grid.largest[self.frames.axes.index(self.frames.spatial[0])]
+            part = math.ceil(cells * self.original.rows_at_once(self.frames, rows) / rows)
+            given += part * self.original.channels * self.original.stored_itemsize
+            given += self.original.pixels.decoding_bytes
         if self.base is not None:
             # The state with the values of the beginning, and a block of it.
             itemsize = self.base.dtype.itemsize + working
@@ -296,12 +313,21 @@ class Evolve(ChainWork):
         assert self.original is not None
         if block.valid is None or block.valid[keep].all():
             return finish_image(block, block.u, self.dtype, self.frames.nodata, keep)
-        # Read again, as few tiles need it.
-        original = self.original.fields(self.frames, self._image_region(window))
         if self.base is not None:
             state = self._given_back(block, window, keep)
             block, keep = make_block(state, self.frames.spacing), (slice(None),) * len(keep)
-        return finish_image(block, original, self.dtype, self.frames.nodata, keep)
+        image, valid = finish_image(block, None, self.dtype, self.frames.nodata, keep), block.valid
+        if valid is not None:
+            self._put_back(image, valid[keep], window)
+        return image
+
+    def _put_back(self, image: NDArray[Any], valid: NDArray[np.bool_], window: Window) -> None:
+        """Give invalid cells their values of the source, which is read again in parts, as few cells need it."""
+        assert self.original is not None
+        for rows, region in self.original.parts(self.frames, self._image_region(window)):
+            if not valid[rows].all():
+                before = self.original.fields(self.frames, region)
+                give_back(image[:, rows], before, valid[rows], self.frames.nodata)
 
     def _image_region(self, window: Window) -> Region:
         """Return the region of the tile in the image."""

@@ -65,7 +65,7 @@ class Layout:
 
     def _read_source(self) -> None:
         axes = self.frames.axes
-        pixels: Pixels = SourcePixels(self.source_spec, axes, self.source.chunk_bytes)
+        pixels: Pixels = SourcePixels.of(self.source_spec, self.source)
         stages: tuple[int, ...] = ()
         shape = tuple(self.source.size(a) for a in axes)
         if not self.source.by_region:

@@ -208,9 +208,7 @@ class PatientPlace(Place):
 
     def send(self, file: Path, path: str, *, if_absent: bool = False) -> bool:
         """Write all of an object from a local file."""
-        return self._ask(
-            path, lambda: self.inner.send(file, path, if_absent=if_absent), absent_passes=True
-        )
+        return self._ask(path, lambda: self.inner.send(file, path, if_absent=if_absent), absent_passes=True)
 
     def delete(self, paths: Sequence[str]) -> None:
         """Delete files or objects."""

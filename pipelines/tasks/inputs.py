@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,6 +17,9 @@ from pipelines.image.window import Region, Window, extent
 from pipelines.tasks.pixels import ConstantPixels, Pixels, ZarrPixels
 from pipelines.tasks.values import Carried
 from pipelines.tasks.work import Work
+
+PARTS = 4
+"""Number of parts in which values are read that few cells need."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +58,21 @@ class Reading:
             for a, s in zip(frames.axes, region, strict=True)
         )
         return frames.fields(self.pixels.read(tuple(every)))
+
+    def rows_at_once(self, frames: Frames, rows: int) -> int:
+        """Return of how many rows a part of a frame is: about one of `PARTS`, but of whole chunks, decoded once."""
+        whole = self.pixels.whole_along(frames.spatial[0])
+        return min(rows, math.ceil(rows / PARTS / whole) * whole)
+
+    def parts(self, frames: Frames, region: Region) -> Iterator[tuple[slice, Region]]:
+        """Yield parts of a frame, of some rows (planes of a volume): their rows in the region, and their region."""
+        axis = frames.axes.index(frames.spatial[0])
+        start, rows = region[axis].start, region[axis].stop - region[axis].start
+        step = self.rows_at_once(frames, rows)
+        for first in range(0, rows, step):
+            stop = min(first + step, rows)
+            along = (slice(start + first, start + stop),)
+            yield slice(first, stop), region[:axis] + along + region[axis + 1 :]
 
     def floats(self, frames: Frames, region: Region) -> NDArray[Any]:
         """Return one frame as (channels, *spatial) in floats, NaN in every channel where one is invalid."""

@@ -59,14 +59,14 @@ def peak_memory() -> tuple[int, int]:
     info = psutil.Process().memory_info()
     peak = getattr(info, "peak_wset", 0)
     if not peak:
-        peak = _high_water_mark() or info.rss
+        peak = high_water_mark() or info.rss
     return int(peak), os.getpid()
 
 
-def _high_water_mark() -> int:
-    """Return VmHWM where the system has it, else 0."""
+def high_water_mark(process: int | str = "self") -> int:
+    """Return the largest resident bytes of a process so far (VmHWM) where the system tells it, else 0."""
     try:
-        with open("/proc/self/status", encoding="ascii") as status:
+        with open(f"/proc/{process}/status", encoding="ascii") as status:
             for line in status:
                 if line.startswith("VmHWM:"):
                     return int(line.split()[1]) * 1024

@@ -13,6 +13,7 @@ import numpy as np
 import zarr
 from numpy.typing import NDArray
 
+from pipelines.image.info import ImageInfo
 from pipelines.image.open_source import cached_source
 from pipelines.image.source import SourceSpec, read_canonical
 from pipelines.image.window import Region, extent
@@ -56,6 +57,10 @@ class Pixels(ABC):
         """Memory that decoding takes beside the pixels that are read, at most."""
         return 0
 
+    def whole_along(self, axis: str) -> int:
+        """Return how many cells along an axis are decoded together: reading them in turns decodes them each time."""
+        return 1
+
     def bind(self, values: Mapping[int, Mapping[str, float]]) -> Pixels:
         """Return the pixels with statistics replaced by their values, in operators that compute them."""
         return self
@@ -72,11 +77,26 @@ class SourcePixels(Pixels):
         Canonical axes of the image.
     chunk_bytes : int
         Bytes of a decoded chunk: what its storage reads at once.
+    chunks : tuple of int
+        Length of a chunk per canonical axis; empty where parts of chunks are read.
     """
 
     spec: SourceSpec
     axes: str
     chunk_bytes: int = 0
+    chunks: tuple[int, ...] = ()
+
+    @classmethod
+    def of(cls, spec: SourceSpec, info: ImageInfo) -> SourcePixels:
+        """Return the pixels of an image that is open."""
+        axes = info.canonical_axes
+        lengths = dict(zip(info.axes, info.chunks, strict=True))
+        chunks = tuple(lengths[a] for a in axes) if info.chunk_bytes else ()
+        return cls(spec, axes, info.chunk_bytes, chunks)
+
+    def whole_along(self, axis: str) -> int:
+        """Return the length of a chunk."""
+        return self.chunks[self.axes.index(axis)] if self.chunks else 1
 
     @property
     def decoding_bytes(self) -> int:

@@ -269,6 +269,7 @@ def test_workers_that_die_for_want_of_memory_are_said(tmp_path):
         cluster.worker("--memory-limit", "150MiB", nanny=True)
         job = Run(tmp_path, cluster)
         with pytest.raises(
-            ClusterError, match=rf"ended before they could answer.*memory limit is below.* {TASKS_BYTES >> 20} MiB"
+            ClusterError,
+            match=rf"ended before they could answer.*memory limit is below.* {TASKS_BYTES >> 20} MiB",
         ):
             job.end()
