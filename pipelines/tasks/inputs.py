@@ -18,7 +18,7 @@ from pipelines.tasks.pixels import ConstantPixels, Pixels, ZarrPixels
 from pipelines.tasks.values import Carried
 from pipelines.tasks.work import Work
 
-PARTS = 4
+PARTS = 8
 """Number of parts in which values are read that few cells need."""
 
 

@@ -12,7 +12,7 @@ from pipelines.tasks.pixels import SourcePixels
 
 
 @pytest.mark.parametrize(
-    ("chunk", "rows"), [(1, [256] * 4), (300, [300, 300, 300, 124]), (512, [512, 512]), (5000, [1024])]
+    ("chunk", "rows"), [(1, [128] * 8), (300, [300, 300, 300, 124]), (512, [512, 512]), (5000, [1024])]
 )
 def test_parts_cover_a_region_in_whole_chunks(chunk, rows):
     pixels = SourcePixels(SourceSpec(uri="image"), "cyx", 1, (1, chunk, 64))
