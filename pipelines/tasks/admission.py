@@ -72,6 +72,7 @@ class Admission:
         self.left_out: dict[str, str] = {}
         self._client, self._threads, self._listeners = client, threads, listeners
         self._topic = f"diffuse-proof-{uuid.uuid4().hex}"
+        self._scheduler = ""
         self._there: Mapping[str, Any] = {}
         self._heartbeats, self._silent = Heartbeats(), set[str]()
         self._proven: set[str] = set()
@@ -162,12 +163,17 @@ class Admission:
         self._looked = time.monotonic()
         self._require_scheduler()
         try:
-            there = self._ask_scheduler("identity")["workers"]
+            scheduler = self._ask_scheduler("identity")
             answers = self._ask_scheduler("events", topic=self._topic)
         except OSError:
             self._require_scheduler()
             return False
         self._answered = time.monotonic()
+        there = scheduler["workers"]
+        self._scheduler = self._scheduler or scheduler["id"]
+        if scheduler["id"] != self._scheduler:
+            # One that was started again at the same address knows neither the tasks nor what workers were asked.
+            raise ClusterError(GONE)
         self._heartbeats.note({worker: about["last_seen"] for worker, about in there.items()}, self._answered)
         for _, answer in answers:
             self._judge(answer["worker"], answer["found"])

@@ -249,6 +249,29 @@ def test_a_scheduler_that_dies_ends_a_run_that_can_go_on(tmp_path, expected, qui
 
 
 @pytest.mark.slow
+def test_a_scheduler_that_is_started_anew_ends_a_run_that_can_go_on(tmp_path, expected, quick):
+    quick(wait=60)
+    with dask_processes(tmp_path / "cluster") as cluster:
+        cluster.worker()
+
+        def restart(event: Event) -> None:
+            # The driver is here meanwhile, and finds a connection that works, to another scheduler.
+            if isinstance(event, TileDone) and cluster.scheduler.poll() is None and not restarted:
+                restarted.append(event)
+                time.sleep(3)
+                cluster.scheduler.kill()
+                cluster.start_scheduler()
+                time.sleep(3)
+
+        restarted: list[Event] = []
+        report = run(long_spec(tmp_path, cluster=cluster.address), listeners=[restart])
+    assert report.exit_code == 3
+    assert "The scheduler is gone" in report.data["problem"]
+    assert run(long_spec(tmp_path)).exit_code == 0
+    assert read_result(tmp_path / "out.zarr").tobytes() == expected.tobytes()
+
+
+@pytest.mark.slow
 def test_a_stopped_scheduler_that_comes_back_is_waited_for(tmp_path, expected, quick):
     with dask_processes(tmp_path / "cluster") as cluster:
         cluster.worker()
