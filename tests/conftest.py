@@ -20,17 +20,17 @@ settings.load_profile("shared")
 
 
 LONG = (
-    "tests/pipelines/run/test_chaos.py",
-    "tests/pipelines/tasks/test_admission.py",
-    "tests/pipelines/run/test_never_lost.py",
     "tests/pipelines/run/test_run.py",
     "tests/test_site.py",
+    "tests/pipelines/run/test_graph.py",
     "tests/test_readme.py",
+    "tests/pipelines/run/test_never_lost.py",
+    "tests/pipelines/tasks/test_admission.py",
+    "tests/pipelines/run/test_chaos.py",
     "tests/test_plugin_packages.py",
     "tests/diffusion_ops/kernels/test_compiled_cache.py",
     "tests/pipelines/kinds/test_kinds_of_others.py",
     "tests/test_notebooks.py",
-    "tests/pipelines/run/test_graph.py",
     "tests/pipelines/run/test_bounded.py",
     "tests/pipelines/run/test_publication.py",
     "tests/pipelines/run/test_object_store.py",
@@ -71,7 +71,7 @@ def is_dear(chosen: Mapping[str, Any]) -> bool:
 
     Of every operator all contracts hold for planes of singles, and windows and memory for volumes too. Doubles go
     through the same code, further samples take the same paths for all types and axes, and so do colours and chunks of
-    volumes; volumes of several channels are the dearest.
+    volumes; volumes of several channels are the dearest. Bytes become singles before any operator sees them.
     """
     if chosen.get("name") not in OPERATORS or not {"sample", "case"} & set(chosen):
         return False
@@ -81,7 +81,7 @@ def is_dear(chosen: Mapping[str, Any]) -> bool:
     chunked_volume = case == "volume" and "sample" not in chosen
     return (
         case == "channels"
-        or (case == "colours" and not whole)
+        or (case in ("colours", "bytes") and not whole)
         or (chunked_volume and not whole)
         or (further and case != "plane")
     )
