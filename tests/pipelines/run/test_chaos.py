@@ -120,7 +120,7 @@ def test_killed_drivers_with_threads(tmp_path: Path, seed: int) -> None:
     kill_drivers(
         Job(tmp_path, ["out.zarr", "out.ome.zarr", "out.tif"][seed % 3]),
         random.Random(seed),
-        2 if seed == 0 else 12,
+        1 if seed == 0 else 12,
     )
 
 
