@@ -30,7 +30,7 @@ OPERATOR = do.PeronaMalik(contrast=5000, conductance="rational")
 
 @pytest.fixture(scope="module")
 def expected() -> np.ndarray:
-    return do.evolve(ragged_image(), OPERATOR, steps=30)
+    return do.evolve(ragged_image(), OPERATOR, steps=12)
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +43,7 @@ def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def long_spec(folder: Path, **how: str) -> Spec:
     """Return a spec of some seconds, so that something may happen meanwhile."""
-    step = {"operator": "perona-malik", "contrast": 5000, "conductance": "rational", "steps": 30}
+    step = {"operator": "perona-malik", "contrast": 5000, "conductance": "rational", "steps": 12}
     source = folder / "source.npy"
     if not source.exists():
         save_source(folder, ragged_image())
