@@ -208,9 +208,9 @@ def read_region(array: zarr.Array[Any], region: tuple[slice, ...]) -> NDArray[An
         release_window()
         return np.asarray(array[region])
     shape = tuple(len(range(*s.indices(n))) for s, n in zip(region, array.shape, strict=True))
-    pixels = window_memory(shape, dtype)
+    pixels: Any = window_memory(shape, dtype)
     array.get_basic_selection(region, out=NDBuffer.from_ndarray_like(pixels))
-    return pixels
+    return np.asarray(pixels)
 
 
 def codecs(compression: Compression, dtype: np.dtype[Any]) -> tuple[Any, ...]:

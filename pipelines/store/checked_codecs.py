@@ -118,7 +118,8 @@ def _pile(items: list[Any]) -> NDBuffer:
     spec = items[0][1]
     rows, *rest = spec.shape
     shape = (rows * min(len(items), _group_size(spec)), *rest)
-    return spec.prototype.nd_buffer.empty(shape=shape, dtype=spec.dtype.to_native_dtype())
+    pile: NDBuffer = spec.prototype.nd_buffer.empty(shape=shape, dtype=spec.dtype.to_native_dtype())
+    return pile
 
 
 def _groups(items: list[Any]) -> Iterator[list[Any]]:
@@ -129,7 +130,7 @@ def _groups(items: list[Any]) -> Iterator[list[Any]]:
 
 
 def _group_size(spec: Any) -> int:
-    chunk_bytes = math.prod(spec.shape) * spec.dtype.to_native_dtype().itemsize
+    chunk_bytes: int = math.prod(spec.shape) * spec.dtype.to_native_dtype().itemsize
     return max(1, PILE_BYTES // max(1, chunk_bytes))
 
 
