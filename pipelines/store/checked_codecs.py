@@ -18,8 +18,9 @@ from zarr.registry import register_pipeline
 from zarrs import ZarrsCodecPipeline
 from zarrs.pipeline import UnsupportedMetadataError, get_codec_pipeline_fallback, get_codec_pipeline_impl
 
-PILE_BYTES = 4 << 20
-"""Bytes of the chunks that are decoded whole in one call, because only parts of them are read."""
+PILE_BYTES = 2 << 20
+"""Bytes of the chunks that are decoded whole in one call, because only parts of them are read; no more, so that the
+allocator keeps this memory for the next window."""
 
 
 class CheckedCodecPipeline(ZarrsCodecPipeline):
