@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -221,6 +222,7 @@ def finish_image(
     nodata: float | None = None,
     keep: tuple[slice, ...] | None = None,
     valid: Bools | None = None,
+    empty: Callable[..., Image] = np.empty,
 ) -> Image:
     """Return the kept part of a block as an image of `dtype`; invalid pixels get back their values.
 
@@ -239,6 +241,8 @@ def finish_image(
         Spatial part of the block; all of it by default.
     valid : bool ndarray, optional
         Mask of the kept part, where it is not the block's own.
+    empty : callable
+        Makes an uninitialised array from its shape and dtype.
 
     Raises
     ------
@@ -250,7 +254,7 @@ def finish_image(
         valid = block.valid[keep] if keep else block.valid
     # The block is finished: where nothing has to be converted or moved, it becomes the result.
     own = dtype == values.dtype and values.flags.c_contiguous
-    result = values if own else np.empty(values.shape, dtype)
+    result = values if own else empty(values.shape, dtype)
     for band in row_bands(values.shape[1:]):
         done = cast(values[:, band], dtype, nodata)
         if not np.may_share_memory(done, result):

@@ -178,6 +178,11 @@ class Described(Source):
         return self.inner.read(region)
 
     @property
+    def takes_kept_memory(self) -> bool:
+        """Whether the wrapped source does."""
+        return self.inner.takes_kept_memory
+
+    @property
     def stale(self) -> bool:
         """True once the wrapped source is known to be another than when it was opened."""
         return self.inner.stale

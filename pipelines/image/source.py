@@ -78,6 +78,11 @@ class Source(ABC):
         """Return the pixels of a region in the image's own axis order and dtype; slices lie inside, with step 1."""
 
     @property
+    def takes_kept_memory(self) -> bool:
+        """Whether regions are read into memory that the thread has kept, instead of into new memory."""
+        return False
+
+    @property
     def stale(self) -> bool:
         """True once the source is known to be another than when it was opened."""
         return False

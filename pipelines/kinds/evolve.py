@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from diffusion_ops.blocks.block import Block, row_pitch
 from diffusion_ops.blocks.fields import finish_image, give_back, make_block, working_dtype
+from diffusion_ops.blocks.spare import keep_window, window_memory
 from diffusion_ops.blocks.statistic import Statistic, Tally
 from diffusion_ops.evolution.advance import advance
 from diffusion_ops.evolution.legs import Leg, result_channels, total_halo
@@ -187,52 +188,101 @@ class Evolve(ChainWork):
         return Cost(memory, read, written, total * steps, total * steps * ratio, seconds, spare)
 
     def _memory(self, grid: Grid) -> tuple[int, int]:
-        """Return the largest memory of a task and its block's, which the thread keeps for the next block.
-
-        It is the largest of reading, stepping, finishing and writing; walls are counted, as any tile may have some.
-        """
-        inputs, ndim = self.inputs, len(self.frames.spatial)
-        working = working_dtype(inputs.image.dtype).itemsize
+        """Return the largest memory of a task, and what its thread keeps for the next one."""
         _, frame = self.frames.split_cells(grid, self.halo)
-        channels = inputs.image.channels
-        carried = 0 if inputs.carried is None else inputs.carried.count
-        extra = max((sum(_arrays(leg, ndim, channels)) for leg in self.legs), default=0)
-        block, spare = inputs.block_bytes(frame), frame * (channels + carried) * working
-        reading = max(inputs.reading_bytes(frame), spare + inputs.loading_bytes(frame))
-        stepping = block + frame * max(0, extra - carried) * working
         frames = len(list(self.frames.each(grid.largest)))
-        one = math.prod(grid.largest) // frames
-        done = one * self.dtype.itemsize + self._kept_bytes(grid, working) // frames
+        kept = self._kept_bytes(grid, working_dtype(self.inputs.image.dtype).itemsize)
+        done = math.prod(grid.largest) * self.dtype.itemsize + kept
         if frames == 1 and self._becomes_result(grid):
             done = 0
+        window = self._window_bytes(frame) if self.keeps_window else 0
+        rows = grid.largest[self.frames.axes.index(self.frames.spatial[0])]
+        given = self._given_bytes(math.prod(grid.largest) // frames, rows)
+        largest = self._largest(frame, given, done, frames, window)
+        return largest, self._state_bytes(frame) + max(window, done // frames)
+
+    @property
+    def keeps_window(self) -> bool:
+        """Whether the memory that pixels are read into is kept while a batch is computed, to hold its result.
+
+        It is, where the largest memory of a task is another one anyway.
+        """
+        if self.inputs.carried is not None:
+            return False
+        cells = 1 << 24
+        done = 0 if self._may_become_result else cells * self.inputs.image.channels * self.dtype.itemsize
+        given = self._given_bytes(cells, 1 << 12)
+        without, kept = (self._largest(cells, given, done, 1, n) for n in (0, self._window_bytes(cells)))
+        return kept == without
+
+    def _state_bytes(self, frame: int) -> int:
+        """Return the bytes of a state of a frame, with the arrays that it carries."""
+        image = self.inputs.image
+        carried = 0 if self.inputs.carried is None else self.inputs.carried.count
+        return frame * (image.channels + carried) * working_dtype(image.dtype).itemsize
+
+    def _window_bytes(self, frame: int) -> int:
+        """Return the bytes of the pixels of a frame as they are read."""
+        image = self.inputs.image
+        return frame * image.channels * image.stored_itemsize
+
+    def _largest(self, frame: int, given: int, done: int, frames: int, window: int) -> int:
+        """Return the largest memory of a task: that of reading, stepping, finishing or writing.
+
+        Walls are counted, as any tile may have some.
+
+        Parameters
+        ----------
+        frame : int
+            Cells of a frame with its halo.
+        given : int
+            Bytes of what invalid cells of a frame get back.
+        done : int
+            Bytes of the result; 0 where the block becomes it.
+        frames : int
+            Number of frames, which are computed one by one.
+        window : int
+            Bytes that are kept while a batch is computed; the result takes them over.
+        """
+        inputs, ndim, channels = self.inputs, len(self.frames.spatial), self.inputs.image.channels
+        working = working_dtype(inputs.image.dtype).itemsize
+        carried = 0 if inputs.carried is None else inputs.carried.count
+        extra = max((sum(_arrays(leg, ndim, channels)) for leg in self.legs), default=0)
+        block, state = inputs.block_bytes(frame), self._state_bytes(frame)
+        reading = max(inputs.reading_bytes(frame), state + inputs.loading_bytes(frame))
+        result = max(window, done // frames)
+        # A task reads into the memory of the result before, which may be up to twice as large.
+        reading += min(self._window_bytes(frame), max(0, result - self._window_bytes(frame)))
+        stepping = block + frame * max(0, extra - carried) * working + window
         more = sum(max(0, result_channels([leg], channels) - channels) for leg in self.legs)
-        finishing = block + frame * more * working + done + self._given_bytes(grid, one, working)
-        writing = spare + done * frames + ENCODING_BYTES
-        several = done * frames if frames > 1 else 0
-        return int(max(reading + several, stepping + several, finishing + several, writing)), spare
+        finishing = block + frame * more * working + result + given
+        several = done if frames > 1 else 0
+        writing = state + result + ENCODING_BYTES
+        return int(max(reading, stepping, finishing, writing) + several)
+
+    @property
+    def _may_become_result(self) -> bool:
+        """Whether the block itself becomes the result, unless its rows are padded: nothing is cut off or converted."""
+        working = working_dtype(self.inputs.image.dtype)
+        return self.last and self.base is None and not any(self.halo) and self.dtype == working
 
     def _becomes_result(self, grid: Grid) -> bool:
-        """Return whether the block itself becomes the result, as nothing is cut off, converted, padded or put back."""
+        """Return whether the block of every tile becomes the result."""
         axis = self.frames.axes.index(self.frames.spatial[-1])
         widest = grid.largest[axis]
-        return (
-            self.last
-            and self.base is None
-            and not any(self.halo)
-            and self.dtype == working_dtype(self.inputs.image.dtype)
-            and all(row_pitch(width) == width for width in (widest, grid.shape[axis] % widest))
-        )
+        widths = (widest, grid.shape[axis] % widest)
+        return self._may_become_result and all(row_pitch(width) == width for width in widths)
 
-    def _given_bytes(self, grid: Grid, cells: int, working: int) -> int:
+    def _given_bytes(self, cells: int, rows: int) -> int:
         """Return the bytes of what invalid cells of a frame get back: values of the source and of the first state."""
         given, channels = 0, self.inputs.image.channels
         if self.original is not None and self.inputs.may_have_walls:
-            rows = grid.largest[self.frames.axes.index(self.frames.spatial[0])]
             part = math.ceil(cells * self.original.rows_at_once(self.frames, rows) / rows)
             given += part * self.original.channels * self.original.stored_itemsize
             given += self.original.pixels.decoding_bytes
         if self.base is not None:
             # The state with the values of the beginning, and a block of it.
+            working = working_dtype(self.inputs.image.dtype).itemsize
             itemsize = self.base.dtype.itemsize + working
             given += cells * (self.base.channels * itemsize + 2 * channels * working + 2)
         return given
@@ -266,6 +316,8 @@ class Evolve(ChainWork):
         for index, done in parts:
             assert done.values is not None
             values[index] = done.values.reshape(values[index].shape)
+            if done.carried is None:
+                keep_window(done.values)
             merge_tallies(self.statistics, tallies, done.tallies)
             read_bytes += done.read_bytes
             if done.carried is not None:
@@ -278,7 +330,7 @@ class Evolve(ChainWork):
 
     def _frame(self, window: Window) -> Done:
         """Return one frame of the tile after the batch."""
-        block, read_bytes = self.inputs.block(self.frames, window)
+        block, read_bytes = self.inputs.block(self.frames, window, self.keeps_window)
         advance(block, self.legs)
         keep = self.frames.spatial_part(window.keep)
         tallies = {name: s.measure(block, keep) for name, s in self.statistics.items()}
@@ -300,7 +352,7 @@ class Evolve(ChainWork):
 
     def _given_back(self, block: Block, window: Window, keep: tuple[slice, ...]) -> NDArray[Any]:
         """Return the kept state; cells outside the step's mask get back the values that the step began with."""
-        state = block.kept(keep)
+        state = block.kept(keep, window_memory)
         if self.base is None or block.valid is None or block.valid[keep].all():
             return state
         before = self.base.floats(self.frames, self._image_region(window))
@@ -312,13 +364,13 @@ class Evolve(ChainWork):
         """Return the kept part as the result's type, with the source's own pixels where walls are."""
         assert self.original is not None
         if block.valid is None or block.valid[keep].all():
-            return finish_image(block, block.u, self.dtype, self.frames.nodata, keep)
+            return finish_image(block, block.u, self.dtype, self.frames.nodata, keep, empty=window_memory)
         if self.base is not None:
             state = self._given_back(block, window, keep)
             block, keep = make_block(state, self.frames.spacing), (slice(None),) * len(keep)
-        image, valid = finish_image(block, None, self.dtype, self.frames.nodata, keep), block.valid
-        if valid is not None:
-            self._put_back(image, valid[keep], window)
+        image = finish_image(block, None, self.dtype, self.frames.nodata, keep, empty=window_memory)
+        if block.valid is not None:
+            self._put_back(image, block.valid[keep], window)
         return image
 
     def _put_back(self, image: NDArray[Any], valid: NDArray[np.bool_], window: Window) -> None:

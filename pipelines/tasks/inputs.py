@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from diffusion_ops.blocks.block import Block
 from diffusion_ops.blocks.fields import make_block, valid_cells, working_dtype
+from diffusion_ops.blocks.spare import keep_window
 from pipelines.image.frames import Frames
 from pipelines.image.window import Region, Window, extent
 from pipelines.tasks.pixels import ConstantPixels, Pixels, ZarrPixels
@@ -170,8 +171,11 @@ class Inputs:
         decoding = max(pixels.decoding_bytes for pixels in self.sources)
         return cells * most + decoding
 
-    def block(self, frames: Frames, window: Window) -> tuple[Block, int]:
-        """Return a window of one frame as a block, and the bytes read for it."""
+    def block(self, frames: Frames, window: Window, keep_memory: bool = False) -> tuple[Block, int]:
+        """Return a window of one frame as a block, and the bytes read for it.
+
+        With `keep_memory` the thread keeps the memory of the pixels as they were read, for what it reads next.
+        """
         image = self.image.fields(frames, window.read)
         read_bytes, count = image.nbytes, 0
         if self.carried is not None:
@@ -191,6 +195,8 @@ class Inputs:
         block = make_block(image, frames.spacing, self.image.nodata, mask, sides, guide, count)
         block.origin = tuple(s.start for s in frames.spatial_part(window.read))
         block.frame = frames.number(window)
+        if keep_memory:
+            keep_window(image)
         return block, read_bytes
 
 

@@ -13,11 +13,12 @@ import numpy as np
 import zarr
 from numpy.typing import NDArray
 
+from diffusion_ops.blocks.spare import release_window
 from pipelines.image.info import ImageInfo
 from pipelines.image.open_source import cached_source
 from pipelines.image.source import SourceSpec, read_canonical
 from pipelines.image.window import Region, extent
-from pipelines.store.arrays import CHUNK_VALUES
+from pipelines.store.arrays import CHUNK_VALUES, read_region
 from pipelines.store.checked_codecs import PILE_BYTES
 from pipelines.store.whole_chunks import require_chunks, write_chunks
 from pipelines.tasks.fence import require_own_epoch
@@ -105,7 +106,10 @@ class SourcePixels(Pixels):
 
     def read(self, region: Region) -> NDArray[Any]:
         """Return a region of the source, with axes of length 1 that its file leaves out."""
-        pixels = read_canonical(cached_source(self.spec), dict(zip(self.axes, region, strict=True)))
+        source = cached_source(self.spec)
+        if not source.takes_kept_memory:
+            release_window()
+        pixels = read_canonical(source, dict(zip(self.axes, region, strict=True)))
         return pixels.reshape(extent(region))
 
 
@@ -166,7 +170,7 @@ class ZarrPixels(Pixels):
         """
         array, stored = _open_array(self.root, self.path), self._stored(region)
         require_chunks(array, Path(self.root, self.path), stored)
-        return np.transpose(np.asarray(array[stored]), [self.axes.index(a) for a in self.canonical])
+        return np.transpose(read_region(array, stored), [self.axes.index(a) for a in self.canonical])
 
     def write(self, region: Region, values: NDArray[Any]) -> None:
         """Write a region that covers whole chunks (whole shards) or ends at the array's end.

@@ -94,9 +94,15 @@ def own_workers(workers: int, threads: int, processes: bool, dashboard: bool) ->
         "options": {**host, "port": 0, "dashboard": dashboard, "dashboard_address": pages},
     }
     with (
-        # Dask ends the nanny of a worker that has not come back in 15 s. On a machine under load that is too short to
-        # start Python, and no worker would ever come back.
-        dask.config.set({"distributed.deploy.lost-worker-timeout": "1h"}),
+        dask.config.set(
+            {
+                # Dask ends the nanny of a worker that has not come back in 15 s. On a machine under load that is too
+                # short to start Python, and no worker would ever come back.
+                "distributed.deploy.lost-worker-timeout": "1h",
+                # It looks at all threads a hundred times a second, for pages of the dashboard: 3 % of a core.
+                "distributed.worker.profile.enabled": dashboard,
+            }
+        ),
         distributed.SpecCluster(
             dict.fromkeys(range(workers), worker), scheduler, silence_logs=quiet
         ) as cluster,
