@@ -6,6 +6,7 @@ import math
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from pipelines.image.info import ImageInfo, digest
 from pipelines.image.nodata import nodata_range, stored_nodata
 from pipelines.image.source import SOURCES, Source, SourceSpec, UnreadableSourceError
 from pipelines.store.addresses import local_path, shown
+from pipelines.store.listings import Listing, taken_over
 from pipelines.store.targets import exists
 
 BLOCK_VALUES = 1 << 18
@@ -182,6 +184,11 @@ class Described(Source):
         """True once the wrapped source is known to be another than when it was opened."""
         return self.inner.stale
 
+    @property
+    def listing(self) -> Listing | None:
+        """All that is stored of the wrapped source."""
+        return self.inner.listing
+
     def absent_chunks(self) -> int | None:
         """Return how many chunks of the whole image are not stored."""
         return self.inner.absent_chunks()
@@ -328,18 +335,28 @@ def _overridden(info: ImageInfo, spec: SourceSpec) -> ImageInfo:
 
 
 _LOCK = threading.Lock()
-_OPEN: OrderedDict[tuple[str, int], Source] = OrderedDict()
+_OPEN: OrderedDict[tuple[str, int, str], Source] = OrderedDict()
 KEPT_OPEN = 16
 """Largest number of sources that a process keeps open; the least recently used one is dropped."""
 
 
-def cached_source(spec: SourceSpec) -> Source:
-    """Return the source of a spec, opened once per process; a file that changed is opened anew."""
-    key = _cache_key(spec)
+def cached_source(spec: SourceSpec, listing: str = "") -> Source:
+    """Return the source of a spec, opened once per process; a file that changed is opened anew.
+
+    Parameters
+    ----------
+    spec : SourceSpec
+    listing : str
+        File with the listing that the driver has made of it, which is then not listed again. The source is that of
+        one run then. "" without; also a file that is not there.
+    """
+    listing = listing if listing and Path(listing).exists() else ""
+    key = (*_cache_key(spec), listing)
     with _LOCK:
         source = _OPEN.pop(key, None)
         if source is None or source.stale:
-            source = open_source(spec)
+            with taken_over(listing):
+                source = open_source(spec)
         _keep(key, source)
     return source
 
@@ -348,7 +365,7 @@ def fresh_source(spec: SourceSpec) -> Source:
     """Return the source of a spec, opened now, also for those who ask `cached_source` later."""
     with _LOCK:
         source = open_source(spec)
-        _keep(_cache_key(spec), source)
+        _keep((*_cache_key(spec), ""), source)
     return source
 
 
@@ -357,7 +374,7 @@ def _cache_key(spec: SourceSpec) -> tuple[str, int]:
     return repr(spec), path.stat().st_mtime_ns if path is not None and path.exists() else 0
 
 
-def _keep(key: tuple[str, int], source: Source) -> None:
+def _keep(key: tuple[str, int, str], source: Source) -> None:
     _OPEN.pop(key, None)
     _OPEN[key] = source
     while len(_OPEN) > KEPT_OPEN:
