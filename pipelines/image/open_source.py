@@ -25,7 +25,6 @@ from pipelines.store.targets import exists
 BLOCK_VALUES = 1 << 18
 """Complex pixels turned into amplitudes at a time: the two double precision temporaries stay under 5 MB."""
 
-
 MOST_BYTES = 1 << 60
 """Largest size of an image: larger numbers of cells or bytes overflow in the libraries below."""
 
@@ -69,12 +68,11 @@ def find_format(spec: SourceSpec) -> tuple[str, type[Source]]:
     try:
         there = exists(spec.uri)
     except Exception as error:
-        # Every file system and cloud has its own errors: no network, no credentials, no library for the
-        # address.
+        # Every file system and cloud has its own errors: no network, no credentials, no library for the address.
         raise UnreadableSourceError(
             f"{shown(spec.uri)!r} cannot be reached: {shown(str(error))}. "
-            "Check the address, the network and the credentials; "
-            "addresses such as s3:// need their extra: pip install 'diffuse[s3]'."
+            "Check the address, the network and the credentials; addresses such as s3:// need their extra: "
+            "pip install 'diffuse[s3]'."
         ) from error
     if not there:
         raise UnreadableSourceError(f"{shown(spec.uri)!r} does not exist. Check the spelling and the folder.")
@@ -97,8 +95,7 @@ def _unknown(uri: str) -> str:
             f"{shown(uri)!r} is no Zarr hierarchy, and of other machines only Zarr is read. "
             "Copy the file here, or give the address of the folder with the Zarr hierarchy."
         )
-    folder = path.is_dir()
-    what = "is a folder without a Zarr hierarchy" if folder else "is of no known format"
+    what = "is a folder without a Zarr hierarchy" if path.is_dir() else "is of no known format"
     known = "; ".join(f"{name} ({' '.join(kind.extensions)})" for name, kind in SOURCES.items())
     return f"{shown(uri)!r} {what}. Known formats: {known}. Convert the image to one of them."
 
@@ -162,8 +159,7 @@ class Described(Source):
     """A source whose metadata the user corrected."""
 
     def __init__(self, inner: Source, info: ImageInfo) -> None:
-        self.inner = inner
-        self.info = info
+        self.inner, self.info = inner, info
 
     @classmethod
     def claims(cls, uri: str) -> int:
@@ -197,9 +193,8 @@ class Described(Source):
 class Magnitude(Described):
     """Amplitude |z| or intensity |z|² of complex pixels.
 
-    Computed in double precision and rounded once, because the library's complex absolute value may take
-    another path, with other last bits, at the end of an array than in its middle: the same pixel would depend
-    on the tile it is read in.
+    Computed in double precision and rounded once, because the library's complex absolute value may take another path,
+    with other last bits, at the end of an array than in its middle: a pixel would depend on the tile it is read in.
     """
 
     def __init__(self, inner: Source, part: str) -> None:
@@ -230,8 +225,7 @@ class Channels(Described):
 
     def __init__(self, inner: Source, channels: tuple[int, ...]) -> None:
         info = inner.info
-        self.axis = info.axes.index("c")
-        self.channels = channels
+        self.axis, self.channels = info.axes.index("c"), channels
         names = tuple(info.channel_names[i] for i in channels) if info.channel_names else ()
         super().__init__(
             inner,
@@ -343,12 +337,7 @@ KEPT_OPEN = 16
 def cached_source(spec: SourceSpec, listing: str = "") -> Source:
     """Return the source of a spec, opened once per process; a file that changed is opened anew.
 
-    Parameters
-    ----------
-    spec : SourceSpec
-    listing : str
-        File with the listing that the driver has made of it, which is then not listed again. The source is that of
-        one run then. "" without; also a file that is not there.
+    Where there is a file `listing`, which the driver of one run has written, the source is not listed again.
     """
     listing = listing if listing and Path(listing).exists() else ""
     key = (*_cache_key(spec), listing)

@@ -206,7 +206,9 @@ class Evolve(ChainWork):
         if frames == 1 and self._becomes_result(grid):
             done = 0
         more = sum(max(0, result_channels([leg], channels) - channels) for leg in self.legs)
-        finishing = block + frame * more * working + done + self._given_bytes(grid, one, working)
+        given = self._given_bytes(grid, one, working)
+        finishing = block + frame * more * working
+        finishing += max(done, given) if self._puts_back_first else done + given
         writing = spare + done * frames + ENCODING_BYTES
         several = done * frames if frames > 1 else 0
         return int(max(reading + several, stepping + several, finishing + several, writing)), spare
@@ -316,10 +318,20 @@ class Evolve(ChainWork):
         if self.base is not None:
             state = self._given_back(block, window, keep)
             block, keep = make_block(state, self.frames.spacing), (slice(None),) * len(keep)
-        image, valid = finish_image(block, None, self.dtype, self.frames.nodata, keep), block.valid
-        if valid is not None:
-            self._put_back(image, valid[keep], window)
+        valid = None if block.valid is None else block.valid[keep]
+        first = self._puts_back_first
+        if first and valid is not None:
+            self._put_back(block.u[(slice(None), *keep)], valid, window)
+        image = finish_image(block, None, self.dtype, self.frames.nodata, keep)
+        if not first and valid is not None:
+            self._put_back(image, valid, window)
         return image
+
+    @property
+    def _puts_back_first(self) -> bool:
+        """Whether values are put back into the block, before the result is copied from it: nothing is converted."""
+        working = working_dtype(self.inputs.image.dtype)
+        return self.base is None and self.frames.nodata is None and self.dtype == working
 
     def _put_back(self, image: NDArray[Any], valid: NDArray[np.bool_], window: Window) -> None:
         """Give invalid cells their values of the source, which is read again in parts, as few cells need it."""
