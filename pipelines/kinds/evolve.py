@@ -15,7 +15,7 @@ from diffusion_ops.blocks.fields import finish_image, give_back, make_block, wor
 from diffusion_ops.blocks.spare import keep_window, window_memory
 from diffusion_ops.blocks.statistic import Statistic, Tally
 from diffusion_ops.evolution.advance import advance
-from diffusion_ops.evolution.legs import Leg, result_channels, total_halo
+from diffusion_ops.evolution.legs import Leg, total_halo
 from diffusion_ops.evolution.reach import chained
 from pipelines.image.frames import Frames
 from pipelines.image.window import (
@@ -29,10 +29,11 @@ from pipelines.image.window import (
     shrinking_cells,
     window_of,
 )
+from pipelines.plan.batch_memory import BatchMemory
 from pipelines.plan.batches import Batches, EnergyCheck
 from pipelines.plan.stages import ChainRequest, ChainWork, Image
 from pipelines.tasks.inputs import Inputs, Reading
-from pipelines.tasks.pixels import ENCODING_BYTES, Pixels, ZarrPixels
+from pipelines.tasks.pixels import Pixels, ZarrPixels
 from pipelines.tasks.values import Carried, Cost, Done
 from pipelines.tasks.work import KINDS, Conclusion, Told, merge_tallies
 
@@ -195,11 +196,11 @@ class Evolve(ChainWork):
         done = math.prod(grid.largest) * self.dtype.itemsize + kept
         if frames == 1 and self._becomes_result(grid):
             done = 0
-        window = self._window_bytes(frame) if self.keeps_window else 0
+        window = self._bytes.window(frame) if self.keeps_window else 0
         rows = grid.largest[self.frames.axes.index(self.frames.spatial[0])]
         given = self._given_bytes(math.prod(grid.largest) // frames, rows)
-        largest = self._largest(frame, given, done, frames, window)
-        return largest, self._state_bytes(frame) + max(window, done // frames)
+        largest = self._bytes.largest(frame, given, done, frames, window)
+        return largest, self._bytes.state(frame) + max(window, done // frames)
 
     @property
     def keeps_window(self) -> bool:
@@ -212,53 +213,14 @@ class Evolve(ChainWork):
         cells = 1 << 24
         done = 0 if self._may_become_result else cells * self.inputs.image.channels * self.dtype.itemsize
         given = self._given_bytes(cells, 1 << 12)
-        without, kept = (self._largest(cells, given, done, 1, n) for n in (0, self._window_bytes(cells)))
+        without, kept = (
+            self._bytes.largest(cells, given, done, 1, n) for n in (0, self._bytes.window(cells))
+        )
         return kept == without
 
-    def _state_bytes(self, frame: int) -> int:
-        """Return the bytes of a state of a frame, with the arrays that it carries."""
-        image = self.inputs.image
-        carried = 0 if self.inputs.carried is None else self.inputs.carried.count
-        return frame * (image.channels + carried) * working_dtype(image.dtype).itemsize
-
-    def _window_bytes(self, frame: int) -> int:
-        """Return the bytes of the pixels of a frame as they are read."""
-        image = self.inputs.image
-        return frame * image.channels * image.stored_itemsize
-
-    def _largest(self, frame: int, given: int, done: int, frames: int, window: int) -> int:
-        """Return the largest memory of a task: that of reading, stepping, finishing or writing.
-
-        Walls are counted, as any tile may have some.
-
-        Parameters
-        ----------
-        frame : int
-            Cells of a frame with its halo.
-        given : int
-            Bytes of what invalid cells of a frame get back.
-        done : int
-            Bytes of the result; 0 where the block becomes it.
-        frames : int
-            Number of frames, which are computed one by one.
-        window : int
-            Bytes that are kept while a batch is computed; the result takes them over.
-        """
-        inputs, ndim, channels = self.inputs, len(self.frames.spatial), self.inputs.image.channels
-        working = working_dtype(inputs.image.dtype).itemsize
-        carried = 0 if inputs.carried is None else inputs.carried.count
-        extra = max((sum(_arrays(leg, ndim, channels)) for leg in self.legs), default=0)
-        block, state = inputs.block_bytes(frame), self._state_bytes(frame)
-        reading = max(inputs.reading_bytes(frame), state + inputs.loading_bytes(frame))
-        result = max(window, done // frames)
-        # A task reads into the memory of the result before, which may be up to twice as large.
-        reading += min(self._window_bytes(frame), max(0, result - self._window_bytes(frame)))
-        stepping = block + frame * max(0, extra - carried) * working + window
-        more = sum(max(0, result_channels([leg], channels) - channels) for leg in self.legs)
-        finishing = block + frame * more * working + result + given
-        several = done if frames > 1 else 0
-        writing = state + result + ENCODING_BYTES
-        return int(max(reading, stepping, finishing, writing) + several)
+    @property
+    def _bytes(self) -> BatchMemory:
+        return BatchMemory(self.inputs, self.legs, len(self.frames.spatial), self._puts_back_first)
 
     @property
     def _may_become_result(self) -> bool:
@@ -368,10 +330,20 @@ class Evolve(ChainWork):
         if self.base is not None:
             state = self._given_back(block, window, keep)
             block, keep = make_block(state, self.frames.spacing), (slice(None),) * len(keep)
+        valid = None if block.valid is None else block.valid[keep]
+        first = self._puts_back_first
+        if first and valid is not None:
+            self._put_back(block.u[(slice(None), *keep)], valid, window)
         image = finish_image(block, None, self.dtype, self.frames.nodata, keep, empty=window_memory)
-        if block.valid is not None:
-            self._put_back(image, block.valid[keep], window)
+        if not first and valid is not None:
+            self._put_back(image, valid, window)
         return image
+
+    @property
+    def _puts_back_first(self) -> bool:
+        """Whether values are put back into the block, before the result is copied from it: nothing is converted."""
+        working = working_dtype(self.inputs.image.dtype)
+        return self.base is None and self.frames.nodata is None and self.dtype == working
 
     def _put_back(self, image: NDArray[Any], valid: NDArray[np.bool_], window: Window) -> None:
         """Give invalid cells their values of the source, which is read again in parts, as few cells need it."""
@@ -384,16 +356,3 @@ class Evolve(ChainWork):
     def _image_region(self, window: Window) -> Region:
         """Return the region of the tile in the image."""
         return window.write if self.roi is None else shifted(window.write, self.roi)
-
-
-def _arrays(leg: Leg, ndim: int, channels: int) -> tuple[float, ...]:
-    """Return the numbers of arrays, of one channel's size, that a leg holds beside the state."""
-    operator = leg.operator
-    more = max(0, result_channels([leg], channels) - channels)
-    inertial = any(cycle.inertial for cycle in leg.cycles)
-    return (
-        operator.extra_arrays(ndim, inertial, channels),
-        operator.setup_arrays(ndim, channels),
-        operator.carried_arrays(ndim, channels),
-        more,
-    )

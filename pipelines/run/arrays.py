@@ -12,10 +12,11 @@ import numpy as np
 
 from pipelines.image.open_sink import open_sink
 from pipelines.image.sink import Sink
-from pipelines.plan.plan import Output, Plan, Stage
+from pipelines.plan.plan import SOURCE_LISTING, Output, Plan, Stage
 from pipelines.record.state import RunState
 from pipelines.record.workdir import Workdir
 from pipelines.store.arrays import Chunking, choose_chunks, create_array
+from pipelines.store.listings import Listing
 from pipelines.tasks.pixels import ZarrPixels
 from pipelines.tasks.values import NewArray
 from pipelines.tasks.work import File
@@ -47,6 +48,10 @@ class RunArrays:
             folder = self.folder / output.folder
             if not folder.exists():
                 os.replace(self._new_result(sink, output), folder)
+
+    def hand_over(self, listing: Listing) -> None:
+        """Write the listing of the source, so that no worker lists it again: a second for 100,000 local chunks."""
+        listing.keep(self.folder / SOURCE_LISTING)
 
     def _new_result(self, sink: Sink, output: Output) -> Path:
         temporary = self.folder / "result.tmp"

@@ -81,7 +81,7 @@ def run(spec: Spec, *, overwrite: bool = False, listeners: Sequence[Listener] = 
             tell(listeners, RunFinished(finished))
             return Report(finished)
         replaced = {target: stamp_of(target) for target in spec.targets} if overwrite else {}
-        driver = Driver(spec, plan, workdir, listeners, settled.tuning, replaced, leases)
+        driver = Driver(spec, plan, workdir, listeners, settled.tuning, replaced, leases, source.listing)
         return Report(driver.run(source.absent_chunks()))
 
 

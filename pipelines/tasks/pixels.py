@@ -80,20 +80,23 @@ class SourcePixels(Pixels):
         Bytes of a decoded chunk: what its storage reads at once.
     chunks : tuple of int
         Length of a chunk per canonical axis; empty where parts of chunks are read.
+    listing : str
+        File with the driver's listing of the image, which workers take over where it is there.
     """
 
     spec: SourceSpec
     axes: str
     chunk_bytes: int = 0
     chunks: tuple[int, ...] = ()
+    listing: str = ""
 
     @classmethod
-    def of(cls, spec: SourceSpec, info: ImageInfo) -> SourcePixels:
+    def of(cls, spec: SourceSpec, info: ImageInfo, listing: str = "") -> SourcePixels:
         """Return the pixels of an image that is open."""
         axes = info.canonical_axes
         lengths = dict(zip(info.axes, info.chunks, strict=True))
         chunks = tuple(lengths[a] for a in axes) if info.chunk_bytes else ()
-        return cls(spec, axes, info.chunk_bytes, chunks)
+        return cls(spec, axes, info.chunk_bytes, chunks, listing)
 
     def whole_along(self, axis: str) -> int:
         """Return the length of a chunk."""
@@ -106,7 +109,7 @@ class SourcePixels(Pixels):
 
     def read(self, region: Region) -> NDArray[Any]:
         """Return a region of the source, with axes of length 1 that its file leaves out."""
-        source = cached_source(self.spec)
+        source = cached_source(self.spec, self.listing)
         if not source.takes_kept_memory:
             release_window()
         pixels = read_canonical(source, dict(zip(self.axes, region, strict=True)))

@@ -89,6 +89,11 @@ class WatchedSource(Source):
         """True once a chunk that was listed is gone."""
         return self._watched.stale
 
+    @property
+    def listing(self) -> Listing | None:
+        """All that is stored of the array."""
+        return self._watched.listing
+
     def absent_chunks(self) -> int | None:
         """Return how many chunks are not stored, so that they read as fill value."""
         return self._watched.absent_chunks()

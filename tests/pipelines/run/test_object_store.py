@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from urllib.parse import unquote
 
 import numpy as np
 import pytest
@@ -97,6 +98,20 @@ def test_what_a_store_denies_in_mid_run_is_named(objects, bucket, tmp_path):
     objects.proxy.clear()
     objects.proxy.add(Fault.denied, method="PUT", path="out.zarr/image/c/0/0")
     assert f"'{bucket}/out.zarr/image/c/0/0'" in run(spec).data["problem"]
+
+
+@pytest.mark.slow
+def test_workers_do_not_list_the_source(objects, bucket, tmp_path):
+    image = ragged_image((200, 170), holes=False)
+    zarr.create_array(f"{bucket}/in.zarr", shape=image.shape, dtype="f4", chunks=(64, 64))[...] = image
+    asked = []
+    for cluster in ("threads", "local"):
+        objects.proxy.clear()
+        how = {"cluster": cluster, "threads": 2, "memory": "2GiB"}
+        assert run(small_spec(f"{bucket}/in.zarr", tmp_path / f"{cluster}.zarr", run=how)).exit_code == 0
+        listed = [unquote(path) for _, path in objects.proxy.requests if "list-type" in path]
+        asked.append(sum("in.zarr/c" in path for path in listed))
+    assert asked[0] == asked[1] > 0
 
 
 RUN = """
