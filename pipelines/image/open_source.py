@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import math
-import threading
-from collections import OrderedDict
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,7 +16,7 @@ from pipelines.image.info import ImageInfo, digest
 from pipelines.image.nodata import nodata_range, stored_nodata
 from pipelines.image.source import SOURCES, Source, SourceSpec, UnreadableSourceError
 from pipelines.store.addresses import local_path, shown
-from pipelines.store.listings import Listing, taken_over
+from pipelines.store.listings import Listing
 from pipelines.store.targets import exists
 
 BLOCK_VALUES = 1 << 18
@@ -331,48 +328,6 @@ def _overridden(info: ImageInfo, spec: SourceSpec) -> ImageInfo:
             f"Allowed: {nodata_range(info.dtype)}."
         )
     return info.replace(spacing=spacing, nodata=nodata)
-
-
-_LOCK = threading.Lock()
-_OPEN: OrderedDict[tuple[str, int, str], Source] = OrderedDict()
-KEPT_OPEN = 16
-"""Largest number of sources that a process keeps open; the least recently used one is dropped."""
-
-
-def cached_source(spec: SourceSpec, listing: str = "") -> Source:
-    """Return the source of a spec, opened once per process; a file that changed is opened anew.
-
-    Where there is a file `listing`, which the driver of one run has written, the source is not listed again.
-    """
-    listing = listing if listing and Path(listing).exists() else ""
-    key = (*_cache_key(spec), listing)
-    with _LOCK:
-        source = _OPEN.pop(key, None)
-        if source is None or source.stale:
-            with taken_over(listing):
-                source = open_source(spec)
-        _keep(key, source)
-    return source
-
-
-def fresh_source(spec: SourceSpec) -> Source:
-    """Return the source of a spec, opened now, also for those who ask `cached_source` later."""
-    with _LOCK:
-        source = open_source(spec)
-        _keep((*_cache_key(spec), ""), source)
-    return source
-
-
-def _cache_key(spec: SourceSpec) -> tuple[str, int]:
-    path = local_path(spec.uri)
-    return repr(spec), path.stat().st_mtime_ns if path is not None and path.exists() else 0
-
-
-def _keep(key: tuple[str, int, str], source: Source) -> None:
-    _OPEN.pop(key, None)
-    _OPEN[key] = source
-    while len(_OPEN) > KEPT_OPEN:
-        _OPEN.popitem(last=False)
 
 
 class SourceChangedError(RuntimeError):

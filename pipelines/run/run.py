@@ -11,7 +11,7 @@ from typing import Any
 
 from pipelines.events import Listener, RunFinished, tell
 from pipelines.image.info import ImageInfo
-from pipelines.image.open_source import fresh_source
+from pipelines.image.kept_sources import fresh_source
 from pipelines.plan.plan import Plan
 from pipelines.plan.search import make_plan
 from pipelines.record.lease import lease

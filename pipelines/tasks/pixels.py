@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from diffusion_ops.blocks.spare import release_window
 from pipelines.image.info import ImageInfo
-from pipelines.image.open_source import cached_source
+from pipelines.image.kept_sources import cached_source
 from pipelines.image.source import SourceSpec, read_canonical
 from pipelines.image.window import Region, extent
 from pipelines.store.arrays import CHUNK_VALUES, read_region
