@@ -53,6 +53,8 @@ from diffusion_ops.operators.schnakenberg import Schnakenberg as Schnakenberg
 from diffusion_ops.operators.shock import Shock as Shock
 from diffusion_ops.operators.speckle_reducing import SpeckleReducing as SpeckleReducing
 from diffusion_ops.operators.stochastic_heat import StochasticHeat as StochasticHeat
+from diffusion_ops.operators.threshold import Threshold as Threshold
+from diffusion_ops.operators.threshold_dynamics import ThresholdDynamics as ThresholdDynamics
 from diffusion_ops.operators.total_variation import TotalVariation as TotalVariation
 from diffusion_ops.operators.total_variation_flow import TotalVariationFlow as TotalVariationFlow
 from diffusion_ops.operators.zero_crossings import ZeroCrossings as ZeroCrossings
@@ -66,9 +68,11 @@ from diffusion_ops.statistics.gradient_rms import GradientRMS as GradientRMS
 from diffusion_ops.statistics.mean import Mean as Mean
 from diffusion_ops.statistics.noise import Noise as Noise
 from diffusion_ops.statistics.noise_gradient import NoiseGradient as NoiseGradient
+from diffusion_ops.statistics.otsu import Otsu as Otsu
 from diffusion_ops.statistics.potential import Potential as Potential
 from diffusion_ops.statistics.rof_energy import RofEnergy as RofEnergy
 from diffusion_ops.statistics.speckle import SpeckleLevel as SpeckleLevel
+from diffusion_ops.statistics.variance import Variance as Variance
 from diffusion_ops.tuning.criterion import CRITERIA as CRITERIA
 from diffusion_ops.tuning.criterion import Criterion as Criterion
 from diffusion_ops.tuning.tune import Tuning as Tuning
@@ -121,6 +125,7 @@ __all__ = [
     "OPERATORS",
     "Operator",
     "Orientation",
+    "Otsu",
     "Parameter",
     "PeronaMalik",
     "Potential",
@@ -136,9 +141,12 @@ __all__ = [
     "SpeckleReducing",
     "Statistic",
     "StochasticHeat",
+    "Threshold",
+    "ThresholdDynamics",
     "TotalVariation",
     "TotalVariationFlow",
     "Tuning",
+    "Variance",
     "ZeroCrossings",
     "advance",
     "combine",

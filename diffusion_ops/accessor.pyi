@@ -302,6 +302,28 @@ class DiffuseAccessor(Generic[I]):
     ) -> I:
         """Heat equation with additive space-time white noise, du = Δu dt + level dW (Edwards and Wilkinson)."""
 
+    def threshold(
+        self,
+        classes: int = 2,
+        thresholds: NumbersOrStatistics = 'auto',
+        **how: Unpack[_Evolution],
+    ) -> I:
+        """Number of thresholds that a value is above: 0 or 1 with one threshold, 0 to n with n."""
+
+    def threshold_dynamics(
+        self,
+        classes: int = 2,
+        thresholds: NumbersOrStatistics = 'auto',
+        means: NumbersOrStatistics = 'auto',
+        every: int = 1,
+        start_from: str = 'thresholds',
+        data: str = 'chan-vese',
+        weight: NumberOrStatistic = 'auto',
+        sigma: float = 2.0,
+        **how: Unpack[_Evolution],
+    ) -> I:
+        """Segmentation into phases by threshold dynamics (MBO): minimise Σ_k ∫_{Σk} |f - c_k|² + weight · length of borders."""
+
     def total_variation(
         self,
         weight: NumberOrStatistic,

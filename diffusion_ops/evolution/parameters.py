@@ -111,6 +111,10 @@ class Parameter(ABC):
         if not (whole_image or (value is None and self.optional) or self.fits(value)):
             raise ValueError(f"{name}={value!r} is not {self.refusal}. Allowed: {self.allowed}.")
 
+    def read(self, name: str, value: Any) -> Any:
+        """Return a value as it is kept, with the statistics that mappings stand for."""
+        return statistic_from(name, value) if self.statistic else value
+
     refusal: ClassVar[str] = "possible"
 
     @property
@@ -301,17 +305,6 @@ def words_of(parameters: Mapping[str, Parameter]) -> dict[str, str]:
     return {word: name for name, one in parameters.items() for word in one.aliases}
 
 
-def signature_of(parameters: Mapping[str, Parameter]) -> inspect.Signature:
-    """Return the signature of a constructor, for editors and documentation."""
-    kind, empty = inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.empty
-    return inspect.Signature(
-        [
-            inspect.Parameter(name, kind, default=empty if one.required else one.default, annotation=one.type)
-            for name, one in parameters.items()
-        ]
-    )
-
-
 def settle(
     owner: str, parameters: Mapping[str, Parameter], args: Sequence[Any], kwargs: Mapping[str, Any]
 ) -> dict[str, Any]:
@@ -346,7 +339,7 @@ def settle(
     }
     for name, one in parameters.items():
         if name not in rules:
-            values[name] = statistic_from(name, values[name]) if one.statistic else values[name]
+            values[name] = one.read(name, values[name])
             one.check(name, values[name])
     # The others are known to be possible now, so that a rule may look them up.
     return {**values, **{name: rule(values) for name, rule in rules.items()}}

@@ -255,7 +255,8 @@ class _Search:
         for batch in _unique(math.ceil(total / n) for n in PASSES):
             parts = (split_batches(part, batch) for chain in self.chains for part in chain.parts)
             cuts = tuple(
-                tuple(tuple((leg.first, leg.steps) for leg in legs) for legs in part) for part in parts
+                tuple(tuple((leg.begins, leg.first, leg.steps) for leg in legs) for legs in part)
+                for part in parts
             )
             found.setdefault(cuts, batch)
         return list(found.values())
