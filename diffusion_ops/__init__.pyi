@@ -53,8 +53,8 @@ from diffusion_ops.operators.schnakenberg import Schnakenberg as Schnakenberg
 from diffusion_ops.operators.shock import Shock as Shock
 from diffusion_ops.operators.speckle_reducing import SpeckleReducing as SpeckleReducing
 from diffusion_ops.operators.stochastic_heat import StochasticHeat as StochasticHeat
-from diffusion_ops.operators.threshold import Threshold as Threshold
 from diffusion_ops.operators.threshold_dynamics import ThresholdDynamics as ThresholdDynamics
+from diffusion_ops.operators.thresholding import Thresholding as Thresholding
 from diffusion_ops.operators.total_variation import TotalVariation as TotalVariation
 from diffusion_ops.operators.total_variation_flow import TotalVariationFlow as TotalVariationFlow
 from diffusion_ops.operators.zero_crossings import ZeroCrossings as ZeroCrossings
@@ -141,8 +141,8 @@ __all__ = [
     "SpeckleReducing",
     "Statistic",
     "StochasticHeat",
-    "Threshold",
     "ThresholdDynamics",
+    "Thresholding",
     "TotalVariation",
     "TotalVariationFlow",
     "Tuning",

@@ -4,6 +4,7 @@ from collections.abc import Hashable, Sequence
 from numpy.typing import DTypeLike
 from typing import Any, Generic, TypeVar, TypedDict, Unpack
 from diffusion_ops.evolution.arguments import OneOrEach, OperatorLike, ScheduleLike, SpacingLike, TimeLike
+from diffusion_ops.evolution.number_lists import NumbersOrStatistics
 from diffusion_ops.evolution.parameters import NumberOrStatistic
 
 I = TypeVar("I")
@@ -302,14 +303,6 @@ class DiffuseAccessor(Generic[I]):
     ) -> I:
         """Heat equation with additive space-time white noise, du = Δu dt + level dW (Edwards and Wilkinson)."""
 
-    def threshold(
-        self,
-        classes: int = 2,
-        thresholds: NumbersOrStatistics = 'auto',
-        **how: Unpack[_Evolution],
-    ) -> I:
-        """Number of thresholds that a value is above: 0 or 1 with one threshold, 0 to n with n."""
-
     def threshold_dynamics(
         self,
         classes: int = 2,
@@ -322,7 +315,15 @@ class DiffuseAccessor(Generic[I]):
         sigma: float = 2.0,
         **how: Unpack[_Evolution],
     ) -> I:
-        """Segmentation into phases by threshold dynamics (MBO): minimise Σ_k ∫_{Σk} |f - c_k|² + weight · length of borders."""
+        """Segmentation into phases by threshold dynamics (MBO): minimise Σ_k ∫_{Σk} |f - c_k|² + weight · length."""
+
+    def thresholding(
+        self,
+        classes: int = 2,
+        thresholds: NumbersOrStatistics = 'auto',
+        **how: Unpack[_Evolution],
+    ) -> I:
+        """Number of thresholds that a value is above: 0 or 1 with one threshold, 0 to n with n."""
 
     def total_variation(
         self,

@@ -21,6 +21,7 @@ from diffusion_ops.evolution.operator import OPERATORS, Iteration, Operator
 from diffusion_ops.evolve import evolve
 from pipelines.spec.describe import describe_operator, describe_parameters
 from tests.operator_samples import (
+    DECISIVE,
     FAINT,
     LOPSIDED,
     PLACED,
@@ -45,7 +46,7 @@ def test_names_are_words_that_people_can_type() -> None:
 
 
 def test_every_exemption_is_of_an_operator_and_has_a_reason() -> None:
-    for exempt in (FAINT, LOPSIDED, PLACED):
+    for exempt in (DECISIVE, FAINT, LOPSIDED, PLACED):
         assert set(exempt) <= set(OPERATORS)
         assert all(exempt.values())
 

@@ -29,7 +29,8 @@ def count_row(counts, bits, n):  # type: ignore[no-untyped-def]
 
 def bin_of(magnitudes: Floats) -> Integers:
     """Return the bins of float32 magnitudes; infinite ones lie in the last finite bin."""
-    return np.minimum(magnitudes.view(np.int32) >> _SHIFT, _LAST).astype(np.int64)
+    bins: Integers = np.minimum(magnitudes.view(np.int32) >> _SHIFT, _LAST).astype(np.int64)
+    return bins
 
 
 def empty_counts() -> Integers:

@@ -1,7 +1,7 @@
 """Count the values of an image, whole numbers one by one and others in narrow bins, and cut the counts into classes.
 
-A value that is a whole number of at most 2^17 has a bin of its own, so that images of bytes and of 16 bits lose nothing.
-Any other lies in one of 1024 bins per octave (see `histogram`), of its sign. Bins are fixed, so the counts of an image
+A value that is a whole number of at most 2^17 has a bin of its own: images of bytes and of 16 bits lose nothing. Any
+other lies in one of 1024 bins per octave (see `histogram`), of its sign. Bins are fixed, so the counts of an image
 are the same for any tiling.
 """
 
@@ -63,7 +63,8 @@ def _counted(values: Floats) -> Tally:
     more = np.bincount(bins, minlength=1)
     filled = np.flatnonzero(more)
     return Tally(
-        np.concatenate([keys - _LARGEST, filled - BINS + _OTHERS]), np.concatenate([counts[keys], more[filled]])
+        np.concatenate([keys - _LARGEST, filled - BINS + _OTHERS]),
+        np.concatenate([counts[keys], more[filled]]),
     )
 
 
@@ -82,7 +83,9 @@ def levels_of(tally: Tally) -> Levels:
     middle = np.sign(bins) * (low + high) / 2
     values = np.concatenate([tally.keys[~others].astype(np.float64), middle])
     order = np.argsort(values, kind="stable")
-    found = Levels(values[order], tops[order], np.concatenate([tally.counts[~others], tally.counts[others]])[order])
+    found = Levels(
+        values[order], tops[order], np.concatenate([tally.counts[~others], tally.counts[others]])[order]
+    )
     widest = float(np.max(high - low, initial=0.0))
     spread = float(found.values[-1] - found.values[0]) if len(values) else 0.0
     if 0 < spread < _COARSE * widest:

@@ -67,7 +67,7 @@ def _reduce_tree(
     finish: Callable[[Tallies], dict[str, float]],
     bound: Any,
 ) -> Delayed:
-    lazy = [bound] if isinstance(bound, Delayed) else []
+    lazy: list[Any] = [bound] if isinstance(bound, Delayed) else []
     name = f"statistic-{tokenize(tallies.name, reductions, [d.key for d in lazy])}"
     graph: dict[Any, Any] = {}
     keys = list(flatten(tallies.__dask_keys__()))

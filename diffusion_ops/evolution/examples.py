@@ -25,12 +25,16 @@ class Samples:
         The reason why its result depends on the place in the image, on its frame or channel, if it does.
     faint : str
         The reason why its farthest cells show after one step only, if they do.
+    decisive : str
+        The reason why its result is a decision that the farthest cells hardly ever sway, if it is; it needs a test of
+        its own for how far it reads.
     """
 
     parameters: tuple[Mapping[str, Any], ...] = ()
     lopsided: str = ""
     placed: str = ""
     faint: str = ""
+    decisive: str = ""
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
@@ -10,7 +11,11 @@ from diffusion_ops.blocks.statistic import STATISTICS, Statistic, statistic_from
 from diffusion_ops.evolution.parameters import Number
 
 NumbersOrStatistics: TypeAlias = (
-    float | Statistic | Mapping[str, object] | Sequence[float | Statistic | Mapping[str, object]] | Literal["auto"]
+    float
+    | Statistic
+    | Mapping[str, object]
+    | Sequence[float | Statistic | Mapping[str, object]]
+    | Literal["auto"]
 )
 """One or several numbers, or what finds them in the whole image: statistics, or "auto" where there is a rule."""
 
@@ -27,10 +32,7 @@ class Numbers(Number):
 
     rising: bool = False
 
-    @property
-    def plain_type(self) -> str:
-        """A list, or one number."""
-        return "list of float"
+    plain_type = "list of float"
 
     @property
     def plain_range(self) -> str:
@@ -60,4 +62,4 @@ class Numbers(Number):
         plain = [one for one in value if not (self.statistic and isinstance(one, Statistic))]
         if not all(super(Numbers, self).fits(one) for one in plain):
             return False
-        return not self.rising or all(a < b for a, b in zip(plain, plain[1:], strict=False))
+        return not self.rising or all(a < b for a, b in itertools.pairwise(plain))

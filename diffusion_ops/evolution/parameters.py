@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import inspect
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -19,7 +18,7 @@ AUTO: Literal["auto"] = "auto"
 NumberOrStatistic: TypeAlias = float | Statistic | Mapping[str, object] | Literal["auto"]
 """A number, or what finds it in the whole image: a statistic, {"quantile": 0.9}, or "auto" where there is a rule."""
 
-Automatic: TypeAlias = Callable[[Mapping[str, Any]], Statistic | Literal["auto"]]
+Automatic: TypeAlias = Callable[[Mapping[str, Any]], Statistic | tuple[Statistic, ...] | Literal["auto"]]
 """A function of the other parameters that gives the statistic for "auto", or "auto" where none is needed."""
 
 _REQUIRED: Any = ...

@@ -79,7 +79,8 @@ class PhaseMeans(Refreshed):
         """Return the means; a phase without cells has none."""
         sums = exact_sum.apart(tally)
         return {
-            mean_name(*divmod(number, _CHANNELS)): exact_sum.mean(one, "means") for number, one in sums.items()
+            mean_name(*divmod(number, _CHANNELS)): exact_sum.mean(one, "means")
+            for number, one in sums.items()
         }
 
 

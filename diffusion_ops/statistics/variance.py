@@ -8,7 +8,7 @@ import numpy as np
 
 from diffusion_ops.blocks import exact_sum
 from diffusion_ops.blocks.block import Block
-from diffusion_ops.blocks.statistic import STATISTICS, Statistic, Tally
+from diffusion_ops.blocks.statistic import STATISTICS, Statistic, Tally, check_argument
 from diffusion_ops.kernels.sums.measure import sum_cells, valid_cells
 
 
@@ -19,7 +19,17 @@ class Variance(Statistic):
 
     Values are squared in float64; the sums of values and of squares are exact. Where there is a guide, it is the
     guide's variance.
+
+    Parameters
+    ----------
+    multiple : float
+        Factor on it; 4 times the variance of an image of two values in equal areas is their squared difference.
     """
+
+    multiple: float = 1.0
+
+    def __post_init__(self) -> None:
+        check_argument("variance", "multiple", self.multiple, above=0)
 
     def radius(self, spacing: tuple[float, ...]) -> tuple[int, ...]:
         """Return 0: a cell contributes its own value."""
@@ -46,4 +56,4 @@ class Variance(Statistic):
         exact_sum.mean(sums.get(0, Tally()), "a variance")  # refuses an image without valid cells
         number = exact_sum.number_of(sums[0])
         mean = exact_sum.total(sums[0]) / number
-        return float(exact_sum.total(sums[1]) / number - mean * mean)
+        return self.multiple * float(exact_sum.total(sums[1]) / number - mean * mean)

@@ -11,8 +11,8 @@ from diffusion_ops.evolution.reach import Reach
 from diffusion_ops.families.thresholds import CLASSES, THRESHOLDS, check_thresholds, classes_of
 
 
-@register("threshold")
-class Threshold(Map):
+@register("thresholding")
+class Thresholding(Map):
     """Number of thresholds that a value is above: 0 or 1 with one threshold, 0 to n with n.
 
     Channels are classed each by themselves, with the same thresholds.
