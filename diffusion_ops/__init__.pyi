@@ -32,6 +32,7 @@ from diffusion_ops.operators.affine_curvature import AffineCurvature as AffineCu
 from diffusion_ops.operators.canny import Canny as Canny
 from diffusion_ops.operators.coherence import Coherence as Coherence
 from diffusion_ops.operators.coherence_enhancing import CoherenceEnhancing as CoherenceEnhancing
+from diffusion_ops.operators.components import Components as Components
 from diffusion_ops.operators.curvature_diffusion import CurvatureDiffusion as CurvatureDiffusion
 from diffusion_ops.operators.edge_enhancing import EdgeEnhancing as EdgeEnhancing
 from diffusion_ops.operators.edge_stopping import EdgeStopping as EdgeStopping
@@ -88,6 +89,7 @@ __all__ = [
     "Choice",
     "Coherence",
     "CoherenceEnhancing",
+    "Components",
     "Count",
     "Criterion",
     "CurvatureDiffusion",

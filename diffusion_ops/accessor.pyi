@@ -82,6 +82,13 @@ class DiffuseAccessor(Generic[I]):
     ) -> I:
         """Anisotropic diffusion that closes interrupted lines and flow-like patterns, ∂u/∂t = div(D ∇u)."""
 
+    def components(
+        self,
+        connectivity: int = 3,
+        **how: Unpack[_Evolution],
+    ) -> I:
+        """Number of the connected component of each cell: 1, 2, ... in the order of their first cells, row by row; 0 stays."""
+
     def curvature_diffusion(
         self,
         contrast: NumberOrStatistic,

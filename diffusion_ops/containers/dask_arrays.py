@@ -140,7 +140,7 @@ class _Evolution:
         """Complete the state over the whole image, channel by channel."""
         state, axis = self.state[0], self.task.channel_axis
         parts = [state] if axis is None else [da.take(state, i, axis) for i in range(state.shape[axis])]
-        done = [complete(part, completion) for part in parts]
+        done = [complete(part, completion, self.result_type) for part in parts]
         self.state[0] = done[0] if axis is None else da.stack(done, axis).rechunk(state.chunks)
 
     def _finish(self) -> Any:

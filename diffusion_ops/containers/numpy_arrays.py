@@ -46,7 +46,7 @@ def evolve(image: Any, operator: Any, *, mask: Any, guide: Any, **arguments: Any
     block.frame = problem.frame
     for leg in problem.legs:
         if leg.has_steps:
-            _take(block, bind_statistics(leg, block), problem.batch)
+            _take(block, bind_statistics(leg, block), problem.batch, problem.result_type)
     original = (
         fill_values_like(fields, problem.result_type, problem.nodata) if problem.new_quantity else fields
     )
@@ -54,7 +54,7 @@ def evolve(image: Any, operator: Any, *, mask: Any, guide: Any, **arguments: Any
     return as_result(done, problem.channel_axis)
 
 
-def _take(block: Block, leg: Leg, batch: int | None) -> None:
+def _take(block: Block, leg: Leg, batch: int | None, result: np.dtype[Any]) -> None:
     """Take a leg on the whole image, batch by batch."""
     if leg.adaptive is not None:
         continue_adaptively(block, leg.operator, leg.adaptive)
@@ -65,7 +65,7 @@ def _take(block: Block, leg: Leg, batch: int | None) -> None:
             advance(block, some)
     if (completion := leg.operator.completion()) is not None:
         for channel in block.u:
-            channel[...] = complete(channel, completion)
+            channel[...] = complete(channel, completion, result)
 
 
 def as_result(fields: Any, channel_axis: int | None) -> Any:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from diffusion_ops.blocks.block import Block
 from diffusion_ops.blocks.fields import finish_image, working_dtype
 from diffusion_ops.blocks.statistic import Tally
-from diffusion_ops.evolution.completion import Completion
+from diffusion_ops.evolution.completion import Completion, refuse_narrow_type
 from pipelines.image.frames import Frames
 from pipelines.image.window import Grid, Region, Window, extent, one_frame, window_of
 from pipelines.plan.stages import ChainRequest, ChainWork, Image, lay_out_chain
@@ -145,7 +145,7 @@ class Complete(ChainWork):
         )
         left = lay_out_chain(replace(request, output=None), "evolve")
         stages, path = request.stages, f"{request.stages.folder}/merged/{request.chain.name}.npy"
-        tiles = _Tiles(left.reading, request.frames, completion)
+        tiles = _Tiles(left.reading, request.frames, replace(completion, framed=True))
         told = stages.add(
             f"{completion.title}: tell", Tell(tiles, path), stages.grid(left.shape), left.stages
         )
@@ -182,9 +182,12 @@ class Complete(ChainWork):
         """Return the completed tile."""
         values, read_bytes = np.empty(extent(window.write), self.dtype), 0
         merged = _read_merged(self.merged, Path(self.merged).stat().st_mtime_ns)
+        refuse_narrow_type(self.tiles.completion.largest(merged), self.dtype)
         frames = self.tiles.frames.each(values.shape)
         for index, (part, tile, origin) in zip(frames, self.tiles.each(window), strict=True):
-            state = self.tiles.completion.complete(tile, origin, self.tiles.shape, merged).astype(tile.dtype)
+            state = self.tiles.completion.complete(tile, origin, self.tiles.shape, merged)
+            refuse_narrow_type(int(state.max(initial=0)), tile.dtype)
+            state = state.astype(tile.dtype)
             done = self._finished(state, ~np.isnan(tile[0]), part.write)
             values[index] = done.reshape(values[index].shape)
             read_bytes += tile.nbytes
