@@ -76,6 +76,9 @@ class Operator(ABC):
     new_quantity: ClassVar[bool] = False
     """Whether the result is no image but a slope, an angle, a class: invalid pixels have no value to get back then."""
 
+    makes_labels: ClassVar[bool] = False
+    """Whether the result is whole numbers that name things: pyramids take the commonest, regions can be measured."""
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         for name, value in settle(type(self).__name__, self.parameters(), args, kwargs).items():
             # As the constructor of any frozen dataclass does.

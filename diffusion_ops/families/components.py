@@ -84,7 +84,7 @@ class Labelling(Completion):
 
 def _whole_numbers(tile: NDArray[Any]) -> Ids:
     """Return values as integers, 0 where there is none."""
-    return np.nan_to_num(tile, nan=0.0).astype(np.int64)
+    return np.asarray(np.nan_to_num(tile, nan=0.0).astype(np.int64))
 
 
 def cell_indices(extent: Shape, origin: Shape, shape: Shape) -> Ids:
@@ -113,7 +113,8 @@ def components_of(values: NDArray[Any], origin: Shape, shape: Shape, connectivit
     first = np.full(count + 1, np.iinfo(np.int64).max)
     np.minimum.at(first, local.ravel(), cell_indices(values.shape, origin, shape).ravel())
     first[0] = -1
-    return np.asarray(first[local].reshape(values.shape) + 1)
+    ids: Ids = first[local].reshape(values.shape) + 1
+    return ids
 
 
 def _labelled(values: NDArray[Any], structure: NDArray[Any]) -> tuple[NDArray[Any], int]:

@@ -116,6 +116,7 @@ class Segmentation(Iteration):
     couples_channels = True
     reads_guide = True
     new_quantity = True
+    makes_labels = True
     needs_means: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
