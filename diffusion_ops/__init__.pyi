@@ -46,6 +46,8 @@ from diffusion_ops.operators.heat import Heat as Heat
 from diffusion_ops.operators.inverse_diffusion import InverseDiffusion as InverseDiffusion
 from diffusion_ops.operators.mean_curvature import MeanCurvature as MeanCurvature
 from diffusion_ops.operators.min_max_curvature import MinMaxCurvature as MinMaxCurvature
+from diffusion_ops.operators.morphological_chan_vese import MorphologicalChanVese as MorphologicalChanVese
+from diffusion_ops.operators.morphological_geodesic_contour import MorphologicalGeodesicContour as MorphologicalGeodesicContour
 from diffusion_ops.operators.orientation import Orientation as Orientation
 from diffusion_ops.operators.perona_malik import PeronaMalik as PeronaMalik
 from diffusion_ops.operators.random_noise import RandomNoise as RandomNoise
@@ -121,6 +123,8 @@ __all__ = [
     "MeanCurvature",
     "MinMaxCurvature",
     "Minimum",
+    "MorphologicalChanVese",
+    "MorphologicalGeodesicContour",
     "Noise",
     "NoiseGradient",
     "Number",

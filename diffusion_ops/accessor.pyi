@@ -219,6 +219,30 @@ class DiffuseAccessor(Generic[I]):
     ) -> I:
         """Min/max flow, ∂u/∂t = max(u_ξξ, 0) where the mean over a disk is below a threshold, else min(u_ξξ, 0)."""
 
+    def morphological_chan_vese(
+        self,
+        thresholds: NumbersOrStatistics = 'auto',
+        start_from: str = 'thresholds',
+        means: NumbersOrStatistics = 'auto',
+        every: int = 1,
+        smoothing: int = 1,
+        lambda1: float = 1.0,
+        lambda2: float = 1.0,
+        **how: Unpack[_Evolution],
+    ) -> I:
+        """Active contours without edges by morphological operators: 0 outside and 1 inside."""
+
+    def morphological_geodesic_contour(
+        self,
+        thresholds: NumbersOrStatistics = 'auto',
+        start_from: str = 'thresholds',
+        smoothing: int = 1,
+        balloon: float = 0.0,
+        threshold: float = 0.5,
+        **how: Unpack[_Evolution],
+    ) -> I:
+        """Geodesic active contours by morphological operators: 0 outside and 1 inside a contour that stops at edges."""
+
     def orientation(
         self,
         sigma: float = 1.0,
@@ -312,11 +336,11 @@ class DiffuseAccessor(Generic[I]):
 
     def threshold_dynamics(
         self,
-        classes: int = 2,
         thresholds: NumbersOrStatistics = 'auto',
+        start_from: str = 'thresholds',
         means: NumbersOrStatistics = 'auto',
         every: int = 1,
-        start_from: str = 'thresholds',
+        classes: int = 2,
         data: str = 'chan-vese',
         weight: NumberOrStatistic = 'auto',
         sigma: float = 2.0,

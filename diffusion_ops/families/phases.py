@@ -9,18 +9,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
 from diffusion_ops.blocks import exact_sum
-from diffusion_ops.blocks.block import Block, Floats, allocate
+from diffusion_ops.blocks.block import Block, Floats, allocate, as_image
 from diffusion_ops.blocks.statistic import Tally
 from diffusion_ops.evolution.number_lists import Numbers, NumbersOrStatistics
 from diffusion_ops.evolution.operator import Iteration, with_parameters
 from diffusion_ops.evolution.parameters import AUTO, Choice, Count, parameter
 from diffusion_ops.evolution.refreshed import Refreshed
-from diffusion_ops.families.thresholds import CLASSES, THRESHOLDS, check_thresholds, classes_of
+from diffusion_ops.families.thresholds import THRESHOLDS, check_thresholds, classes_of
 from diffusion_ops.kernels.sums.measure import sum_cells, valid_cells
 
 _CHANNELS = 1 << 12
@@ -33,7 +33,10 @@ def _measured(values: Mapping[str, Any]) -> Any:
 
 
 MEANS = Numbers(unit="image units", automatic=_measured)
-START = Choice(("thresholds", "labels"))
+SQUARE = 5
+"""Cells per side of a square of a checkerboard."""
+
+START = Choice(("thresholds", "labels", "checkerboard"))
 EVERY = Count(unit="iterations", least=1)
 
 
@@ -90,52 +93,33 @@ def mean_name(phase: int, channel: int) -> str:
 
 
 @with_parameters
-class Segmentation(Iteration):
+class Labelled(Iteration):
     """Iterations that move the borders of phases: labels 0, 1, ... come out, one channel of them.
 
     Parameters
     ----------
-    classes : int
-        Number of phases.
     thresholds : list of float or Statistic, or "auto"
         Values between the phases at the start.
-    means : list of float, or "auto"
-        Value of each phase.
-    every : int
-        Number of iterations that share the means.
-    start : str
-        "thresholds" or "labels".
+    start_from : str
+        What the labels are at the start.
     """
 
-    classes: int = parameter(CLASSES, default=2)
     thresholds: NumbersOrStatistics = parameter(THRESHOLDS, default=AUTO)
-    means: NumbersOrStatistics = parameter(MEANS, default=AUTO)
-    every: int = parameter(EVERY, default=1)
     start_from: str = parameter(START, default="thresholds")
 
     couples_channels = True
     reads_guide = True
     new_quantity = True
     makes_labels = True
-    needs_means: ClassVar[bool] = True
-
-    def __post_init__(self) -> None:
-        assert isinstance(self.thresholds, tuple)
-        check_thresholds(self.thresholds, self.classes)
-        if isinstance(self.means, tuple) and len(self.means) % self.classes:
-            raise ValueError(
-                f"means={self.means!r} are {len(self.means)} for {self.classes} phases. Allowed: one for each phase, "
-                "or for each phase one for each channel, or 'auto'."
-            )
-
-    def refreshed(self) -> Refreshed | None:
-        """Return the means of the phases, unless they are given."""
-        return PhaseMeans(self.every, self.classes) if self.measures_means else None
 
     @property
-    def measures_means(self) -> bool:
-        """True where the means are those of the phases as they are."""
-        return not isinstance(self.means, tuple)
+    def phases(self) -> int:
+        """Number of phases."""
+        return 2
+
+    def __post_init__(self) -> None:
+        if isinstance(self.thresholds, tuple):
+            check_thresholds(self.thresholds, self.phases)
 
     def result_channels(self, channels: int) -> int:
         """Return 1: the labels."""
@@ -146,21 +130,58 @@ class Segmentation(Iteration):
         return 1
 
     def start(self, block: Block) -> None:
-        """Carry labels, from thresholds of the mean of the channels or from the image itself."""
+        """Carry the labels."""
         block.carried = allocate(1, block.spatial, block.storage.dtype)
+        block.carried[0] = self.first_labels(block)
+
+    def first_labels(self, block: Block) -> Floats:
+        """Return the labels at the start, of shape (cells,): from the mean of the channels, or the image itself."""
+        if self.start_from == "labels":
+            return _checked(np.rint(block.storage[0]), self.phases, block)
+        if self.start_from == "checkerboard":
+            return _checkerboard(block, self.phases)
+        assert isinstance(self.thresholds, tuple)
         total = block.storage[0]
         for channel in block.storage[1:]:
             total = total + channel
-        if self.start_from == "labels":
-            block.carried[0] = _checked(np.rint(block.storage[0]), self.classes, block)
-        else:
-            assert isinstance(self.thresholds, tuple)
-            block.carried[0] = classes_of(total / total.dtype.type(len(block.storage)), self.thresholds)
+        return classes_of(total / total.dtype.type(len(block.storage)), self.thresholds)
 
     def finish(self, block: Block) -> None:
         """Put the labels in the place of the state."""
         assert block.carried is not None
         block.storage = np.rint(block.carried[:1], out=allocate(1, block.spatial, block.storage.dtype))
+
+
+@with_parameters
+class Segmentation(Labelled):
+    """Iterations that compare the data with a value of each phase: its mean, unless the value is given.
+
+    Parameters
+    ----------
+    thresholds : list of float or Statistic, or "auto"
+        Values between the phases at the start.
+    start_from : str
+        What the labels are at the start.
+    means : list of float, or "auto"
+        Value of each phase.
+    every : int
+        Number of iterations that share the means.
+    """
+
+    means: NumbersOrStatistics = parameter(MEANS, default=AUTO)
+    every: int = parameter(EVERY, default=1)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if isinstance(self.means, tuple) and len(self.means) % self.phases:
+            raise ValueError(
+                f"means={self.means!r} are {len(self.means)} for {self.phases} phases. Allowed: one for each phase, "
+                "or for each phase one for each channel, or 'auto'."
+            )
+
+    def refreshed(self) -> Refreshed | None:
+        """Return the means of the phases, unless they are given."""
+        return None if isinstance(self.means, tuple) else PhaseMeans(self.every, self.phases)
 
     def values_of_phases(self, block: Block) -> Floats:
         """Return the value of each phase in each channel of the data, infinity where a phase has no cells.
@@ -172,12 +193,12 @@ class Segmentation(Iteration):
         """
         channels = len(block.structure)
         if isinstance(self.means, tuple):
-            return _laid_out(self.means, self.classes, channels).astype(block.storage.dtype)
+            return _laid_out(self.means, self.phases, channels).astype(block.storage.dtype)
         assert block.numbers is not None, "means have to be measured first"
         return np.array(
             [
                 [block.numbers.get(mean_name(phase, channel), np.inf) for channel in range(channels)]
-                for phase in range(self.classes)
+                for phase in range(self.phases)
             ],
             block.storage.dtype,
         )
@@ -191,6 +212,14 @@ def _laid_out(means: Sequence[Any], phases: int, channels: int) -> Floats:
             f"Allowed: {phases} or {phases * channels} values."
         )
     return np.broadcast_to(np.reshape(np.array(means, np.float64), (phases, each)), (phases, channels))
+
+
+def _checkerboard(block: Block, phases: int) -> Floats:
+    """Return labels that take turns from square to square, squares of the image."""
+    found = allocate(1, block.spatial, block.storage.dtype)
+    axes = [(np.arange(n) + start) // SQUARE for n, start in zip(block.spatial, block.origin, strict=True)]
+    as_image(found, block.spatial)[0] = sum(np.ix_(*axes)) % phases
+    return np.asarray(found[0])
 
 
 def _checked(labels: Floats, phases: int, block: Block) -> Floats:

@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from diffusion_ops.blocks.block import Floats
 from diffusion_ops.blocks.statistic import Statistic, make_statistic
 from diffusion_ops.evolution.number_lists import Numbers
-from diffusion_ops.evolution.parameters import Count
+from diffusion_ops.evolution.parameters import AUTO, Count
 
 CLASSES = Count(least=2, most=64)
 """Number of classes or phases."""
 
 
-def _by_otsu(values: Mapping[str, Any]) -> tuple[Statistic, ...]:
-    """Return the thresholds of least variance within classes."""
-    classes = values["classes"]
+def _by_otsu(values: Mapping[str, Any]) -> tuple[Statistic, ...] | Literal["auto"]:
+    """Return the thresholds of least variance within classes, unless nothing starts from thresholds."""
+    if values.get("start_from", "thresholds") != "thresholds":
+        return AUTO
+    classes = values.get("classes", 2)
     return tuple(make_statistic("otsu", classes=classes, number=i + 1) for i in range(classes - 1))
 
 

@@ -16,6 +16,7 @@ from diffusion_ops.evolution.parameters import AUTO, Choice, Number, NumberOrSta
 from diffusion_ops.evolution.reach import Reach
 from diffusion_ops.evolution.schedule import Cycle
 from diffusion_ops.families.phases import Segmentation, distances
+from diffusion_ops.families.thresholds import CLASSES
 from diffusion_ops.kernels.gaussian import gaussian_radius, smoothed
 
 
@@ -46,17 +47,18 @@ class ThresholdDynamics(Segmentation):
 
     Parameters
     ----------
-    classes : int
-        Number of phases, labelled 0, 1, ...
     thresholds : list of float or Statistic, or "auto"
         Values between the phases at the start, one less than phases, in image units; of several channels the mean is
         taken. "auto" are Otsu's.
+    start_from : str
+        "thresholds"; "labels" where the image itself holds labels from 0 to classes - 1, as with a guide; or
+        "checkerboard" of squares of 5 cells.
     means : list of float, or "auto"
         Value of each phase, or for each phase one of each channel. "auto" are the means over the phases as they are.
     every : int
         Number of iterations that share measured means.
-    start_from : str
-        "thresholds", or "labels" where the image itself holds labels from 0 to classes - 1, as with a guide.
+    classes : int
+        Number of phases, labelled 0, 1, ...
     data : str
         "chan-vese" as above; "esedoglu-tsai" relaxes the smoothed indicators towards the data, with weights w_k of
         least Σ (w_k - K u_k)² + s w_k² |f - c_k|² and sum 1, before the largest wins; "none" leaves the data out.
@@ -79,6 +81,7 @@ class ThresholdDynamics(Segmentation):
     iterative thresholding method for image segmentation. J. Comput. Phys. 2017.
     """
 
+    classes: int = parameter(CLASSES, default=2)
     data: str = parameter(Choice(("chan-vese", "esedoglu-tsai", "none")), default="chan-vese")
     weight: NumberOrStatistic = parameter(WEIGHT, default=AUTO)
     sigma: float = parameter(Number(unit="unit length", above=0), default=2.0)
@@ -102,6 +105,11 @@ class ThresholdDynamics(Segmentation):
     picture = Picture("coins", {"weight": 3e4}, shown="stretched")
     usual_steps = 20
 
+    @property
+    def phases(self) -> int:
+        """Number of phases."""
+        return self.classes
+
     def refreshed(self) -> Any:
         """Return the means of the phases, unless they are given or there is no data."""
         return None if self.data == "none" else super().refreshed()
@@ -112,11 +120,11 @@ class ThresholdDynamics(Segmentation):
 
     def extra_arrays(self, ndim: int, inertial: bool, channels: int) -> float:
         """Return the indicators and the smoothed indicators of all phases but the first, and bands of the weighing."""
-        return 2.0 * (self.classes - 1) + 1
+        return 2.0 * (self.phases - 1) + 1
 
     def pace(self, ndim: int, channels: int) -> float:
         """Return what was measured in float32 with sigma = 2."""
-        return (3e7 if ndim == 2 else 1.5e7) / (self.classes - 1)
+        return (3e7 if ndim == 2 else 1.5e7) / (self.phases - 1)
 
     def run(self, block: Block, cycle: Cycle, count: int) -> None:
         """Take `count` iterations."""
@@ -124,8 +132,8 @@ class ThresholdDynamics(Segmentation):
         values = None if self.data == "none" else self.values_of_phases(block)
         labels = block.carried[0]
         for _ in range(count):
-            inside = allocate(self.classes - 1, block.spatial, block.storage.dtype)
-            for phase in range(1, self.classes):
+            inside = allocate(self.phases - 1, block.spatial, block.storage.dtype)
+            for phase in range(1, self.phases):
                 np.equal(labels, phase, out=inside[phase - 1])
             shares = smoothed(_with_state(block, inside), self.sigma)
             for start in range(0, len(labels), BAND_CELLS):
