@@ -29,7 +29,9 @@ from diffusion_ops.evolution.schedule import Schedule as Schedule
 from diffusion_ops.evolve import evolve as evolve
 from diffusion_ops.operators.additive_splitting import AdditiveSplitting as AdditiveSplitting
 from diffusion_ops.operators.affine_curvature import AffineCurvature as AffineCurvature
+from diffusion_ops.operators.allen_cahn import AllenCahn as AllenCahn
 from diffusion_ops.operators.canny import Canny as Canny
+from diffusion_ops.operators.chan_vese import ChanVese as ChanVese
 from diffusion_ops.operators.coherence import Coherence as Coherence
 from diffusion_ops.operators.coherence_enhancing import CoherenceEnhancing as CoherenceEnhancing
 from diffusion_ops.operators.components import Components as Components
@@ -85,9 +87,11 @@ __all__ = [
     "Adaptive",
     "AdditiveSplitting",
     "AffineCurvature",
+    "AllenCahn",
     "Block",
     "CRITERIA",
     "Canny",
+    "ChanVese",
     "Choice",
     "Coherence",
     "CoherenceEnhancing",

@@ -48,6 +48,15 @@ class DiffuseAccessor(Generic[I]):
     ) -> I:
         """Affine morphological scale space, ∂u/∂t = |∇u| curv(u)^(1/3) = (|∇u|² u_ξξ)^(1/3)."""
 
+    def allen_cahn(
+        self,
+        epsilon: float = 2.0,
+        low: NumberOrStatistic = 'auto',
+        high: NumberOrStatistic = 'auto',
+        **how: Unpack[_Evolution],
+    ) -> I:
+        """Allen-Cahn equation, ∂u/∂t = Δu - W'(u) / ε², W the double well with its minima at two phases."""
+
     def canny(
         self,
         low: NumberOrStatistic = 'auto',
@@ -57,6 +66,17 @@ class DiffuseAccessor(Generic[I]):
         **how: Unpack[_Evolution],
     ) -> I:
         """Edges of one cell's width, where |∇u_sigma| is largest across the edge: 1, and 0 elsewhere."""
+
+    def chan_vese(
+        self,
+        thresholds: NumbersOrStatistics = 'auto',
+        start_from: str = 'thresholds',
+        means: NumbersOrStatistics = 'auto',
+        every: int = 1,
+        weight: NumberOrStatistic = 'auto',
+        **how: Unpack[_Evolution],
+    ) -> I:
+        """Minimise ∫ |∇u| weight + ∫ (|f - c_1|² - |f - c_0|²) u over 0 <= u <= 1; the label is 1 where u is above 1/2."""
 
     def coherence(
         self,

@@ -15,10 +15,10 @@ import numpy as np
 
 from diffusion_ops.blocks import exact_sum
 from diffusion_ops.blocks.block import Block, Floats, allocate, as_image
-from diffusion_ops.blocks.statistic import Tally
+from diffusion_ops.blocks.statistic import Statistic, Tally, make_statistic
 from diffusion_ops.evolution.number_lists import Numbers, NumbersOrStatistics
 from diffusion_ops.evolution.operator import Iteration, with_parameters
-from diffusion_ops.evolution.parameters import AUTO, Choice, Count, parameter
+from diffusion_ops.evolution.parameters import AUTO, Choice, Count, Number, parameter
 from diffusion_ops.evolution.refreshed import Refreshed
 from diffusion_ops.families.thresholds import THRESHOLDS, check_thresholds, classes_of
 from diffusion_ops.kernels.sums.measure import sum_cells, valid_cells
@@ -38,6 +38,21 @@ SQUARE = 5
 
 START = Choice(("thresholds", "labels", "checkerboard"))
 EVERY = Count(unit="iterations", least=1)
+
+
+def _variance(values: Mapping[str, Any]) -> Statistic:
+    """Return the squared difference of two phases of equal area: a single cell among others then changes its phase."""
+    return make_statistic("variance", multiple=4)
+
+
+WEIGHT = Number(
+    unit="squared image units times unit length",
+    above=0,
+    statistic=True,
+    automatic=_variance,
+    aliases=("mu",),
+)
+"""Weight of the length of borders against squared distances of the data."""
 
 
 @dataclass(frozen=True)

@@ -65,7 +65,12 @@ class MorphologicalGeodesicContour(Labelled):
         ),
         decisive="a contour has to be hit at the right place",
     )
-    picture = Picture("masked coins", {"balloon": -1.0}, far={"steps": 6}, shown="stretched")
+    picture = Picture(
+        "coins",
+        {"thresholds": 150.0, "balloon": 1.0, "threshold": 100.0, "smoothing": 2},
+        far={"steps": 20},
+        shown="stretched",
+    )
     usual_steps = 50
 
     def reach(self, spacing: tuple[float, ...]) -> Reach:

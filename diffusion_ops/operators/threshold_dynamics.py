@@ -3,35 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from diffusion_ops.blocks.block import BAND_CELLS, Block, Floats, allocate
-from diffusion_ops.blocks.statistic import Statistic, make_statistic
 from diffusion_ops.evolution.examples import Picture, Samples
 from diffusion_ops.evolution.operator import register
 from diffusion_ops.evolution.parameters import AUTO, Choice, Number, NumberOrStatistic, parameter
 from diffusion_ops.evolution.reach import Reach
 from diffusion_ops.evolution.schedule import Cycle
-from diffusion_ops.families.phases import Segmentation, distances
+from diffusion_ops.families.phases import WEIGHT, Segmentation, distances
 from diffusion_ops.families.thresholds import CLASSES
 from diffusion_ops.kernels.gaussian import gaussian_radius, smoothed
-
-
-def _variance(values: Mapping[str, Any]) -> Statistic:
-    """Return the squared difference of two phases of equal area: a single cell among others then changes its phase."""
-    return make_statistic("variance", multiple=4)
-
-
-WEIGHT = Number(
-    unit="squared image units times unit length",
-    above=0,
-    statistic=True,
-    automatic=_variance,
-    aliases=("mu",),
-)
 
 
 @register("threshold-dynamics")
