@@ -361,7 +361,7 @@ class DiffuseAccessor(Generic[I]):
         means: NumbersOrStatistics = 'auto',
         every: int = 1,
         classes: int = 2,
-        data: str = 'chan-vese',
+        data: str = 'linear',
         weight: NumberOrStatistic = 'auto',
         sigma: float = 2.0,
         **how: Unpack[_Evolution],

@@ -60,7 +60,7 @@ class AllenCahn(RowOperator):
     reference = "Allen and Cahn 1979"
     samples = Samples(({"low": 0.0, "high": 200.0, "epsilon": 3.0}, {"low": 50.0, "high": 150.0}))
     picture = Picture("noisy man", {"epsilon": 1.5}, {"time": 5})
-    pace_2d = 1e9
+    pace_2d = 4e9
 
     def __post_init__(self) -> None:
         if isinstance(self.low, int | float) and isinstance(self.high, int | float) and self.low >= self.high:

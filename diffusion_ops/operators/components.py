@@ -70,7 +70,7 @@ class Components(Map):
 
     def pace(self, ndim: int, channels: int) -> float:
         """Return what was measured in float32."""
-        return 4e8
+        return 2e9
 
     def apply(self, block: Block) -> None:
         """Put the rounded values in the place of the state."""

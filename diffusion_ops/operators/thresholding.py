@@ -59,7 +59,7 @@ class Thresholding(Map):
 
     def pace(self, ndim: int, channels: int) -> float:
         """Return what was measured in float32."""
-        return 4e8
+        return 2e9
 
     def apply(self, block: Block) -> None:
         """Put the classes in the place of the state."""
