@@ -7,58 +7,78 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
 from diffusion_ops.blocks.block import Block, Bools, Floats, as_image
 
-Offset = tuple[int, ...]
+_FEW_CELLS = 1 << 12
+"""Number of cells that are weighed at a time."""
 
-_AXES = {2: ((0, 1), (1, 0)), 3: ((0, 0, 1), (0, 1, 0), (1, 0, 0))}
-
-
-@functools.cache
-def _pieces(ndim: int) -> tuple[tuple[Offset, ...], ...]:
-    """Return the cells of the lines through a cell, 4 in 2-D, or of the planes through it, 9 in 3-D."""
-    if ndim == 2:
-        spans: list[tuple[Offset, ...]] = [((0, 1),), ((1, 0),), ((1, 1),), ((1, -1),)]
-    else:
-        x, y, z = _AXES[3]
-        spans = [(z, y), (z, x), (y, x), (z, (0, 1, 1)), (z, (0, 1, -1)), (y, (1, 0, 1)), (y, (1, 0, -1))]
-        spans += [(x, (1, 1, 0)), (x, (1, -1, 0))]
-    steps = (-1, 0, 1)
-    return tuple(
-        tuple(
-            tuple(sum(n * v[a] for n, v in zip(some, span, strict=True)) for a in range(ndim))
-            for some in itertools.product(steps, repeat=len(span))
-        )
-        for span in spans
-    )
+Part = tuple[slice, ...]
+"""The cells at one offset from each cell, in an array with a cell more on every side."""
 
 
-def _folded(u: Bools, offsets: Sequence[Offset], join: Callable[..., Any]) -> Bools:
-    """Return the minimum or maximum of the cells at some offsets from each cell; those outside are 0."""
-    padded = np.pad(u, 1)
-    found: Bools | None = None
-    for offset in offsets:
-        part = padded[tuple(slice(1 + d, 1 + d + n) for d, n in zip(offset, u.shape, strict=True))]
-        found = part.copy() if found is None else join(found, part, out=found)
-    assert found is not None
+def _part(offset: Sequence[int]) -> Part:
+    return tuple(slice(1 + d, d - 1 or None) for d in offset)
+
+
+def _span(*directions: Sequence[int]) -> tuple[Part, ...]:
+    """Return the cells of the line along a direction, or of the plane along two."""
+    steps = itertools.product((-1, 0, 1), repeat=len(directions))
+    pairs = (zip(some, directions, strict=True) for some in steps)
+    moves = ([[n * d for d in direction] for n, direction in some] for some in pairs)
+    return tuple(_part([sum(axis) for axis in zip(*move, strict=True)]) for move in moves)
+
+
+def _planes() -> tuple[tuple[Part, ...], ...]:
+    """Return the planes along two axes, and along an axis and a diagonal of the others."""
+    x, y, z = (0, 0, 1), (0, 1, 0), (1, 0, 0)
+    plain = (_span(z, y), _span(z, x), _span(y, x))
+    along_z, along_y = (_span(z, (0, 1, d)) for d in (1, -1)), (_span(y, (1, 0, d)) for d in (1, -1))
+    return (*plain, *along_z, *along_y, *(_span(x, (1, d, 0)) for d in (1, -1)))
+
+
+_LINES = {2: tuple(_span(d) for d in ((0, 1), (1, 0), (1, 1), (1, -1))), 3: _planes()}
+"""The lines through a cell in 2-D, and the planes through it in 3-D."""
+
+_BOX = {n: tuple(_part(offset) for offset in itertools.product((-1, 0, 1), repeat=n)) for n in (2, 3)}
+"""A cell and all around it."""
+
+
+def _padded(u: Bools) -> Bools:
+    padded = np.zeros([n + 2 for n in u.shape], bool)
+    padded[(slice(1, -1),) * u.ndim] = u
+    return padded
+
+
+def _folded(padded: Bools, parts: Sequence[Part], join: Callable[..., Any]) -> Bools:
+    """Return the minimum or maximum over some parts."""
+    found: Bools = padded[parts[0]].copy()
+    for part in parts[1:]:
+        join(found, padded[part], out=found)
+    return found
+
+
+def _over_lines(u: Bools, along: Callable[..., Any], over: Callable[..., Any]) -> Bools:
+    """Return one extreme over all lines of the other along each; cells outside are 0."""
+    first, *others = _LINES[u.ndim]
+    padded = _padded(u)
+    found = _folded(padded, first, along)
+    for line in others:
+        over(found, _folded(padded, line, along), out=found)
     return found
 
 
 def _sup_inf(u: Bools) -> Bools:
-    """Return the largest over all lines of the smallest along each."""
-    parts = (_folded(u, piece, np.logical_and) for piece in _pieces(u.ndim))
-    return functools.reduce(np.logical_or, parts)
+    return _over_lines(u, np.logical_and, np.logical_or)
 
 
 def _inf_sup(u: Bools) -> Bools:
-    """Return the smallest over all lines of the largest along each."""
-    parts = (_folded(u, piece, np.logical_or) for piece in _pieces(u.ndim))
-    return functools.reduce(np.logical_and, parts)
+    return _over_lines(u, np.logical_or, np.logical_and)
 
 
 def smoothed_contour(u: Bools, inside: Bools | None, times: int, before: int) -> Bools:
@@ -81,8 +101,8 @@ def smoothed_contour(u: Bools, inside: Bools | None, times: int, before: int) ->
 
 def grown_contour(u: Bools, inside: Bools | None, balloon: float) -> Bools:
     """Return a contour that has moved outwards by a cell, or inwards for a negative force."""
-    box = tuple(itertools.product((-1, 0, 1), repeat=u.ndim))
-    return kept_inside(_folded(u, box, np.logical_or if balloon > 0 else np.logical_and), inside)
+    join = np.logical_or if balloon > 0 else np.logical_and
+    return kept_inside(_folded(_padded(u), _BOX[u.ndim], join), inside)
 
 
 def kept_inside(u: Bools, inside: Bools | None) -> Bools:
@@ -90,20 +110,52 @@ def kept_inside(u: Bools, inside: Bools | None) -> Bools:
     return u if inside is None else u & inside
 
 
-def slopes(values: Floats, inside: Bools | None) -> list[Floats]:
-    """Return the differences along each axis: central ones, and at edges and walls those to the other side."""
-    found = []
-    for axis in range(values.ndim):
-        v = np.moveaxis(values, axis, 0)
-        good = np.ones(v.shape, bool) if inside is None else np.moveaxis(inside, axis, 0)
-        slope = np.zeros_like(v)
-        one = np.where(good[1:] & good[:-1], v[1:] - v[:-1], 0)
-        slope[:-1] += one
-        slope[1:] += one
-        both = good[2:] & good[1:-1] & good[:-2]
-        slope[1:-1] = np.where(both, (v[2:] - v[:-2]) / v.dtype.type(2), slope[1:-1])
-        found.append(np.moveaxis(slope, 0, axis))
-    return found
+def _neighbours(values: Floats, inside: Bools | None, axis: int) -> tuple[Floats, Floats, Bools | None]:
+    """Return the cells before and after each cell along an axis, itself beyond edges and walls, and where both are."""
+    before, after = values.copy(), values.copy()
+    low, high = (_shifted(values.ndim, axis, *ends) for ends in ((None, -1), (1, None)))
+    if inside is None:
+        before[high], after[low] = values[low], values[high]
+        return before, after, None
+    free = inside[high] & inside[low]
+    np.copyto(before[high], values[low], where=free)
+    np.copyto(after[low], values[high], where=free)
+    both = np.zeros(values.shape, bool)
+    middle, first, second = (_shifted(values.ndim, axis, *ends) for ends in ((1, -1), (None, -1), (1, None)))
+    both[middle] = free[first] & free[second]
+    return before, after, both
+
+
+@functools.cache
+def _shifted(ndim: int, axis: int, start: int | None, stop: int | None) -> tuple[slice, ...]:
+    return tuple(slice(start, stop) if a == axis else slice(None) for a in range(ndim))
+
+
+def on_contour(u: Bools, inside: Bools | None) -> Bools:
+    """Return where a slope of a contour is not 0."""
+    found = np.zeros(u.shape, bool)
+    for axis in range(u.ndim):
+        before, after, _ = _neighbours(u, inside, axis)
+        found |= before != after
+    return kept_inside(found, inside)
+
+
+def slope_along(values: Floats, inside: Bools | None, axis: int) -> Floats:
+    """Return the central differences along an axis, and at edges and walls those to the other side."""
+    before, after, both = _neighbours(values, inside, axis)
+    after -= before
+    if both is None:
+        after[_shifted(values.ndim, axis, 1, -1)] /= 2
+    else:
+        np.divide(after, after.dtype.type(2), out=after, where=both)
+    return after
+
+
+def bands(shape: tuple[int, ...]) -> Iterator[slice]:
+    """Yield slices of the first axis of few cells each: what is made of them is small."""
+    rows = max(1, _FEW_CELLS // max(1, math.prod(shape[1:])))
+    for start in range(0, shape[0], rows):
+        yield slice(start, start + rows)
 
 
 def contour_of(block: Block) -> Bools:

@@ -10,7 +10,7 @@ from diffusion_ops.evolution.operator import register
 from diffusion_ops.evolution.parameters import Count, Number, parameter
 from diffusion_ops.evolution.reach import Reach
 from diffusion_ops.evolution.schedule import Cycle
-from diffusion_ops.families.contours import contour_of, keep_contour, slopes, smoothed_contour
+from diffusion_ops.families.contours import bands, contour_of, keep_contour, on_contour, smoothed_contour
 from diffusion_ops.families.phases import Segmentation
 
 WEIGHT = Number(unit="1", least=0)
@@ -74,8 +74,8 @@ class MorphologicalChanVese(Segmentation):
         return Reach((1 + 2 * self.smoothing,) * len(spacing))
 
     def extra_arrays(self, ndim: int, inertial: bool, channels: int) -> float:
-        """Return the slopes of the contour, and bytes of it."""
-        return 4.0 + ndim
+        """Return bytes of the contour, of where it is and of its smoothing."""
+        return 2.5
 
     def pace(self, ndim: int, channels: int) -> float:
         """Return what was measured in float32."""
@@ -87,12 +87,12 @@ class MorphologicalChanVese(Segmentation):
         outer, inner = self.values_of_phases(block).astype(np.float64)
         data = as_image(block.structure, block.spatial)
         for k in range(count):
-            edge = np.zeros(u.shape, bool)
-            for slope in slopes(u.astype(block.storage.dtype), inside):
-                edge |= slope != 0
-            values = data[:, edge].astype(np.float64)
-            pull = self.lambda1 * ((values - inner[:, None]) ** 2).sum(axis=0)
-            pull -= self.lambda2 * ((values - outer[:, None]) ** 2).sum(axis=0)
-            u[edge] = (pull < 0) | (u[edge] & (pull == 0))
+            edge = on_contour(u, inside)
+            for band in bands(u.shape):
+                here = edge[band]
+                values = data[:, band][:, here].astype(np.float64)
+                pull = self.lambda1 * ((values - inner[:, None]) ** 2).sum(axis=0)
+                pull -= self.lambda2 * ((values - outer[:, None]) ** 2).sum(axis=0)
+                u[band][here] = (pull < 0) | (u[band][here] & (pull == 0))
             u = smoothed_contour(u, inside, self.smoothing, (block.step + k) * self.smoothing)
         keep_contour(block, u)

@@ -10,7 +10,13 @@ from diffusion_ops.evolution.operator import register
 from diffusion_ops.evolution.parameters import Count, Number, parameter
 from diffusion_ops.evolution.reach import Reach
 from diffusion_ops.evolution.schedule import Cycle
-from diffusion_ops.families.contours import contour_of, grown_contour, keep_contour, slopes, smoothed_contour
+from diffusion_ops.families.contours import (
+    contour_of,
+    grown_contour,
+    keep_contour,
+    slope_along,
+    smoothed_contour,
+)
 from diffusion_ops.families.phases import Labelled
 
 
@@ -78,8 +84,8 @@ class MorphologicalGeodesicContour(Labelled):
         return Reach((1 + (self.balloon != 0) + 2 * self.smoothing,) * len(spacing))
 
     def extra_arrays(self, ndim: int, inertial: bool, channels: int) -> float:
-        """Return g, the slopes of g and of the contour, their products, and bytes of the contour."""
-        return 6.0 + 2 * ndim
+        """Return the slopes of g, a slope of the contour with its neighbours, the products, and g of channels."""
+        return ndim + 5.0 + (channels > 1)
 
     def pace(self, ndim: int, channels: int) -> float:
         """Return what was measured in float32."""
@@ -88,22 +94,26 @@ class MorphologicalGeodesicContour(Labelled):
     def run(self, block: Block, cycle: Cycle, count: int) -> None:
         """Take `count` iterations."""
         u, inside, g = contour_of(block), block.valid, _mean_of_channels(block)
-        steep = slopes(g, inside)
+        steep = [slope_along(g, inside, axis) for axis in range(g.ndim)]
         free = g > self.threshold / abs(self.balloon) if self.balloon else None
         for k in range(count):
             if free is not None:
                 u = np.where(free, grown_contour(u, inside, self.balloon), u)
             pull = np.zeros_like(g)
-            for one, other in zip(steep, slopes(u.astype(g.dtype), inside), strict=True):
-                pull += one * other
+            for axis, one in enumerate(steep):
+                pull += one * slope_along(u.astype(g.dtype), inside, axis)
             u = (pull > 0) | (u & (pull == 0))
+            del pull
             u = smoothed_contour(u, inside, self.smoothing, (block.step + k) * self.smoothing)
         keep_contour(block, u)
 
 
 def _mean_of_channels(block: Block) -> Floats:
     fields = as_image(block.structure, block.spatial)
+    if len(fields) == 1:
+        return np.asarray(fields[0])
     total = fields[0].copy()
     for field in fields[1:]:
         total += field
-    return np.asarray(total / total.dtype.type(len(fields)) if len(fields) > 1 else total)
+    total /= total.dtype.type(len(fields))
+    return np.asarray(total)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from diffusion_ops.blocks.block import BAND_CELLS, Block, Floats, allocate
+from diffusion_ops.blocks.block import Block, Floats, allocate
 from diffusion_ops.evolution.examples import Picture, Samples
 from diffusion_ops.evolution.operator import register
 from diffusion_ops.evolution.parameters import AUTO, Choice, Number, NumberOrStatistic, parameter
@@ -16,6 +16,9 @@ from diffusion_ops.evolution.schedule import Cycle
 from diffusion_ops.families.phases import WEIGHT, Segmentation, distances
 from diffusion_ops.families.thresholds import CLASSES
 from diffusion_ops.kernels.gaussian import gaussian_radius, smoothed
+
+_FEW_CELLS = 1 << 11
+"""Number of cells that are weighed at a time, so that what is made of them is small."""
 
 
 @register("threshold-dynamics")
@@ -105,7 +108,7 @@ class ThresholdDynamics(Segmentation):
 
     def extra_arrays(self, ndim: int, inertial: bool, channels: int) -> float:
         """Return the indicators and the smoothed indicators of all phases but the first, and bands of the weighing."""
-        return 2.0 * (self.phases - 1) + 1
+        return 2.0 * (self.phases - 1) + 0.5
 
     def pace(self, ndim: int, channels: int) -> float:
         """Return what was measured in float32 with sigma = 2."""
@@ -116,17 +119,18 @@ class ThresholdDynamics(Segmentation):
         assert block.carried is not None
         values = None if self.data == "none" else self.values_of_phases(block)
         labels = block.carried[0]
+        inside = allocate(self.phases - 1, block.spatial, block.storage.dtype)
         for _ in range(count):
-            inside = allocate(self.phases - 1, block.spatial, block.storage.dtype)
             for phase in range(1, self.phases):
                 np.equal(labels, phase, out=inside[phase - 1])
             shares = smoothed(_with_state(block, inside), self.sigma)
-            for start in range(0, len(labels), BAND_CELLS):
-                band = slice(start, start + BAND_CELLS)
+            for start in range(0, len(labels), _FEW_CELLS):
+                band = slice(start, start + _FEW_CELLS)
                 scores = _shares_of_all(shares[:, band])
                 if values is not None:
                     scores = self._weighed(scores, distances(block.structure[:, band], values))
                 labels[band] = np.argmax(scores, axis=0)
+            del shares
 
     def _weighed(self, shares: Floats, far: Floats) -> Floats:
         """Return what each cell weighs for each phase, from the smoothed indicators and the distances of the data."""
