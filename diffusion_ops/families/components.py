@@ -8,6 +8,7 @@ their numbers, with the same result for any tiling.
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -30,9 +31,14 @@ Shape = tuple[int, ...]
 class Labelling(Completion):
     """Number of the component of every cell that is not 0: 1, 2, ... in the order of their first cells, row by row.
 
-    Cells of equal value that are neighbours are of one component. A tally has every component of the tile as a negative
-    key; and for every cell on a side where the image continues, the cell's index as key with the component's number as
-    count, and the index plus the number of cells of the image with the cell's value.
+    Cells of equal value that are neighbours are of one component. Components that reach a side of their tile where the
+    image continues are told one by one: as many as the sides have cells at most. Of those inside, a tally only has
+    their number in each line of the tile, which is enough to number them: so it stays small for any image.
+
+    A tally has for every component at the sides its negative number as key, and as count how many inside components
+    begin after it in its line; for every cell of one at the sides, with n cells of the image, the cell's index as key
+    and the component's number as count, and the index plus n with the cell's value; and for every line the index of
+    its first cell plus 2 n, with the number of inside components that begin in it.
 
     Parameters
     ----------
@@ -45,41 +51,133 @@ class Labelling(Completion):
     title = "label components"
 
     def tally(self, tile: NDArray[Any], origin: Shape, shape: Shape) -> Tally:
-        """Return the components of a tile, and the cells in which they reach its sides."""
-        values = _whole_numbers(tile)
-        ids = components_of(values, origin, shape, self.connectivity)
-        reached = on_open_sides(tile.shape, origin, shape) & (ids > 0)
-        every, cells = -np.unique(ids[ids > 0])[::-1], cell_indices(tile.shape, origin, shape)[reached]
-        keys = np.concatenate([every, cells, cells + np.prod(shape, dtype=np.int64)])
-        return Tally(keys, np.concatenate([np.ones(len(every), np.int64), ids[reached], values[reached]]))
+        """Return the components at the sides of a tile, and the numbers of those inside."""
+        found = self._found(tile, origin, shape)
+        size, reached = _size(shape), on_open_sides(tile.shape, origin, shape) & (found.ids > 0)
+        cells = cell_indices(tile.shape, origin, shape)[reached]
+        lines, counts = np.unique(found.lines_of(found.inner - 1), return_counts=True)
+        ends = np.searchsorted(found.inner, found.lines_of(found.outer - 1) + tile.shape[-1], side="right")
+        after = ends - np.searchsorted(found.inner, found.outer)
+        keys = np.concatenate([-found.outer[::-1], cells, cells + size, lines + 2 * size])
+        values = found.values[reached]
+        return Tally(keys, np.concatenate([after[::-1], found.ids[reached], values, counts]))
 
     def merge(self, tallies: Sequence[Tally], shape: Shape) -> Ids:
-        """Return the numbers of the components of tiles, rising, and their labels, of shape (2, n)."""
+        """Return three tables side by side, of shape (2, n): a head, components at sides, lines, and their roots.
+
+        The head has the lengths of the first two tables and the largest label. Components at sides have their numbers
+        and labels; lines their first cells and how many inside components begin up to their ends; roots are the first
+        cells of what is joined of components at sides, plus 1.
+        """
+        size = _size(shape)
         keys = np.concatenate([tally.keys for tally in tallies])
         counts = np.concatenate([tally.counts for tally in tallies])
-        names, size = np.sort(-keys[keys < 0]), np.prod(shape, dtype=np.int64)
-        order = np.argsort(keys[keys >= 0])
-        cells, counts = keys[keys >= 0][order], counts[keys >= 0][order]
-        inner = cells < size
-        pairs = touching(cells[inner], counts[inner], shape, self.connectivity, counts[~inner])
-        roots = names[first_of_joined(names, pairs)]
-        first, index = np.unique(roots, return_inverse=True)
-        labels = np.arange(1, len(first) + 1)
-        if self.framed and len(first):
-            # Every image of its own begins with 1.
-            image = (first - 1) // (size // shape[0])
-            labels -= np.searchsorted(image, image)
-        return np.stack([names, labels[index]])
+        order = np.argsort(keys)
+        keys, counts = keys[order], counts[order]
+        ends = np.searchsorted(keys, [0, size, 2 * size])
+        names, after = -keys[: ends[0]][::-1], counts[: ends[0]][::-1]
+        cells, ids, values = keys[ends[0] : ends[1]], counts[ends[0] : ends[1]], counts[ends[1] : ends[2]]
+        lines, total = keys[ends[2] :] - 2 * size, np.cumsum(counts[ends[2] :])
+        pairs = touching(cells, ids, shape, self.connectivity, values)
+        first = first_of_joined(names, pairs)
+        roots, index = np.unique(first, return_inverse=True)
+        table = _Numbering(lines, total, names[roots], self._image_size(shape))
+        labels = table.of(names[roots] - 1, after[roots])
+        head = np.array([[len(names), max(table.numbers(size))], [len(lines), 0]])
+        tables = [[names, labels[index]], [lines, total], [names[roots], names[roots]]]
+        return np.concatenate([head, *(np.array(some, np.int64) for some in tables)], axis=1)
 
     def complete(self, tile: NDArray[Any], origin: Shape, shape: Shape, merged: Ids) -> Ids:
         """Return the labels of a tile."""
-        ids = components_of(_whole_numbers(tile), origin, shape, self.connectivity)
-        names, labels = np.concatenate([[[0], [0]], merged], axis=1)
-        return np.asarray(labels[np.searchsorted(names, ids)])
+        found = self._found(tile, origin, shape)
+        sides, lines = (int(n) for n in merged[:, 0])
+        names, labels = merged[:, 2 : 2 + sides]
+        starts, total = merged[:, 2 + sides : 2 + sides + lines]
+        table = _Numbering(starts, total, merged[0, 2 + sides + lines :], self._image_size(shape))
+        ends = np.searchsorted(found.inner, found.lines_of(found.inner - 1) + tile.shape[-1], side="right")
+        after = ends - np.arange(len(found.inner))
+        every = np.concatenate([[0], found.inner, found.outer])
+        inside = table.of(found.inner - 1, after)
+        numbers = np.concatenate([[0], inside, labels[np.searchsorted(names, found.outer)]])
+        order = np.argsort(every)
+        return np.asarray(numbers[order][np.searchsorted(every[order], found.ids)])
 
     def largest(self, merged: Ids) -> int:
         """Return the largest label."""
-        return int(merged[1].max(initial=0))
+        return int(merged[0, 1])
+
+    def _image_size(self, shape: Shape) -> int:
+        """Return the number of cells that are numbered from 1 on."""
+        return _size(shape[1:]) if self.framed else _size(shape)
+
+    def _found(self, tile: NDArray[Any], origin: Shape, shape: Shape) -> _Found:
+        values = _whole_numbers(tile)
+        ids = components_of(values, origin, shape, self.connectivity)
+        every = np.unique(ids[ids > 0])
+        outer = np.unique(ids[on_open_sides(tile.shape, origin, shape) & (ids > 0)])
+        inner = every[~np.isin(every, outer, assume_unique=True)]
+        return _Found(values, ids, inner, outer, origin[-1], shape[-1])
+
+
+@dataclass(frozen=True)
+class _Found:
+    """The components of a tile: those inside, and those that reach a side where the image continues."""
+
+    values: Ids
+    ids: Ids
+    inner: Ids
+    outer: Ids
+    column: int
+    columns: int
+
+    def lines_of(self, cells: Ids) -> Ids:
+        """Return the first cell in the tile of the line that each cell lies in."""
+        return cells - cells % self.columns + self.column
+
+
+@dataclass(frozen=True)
+class _Numbering:
+    """How many components begin before a cell: those inside tiles by lines, and the roots of those at sides.
+
+    Attributes
+    ----------
+    lines, total : int64 ndarray
+        First cells of the lines of tiles, and how many inside components begin in them and those before.
+    roots : int64 ndarray
+        First cells, plus 1, of what is joined of components at sides.
+    image : int
+        Number of cells of an image with numbers of its own.
+    """
+
+    lines: Ids
+    total: Ids
+    roots: Ids
+    image: int
+
+    def of(self, cells: Ids, after: Ids) -> Ids:
+        """Return the labels of components by their first cells, and how many inside begin after each in its line.
+
+        One that is inside counts as after itself.
+        """
+        start = cells - cells % self.image
+        inside = self._inside(cells + 1) - self._inside(start) - after
+        return 1 + inside + np.searchsorted(self.roots - 1, cells) - np.searchsorted(self.roots - 1, start)
+
+    def numbers(self, size: int) -> list[int]:
+        """Return for each image how many components begin in it."""
+        starts = np.arange(0, size, self.image)
+        inside = self._inside(starts + self.image) - self._inside(starts)
+        roots = [np.searchsorted(self.roots - 1, cells) for cells in (starts, starts + self.image)]
+        return [int(n) for n in inside + roots[1] - roots[0]]
+
+    def _inside(self, cells: Ids) -> Ids:
+        """Return how many inside components begin in lines that begin before a cell."""
+        return np.concatenate([[0], self.total])[np.searchsorted(self.lines, cells)]
+
+
+def _size(shape: Shape) -> int:
+    """Return the number of cells."""
+    return math.prod(shape)
 
 
 def _whole_numbers(tile: NDArray[Any]) -> Ids:
