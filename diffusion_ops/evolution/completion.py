@@ -31,6 +31,8 @@ class Completion(ABC):
 
     framed: bool = False
 
+    cell_bytes: ClassVar[int] = 40
+    """Bytes per cell that a tile's tally or completion holds at its peak, with what it begins with."""
     title: ClassVar[str]
     """Description for users, such as "join edges"."""
 

@@ -49,11 +49,12 @@ class Labelling(Completion):
     connectivity: int = 3
 
     title = "label components"
+    cell_bytes = 100
 
     def tally(self, tile: NDArray[Any], origin: Shape, shape: Shape) -> Tally:
         """Return the components at the sides of a tile, and the numbers of those inside."""
         found = self._found(tile, origin, shape)
-        size, reached = _size(shape), on_open_sides(tile.shape, origin, shape) & (found.ids > 0)
+        size, reached = _size(shape), on_open_sides(tile.shape, origin, shape, self.framed) & (found.ids > 0)
         cells = cell_indices(tile.shape, origin, shape)[reached]
         lines, counts = np.unique(found.lines_of(found.inner - 1), return_counts=True)
         ends = np.searchsorted(found.inner, found.lines_of(found.outer - 1) + tile.shape[-1], side="right")
@@ -114,7 +115,7 @@ class Labelling(Completion):
         values = _whole_numbers(tile)
         ids = components_of(values, origin, shape, self.connectivity)
         every = np.unique(ids[ids > 0])
-        outer = np.unique(ids[on_open_sides(tile.shape, origin, shape) & (ids > 0)])
+        outer = np.unique(ids[on_open_sides(tile.shape, origin, shape, self.framed) & (ids > 0)])
         inner = every[~np.isin(every, outer, assume_unique=True)]
         return _Found(values, ids, inner, outer, origin[-1], shape[-1])
 
@@ -229,10 +230,12 @@ def _labelled(values: NDArray[Any], structure: NDArray[Any]) -> tuple[NDArray[An
     return result, count
 
 
-def on_open_sides(extent: Shape, origin: Shape, shape: Shape) -> Bools:
-    """Return True for the cells of a tile on sides where the image continues."""
+def on_open_sides(extent: Shape, origin: Shape, shape: Shape, framed: bool) -> Bools:
+    """Return True for the cells of a tile on sides where the image continues; images along a first axis do not."""
     reached = np.zeros(extent, bool)
     for axis, (start, length) in enumerate(zip(origin, shape, strict=True)):
+        if framed and axis == 0:
+            continue
         here = np.moveaxis(reached, axis, 0)
         here[0] |= start > 0
         here[-1] |= start + extent[axis] < length

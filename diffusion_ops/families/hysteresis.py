@@ -46,7 +46,7 @@ class Hysteresis(Completion):
     def tally(self, tile: NDArray[Any], origin: Shape, shape: Shape) -> Tally:
         """Return the components that reach the sides of a tile, and which of them are strong."""
         ids = _components(tile, origin, shape)
-        reached = on_open_sides(tile.shape, origin, shape) & (ids > 0)
+        reached = on_open_sides(tile.shape, origin, shape, self.framed) & (ids > 0)
         strong = np.intersect1d(ids[tile == STRONG], ids[reached])
         keys = np.concatenate([-strong, cell_indices(tile.shape, origin, shape)[reached]])
         return Tally(keys, np.concatenate([np.ones(len(strong), np.int64), ids[reached]]))

@@ -27,9 +27,6 @@ from pipelines.tasks.work import KINDS, Conclusion, File, Told, Work
 COMPLETE_RATE = 3.0e7
 """Values per second of one core that are tallied or completed; measured with components of edges."""
 
-_BYTES = 40
-"""Bytes per cell while a tile is labelled: classes, labels, the first cell of each."""
-
 TOLD = "told"
 """Name of the tally of a tile."""
 
@@ -94,7 +91,7 @@ class Tell(Work):
     def cost(self, grid: Grid) -> Cost:
         """Return the cost: the tile, and the arrays of its labelling."""
         total = math.prod(grid.shape)
-        memory = math.prod(grid.largest) * _BYTES + self.codec_bytes
+        memory = math.prod(grid.largest) * self.tiles.completion.cell_bytes + self.codec_bytes
         return Cost(memory, total * self.tiles.reads.dtype.itemsize, 0, seconds=total / COMPLETE_RATE)
 
     def compute(self, window: Window) -> Done:
@@ -174,7 +171,7 @@ class Complete(ChainWork):
     def cost(self, grid: Grid) -> Cost:
         """Return the cost: the arrays of the labelling, and the result."""
         total, item = math.prod(grid.shape), self.dtype.itemsize
-        memory = math.prod(grid.largest) * (_BYTES + 2 * item) + self.codec_bytes
+        memory = math.prod(grid.largest) * (self.tiles.completion.cell_bytes + 2 * item) + self.codec_bytes
         read = total * self.tiles.reads.dtype.itemsize
         return Cost(memory, read, total * item, seconds=total / COMPLETE_RATE)
 
