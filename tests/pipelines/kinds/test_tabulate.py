@@ -116,7 +116,10 @@ def test_means_are_exact() -> None:
 def test_labels_have_a_pyramid_of_labels(tmp_path: Path) -> None:
     run_with_table(tmp_path / "a", COINS, {}, sink={"pyramid": 1})
     group = zarr.open_group(str(tmp_path / "a" / "objects.ome.zarr"), mode="r")
-    assert "image-label" in group.attrs["ome"]
+    colours = {one["label-value"]: one["rgba"] for one in group.attrs["ome"]["image-label"]["colors"]}
+    assert set(colours) == set(np.unique(group["1"][...]).tolist())
+    assert len({tuple(rgba) for rgba in colours.values()}) == len(colours)
+    assert colours[0] == [0, 0, 0, 0]
     assert set(np.unique(group["1"][...])) <= set(np.unique(group["0"][...]))
 
 
