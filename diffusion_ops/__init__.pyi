@@ -29,9 +29,12 @@ from diffusion_ops.evolution.schedule import Schedule as Schedule
 from diffusion_ops.evolve import evolve as evolve
 from diffusion_ops.operators.additive_splitting import AdditiveSplitting as AdditiveSplitting
 from diffusion_ops.operators.affine_curvature import AffineCurvature as AffineCurvature
+from diffusion_ops.operators.allen_cahn import AllenCahn as AllenCahn
 from diffusion_ops.operators.canny import Canny as Canny
+from diffusion_ops.operators.chan_vese import ChanVese as ChanVese
 from diffusion_ops.operators.coherence import Coherence as Coherence
 from diffusion_ops.operators.coherence_enhancing import CoherenceEnhancing as CoherenceEnhancing
+from diffusion_ops.operators.components import Components as Components
 from diffusion_ops.operators.curvature_diffusion import CurvatureDiffusion as CurvatureDiffusion
 from diffusion_ops.operators.edge_enhancing import EdgeEnhancing as EdgeEnhancing
 from diffusion_ops.operators.edge_stopping import EdgeStopping as EdgeStopping
@@ -45,6 +48,8 @@ from diffusion_ops.operators.heat import Heat as Heat
 from diffusion_ops.operators.inverse_diffusion import InverseDiffusion as InverseDiffusion
 from diffusion_ops.operators.mean_curvature import MeanCurvature as MeanCurvature
 from diffusion_ops.operators.min_max_curvature import MinMaxCurvature as MinMaxCurvature
+from diffusion_ops.operators.morphological_chan_vese import MorphologicalChanVese as MorphologicalChanVese
+from diffusion_ops.operators.morphological_geodesic_contour import MorphologicalGeodesicContour as MorphologicalGeodesicContour
 from diffusion_ops.operators.orientation import Orientation as Orientation
 from diffusion_ops.operators.perona_malik import PeronaMalik as PeronaMalik
 from diffusion_ops.operators.random_noise import RandomNoise as RandomNoise
@@ -53,6 +58,8 @@ from diffusion_ops.operators.schnakenberg import Schnakenberg as Schnakenberg
 from diffusion_ops.operators.shock import Shock as Shock
 from diffusion_ops.operators.speckle_reducing import SpeckleReducing as SpeckleReducing
 from diffusion_ops.operators.stochastic_heat import StochasticHeat as StochasticHeat
+from diffusion_ops.operators.threshold_dynamics import ThresholdDynamics as ThresholdDynamics
+from diffusion_ops.operators.thresholding import Thresholding as Thresholding
 from diffusion_ops.operators.total_variation import TotalVariation as TotalVariation
 from diffusion_ops.operators.total_variation_flow import TotalVariationFlow as TotalVariationFlow
 from diffusion_ops.operators.zero_crossings import ZeroCrossings as ZeroCrossings
@@ -66,9 +73,11 @@ from diffusion_ops.statistics.gradient_rms import GradientRMS as GradientRMS
 from diffusion_ops.statistics.mean import Mean as Mean
 from diffusion_ops.statistics.noise import Noise as Noise
 from diffusion_ops.statistics.noise_gradient import NoiseGradient as NoiseGradient
+from diffusion_ops.statistics.otsu import Otsu as Otsu
 from diffusion_ops.statistics.potential import Potential as Potential
 from diffusion_ops.statistics.rof_energy import RofEnergy as RofEnergy
 from diffusion_ops.statistics.speckle import SpeckleLevel as SpeckleLevel
+from diffusion_ops.statistics.variance import Variance as Variance
 from diffusion_ops.tuning.criterion import CRITERIA as CRITERIA
 from diffusion_ops.tuning.criterion import Criterion as Criterion
 from diffusion_ops.tuning.tune import Tuning as Tuning
@@ -78,12 +87,15 @@ __all__ = [
     "Adaptive",
     "AdditiveSplitting",
     "AffineCurvature",
+    "AllenCahn",
     "Block",
     "CRITERIA",
     "Canny",
+    "ChanVese",
     "Choice",
     "Coherence",
     "CoherenceEnhancing",
+    "Components",
     "Count",
     "Criterion",
     "CurvatureDiffusion",
@@ -115,12 +127,15 @@ __all__ = [
     "MeanCurvature",
     "MinMaxCurvature",
     "Minimum",
+    "MorphologicalChanVese",
+    "MorphologicalGeodesicContour",
     "Noise",
     "NoiseGradient",
     "Number",
     "OPERATORS",
     "Operator",
     "Orientation",
+    "Otsu",
     "Parameter",
     "PeronaMalik",
     "Potential",
@@ -136,9 +151,12 @@ __all__ = [
     "SpeckleReducing",
     "Statistic",
     "StochasticHeat",
+    "ThresholdDynamics",
+    "Thresholding",
     "TotalVariation",
     "TotalVariationFlow",
     "Tuning",
+    "Variance",
     "ZeroCrossings",
     "advance",
     "combine",

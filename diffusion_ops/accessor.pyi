@@ -4,6 +4,7 @@ from collections.abc import Hashable, Sequence
 from numpy.typing import DTypeLike
 from typing import Any, Generic, TypeVar, TypedDict, Unpack
 from diffusion_ops.evolution.arguments import OneOrEach, OperatorLike, ScheduleLike, SpacingLike, TimeLike
+from diffusion_ops.evolution.number_lists import NumbersOrStatistics
 from diffusion_ops.evolution.parameters import NumberOrStatistic
 
 I = TypeVar("I")
@@ -47,6 +48,15 @@ class DiffuseAccessor(Generic[I]):
     ) -> I:
         """Affine morphological scale space, ∂u/∂t = |∇u| curv(u)^(1/3) = (|∇u|² u_ξξ)^(1/3)."""
 
+    def allen_cahn(
+        self,
+        epsilon: float = 2.0,
+        low: NumberOrStatistic = 'auto',
+        high: NumberOrStatistic = 'auto',
+        **how: Unpack[_Evolution],
+    ) -> I:
+        """Allen-Cahn equation, ∂u/∂t = Δu - W'(u) / ε², W the double well with its minima at two phases."""
+
     def canny(
         self,
         low: NumberOrStatistic = 'auto',
@@ -56,6 +66,17 @@ class DiffuseAccessor(Generic[I]):
         **how: Unpack[_Evolution],
     ) -> I:
         """Edges of one cell's width, where |∇u_sigma| is largest across the edge: 1, and 0 elsewhere."""
+
+    def chan_vese(
+        self,
+        thresholds: NumbersOrStatistics = 'auto',
+        start_from: str = 'thresholds',
+        means: NumbersOrStatistics = 'auto',
+        every: int = 1,
+        weight: NumberOrStatistic = 'auto',
+        **how: Unpack[_Evolution],
+    ) -> I:
+        """Minimise ∫ |∇u| weight + ∫ (|f - c_1|² - |f - c_0|²) u over 0 <= u <= 1; the label is 1 where u is above 1/2."""
 
     def coherence(
         self,
@@ -80,6 +101,13 @@ class DiffuseAccessor(Generic[I]):
         **how: Unpack[_Evolution],
     ) -> I:
         """Anisotropic diffusion that closes interrupted lines and flow-like patterns, ∂u/∂t = div(D ∇u)."""
+
+    def components(
+        self,
+        connectivity: int = 3,
+        **how: Unpack[_Evolution],
+    ) -> I:
+        """Number of the connected component of each cell: 1, 2, ... in the order of their first cells, row by row; 0 stays."""
 
     def curvature_diffusion(
         self,
@@ -211,6 +239,30 @@ class DiffuseAccessor(Generic[I]):
     ) -> I:
         """Min/max flow, ∂u/∂t = max(u_ξξ, 0) where the mean over a disk is below a threshold, else min(u_ξξ, 0)."""
 
+    def morphological_chan_vese(
+        self,
+        thresholds: NumbersOrStatistics = 'auto',
+        start_from: str = 'thresholds',
+        means: NumbersOrStatistics = 'auto',
+        every: int = 1,
+        smoothing: int = 1,
+        lambda1: float = 1.0,
+        lambda2: float = 1.0,
+        **how: Unpack[_Evolution],
+    ) -> I:
+        """Active contours without edges by morphological operators: 0 outside and 1 inside."""
+
+    def morphological_geodesic_contour(
+        self,
+        thresholds: NumbersOrStatistics = 'auto',
+        start_from: str = 'thresholds',
+        smoothing: int = 1,
+        balloon: float = 0.0,
+        threshold: float = 0.5,
+        **how: Unpack[_Evolution],
+    ) -> I:
+        """Geodesic active contours by morphological operators: 0 outside and 1 inside a contour that stops at edges."""
+
     def orientation(
         self,
         sigma: float = 1.0,
@@ -301,6 +353,28 @@ class DiffuseAccessor(Generic[I]):
         **how: Unpack[_Evolution],
     ) -> I:
         """Heat equation with additive space-time white noise, du = Δu dt + level dW (Edwards and Wilkinson)."""
+
+    def threshold_dynamics(
+        self,
+        thresholds: NumbersOrStatistics = 'auto',
+        start_from: str = 'thresholds',
+        means: NumbersOrStatistics = 'auto',
+        every: int = 1,
+        classes: int = 2,
+        data: str = 'linear',
+        weight: NumberOrStatistic = 'auto',
+        sigma: float = 2.0,
+        **how: Unpack[_Evolution],
+    ) -> I:
+        """Segmentation into phases by threshold dynamics (MBO): minimise Σ_k ∫_{Σk} |f - c_k|² + weight · length."""
+
+    def thresholding(
+        self,
+        classes: int = 2,
+        thresholds: NumbersOrStatistics = 'auto',
+        **how: Unpack[_Evolution],
+    ) -> I:
+        """Number of thresholds that a value is above: 0 or 1 with one threshold, 0 to n with n."""
 
     def total_variation(
         self,

@@ -15,6 +15,7 @@ from pathlib import Path
 import diffusion_ops
 from diffusion_ops import evolve as public_evolve
 from diffusion_ops.blocks.statistic import STATISTICS
+from diffusion_ops.evolution.number_lists import NumbersOrStatistics
 from diffusion_ops.evolution.operator import OPERATORS, Operator
 from diffusion_ops.evolution.parameters import NumberOrStatistic
 
@@ -28,6 +29,7 @@ _HOMES = {
     "diffusion_ops.evolution.arguments": (
         *("OneOrEach", "OperatorLike", "ScheduleLike", "SpacingLike", "TimeLike"),
     ),
+    "diffusion_ops.evolution.number_lists": ("NumbersOrStatistics",),
     "diffusion_ops.evolution.parameters": ("NumberOrStatistic",),
 }
 """Words of annotations, by the module that they are from."""
@@ -97,7 +99,13 @@ def _annotation(kind: object) -> str:
     """Return an annotation as it stands in the source, also where it is evaluated already."""
     if isinstance(kind, str):
         return kind
-    return "NumberOrStatistic" if kind == NumberOrStatistic else inspect.formatannotation(kind)
+    for word, meant in (
+        ("NumberOrStatistic", NumberOrStatistic),
+        ("NumbersOrStatistics", NumbersOrStatistics),
+    ):
+        if kind == meant:
+            return word
+    return inspect.formatannotation(kind)
 
 
 def _method(name: str, arguments: Iterable[str], about: str) -> str:

@@ -31,6 +31,14 @@ FAINT = _reasons(lambda samples: samples.faint)
 """Operators whose farthest cells show after one step only, each with the reason."""
 
 
+DECISIVE = _reasons(lambda samples: samples.decisive)
+"""Operators whose farthest cells hardly ever sway the result, each with the reason."""
+
+
+NUMBERED = _reasons(lambda samples: samples.numbered)
+"""Operators that number things of the whole image, each with the reason."""
+
+
 def sample_arguments(name: str) -> list[dict[str, Any]]:
     """Return the samples of an operator; by default without and with smoothing before its gradient."""
     operator = OPERATORS[name]

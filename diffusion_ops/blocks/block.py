@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -83,6 +83,8 @@ class Block:
         Another image, whose structure is used instead of the state's own.
     step : int
         Number of steps that the operator has taken.
+    numbers : mapping of str to float, or None
+        Numbers of the whole image that the operator refreshes every few steps; None where nobody has measured them.
     """
 
     storage: Floats
@@ -96,6 +98,7 @@ class Block:
     carried: Floats | None = None
     guide: Floats | None = None
     step: int = 0
+    numbers: Mapping[str, float] | None = None
 
     def __post_init__(self) -> None:
         self.open_sides = self.open_sides or ((False, False),) * len(self.spatial)

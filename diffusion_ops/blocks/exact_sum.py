@@ -7,6 +7,7 @@ values.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from fractions import Fraction
 from typing import Any
 
@@ -102,6 +103,27 @@ def tally_of(sums: Integers, dtype: np.dtype[Any], number: int) -> Tally:
     exponents = np.flatnonzero(sums)
     keys = np.where(exponents > 0, exponents - (top >> 1) - mantissa, _NOT_FINITE)
     return Tally(np.array([NUMBER]), np.array([number])) + Tally(keys, sums[exponents])
+
+
+_ROOM = 1 << 22
+"""Number of keys that a sum has to itself where several stand in one tally."""
+
+
+def side_by_side(tallies: Mapping[int, Tally]) -> Tally:
+    """Return one tally of several, each under a number; `apart` takes it apart again."""
+    numbers = sorted(tallies)
+    keys = [tallies[number].keys + number * _ROOM for number in numbers]
+    counts = [tallies[number].counts for number in numbers]
+    return Tally(np.concatenate(keys), np.concatenate(counts)) if numbers else Tally()
+
+
+def apart(tally: Tally) -> dict[int, Tally]:
+    """Return the tallies that `side_by_side` has put into one, by their numbers."""
+    numbers = (tally.keys + _ROOM // 2) // _ROOM
+    return {
+        int(n): Tally(tally.keys[numbers == n] - n * _ROOM, tally.counts[numbers == n])
+        for n in np.unique(numbers)
+    }
 
 
 def number_of(tally: Tally) -> int:

@@ -27,6 +27,12 @@ def count_row(counts, bits, n):  # type: ignore[no-untyped-def]
         counts[min(bits[j] >> _SHIFT, _LAST)] += 1
 
 
+def bin_of(magnitudes: Floats) -> Integers:
+    """Return the bins of float32 magnitudes; infinite ones lie in the last finite bin."""
+    bins: Integers = np.minimum(magnitudes.view(np.int32) >> _SHIFT, _LAST).astype(np.int64)
+    return bins
+
+
 def empty_counts() -> Integers:
     """Return a count of zero for every bin."""
     return np.zeros(BINS, np.int64)

@@ -67,12 +67,8 @@ class Tally:
 
 
 @dataclass(frozen=True)
-class Statistic(ABC):
-    """A whole-image quantity that stands for the value of a parameter.
-
-    An operator may have one as a parameter (`PeronaMalik(contrast=GradientQuantile(0.9))`). It is measured over the
-    whole image first, and a new operator gets its value; no kernel decides anything global.
-    """
+class Reduction(ABC):
+    """A whole-image quantity: every block contributes an integer tally, and the merged tallies say what it is."""
 
     @abstractmethod
     def radius(self, spacing: tuple[float, ...]) -> tuple[int, ...]:
@@ -89,6 +85,15 @@ class Statistic(ABC):
     def merge(self, first: Tally, second: Tally) -> Tally:
         """Return the contribution of both."""
         return first + second
+
+
+@dataclass(frozen=True)
+class Statistic(Reduction):
+    """A whole-image quantity that stands for the value of a parameter.
+
+    An operator may have one as a parameter (`PeronaMalik(contrast=GradientQuantile(0.9))`). It is measured over the
+    whole image first, and a new operator gets its value; no kernel decides anything global.
+    """
 
     @abstractmethod
     def value(self, tally: Tally) -> float:

@@ -9,7 +9,7 @@ import numpy as np
 from dask.delayed import delayed
 from numpy.typing import NDArray
 
-from diffusion_ops.evolution.completion import Completion, Shape
+from diffusion_ops.evolution.completion import Completion, Shape, refuse_narrow_type
 from diffusion_ops.lazy_modules import LazyModule
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ else:
     da = LazyModule("dask.array")
 
 
-def complete(image: Any, completion: Completion) -> Any:
+def complete(image: Any, completion: Completion, result: np.dtype[Any] | None = None) -> Any:
     """Return an image of one channel, completed; the bits do not depend on the chunks.
 
     Parameters
@@ -26,11 +26,18 @@ def complete(image: Any, completion: Completion) -> Any:
     image : ndarray or dask array
         Result of the operator.
     completion : Completion
+    result : numpy dtype, optional
+        Type that the completed image gets in the end; by default its own.
 
     Returns
     -------
     ndarray or dask array
         Completed image of the same shape, chunks and dtype; NaN stays.
+
+    Raises
+    ------
+    ValueError
+        Where a type cannot hold the values, here or when chunks are computed.
 
     Examples
     --------
@@ -42,14 +49,22 @@ def complete(image: Any, completion: Completion) -> Any:
            [0, 0, 1, 0, 0]])
     """
     if isinstance(image, da.Array):
-        return _complete_chunks(image, completion)
+        return _complete_chunks(image, completion, result)
     image = np.asarray(image)
     origin = (0,) * image.ndim
     merged = completion.merge([completion.tally(image, origin, image.shape)], image.shape)
+    _check_types(completion, merged, image.dtype, result)
     return _completed(image, completion, origin, image.shape, merged)
 
 
-def _complete_chunks(image: Any, completion: Completion) -> Any:
+def _check_types(
+    completion: Completion, merged: NDArray[np.int64], own: np.dtype[Any], result: np.dtype[Any] | None
+) -> None:
+    for dtype in (own, result or own):
+        refuse_narrow_type(completion.largest(merged), dtype)
+
+
+def _complete_chunks(image: Any, completion: Completion, result: np.dtype[Any] | None) -> Any:
     starts = [np.cumsum([0, *sizes[:-1]]).tolist() for sizes in image.chunks]
     origins = itertools.product(*starts)
     tallies = [
@@ -59,7 +74,7 @@ def _complete_chunks(image: Any, completion: Completion) -> Any:
     merged = delayed(completion.merge)(tallies, image.shape)
     meta = np.empty(0, image.dtype)
     return image.map_blocks(
-        _complete_chunk, completion, starts, image.shape, merged, dtype=image.dtype, meta=meta
+        _complete_chunk, completion, starts, image.shape, merged, result, dtype=image.dtype, meta=meta
     )
 
 
@@ -69,8 +84,10 @@ def _complete_chunk(
     starts: list[list[int]],
     shape: Shape,
     merged: NDArray[np.int64],
+    result: np.dtype[Any] | None,
     block_id: tuple[int, ...],
 ) -> NDArray[Any]:
+    _check_types(completion, merged, tile.dtype, result)
     origin = tuple(some[i] for some, i in zip(starts, block_id, strict=True))
     return _completed(tile, completion, origin, shape, merged)
 

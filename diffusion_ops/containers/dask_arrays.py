@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import itertools
 import math
 from collections.abc import Mapping, Sequence
@@ -10,24 +9,18 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from dask.base import tokenize
-from dask.core import flatten
-from dask.delayed import Delayed
-from dask.highlevelgraph import HighLevelGraph
 
-from diffusion_ops.blocks.block import Block
 from diffusion_ops.blocks.fields import (
     channels_first,
     check_mask,
     fill_values_like,
     finish_image,
     guide_fields,
-    make_block,
     working_dtype,
 )
-from diffusion_ops.blocks.statistic import Statistic, Tally
-from diffusion_ops.blocks.window import Window
+from diffusion_ops.containers.chunk_task import ChunkTask
 from diffusion_ops.containers.completion import complete
+from diffusion_ops.containers.dask_reductions import reduce_numbers, reduce_statistics
 from diffusion_ops.containers.dask_windows import map_windows
 from diffusion_ops.containers.tiling import Tiling
 from diffusion_ops.evolution.advance import advance
@@ -37,7 +30,6 @@ from diffusion_ops.evolution.arguments import (
 from diffusion_ops.evolution.completion import Completion
 from diffusion_ops.evolution.legs import Leg, carried_out_of, result_channels, total_halo
 from diffusion_ops.evolution.problem import make_problem
-from diffusion_ops.evolution.reach import widest
 from diffusion_ops.lazy_modules import LazyModule
 
 if TYPE_CHECKING:
@@ -47,72 +39,6 @@ else:
 
 _HALO_PART = 0.25
 """Largest part of a chunk that both halos take where the batch is chosen here: about 0.28 more work in 2-D."""
-
-_FAN_IN = 16
-"""Number of tallies merged by one task."""
-
-
-@dataclass(frozen=True)
-class _Task:
-    """Arguments shared by the tasks of all chunks."""
-
-    tiling: Tiling
-    spacing: tuple[float, ...]
-    channel_axis: int | None
-    nodata: float | None
-    windows: tuple[str, ...]
-    """Content of each window: "image" (of the user) or "state" (floats with NaN for walls), "mask", "guide"."""
-    carried: int = 0
-    """Number of the state's last channels that are carried arrays."""
-    frame: int = 0
-
-    @property
-    def first(self) -> bool:
-        """True where the task starts from the user's image."""
-        return self.windows[0] == "image"
-
-    @property
-    def axes(self) -> tuple[int, ...]:
-        """Spatial axes."""
-        return tuple(a for a in range(len(self.tiling.chunks)) if a != self.channel_axis)
-
-    def reaching(self, halo: Sequence[int]) -> _Task:
-        """Return the task with windows for a halo given per spatial axis."""
-        every = list(halo)
-        if self.channel_axis is not None:
-            every.insert(self.channel_axis, 0)
-        return replace(self, tiling=Tiling(self.tiling.chunks, tuple(every)))
-
-    def after(self, carried: int) -> _Task:
-        """Return the task that starts from a state with some carried arrays."""
-        return replace(self, windows=("state", *(w for w in self.windows if w == "guide")), carried=carried)
-
-    def window(self, block_id: Sequence[int]) -> Window:
-        """Return the window of a chunk along the spatial axes."""
-        return self.tiling.along(self.axes).window([block_id[a] for a in self.axes])
-
-    def block(self, windows: Sequence[Any], block_id: Sequence[int]) -> Block:
-        """Return a chunk's window as a block."""
-        fields = {
-            name: channels_first(window, self.channel_axis)
-            for name, window in zip(self.windows, windows, strict=True)
-        }
-        image = fields[self.windows[0]]
-        mask = fields["mask"][0] if "mask" in fields else None
-        nodata, window = self.nodata if self.first else None, self.window(block_id)
-        sides = window.open_sides
-        block = make_block(image, self.spacing, nodata, mask, sides, fields.get("guide"), self.carried)
-        block.origin, block.frame = window.origin, self.frame
-        return block
-
-    def image(self, fields: Any) -> Any:
-        """Return fields of shape (channels, *spatial) in the user's order of axes."""
-        return fields[0] if self.channel_axis is None else np.moveaxis(fields, 0, self.channel_axis)
-
-    def chunks(self, channels: int) -> tuple[tuple[int, ...], ...]:
-        """Return the chunks of an array with a number of channels."""
-        sizes = enumerate(self.tiling.chunks)
-        return tuple((channels,) if axis == self.channel_axis else some for axis, some in sizes)
 
 
 def evolve(image: Any, operator: Any, *, mask: Any, guide: Any, **arguments: Any) -> Any:
@@ -132,7 +58,8 @@ def evolve(image: Any, operator: Any, *, mask: Any, guide: Any, **arguments: Any
     channel_axis, spacing = problem.channel_axis, problem.spacing
     _check_channels(image, channel_axis)
     stages = [
-        _choose_batches(stage, problem.batch, image, channel_axis, spacing) for stage in _stages(problem.legs)
+        [_choose_batches(part, problem.batch, image, channel_axis, spacing) for part in _parts(stage)]
+        for stage in _stages(problem.legs)
     ]
     inputs = {"image": image}
     if mask is not None:
@@ -140,11 +67,12 @@ def evolve(image: Any, operator: Any, *, mask: Any, guide: Any, **arguments: Any
     if guide is not None:
         inputs["guide"] = _aligned_guide(guide, image, channel_axis)
     # Carried arrays are further channels between batches.
-    added = channel_axis is None and any(not leg.last for batches in stages for b in batches for leg in b)
+    every = itertools.chain.from_iterable(itertools.chain.from_iterable(stages))
+    added = channel_axis is None and any(not leg.last for batch in every for leg in batch)
     if added:
         inputs, channel_axis = {name: da.expand_dims(a, 0) for name, a in inputs.items()}, 0
     tiling = Tiling(inputs["image"].chunks, (0,) * inputs["image"].ndim)
-    task = _Task(tiling, spacing, channel_axis, problem.nodata, tuple(inputs), frame=problem.frame)
+    task = ChunkTask(tiling, spacing, channel_axis, problem.nodata, tuple(inputs), frame=problem.frame)
     run = _Evolution(inputs, task, problem.result_type, problem.new_quantity)
     result = run.take(stages)
     return result[0] if added else result
@@ -155,7 +83,7 @@ class _Evolution:
     """Lazy arrays of an evolution, from the image to the result."""
 
     inputs: Mapping[str, Any]
-    task: _Task
+    task: ChunkTask
     result_type: np.dtype[Any]
     new_quantity: bool
     """True where invalid pixels get the fill value."""
@@ -165,18 +93,28 @@ class _Evolution:
         self.state = list(self.inputs.values())
         self.channels = 1 if axis is None else self.inputs["image"].shape[axis]
 
-    def take(self, stages: list[list[tuple[Leg, ...]]]) -> Any:
-        """Return the result of all batches of all stages."""
+    def take(self, stages: list[list[list[tuple[Leg, ...]]]]) -> Any:
+        """Return the result of all batches of all parts of all stages."""
         # A single batch has the user's image in its windows, and can finish the result itself.
-        incomplete = any(batches[-1][-1].operator.completion() is not None for batches in stages)
-        single = self.result_type if sum(map(len, stages)) == 1 and not incomplete else None
-        for batches in stages:
-            bound = _reduce(self.task, batches[0][0].operator.statistics(), self.state)
-            for part in batches:
-                self._advance(part, bound, single)
-            if (completion := batches[-1][-1].operator.completion()) is not None:
+        incomplete = any(parts[-1][-1][-1].operator.completion() is not None for parts in stages)
+        count = sum(len(batches) for parts in stages for batches in parts)
+        single = self.result_type if count == 1 and not incomplete else None
+        for parts in stages:
+            bound = reduce_statistics(self.task, parts[0][0][0].operator.statistics(), self.state)
+            for batches in parts:
+                bound = self._refresh(batches[0][0], bound)
+                for batch in batches:
+                    self._advance(batch, bound, single)
+            if (completion := parts[-1][-1][-1].operator.completion()) is not None:
                 self._complete(completion)
         return self.state[0] if single else self._finish()
+
+    def _refresh(self, leg: Leg, bound: Any) -> Any:
+        """Return lazy values together with the numbers of the state that a part of a leg needs."""
+        refreshed = leg.operator.refreshed()
+        if refreshed is None or leg.begins:
+            return bound
+        return reduce_numbers(self.task, refreshed, leg.first, self.state, bound)
 
     def _advance(self, legs: tuple[Leg, ...], bound: Any, result: np.dtype[Any] | None) -> None:
         """Take a batch; it ends in the dtype `result`, or in floats with NaN at walls where that is None."""
@@ -202,7 +140,7 @@ class _Evolution:
         """Complete the state over the whole image, channel by channel."""
         state, axis = self.state[0], self.task.channel_axis
         parts = [state] if axis is None else [da.take(state, i, axis) for i in range(state.shape[axis])]
-        done = [complete(part, completion) for part in parts]
+        done = [complete(part, completion, self.result_type) for part in parts]
         self.state[0] = done[0] if axis is None else da.stack(done, axis).rechunk(state.chunks)
 
     def _finish(self) -> Any:
@@ -276,10 +214,17 @@ def _stages(legs: Sequence[Leg]) -> list[tuple[Leg, ...]]:
             joined = (
                 stages
                 and not leg.operator.statistics()
-                and not stages[-1][-1].operator.completion() is not None
+                and leg.operator.refreshed() is None
+                and stages[-1][-1].operator.refreshed() is None
+                and stages[-1][-1].operator.completion() is None
             )
             stages[-1:] = [(*stages[-1], leg)] if joined else [*stages[-1:], (leg,)]
     return stages
+
+
+def _parts(legs: tuple[Leg, ...]) -> list[tuple[Leg, ...]]:
+    """Return a stage cut where numbers of the whole image are measured again; such a leg is a stage of its own."""
+    return [(part,) for part in legs[0].parts()] if len(legs) == 1 else [legs]
 
 
 def _choose_batches(
@@ -294,7 +239,7 @@ def _choose_batches(
     The chunk size is averaged over pixels, so that a small last chunk does not shorten all batches: its neighbours
     gather wider windows.
     """
-    if batch is not None:
+    if batch is not None or not any(leg.cycles for leg in legs):
         return split_batches(legs, batch)
     axes = [a for a in range(image.ndim) if a != channel_axis]
     room = [
@@ -316,7 +261,7 @@ def _choose_batches(
 
 def _advance_chunk(
     *windows: Any,
-    task: _Task,
+    task: ChunkTask,
     legs: tuple[Leg, ...],
     bound: Mapping[str, float],
     result: np.dtype[Any] | None,
@@ -336,7 +281,7 @@ def _advance_chunk(
 def _finish_chunk(
     state: Any,
     *others: Any,
-    task: _Task,
+    task: ChunkTask,
     result: np.dtype[Any],
     new_quantity: bool,
     block_id: tuple[int, ...],
@@ -345,48 +290,3 @@ def _finish_chunk(
     original = fill_values_like(original, result, task.nodata) if new_quantity else original
     block = task.block([state, *others] if task.first else [state], block_id)
     return task.image(finish_image(block, original, result, task.nodata))
-
-
-def _reduce(task: _Task, statistics: Mapping[str, Statistic], arrays: list[Any]) -> Any:
-    """Return the lazy mapping from parameters to the values of their statistics."""
-    if not statistics:
-        return {}
-    ones = tuple((1,) * n for n in arrays[0].numblocks)
-    task = task.reaching(widest(s.radius(task.spacing) for s in statistics.values()))
-    tallies = map_windows(
-        _measure_chunk, arrays, task.tiling, ones, np.dtype(object), task=task, statistics=statistics
-    )
-    return _reduce_tree(tallies, statistics)
-
-
-def _measure_chunk(
-    *windows: Any, task: _Task, statistics: Mapping[str, Statistic], block_id: tuple[int, ...]
-) -> Any:
-    block, keep = task.block(windows, block_id), task.window(block_id).keep
-    result = np.empty((1,) * windows[0].ndim, object)
-    result.flat[0] = {name: statistic.measure(block, keep) for name, statistic in statistics.items()}
-    return result
-
-
-def _reduce_tree(tallies: Any, statistics: Mapping[str, Statistic]) -> Delayed:
-    name = f"statistic-{tokenize(tallies.name, statistics)}"
-    graph: dict[Any, Any] = {}
-    keys = list(flatten(tallies.__dask_keys__()))
-    for level in itertools.count():
-        groups = [keys[i : i + _FAN_IN] for i in range(0, len(keys), _FAN_IN)]
-        keys = [(name, level, i) for i in range(len(groups))]
-        merge = functools.partial(_merge, statistics)
-        graph |= {key: (merge, group) for key, group in zip(keys, groups, strict=True)}
-        if len(keys) == 1:
-            break
-    graph[name] = (functools.partial(_values, statistics), keys[0])
-    return Delayed(name, HighLevelGraph.from_collections(name, graph, dependencies=[tallies]))
-
-
-def _merge(statistics: Mapping[str, Statistic], parts: Sequence[Any]) -> dict[str, Tally]:
-    found = [part.flat[0] if isinstance(part, np.ndarray) else part for part in parts]
-    return {name: functools.reduce(s.merge, [one[name] for one in found]) for name, s in statistics.items()}
-
-
-def _values(statistics: Mapping[str, Statistic], tallies: Mapping[str, Tally]) -> dict[str, float]:
-    return {name: statistic.value(tallies[name]) for name, statistic in statistics.items()}

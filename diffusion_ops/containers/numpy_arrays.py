@@ -20,6 +20,7 @@ from diffusion_ops.evolution.advance import advance, continue_adaptively
 from diffusion_ops.evolution.arguments import split_batches
 from diffusion_ops.evolution.legs import Leg
 from diffusion_ops.evolution.problem import make_problem
+from diffusion_ops.evolution.refreshed import named_after
 
 
 def evolve(image: Any, operator: Any, *, mask: Any, guide: Any, **arguments: Any) -> Any:
@@ -45,7 +46,7 @@ def evolve(image: Any, operator: Any, *, mask: Any, guide: Any, **arguments: Any
     block.frame = problem.frame
     for leg in problem.legs:
         if leg.has_steps:
-            _take(block, bind_statistics(leg, block), problem.batch)
+            _take(block, bind_statistics(leg, block), problem.batch, problem.result_type)
     original = (
         fill_values_like(fields, problem.result_type, problem.nodata) if problem.new_quantity else fields
     )
@@ -53,21 +54,32 @@ def evolve(image: Any, operator: Any, *, mask: Any, guide: Any, **arguments: Any
     return as_result(done, problem.channel_axis)
 
 
-def _take(block: Block, leg: Leg, batch: int | None) -> None:
+def _take(block: Block, leg: Leg, batch: int | None, result: np.dtype[Any]) -> None:
     """Take a leg on the whole image, batch by batch."""
     if leg.adaptive is not None:
         continue_adaptively(block, leg.operator, leg.adaptive)
         return
-    for part in split_batches([leg], batch):
-        advance(block, part)
+    for part in leg.parts():
+        fresh = _with_numbers(part, block)
+        for some in split_batches([fresh], batch):
+            advance(block, some)
     if (completion := leg.operator.completion()) is not None:
         for channel in block.u:
-            channel[...] = complete(channel, completion)
+            channel[...] = complete(channel, completion, result)
 
 
 def as_result(fields: Any, channel_axis: int | None) -> Any:
     """Return finished fields of shape (channels, *spatial) in the user's order of axes."""
     return fields[0] if channel_axis is None else np.ascontiguousarray(np.moveaxis(fields, 0, channel_axis))
+
+
+def _with_numbers(leg: Leg, block: Block) -> Leg:
+    """Return a part of a leg with the numbers that its operator refreshes, measured over the whole image."""
+    refreshed = leg.operator.refreshed()
+    if refreshed is None or leg.begins:
+        return leg
+    everything = (slice(None),) * len(block.spatial)
+    return leg.bind(named_after(refreshed.numbers(refreshed.measure(block, everything)), leg.first))
 
 
 def bind_statistics(leg: Leg, block: Block) -> Leg:

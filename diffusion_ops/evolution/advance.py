@@ -11,6 +11,7 @@ from diffusion_ops.evolution.adaptive import Adaptive, Control
 from diffusion_ops.evolution.legs import Leg, carried_out_of, result_channels
 from diffusion_ops.evolution.operator import Operator
 from diffusion_ops.evolution.reach import Cells, Run, chained
+from diffusion_ops.evolution.refreshed import measured_after
 from diffusion_ops.evolution.schedule import Cycle
 
 
@@ -31,10 +32,11 @@ def advance(block: Block, legs: Sequence[Leg]) -> Block:
         return _pass_over(block, legs)
     for leg in legs:
         operator, reach = leg.operator, leg.operator.reach(block.spacing)
-        if leg.first == 0:
+        if leg.begins:
             operator.start(block)
             _mark_spoilt(block, reach.start)
         block.step = leg.first
+        block.numbers = None if leg.numbers is None else measured_after(leg.numbers, leg.measured)
         for run in reach.runs(leg.cycles, leg.first):
             for _ in range(run.times):
                 _take(block, operator, run)

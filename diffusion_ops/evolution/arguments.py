@@ -259,7 +259,7 @@ def split_batches(legs: Sequence[Leg], batch: int | None) -> list[tuple[Leg, ...
     batches: list[list[Leg]] = [[]]
     taken = 0
     for leg in legs:
-        if leg.operator.statistics() and batches[-1]:
+        if leg.begins and leg.operator.statistics() and batches[-1]:
             batches.append([])
             taken = 0
         for part in _cut(leg, batch, taken):
@@ -274,15 +274,16 @@ def split_batches(legs: Sequence[Leg], batch: int | None) -> list[tuple[Leg, ...
 
 def _cut(leg: Leg, batch: int | None, taken: int) -> Iterator[Leg | None]:
     """Yield the parts of a leg, one per batch, and None where a new batch begins."""
-    cycles, start, first = leg.cycles, 0, leg.first
+    cycles, start, first, begins = leg.cycles, 0, leg.first, leg.begins
     for i, cycle in enumerate(cycles):
         if batch is not None and taken and taken + cycle.steps > batch:
             if i > start:
-                part = replace(leg, cycles=cycles[start:i], first=first, last=False)
+                part = replace(leg, cycles=cycles[start:i], first=first, last=False, begins=begins)
                 yield part
-                first += part.steps
+                first, begins = first + part.steps, False
             yield None
             start, taken = i, 0
         taken += cycle.steps
-    if cycles[start:] or (leg.has_steps and not cycles):
-        yield replace(leg, cycles=cycles[start:], first=first)
+    # A part may take no step and only begin, so that numbers can be measured before the first step.
+    if cycles[start:] or (not cycles and (leg.has_steps or not leg.last)):
+        yield replace(leg, cycles=cycles[start:], first=first, begins=begins)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,15 +15,25 @@ from diffusion_ops.blocks.statistic import Tally
 Shape = tuple[int, ...]
 
 
+@dataclass(frozen=True)
 class Completion(ABC):
     """Whole-image work after an operator has done all that a tile can do alone, such as joining components.
 
     Every tile gives an integer tally of what the others need to know about it, the tallies are merged once, and every
     tile is completed with the merged array. The bits of the result do not depend on the tiling. Arrays have the axes
     of one channel of the image, or one more before them that counts separate images.
+
+    Parameters
+    ----------
+    framed : bool
+        True where the first axis counts separate images.
     """
 
-    title: str
+    framed: bool = False
+
+    cell_bytes: ClassVar[int] = 40
+    """Bytes per cell that a tile's tally or completion holds at its peak, with what it begins with."""
+    title: ClassVar[str]
     """Description for users, such as "join edges"."""
 
     @abstractmethod
@@ -48,3 +59,23 @@ class Completion(ABC):
         self, tile: NDArray[Any], origin: Shape, shape: Shape, merged: NDArray[np.int64]
     ) -> NDArray[Any]:
         """Return the completed tile."""
+
+    def largest(self, merged: NDArray[np.int64]) -> int:
+        """Return the largest value of a completed image, which its type has to hold."""
+        return 1
+
+
+def refuse_narrow_type(largest: int, dtype: np.dtype[Any]) -> None:
+    """Refuse a type that cannot hold all whole numbers up to the largest of a completed image.
+
+    Raises
+    ------
+    ValueError
+        With the type's limit and what to do.
+    """
+    exact = 2 ** (np.finfo(dtype).nmant + 1) if dtype.kind == "f" else np.iinfo(dtype).max
+    if largest > exact:
+        raise ValueError(
+            f"The result goes up to {largest:,}, but {dtype} holds whole numbers up to {exact:,} only. "
+            "Give dtype: uint32 or wider; above 16,777,216 give an image of float64 too."
+        )

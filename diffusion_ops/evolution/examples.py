@@ -25,12 +25,19 @@ class Samples:
         The reason why its result depends on the place in the image, on its frame or channel, if it does.
     faint : str
         The reason why its farthest cells show after one step only, if they do.
+    decisive : str
+        The reason why its result is a decision that the farthest cells hardly ever sway, if it is; it needs a test of
+        its own for how far it reads.
+    numbered : str
+        The reason why the values at one place depend on how many things there are elsewhere, if they do.
     """
 
     parameters: tuple[Mapping[str, Any], ...] = ()
     lopsided: str = ""
     placed: str = ""
     faint: str = ""
+    decisive: str = ""
+    numbered: str = ""
 
 
 @dataclass(frozen=True)
@@ -46,10 +53,11 @@ class Picture:
     far : mapping
         Extent of the evolution: {"time": 4}. By default the time 4 where a time controls it.
     shown : str
-        How values become shades: "grey levels" as they are, "stretched" from black to white, or "angles" as hues.
+        How values become shades: "grey levels" as they are, "stretched" from black to white, "angles" as hues, or
+        "labels" as colours.
     """
 
     image: str
     parameters: Mapping[str, Any] = field(default_factory=dict)
     far: Mapping[str, Any] = field(default_factory=dict)
-    shown: Literal["grey levels", "stretched", "angles"] = "grey levels"
+    shown: Literal["grey levels", "stretched", "angles", "labels"] = "grey levels"

@@ -25,6 +25,13 @@ class Leg:
         True where the operator ends with this batch.
     adaptive : Control or None
         State of an adaptive evolution: the leg then takes one batch of adaptive steps and has no cycles.
+    begins : bool
+        True where the operator begins with this batch.
+    numbers : mapping or None
+        Numbers that the operator refreshes, as far as they are known, named after the steps taken before; None
+        where none are.
+    measured : int
+        Number of steps that the operator had taken when the numbers for this batch were measured.
     """
 
     operator: Operator
@@ -32,6 +39,9 @@ class Leg:
     first: int = 0
     last: bool = True
     adaptive: Control | None = None
+    begins: bool = True
+    numbers: Mapping[str, float] | None = None
+    measured: int = 0
 
     @property
     def has_steps(self) -> bool:
@@ -49,7 +59,7 @@ class Leg:
         parts = [reach.halo(self.cycles, self.first)]
         if self.adaptive is not None:
             parts.append(reach.adaptive_halo(self.adaptive.adaptive.batch))
-        if self.first == 0:
+        if self.begins:
             parts.append(reach.start)
         if self.last:
             parts.append(reach.finish)
@@ -60,12 +70,37 @@ class Leg:
         return self.operator.carried_arrays(ndim, channels)
 
     def bind(self, values: Mapping[str, float]) -> Leg:
-        """Return the leg with the statistics of its operator replaced by their values."""
-        return replace(self, operator=self.operator.bind(values)) if self.operator.statistics() else self
+        """Return the leg with the statistics of its operator replaced by their values, and numbers that are known."""
+        pending = self.operator.statistics()
+        bound = {name: values[name] for name in pending if name in values}
+        leg = replace(self, operator=self.operator.bind(bound)) if bound else self
+        if self.operator.refreshed() is None:
+            return leg
+        more = {name: value for name, value in values.items() if name not in pending}
+        return replace(leg, numbers={**(self.numbers or {}), **more}) if more else leg
+
+    def parts(self) -> list[Leg]:
+        """Return the leg cut where its operator's numbers are measured: its start alone, then the steps."""
+        refreshed = self.operator.refreshed()
+        if refreshed is None or not self.cycles:
+            return [self]
+        parts, first = [replace(self, cycles=(), last=False)], self.first
+        for i in range(0, len(self.cycles), refreshed.every):
+            some = self.cycles[i : i + refreshed.every]
+            last = self.last and i + refreshed.every >= len(self.cycles)
+            parts.append(replace(self, cycles=some, first=first, begins=False, last=last, measured=first))
+            first += parts[-1].steps
+        return parts
+
+    @property
+    def lacks_numbers(self) -> bool:
+        """True where numbers of the whole image have to be measured between its parts."""
+        return len(self.parts()) > 1 and not self.numbers
 
     def stand_in(self) -> Leg:
         """Return the leg with some numbers in the place of statistics, rising: its kernels are those of any numbers."""
-        return self.bind({name: 1.0 + i for i, name in enumerate(self.operator.statistics())})
+        leg = self.bind({name: 1.0 + i for i, name in enumerate(self.operator.statistics())})
+        return replace(leg, numbers={})
 
 
 def total_halo(legs: Iterable[Leg], spacing: tuple[float, ...]) -> tuple[int, ...]:
@@ -75,7 +110,7 @@ def total_halo(legs: Iterable[Leg], spacing: tuple[float, ...]) -> tuple[int, ..
 
 def carried_into(legs: Sequence[Leg], ndim: int, channels: int) -> int:
     """Return how many carried arrays a batch receives beside the state."""
-    return legs[0].carried_arrays(ndim, channels) if legs and legs[0].first else 0
+    return legs[0].carried_arrays(ndim, channels) if legs and not legs[0].begins else 0
 
 
 def carried_out_of(legs: Sequence[Leg], ndim: int, channels: int) -> int:

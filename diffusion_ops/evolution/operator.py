@@ -21,10 +21,10 @@ from diffusion_ops.evolution.parameters import (
     described,
     parameter,
     settle,
-    signature_of,
     words_of,
 )
 from diffusion_ops.evolution.reach import Reach
+from diffusion_ops.evolution.refreshed import Refreshed
 from diffusion_ops.evolution.schedule import Cycle
 from diffusion_ops.registry import Registry
 
@@ -75,6 +75,9 @@ class Operator(ABC):
     """Whether gradients and tensors may be read from another image, the block's guide."""
     new_quantity: ClassVar[bool] = False
     """Whether the result is no image but a slope, an angle, a class: invalid pixels have no value to get back then."""
+
+    makes_labels: ClassVar[bool] = False
+    """Whether the result is whole numbers that name things: pyramids take the commonest, regions can be measured."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         for name, value in settle(type(self).__name__, self.parameters(), args, kwargs).items():
@@ -131,6 +134,10 @@ class Operator(ABC):
         """Return what is left to do over the whole image after the last step, or None."""
         return None
 
+    def refreshed(self) -> Refreshed | None:
+        """Return the numbers of the whole image that it needs anew every few steps, or None."""
+        return None
+
     def start(self, block: Block) -> None:  # noqa: B027 (most operators need nothing)
         """Make what is carried, before the first step; the state may change too."""
 
@@ -163,8 +170,16 @@ class Operator(ABC):
 
     def statistics(self) -> dict[str, Statistic]:
         """Return the parameters that are still statistics, to be reduced over the whole image first."""
-        values = {name: getattr(self, name) for name in self.parameters()}
-        return {name: value for name, value in values.items() if isinstance(value, Statistic)}
+        return {name: v for name, v in self._single_values().items() if isinstance(v, Statistic)}
+
+    def _single_values(self) -> dict[str, object]:
+        """Return the values of the parameters, those of a list one by one: "thresholds[0]"."""
+        found: dict[str, object] = {}
+        for name in self.parameters():
+            value = getattr(self, name)
+            several = {f"{name}[{i}]": v for i, v in enumerate(value)} if isinstance(value, tuple) else {}
+            found |= several or {name: value}
+        return found
 
     def bind(self, values: Mapping[str, float]) -> Operator:
         """Return the operator with numbers in the place of its statistics.
@@ -175,7 +190,7 @@ class Operator(ABC):
             Where a number is out of the parameter's range, such as a contrast of 0 from a constant image.
         """
         try:
-            return dataclasses.replace(self, **values)
+            return dataclasses.replace(self, **self._grouped({**self._single_values(), **values}))
         except ValueError as error:
             found = ", ".join(
                 f"{name} = {self.statistics()[name]} is {value:g}" for name, value in values.items()
@@ -184,6 +199,14 @@ class Operator(ABC):
                 f"{type(self).__name__}: {found} over this image, which is out of range. {error} "
                 "Give a number, or another statistic."
             ) from error
+
+    def _grouped(self, singles: Mapping[str, object]) -> dict[str, object]:
+        """Return the values of the parameters from those of `_single_values`."""
+        found: dict[str, Any] = {}
+        for name, value in singles.items():
+            owner, _, index = name.partition("[")
+            found[owner] = (*found.get(owner, ()), value) if index else value
+        return found
 
 
 class Iteration(Operator):
@@ -268,7 +291,7 @@ def with_parameters(cls: O) -> O:
             "one constructor, Operator's; what is to be checked of several parameters goes into __post_init__."
         )
     dataclass(frozen=True, init=False)(cls)
-    cls.__signature__ = signature_of(described(cls))
+    cls.__signature__ = _signature_of(described(cls))
     return cls
 
 
@@ -282,3 +305,14 @@ def register(name: str) -> Callable[[O], O]:
         return cls
 
     return add
+
+
+def _signature_of(parameters: Mapping[str, Parameter]) -> inspect.Signature:
+    """Return the signature of a constructor, for editors and documentation."""
+    kind, empty = inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.empty
+    return inspect.Signature(
+        [
+            inspect.Parameter(name, kind, default=empty if one.required else one.default, annotation=one.type)
+            for name, one in parameters.items()
+        ]
+    )

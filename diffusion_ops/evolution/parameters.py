@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import inspect
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -19,7 +18,7 @@ AUTO: Literal["auto"] = "auto"
 NumberOrStatistic: TypeAlias = float | Statistic | Mapping[str, object] | Literal["auto"]
 """A number, or what finds it in the whole image: a statistic, {"quantile": 0.9}, or "auto" where there is a rule."""
 
-Automatic: TypeAlias = Callable[[Mapping[str, Any]], Statistic | Literal["auto"]]
+Automatic: TypeAlias = Callable[[Mapping[str, Any]], Statistic | tuple[Statistic, ...] | Literal["auto"]]
 """A function of the other parameters that gives the statistic for "auto", or "auto" where none is needed."""
 
 _REQUIRED: Any = ...
@@ -110,6 +109,10 @@ class Parameter(ABC):
         whole_image = isinstance(value, Statistic) and self.statistic
         if not (whole_image or (value is None and self.optional) or self.fits(value)):
             raise ValueError(f"{name}={value!r} is not {self.refusal}. Allowed: {self.allowed}.")
+
+    def read(self, name: str, value: Any) -> Any:
+        """Return a value as it is kept, with the statistics that mappings stand for."""
+        return statistic_from(name, value) if self.statistic else value
 
     refusal: ClassVar[str] = "possible"
 
@@ -301,17 +304,6 @@ def words_of(parameters: Mapping[str, Parameter]) -> dict[str, str]:
     return {word: name for name, one in parameters.items() for word in one.aliases}
 
 
-def signature_of(parameters: Mapping[str, Parameter]) -> inspect.Signature:
-    """Return the signature of a constructor, for editors and documentation."""
-    kind, empty = inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.empty
-    return inspect.Signature(
-        [
-            inspect.Parameter(name, kind, default=empty if one.required else one.default, annotation=one.type)
-            for name, one in parameters.items()
-        ]
-    )
-
-
 def settle(
     owner: str, parameters: Mapping[str, Parameter], args: Sequence[Any], kwargs: Mapping[str, Any]
 ) -> dict[str, Any]:
@@ -346,7 +338,7 @@ def settle(
     }
     for name, one in parameters.items():
         if name not in rules:
-            values[name] = statistic_from(name, values[name]) if one.statistic else values[name]
+            values[name] = one.read(name, values[name])
             one.check(name, values[name])
     # The others are known to be possible now, so that a rule may look them up.
     return {**values, **{name: rule(values) for name, rule in rules.items()}}

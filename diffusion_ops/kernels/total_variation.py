@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from diffusion_ops.blocks.block import LANES, Block, allocate
+from diffusion_ops.blocks.block import LANES, Block, Floats, allocate
 from diffusion_ops.kernels.faces import kernel_grid, kernel_walls, left_of, open_faces, right_of
 from diffusion_ops.kernels.lanes import begin, between, copied, fill, kernel, load, shift, store, where
 from diffusion_ops.kernels.wavefront import level_bounds, step_bounds
@@ -54,8 +54,8 @@ def _step_row(form, size, fields, valid, row, before, span, speeds, one):  # typ
 
     Parameters
     ----------
-    form, size : (bool, bool), (int, int)
-        Whether masked, a volume; channels, cells.
+    form, size : (bool, bool, bool), (int, int)
+        Whether masked, a volume, between 0 and 1; channels, cells.
     fields : addresses
         State, data, extrapolated state and dual of the first channel.
     row : ints
@@ -68,7 +68,7 @@ def _step_row(form, size, fields, valid, row, before, span, speeds, one):  # typ
         sigma / h and rate / h along x, y, z; rate / weight; the extrapolation.
     one : float
     """
-    masked, volume = form
+    masked, volume, between_ends = form
     channels, cells = size
     u, data, state, dual = fields
     rise, fall, pull, theta = speeds
@@ -102,7 +102,10 @@ def _step_row(form, size, fields, valid, row, before, span, speeds, one):  # typ
                 store(q, i, z)
                 change = change + (z - where(between(0, ahead), load(q, front + j))) * fall[2]
             old = load(u, c * cells + i)
-            new = old + (change + (load(data, c * cells + i) - old) * pull)
+            if between_ends:
+                new = min(max(old + (change - load(data, c * cells + i) * pull), zero), fill(one))
+            else:
+                new = old + (change + (load(data, c * cells + i) - old) * pull)
             store(u, c * cells + i, new)
             store(v, i, new + (new - old) * theta)
 
@@ -116,8 +119,10 @@ def _anchor_row(channels, cells, data, u, here, n):  # type: ignore[no-untyped-d
 
 
 @functools.cache
-def build_descent(masked: bool, volume: bool, few: int) -> Callable[..., None]:
+def build_descent(masked: bool, volume: bool, few: int, between_ends: bool = False) -> Callable[..., None]:
     """Compile the sweep for images or volumes, with or without a mask, of `few` channels or, for 0, of any number.
+
+    With `between_ends` the state is kept between 0 and 1, and the data is a force: TV(u) + ∫ data u / weight.
 
     A number of channels that the compiler knows leaves no loop over them: iterations are 1.5 to 2 times as fast.
     """
@@ -160,7 +165,11 @@ def build_descent(masked: bool, volume: bool, few: int) -> Callable[..., None]:
                         before = (up, front, LANES if up < here else 0, LANES if front < here else 0)
                         if numbers[s, 8] != 0:
                             _anchor_row(channels, cells, data, u, here, n)
-                        form, size, span = (masked, volume), (channels, cells), (n, columns - 1 - j0)
+                        form, size, span = (
+                            (masked, volume, between_ends),
+                            (channels, cells),
+                            (n, columns - 1 - j0),
+                        )
                         row, speeds = (here, down, back), (rise, fall, numbers[s, 6], numbers[s, 7])
                         _step_row(form, size, fields, valid, row, before, span, speeds, one)
 
@@ -202,15 +211,43 @@ def iterate(block: Block, weight: float, count: int, first: int = 0, every: int 
         implicit steps of a flow; 0 for never.
     """
     assert block.carried is not None
-    u, carried, ndim = block.storage, block.carried, len(block.spatial)
+    numbers = [step_numbers(first + k, weight, every, block.spacing) for k in range(count)]
+    _descend(block, block.storage, block.carried, np.array(numbers, block.storage.dtype), False)
+
+
+def iterate_between(block: Block, u: Floats, others: Floats, weight: float, count: int) -> None:
+    """Iterate towards the minimum of weight TV(u) + ∫ f u over 0 <= u <= 1, in place.
+
+    tau = sigma = 1 / L, sigma tau L² = 1 (Chambolle and Pock 2011, algorithm 1).
+
+    Parameters
+    ----------
+    block : Block
+        Its walls and its open sides.
+    u, others : ndarray of shape (1, cells) and (2 + axes, cells)
+        The state; the force f, the extrapolated state and the dual.
+    weight : float
+        Weight of the total variation, in units of f times length.
+    count : int
+        Number of iterations.
+    """
+    tau = 1 / operator_norm(block.spacing)
+    steps = [tau / h for h in reversed(block.spacing)] + [0.0] * (3 - len(block.spacing))
+    numbers = np.array([[*steps, *steps, tau / weight, 1.0, 0.0]] * count, u.dtype)
+    _descend(block, u, others, numbers, True)
+
+
+def _descend(block: Block, u: Floats, carried: Floats, numbers: Floats, between_ends: bool) -> None:
+    """Take one iteration for each row of `numbers`, see `step_numbers`."""
+    ndim, count = len(block.spatial), len(numbers)
     grid = kernel_grid(block, len(u))
-    descend = build_descent(block.valid_storage is not None, ndim == 3, len(u) if len(u) <= _FEW else 0)
+    few = len(u) if len(u) <= _FEW else 0
+    descend = build_descent(block.valid_storage is not None, ndim == 3, few, between_ends)
     group, band = _group_shape(count, grid, (3 + ndim) * u.itemsize)
     bounds = level_bounds(block, 1, 0, count)
     for k in range(0, count, group):
-        taken = range(first + k, first + min(k + group, count))
-        numbers = np.array([step_numbers(i, weight, every, block.spacing) for i in taken], u.dtype)
-        descend(u.reshape(-1), carried.reshape(-1), kernel_walls(block), grid, numbers, k, bounds, band)
+        some = numbers[k : k + group]
+        descend(u.reshape(-1), carried.reshape(-1), kernel_walls(block), grid, some, k, bounds, band)
 
 
 def operator_norm(spacing: Sequence[float]) -> float:

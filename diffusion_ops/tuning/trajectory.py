@@ -118,8 +118,8 @@ class Trial:
         legs = [_make_leg(operator, self.spacing, begin or 0.0, end, schedule) for begin, end in intervals]
         ends = list(itertools.accumulate(leg.steps for leg in legs))
         for i, (leg, end) in enumerate(zip(legs, ends, strict=True)):
-            self._take(runs, [replace(leg, first=end - leg.steps, last=False)])
-            last = Leg(operator, (), end, last=True)
+            self._take(runs, [replace(leg, first=end - leg.steps, last=False, begins=i == 0)])
+            last = Leg(operator, (), end, last=True, begins=False)
             part = (end + _SCORING * (i + 1)) / (ends[-1] + _SCORING * len(ends))
             yield part, [[_ended(block, last) for block in some] for some in runs]
 

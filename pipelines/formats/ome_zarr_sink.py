@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 import zarr
+from numpy.typing import NDArray
 
 from pipelines.formats.metadata.ome import build_multiscales, build_omero
 from pipelines.image.georeference import to_attributes
@@ -20,7 +21,10 @@ from pipelines.store.arrays import choose_chunks, holds, json_number, open_array
 from pipelines.store.publish import finish_folder
 
 SAMPLE_SIDE = 1024
-"""Pixels per side of the middle of the coarsest level, from which the display range is taken."""
+"""Pixels per side of the middle of the coarsest level, from which display range and labels are taken."""
+
+COLOURED = 256
+"""Largest number of labels that get colours in the metadata; viewers choose colours for more."""
 
 
 @SINKS.register("ome-zarr")
@@ -48,14 +52,19 @@ class OmeZarrSink(Sink):
             create_level(root, level, self.spec.compression)
 
     def finish(self, root: str, info: ImageInfo, levels: tuple[Level, ...], target: str, memory: int) -> None:
-        """Write the display range, then move the hierarchy to its target."""
-        if not info.labels and (is_remote(root) or Path(root).exists()):
-            shown = _shown_range(root, levels[-1])
-            zarr.open_group(root, mode="r+").attrs.update(self._attributes(info, levels, shown))
+        """Write the display range, or colours of labels, then move the hierarchy to its target."""
+        if is_remote(root) or Path(root).exists():
+            values = _few_labels(root, levels[-1]) if _is_label_image(info) else ()
+            shown = _full_range(info.dtype) if _is_label_image(info) else _shown_range(root, levels[-1])
+            zarr.open_group(root, mode="r+").attrs.update(self._attributes(info, levels, shown, values))
         finish_folder(root, target)
 
     def _attributes(
-        self, info: ImageInfo, levels: tuple[Level, ...], window: tuple[float, float]
+        self,
+        info: ImageInfo,
+        levels: tuple[Level, ...],
+        window: tuple[float, float],
+        label_values: Sequence[int] = (),
     ) -> dict[str, Any]:
         known = info.attributes.get("ome") or {}
         attributes = build_multiscales(
@@ -65,11 +74,23 @@ class OmeZarrSink(Sink):
             units=info.units,
             paths=[level.path for level in levels],
             name=known.get("name") or _stem(self.spec.uri),
-            omero=None if info.labels else _display(info, window, known.get("omero")),
-            labels=info.labels,
+            omero=None if _is_label_image(info) else _display(info, window, known.get("omero")),
+            labels=_is_label_image(info),
+            label_values=label_values,
             method="" if len(levels) == 1 else "mode" if info.labels else "mean",
         )
         return {**attributes, **_kept(info)}
+
+
+def _is_label_image(info: ImageInfo) -> bool:
+    """Return whether an image is one of labels for the specification, which asks for integers."""
+    return info.labels and info.dtype.kind in "iu"
+
+
+def _few_labels(root: str, level: Level) -> tuple[int, ...]:
+    """Return the labels in the middle of a level, or none where they are too many for colours of their own."""
+    found = np.unique(_sample(root, level))
+    return tuple(found.tolist()) if len(found) <= COLOURED else ()
 
 
 def _translations(levels: tuple[Level, ...], origin: Mapping[str, float]) -> list[dict[str, float]]:
@@ -105,8 +126,7 @@ def _shown_range(root: str, level: Level) -> tuple[float, float]:
     """Return the values to show black and white: the extremes of the middle of the coarsest level."""
     if level.info.dtype.kind != "f" and level.info.dtype.itemsize == 1:
         return _full_range(level.info.dtype)
-    region = tuple(_middle(a, n) for a, n in zip(level.info.axes, level.info.shape, strict=True))
-    values = np.asarray(open_array(root, level.path)[region])
+    values = _sample(root, level)
     valid = np.isfinite(values)
     if level.info.nodata is not None and holds(level.info.dtype, level.info.nodata):
         valid &= values != level.info.dtype.type(level.info.nodata)
@@ -114,6 +134,11 @@ def _shown_range(root: str, level: Level) -> tuple[float, float]:
         return _full_range(level.info.dtype)
     low, high = float(values[valid].min()), float(values[valid].max())
     return (low, high) if low < high else (low, math.nextafter(low, math.inf))
+
+
+def _sample(root: str, level: Level) -> NDArray[Any]:
+    region = tuple(_middle(a, n) for a, n in zip(level.info.axes, level.info.shape, strict=True))
+    return np.asarray(open_array(root, level.path)[region])
 
 
 def _middle(axis: str, size: int) -> slice:

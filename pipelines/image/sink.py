@@ -51,6 +51,10 @@ class SinkSpec(BaseModel):
         return value
 
 
+TABLE = "table.npy"
+"""Name of the file that a table is made of, inside the folder of its result."""
+
+
 @dataclass(frozen=True)
 class Level:
     """One resolution of the result, as an array to fill.
@@ -92,6 +96,8 @@ class Sink(ABC):
     """True where the Zarr hierarchy itself is moved to the target; else the target is exported from it."""
     pyramid: ClassVar[bool] = False
     """True where the run writes levels below the finest."""
+    is_table: ClassVar[bool] = False
+    """True where the target is a table of labelled regions, made of `TABLE` instead of arrays."""
 
     def __init__(self, spec: SinkSpec) -> None:
         self.spec = spec

@@ -81,7 +81,7 @@ class Adapt(ChainWork):
         title = f"{leg.operator.name} (adaptive)"
         stages.add(title, work, stages.grid(begin.shape), after, (*needs, *request.needs))
         taken = Image(Reading(target, working, None, begin.reading.channels), begin.shape, (number,))
-        ended = replace(request.chain, legs=(replace(leg, adaptive=None, first=1),))
+        ended = replace(request.chain, legs=(replace(leg, adaptive=None, begins=False),))
         # Only the complete stage knows that the time is reached, so the end needs all of its tiles.
         end = replace(
             request,

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from diffusion_ops.blocks.block import Block
 from diffusion_ops.blocks.fields import finish_image, working_dtype
 from diffusion_ops.blocks.statistic import Tally
-from diffusion_ops.evolution.completion import Completion
+from diffusion_ops.evolution.completion import Completion, refuse_narrow_type
 from pipelines.image.frames import Frames
 from pipelines.image.window import Grid, Region, Window, extent, one_frame, window_of
 from pipelines.plan.stages import ChainRequest, ChainWork, Image, lay_out_chain
@@ -26,9 +26,6 @@ from pipelines.tasks.work import KINDS, Conclusion, File, Told, Work
 
 COMPLETE_RATE = 3.0e7
 """Values per second of one core that are tallied or completed; measured with components of edges."""
-
-_BYTES = 40
-"""Bytes per cell while a tile is labelled: classes, labels, the first cell of each."""
 
 TOLD = "told"
 """Name of the tally of a tile."""
@@ -94,7 +91,7 @@ class Tell(Work):
     def cost(self, grid: Grid) -> Cost:
         """Return the cost: the tile, and the arrays of its labelling."""
         total = math.prod(grid.shape)
-        memory = math.prod(grid.largest) * _BYTES + self.codec_bytes
+        memory = math.prod(grid.largest) * self.tiles.completion.cell_bytes + self.codec_bytes
         return Cost(memory, total * self.tiles.reads.dtype.itemsize, 0, seconds=total / COMPLETE_RATE)
 
     def compute(self, window: Window) -> Done:
@@ -145,7 +142,7 @@ class Complete(ChainWork):
         )
         left = lay_out_chain(replace(request, output=None), "evolve")
         stages, path = request.stages, f"{request.stages.folder}/merged/{request.chain.name}.npy"
-        tiles = _Tiles(left.reading, request.frames, completion)
+        tiles = _Tiles(left.reading, request.frames, replace(completion, framed=True))
         told = stages.add(
             f"{completion.title}: tell", Tell(tiles, path), stages.grid(left.shape), left.stages
         )
@@ -174,7 +171,7 @@ class Complete(ChainWork):
     def cost(self, grid: Grid) -> Cost:
         """Return the cost: the arrays of the labelling, and the result."""
         total, item = math.prod(grid.shape), self.dtype.itemsize
-        memory = math.prod(grid.largest) * (_BYTES + 2 * item) + self.codec_bytes
+        memory = math.prod(grid.largest) * (self.tiles.completion.cell_bytes + 2 * item) + self.codec_bytes
         read = total * self.tiles.reads.dtype.itemsize
         return Cost(memory, read, total * item, seconds=total / COMPLETE_RATE)
 
@@ -182,9 +179,12 @@ class Complete(ChainWork):
         """Return the completed tile."""
         values, read_bytes = np.empty(extent(window.write), self.dtype), 0
         merged = _read_merged(self.merged, Path(self.merged).stat().st_mtime_ns)
+        refuse_narrow_type(self.tiles.completion.largest(merged), self.dtype)
         frames = self.tiles.frames.each(values.shape)
         for index, (part, tile, origin) in zip(frames, self.tiles.each(window), strict=True):
-            state = self.tiles.completion.complete(tile, origin, self.tiles.shape, merged).astype(tile.dtype)
+            state = self.tiles.completion.complete(tile, origin, self.tiles.shape, merged)
+            refuse_narrow_type(int(state.max(initial=0)), tile.dtype)
+            state = state.astype(tile.dtype)
             done = self._finished(state, ~np.isnan(tile[0]), part.write)
             values[index] = done.reshape(values[index].shape)
             read_bytes += tile.nbytes

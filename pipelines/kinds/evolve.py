@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 from diffusion_ops.blocks.block import Block, row_pitch
 from diffusion_ops.blocks.fields import finish_image, give_back, make_block, working_dtype
 from diffusion_ops.blocks.spare import keep_window, window_memory
-from diffusion_ops.blocks.statistic import Statistic, Tally
+from diffusion_ops.blocks.statistic import Reduction, Tally
 from diffusion_ops.evolution.advance import advance
 from diffusion_ops.evolution.legs import Leg, total_halo
 from diffusion_ops.evolution.reach import chained
+from diffusion_ops.evolution.refreshed import named_after
 from pipelines.image.frames import Frames
 from pipelines.image.window import (
     Grid,
@@ -37,8 +38,8 @@ from pipelines.tasks.pixels import Pixels, ZarrPixels
 from pipelines.tasks.values import Carried, Cost, Done
 from pipelines.tasks.work import KINDS, Conclusion, Told, merge_tallies
 
-ENERGY = "energy"
-"""Name of the statistic that tiles tally after a batch where the energy is measured."""
+ENERGY, NUMBERS = "energy", "numbers"
+"""Names of what tiles tally after a batch: the energy, or numbers that the operator needs anew."""
 
 
 @KINDS.register("evolve")
@@ -70,6 +71,8 @@ class Evolve(ChainWork):
         Source, or fill value, for invalid pixels; None where the batch ends in a state.
     check : EnergyCheck or None
         Check of the energy of the last operator after this batch.
+    refreshes : bool
+        True where the numbers that the last operator needs anew are measured after this batch.
     roi : tuple of slice or None
         Region that the target holds; tiles are then tiles of that region, and read beyond it.
     """
@@ -85,10 +88,11 @@ class Evolve(ChainWork):
     base: Reading | None = None
     original: Reading | None = None
     check: EnergyCheck | None = None
+    refreshes: bool = False
     roi: Region | None = None
 
     is_pass = keeps_memory = True
-    sections = ("energies", "stopped")
+    sections = ("energies", "stopped", "statistics")
 
     @classmethod
     def lay_out(cls, request: ChainRequest) -> Image:
@@ -112,10 +116,12 @@ class Evolve(ChainWork):
         return self.keeps
 
     @property
-    def statistics(self) -> Mapping[str, Statistic]:
-        """The energy, where it is measured."""
-        found = self.legs[-1].operator.energy() if self.check is not None else None
-        return {} if found is None else {ENERGY: found}
+    def statistics(self) -> Mapping[str, Reduction]:
+        """The energy or the numbers that the operator needs anew, where they are measured."""
+        operator = self.legs[-1].operator
+        energy = operator.energy() if self.check is not None else None
+        numbers = operator.refreshed() if self.refreshes else None
+        return {name: one for name, one in ((ENERGY, energy), (NUMBERS, numbers)) if one is not None}
 
     @property
     def is_state(self) -> bool:
@@ -128,10 +134,13 @@ class Evolve(ChainWork):
 
     def conclude(self, told: Told) -> Conclusion:
         """Return the energy where it was measured; skip the other steps where its fall is below the tolerance."""
-        check = self.check
-        if check is None:
+        leg, check = self.legs[-1], self.check
+        if self.refreshes and (refreshed := leg.operator.refreshed()) is not None:
+            numbers = named_after(refreshed.numbers(told.tallies[NUMBERS]), leg.first + leg.steps)
+            return Conclusion(numbers, bound={self.positions[-1]: numbers})
+        if check is None or (measured := leg.operator.energy()) is None:
             return Conclusion()
-        energy = self.statistics[ENERGY].value(told.tallies[ENERGY])
+        energy = measured.value(told.tallies[ENERGY])
         before = None if check.before is None else told.earlier[check.before].values[ENERGY]
         if before is None or check.tolerance is None or before - energy >= check.tolerance * abs(before):
             return Conclusion({ENERGY: energy})
@@ -139,7 +148,10 @@ class Evolve(ChainWork):
         return Conclusion({ENERGY: energy}, skipped=skipped, reader=check.closing)
 
     def report(self, title: str, concluded: Conclusion | None) -> Mapping[str, Mapping[str, Any]]:
-        """Return the energy, and the number of steps where the operator stopped early."""
+        """Return the numbers, or the energy and the number of steps where the operator stopped early."""
+        if concluded is not None and self.refreshes:
+            values = dict(concluded.values)
+            return {"statistics": {"title": title, "position": self.positions[-1], "values": values}}
         if concluded is None or self.check is None:
             return {}
         at = {"position": self.check.position, "steps": self.check.steps}
@@ -220,7 +232,9 @@ class Evolve(ChainWork):
 
     @property
     def _bytes(self) -> BatchMemory:
-        return BatchMemory(self.inputs, self.legs, len(self.frames.spatial), self._puts_back_first)
+        ndim, channels = len(self.frames.spatial), self.inputs.image.channels
+        measuring = max((s.extra_arrays(ndim, channels) for s in self.statistics.values()), default=0)
+        return BatchMemory(self.inputs, self.legs, ndim, self._puts_back_first, measuring)
 
     @property
     def _may_become_result(self) -> bool:
@@ -257,7 +271,12 @@ class Evolve(ChainWork):
 
     def rehearse(self, walls: bool) -> None:
         """Let every operator take one cycle on a few cells, which compiles its kernels or loads them."""
-        legs = [replace(leg.stand_in(), cycles=leg.cycles[:1], first=0, last=True) for leg in self.legs]
+        # What is carried must be there to be measured.
+        last = not self.refreshes
+        legs = [
+            replace(leg.stand_in(), cycles=leg.cycles[:1], first=0, begins=True, last=last)
+            for leg in self.legs
+        ]
         block = advance(self.inputs.few_cells(self.frames, walls), legs)
         for statistic in replace(self, legs=tuple(legs)).statistics.values():
             statistic.measure(block, (slice(None),) * len(self.frames.spatial))

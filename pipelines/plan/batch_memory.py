@@ -23,12 +23,15 @@ class BatchMemory:
         Number of spatial axes.
     puts_back_first : bool
         Whether invalid cells get back their values before the result is copied from the block.
+    measuring : float
+        Arrays, of one channel's size, that statistics of the batch hold.
     """
 
     inputs: Inputs
     legs: tuple[Leg, ...]
     ndim: int
     puts_back_first: bool
+    measuring: float
 
     @property
     def _carried(self) -> int:
@@ -82,10 +85,10 @@ class BatchMemory:
         return sum(max(0, result_channels([leg], channels) - channels) for leg in self.legs)
 
     def _extra_arrays(self) -> float:
-        """Return the most arrays, of one channel's size, that a leg holds beside the state and what is carried."""
+        """Return the most arrays, of one channel's size, that legs and statistics hold beside the state."""
         channels = self.inputs.image.channels
         most = max((sum(_arrays(leg, self.ndim, channels)) for leg in self.legs), default=0.0)
-        return max(0.0, most - self._carried)
+        return max(0.0, most - self._carried) + self.measuring
 
 
 def _arrays(leg: Leg, ndim: int, channels: int) -> tuple[float, ...]:

@@ -73,7 +73,7 @@ def measure_statistics(
     NotAloneError
         Where only a region of the result is wanted, and the operator does not begin with the source.
     """
-    pending = legs[0].operator.statistics() if legs and legs[0].first == 0 else {}
+    pending = legs[0].operator.statistics() if legs and legs[0].begins else {}
     if not pending:
         return ()
     stages, chain, name = request.stages, request.chain, legs[0].operator.name
@@ -108,6 +108,7 @@ class Batches:
         self.working = working_dtype(request.begin.reading.dtype)
         self.number = request.number
         self.checks: list[EnergyCheck] = []
+        self.measured: tuple[int, ...] = ()
 
     def lay_out(self) -> Image:
         """Add the stages of the chain and return its result."""
@@ -116,6 +117,11 @@ class Batches:
                 "stops by the energy of the whole image, so a part alone cannot be "
                 "computed. Run the spec first and verify it, or give a number of steps instead of until."
             )
+        if any(leg.lacks_numbers for leg in self.chain.legs):
+            self.request.refuse_part(
+                "measures the whole image again and again, so a part alone cannot be computed. "
+                "Run the spec first and verify it, or give numbers instead, such as means."
+            )
         alone = self.stages.roi is not None
         # A region alone is computed in one pass.
         parts = [self.chain.legs] if alone else self.chain.parts
@@ -123,11 +129,11 @@ class Batches:
         batches = [(i, legs) for i, part in enumerate(parts) for legs in split_batches(part, batch) or [part]]
         for k, (part, legs) in enumerate(batches):
             left = len(batches) - 1 - k
-            self._batch(legs, left, checks=left > 0 and batches[k + 1][0] != part)
+            self._batch(legs, left, ends_part=left > 0 and batches[k + 1][0] != part)
         return Image(self.inputs.image, self.shape, self.after)
 
-    def _batch(self, legs: tuple[Leg, ...], left: int, checks: bool) -> None:
-        """Add a batch that `left` batches follow; `checks` is True where the energy is measured after it."""
+    def _batch(self, legs: tuple[Leg, ...], left: int, ends_part: bool) -> None:
+        """Add a batch that `left` batches follow; something is measured where it ends a part of the chain."""
         request, stages, ends = self.request, self.stages, left == 0
         needs = self._needs(legs)
         out = result_channels(legs, self.channels)
@@ -148,7 +154,8 @@ class Batches:
             base=(request.given_back or request.begin.reading) if ends and self.chain.mask else None,
             original=request.final_original() if ends else None,
             roi=stages.roi if final is not None else None,
-            check=self._check(legs, left) if checks else None,
+            check=self._check(legs, left) if ends_part and self.chain.energy else None,
+            refreshes=ends_part and not self.chain.energy,
         )
         reading, number = self._add_stage(work, legs, final, Reading(target, dtype, None, out), shape, needs)
         # The next batch reads the guide again; the state holds NaN where the mask made walls.
@@ -156,6 +163,8 @@ class Batches:
         self.after = number if ends else (*number, *guide)
         self.inputs = Inputs(reading, self.inputs.guide, None, keeps)
         self.shape, self.channels, self.number = shape, out, self.number + 1
+        if ends_part:
+            self.measured = number
 
     def _needs(self, legs: tuple[Leg, ...]) -> tuple[int, ...]:
         """Return the stages that must be complete before a batch."""
@@ -163,9 +172,7 @@ class Batches:
         if len(self.stages.states) > 1:
             # Three states at most lie on disk: what a batch reads, what it writes, and what the next one writes.
             needs = (*needs, self.stages.states[-2])
-        if self.checks:
-            needs = (*needs, self.checks[-1].number)
-        return (*needs, *self.request.needs)
+        return (*needs, *self.measured, *self.request.needs)
 
     def _add_stage(
         self,

@@ -73,13 +73,16 @@ class Chain:
 
     @property
     def parts(self) -> list[tuple[Leg, ...]]:
-        """The legs between two checks of the energy; where there are checks, the last part takes no step."""
+        """The legs between two checks of the energy, or two measurements of numbers that an operator refreshes.
+
+        Where there are checks, the last part takes no step.
+        """
         if not self.energy:
-            return [self.legs]
+            return [(part,) for part in self.legs[0].parts()] if len(self.legs) == 1 else [self.legs]
         (leg,) = self.legs
         every = (self.until.every if self.until else None) or max(1, -(-leg.steps // CHECKS))
         parts = [tuple(replace(leg, last=False) for leg in part) for part in split_batches([leg], every)]
-        return [*parts, (replace(leg, cycles=(), first=leg.first + leg.steps),)]
+        return [*parts, (replace(leg, cycles=(), first=leg.first + leg.steps, begins=not parts),)]
 
 
 CHECKS = 20
@@ -121,7 +124,7 @@ def make_chains(spec: Spec, frames: Frames, known: Known) -> tuple[Chain, ...]:
     found: list[Chain] = []
     # A step that joins the chain before it is its only reader.
     readers = Counter(name for step in spec.steps for name in {step.input, step.guide, step.mask})
-    readers.update(output.name for output in spec.outputs)
+    readers.update(name for output in spec.outputs for name in (output.name, output.of))
     for position, step in enumerate(spec.steps):
         try:
             (leg,) = make_legs(step.make_operator(), frames.at(step.octave).spacing, **step.times())
@@ -131,7 +134,8 @@ def make_chains(spec: Spec, frames: Frames, known: Known) -> tuple[Chain, ...]:
                 "Change its parameters."
             ) from error
         leg = _cut_short(leg.bind(known.bound.get(position, {})), known.stopped.get(position))
-        alone = bool(step.guide or step.mask or step.energy or step.until or leg.adaptive)
+        refreshed = leg.operator.refreshed() is not None
+        alone = bool(step.guide or step.mask or step.energy or step.until or leg.adaptive or refreshed)
         before = found[-1] if found else None
         if before is not None and _joins(before, step, readers[before.name]) and not alone:
             found[-1] = replace(
@@ -140,7 +144,8 @@ def make_chains(spec: Spec, frames: Frames, known: Known) -> tuple[Chain, ...]:
         else:
             until = None if position in known.stopped else step.until
             energy = position not in known.stopped and (step.energy or step.until is not None)
-            legs = _with_steps(leg, known.taken.get(position))
+            # With all numbers known, the parts of an operator that refreshes them need not wait for one another.
+            legs = tuple(leg.parts()) if leg.numbers else _with_steps(leg, known.taken.get(position))
             positions = (position,) * len(legs)
             links = (step.input, step.guide, step.mask, step.octave)
             found.append(Chain(step.name, legs, positions, *links, until, energy))
@@ -153,6 +158,7 @@ def _joins(before: Chain, step: StepSpec, readers: int) -> bool:
         kind_of(before.legs[-1].operator) != "evolve"
         or kind_of(step.make_operator()) not in ("evolve", "complete")
         or before.legs[-1].adaptive is not None
+        or before.legs[-1].operator.refreshed() is not None
         or step.input != before.name
         or step.octave != before.level
         or before.guide

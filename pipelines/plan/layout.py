@@ -11,6 +11,7 @@ from diffusion_ops.blocks.fields import working_dtype
 from pipelines.image.frames import Frames
 from pipelines.image.info import ImageInfo
 from pipelines.image.pyramid import reduced_shape
+from pipelines.image.sink import TABLE
 from pipelines.image.source import SourceSpec
 from pipelines.image.window import Grid
 from pipelines.plan.graph import Chain, is_source
@@ -160,6 +161,9 @@ class Layout:
         """Add the stage of a further output: a step's result or its residual."""
         spec: Any = output.spec
         image = self._image(spec.name, 0)
+        if not output.levels:
+            self._table(output, image)
+            return
         shape = tuple(output.info.size(a) for a in self.frames.axes)
         target = self.stages.level(output, 0)
         if spec.residual:
@@ -188,6 +192,19 @@ class Layout:
             title, after = f"write {spec.name}", image.stages
         self.stages.add(title, work, self.stages.grid(shape), after)
 
+    def _table(self, output: Output, labels: Image) -> None:
+        """Add the stage of a table of the regions of a label image."""
+        spec: Any = output.spec
+        values = self._image(spec.of, 0)
+        work = KINDS["tabulate"].make(
+            labels=labels.reading,
+            values=values.reading,
+            frames=self.frames,
+            table=f"{self.stages.folder}/{output.folder}/{TABLE}",
+        )
+        after = tuple(dict.fromkeys((*labels.stages, *values.stages)))
+        self.stages.add(f"measure the regions of {spec.name}", work, self.stages.grid(labels.shape), after)
+
     def _pyramid(self, output: Output) -> None:
         """Add one stage per further level of a result."""
         finest = len(self.stages.stages) - 1
@@ -203,7 +220,7 @@ class Layout:
                 target=self.stages.level(output, number),
                 factors=self._canonical(axes, level.factors),
                 fine_shape=self._canonical(finer.axes, finer.shape),
-                labels=self.source.labels,
+                labels=output.info.labels,
                 nodata=output.info.nodata,
             )
             self.stages.add(f"pyramid level {number}", work, Grid(shape, tile), (finest + number - 1,))

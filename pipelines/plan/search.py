@@ -128,7 +128,8 @@ class _Search:
         self.outputs = tuple(self._outputs())
         self.result = self.outputs[0].info
         self.shape = tuple(self.result.size(a) for a in self.axes)
-        self.unit = tuple(math.lcm(*units) for units in zip(*map(self._unit, self.outputs), strict=True))
+        units = [self._unit(output) for output in self.outputs if output.levels]
+        self.unit = tuple(math.lcm(*some) for some in zip(*units, strict=True))
         cluster = cluster_kind(spec.run.cluster)
         self.processes = 0 if cluster.in_process else spec.run.threads
         dashboard_bytes = cluster.dashboard_bytes if spec.run.dashboard else 0
@@ -139,7 +140,13 @@ class _Search:
 
     def _outputs(self) -> Iterator[Output]:
         """Yield the result and the further outputs."""
-        yield self._output(self.spec.sink, "result", self.spec.steps[-1].name, self.spec.sink.dtype)
+        result = self._output(self.spec.sink, "result", self.spec.steps[-1].name, self.spec.sink.dtype)
+        if not result.levels:
+            raise ValueError(
+                f"{self.spec.sink.uri} is a table, which the result cannot be. Give an image as the sink, and the "
+                "table as one of the outputs: {name: STEP, uri: table.csv}."
+            )
+        yield result
         for number, spec in enumerate(self.spec.outputs if self.roi is None else (), start=1):
             # Tiles cover whole chunks of all results: by default these are alike.
             spec = spec.model_copy(update={"chunk": spec.chunk or self.spec.sink.chunk})
@@ -161,8 +168,15 @@ class _Search:
         check_nodata(self.source.nodata, dtype, "result")
         info = self.source if self.roi is None else crop(self.source, self.roi)
         info = with_channels(info.replace(dtype=dtype), self._channels(step), step)
+        way = self._way_to(step)
+        info = info.replace(labels=info.labels or bool(way and OPERATORS[way[-1].operator].makes_labels))
         sink = open_sink(spec, info)
-        new = any(OPERATORS[s.operator].new_quantity for s in self._way_to(step))
+        if sink.is_table and not info.labels:
+            able = ", ".join(name for name, operator in OPERATORS.items() if operator.makes_labels)
+            raise ValueError(
+                f"{spec.uri}: {step} is no label image. A table needs one: the result of {able}."
+            )
+        new = any(OPERATORS[s.operator].new_quantity for s in way)
         fill = fill_value(dtype, self.source.nodata) if new else None
         return Output(spec, folder, info, sink.levels(info), sink.is_zarr, sink.library_bytes, fill)
 
@@ -255,7 +269,8 @@ class _Search:
         for batch in _unique(math.ceil(total / n) for n in PASSES):
             parts = (split_batches(part, batch) for chain in self.chains for part in chain.parts)
             cuts = tuple(
-                tuple(tuple((leg.first, leg.steps) for leg in legs) for legs in part) for part in parts
+                tuple(tuple((leg.begins, leg.first, leg.steps) for leg in legs) for legs in part)
+                for part in parts
             )
             found.setdefault(cuts, batch)
         return list(found.values())

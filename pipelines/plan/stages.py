@@ -82,8 +82,11 @@ class Stages:
         return len(self.stages)
 
     def grid(self, shape: tuple[int, ...]) -> Grid:
-        """Return the tiles of an image."""
-        return Grid(shape, self.geometry.tile)
+        """Return the tiles of an image; joint channels are in one tile, however many a state has of them."""
+        tile = self.geometry.tile
+        if "c" in self.frames.together:
+            tile = self.with_channels(tile, shape[self.frames.axes.index("c")])
+        return Grid(shape, tile)
 
     def array(self, name: str, path: str) -> ZarrPixels:
         """Return an array of the run."""

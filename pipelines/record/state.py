@@ -136,7 +136,8 @@ class RunState:
         )
         concluded = self.stages[number].work.conclude(told)
         self.conclusions[number] = concluded
-        self.bound.update(concluded.bound)
+        for position, values in concluded.bound.items():
+            self.bound[position] = {**self.bound.get(position, {}), **values}
         for stage in concluded.skipped:
             self.tiles.skip(stage)
         if concluded.reader is not None:

@@ -168,8 +168,11 @@ class FinishedRun:
 
 def _known(report: dict[str, Any]) -> Known:
     """Return the numbers that a run has found, from its report."""
+    bound: dict[int, dict[str, float]] = {}
+    for entry in report["statistics"]:
+        bound.setdefault(entry["position"], {}).update(entry["values"])
     return Known(
-        {entry["position"]: entry["values"] for entry in report["statistics"]},
+        bound,
         {entry["position"]: entry["steps"] for entry in report["stopped"]},
         {entry["position"]: accepted_steps(entry) for entry in report["adaptive"]},
     )

@@ -127,6 +127,10 @@ class OutputSpec(SinkSpec):
         default=False,
         description="Whether to write the step's result less the final one: what was removed on the way.",
     )
+    of: str = Field(
+        default="source",
+        description="Name of a step, or 'source': the image whose means a table of labelled regions has.",
+    )
 
 
 class Spec(BaseModel):
@@ -158,8 +162,9 @@ class Spec(BaseModel):
     def _uses_every_step(self) -> Spec:
         known = [SOURCE, *(step.name for step in self.steps)]
         for i, output in enumerate(self.outputs):
-            if output.name not in known:
-                raise refusal(no_such("step", output.name, known), "outputs", i, "name")
+            for key, name in (("name", output.name), ("of", output.of)):
+                if name not in known:
+                    raise refusal(no_such("step", name, known), "outputs", i, key)
             if output.residual and output.name == known[-1]:
                 raise refusal(
                     f"{output.name!r} is the last step, so nothing was removed from it: its residual is 0. "
@@ -171,7 +176,7 @@ class Spec(BaseModel):
         for i, uri in enumerate(self.targets[1:]):
             if uri in self.targets[: i + 1]:
                 raise refusal(f"{uri!r} is written twice. Choose another path.", "outputs", i, "uri")
-        used = _used_steps(self.steps, [output.name for output in self.outputs])
+        used = _used_steps(self.steps, [name for output in self.outputs for name in (output.name, output.of)])
         for i, step in enumerate(self.steps):
             if step.name not in used:
                 raise refusal(
@@ -225,7 +230,11 @@ class Spec(BaseModel):
         ]
         image = self.image.model_dump(mode="json")
         outputs = [
-            {**output.model_dump(mode="json", exclude={"uri"}), "name": numbers[output.name]}
+            {
+                **output.model_dump(mode="json", exclude={"uri"}),
+                "name": numbers[output.name],
+                "of": numbers[output.of],
+            }
             for output in self.outputs
         ]
         science = {"source": source, "image": image, "steps": steps, "sink": sink, "outputs": outputs}

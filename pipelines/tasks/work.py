@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diffusion_ops.blocks.spare import keep_window, release_spare
-from diffusion_ops.blocks.statistic import Statistic, Tally
+from diffusion_ops.blocks.statistic import Reduction, Tally
 from diffusion_ops.registry import Registry
 from pipelines.image.window import Grid, Region, Window
 from pipelines.tasks.memory import peak_memory
@@ -175,7 +175,7 @@ class Work(ABC):
     # ---- what depends on the whole image
 
     @property
-    def statistics(self) -> Mapping[str, Statistic]:
+    def statistics(self) -> Mapping[str, Reduction]:
         """The statistics that its tiles contribute to, by name."""
         return {}
 
@@ -253,7 +253,7 @@ KINDS: Registry[type[Work]] = Registry("kind of work", "pipelines.kinds", "diffu
 
 
 def merge_tallies(
-    statistics: Mapping[str, Statistic], tallies: dict[str, Tally], more: Mapping[str, Tally]
+    statistics: Mapping[str, Reduction], tallies: dict[str, Tally], more: Mapping[str, Tally]
 ) -> None:
     """Add tallies to those that are there, in place."""
     for name, tally in more.items():

@@ -52,6 +52,7 @@ IMAGES: dict[str, Callable[[], Image]] = {
     "speckled man": lambda: noisy(crop(data.camera(), 60, 170), 0.25, "speckle"),
     "peppered man": lambda: noisy(crop(data.camera(), 60, 170), 0.15, "impulse"),
     "coins": lambda: crop(data.coins(), 25, 20),
+    "masked coins": lambda: 255 * (ndimage.gaussian_filter(crop(data.coins(), 25, 20), 2) > 107.0),
     "bricks": lambda: crop(data.brick(), 100, 100),
     "vessels": lambda: contrasted(crop(data.retina()[..., 1], 560, 980), 5),
     "noisy vessels": lambda: noisy(contrasted(crop(data.retina()[..., 1], 560, 980), 5), 20),
@@ -67,6 +68,7 @@ IMAGES_IN_WORDS: dict[str, str] = {
     "speckled man": "a part of `data.camera()` with speckle of 25 %",
     "peppered man": "a part of `data.camera()` with 15 % salt and pepper",
     "coins": "a part of `data.coins()`",
+    "masked coins": "a mask of a part of `data.coins()`",
     "bricks": "a part of `data.brick()`",
     "vessels": "vessels of `data.retina()`",
     "noisy vessels": "vessels of `data.retina()` with Gaussian noise of 20 grey levels",
@@ -109,10 +111,19 @@ def hues(angles: Image) -> Image:
     return color.hsv2rgb(np.stack([hue, np.full_like(hue, 0.8), np.full_like(hue, 0.9)], axis=-1)) * 255
 
 
+def coloured(labels: Image) -> Image:
+    """Return labels as colours that differ, and 0 as black."""
+    # The golden ratio leaves no two of the first labels near each other.
+    hue = np.mod(labels * 0.618034, 1)
+    bright = np.where(labels > 0, 0.9, 0)
+    return color.hsv2rgb(np.stack([hue, np.full_like(hue, 0.7), bright], axis=-1)) * 255
+
+
 SHADES: dict[str, Callable[[Image], Image]] = {
     "grey levels": lambda values: values,
     "stretched": stretched,
     "angles": hues,
+    "labels": coloured,
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import colorsys
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -198,6 +199,7 @@ def build_multiscales(
     name: str = "",
     omero: Mapping[str, Any] | None = None,
     labels: bool = False,
+    label_values: Sequence[int] = (),
     method: str = "",
     version: str = "0.5",
 ) -> dict[str, Any]:
@@ -220,6 +222,8 @@ def build_multiscales(
         Display settings, as of `build_omero`.
     labels : bool
         True where pixels are label numbers.
+    label_values : sequence of int
+        Labels that get colours of their own, which differ.
     method : str
         How the levels were made, such as "mean".
     version : str
@@ -251,7 +255,7 @@ def build_multiscales(
     }
     if method:
         image["type"] = method
-    return _versioned(image, omero, labels, version)
+    return _versioned(image, omero, label_colours(label_values) if labels else None, version)
 
 
 def _axis(letter: str, unit: str | None) -> dict[str, str]:
@@ -269,16 +273,32 @@ def _transformations(
 
 
 def _versioned(
-    image: dict[str, Any], omero: Mapping[str, Any] | None, labels: bool, version: str
+    image: dict[str, Any],
+    omero: Mapping[str, Any] | None,
+    colours: Sequence[Mapping[str, Any]] | None,
+    version: str,
 ) -> dict[str, Any]:
     if version not in ("0.4", "0.5"):
         raise ValueError(f"OME-Zarr version {version!r} is not possible. Allowed: 0.4, 0.5.")
     extra: dict[str, Any] = {"omero": dict(omero)} if omero else {}
-    if labels:
+    if colours is not None:
         extra["image-label"] = {} if version == "0.5" else {"version": version}
+        if colours:
+            extra["image-label"]["colors"] = list(colours)
     if version == "0.4":
         return {"multiscales": [{**image, "version": version}], **extra}
     return {"ome": {"version": version, "multiscales": [image], **extra}}
+
+
+def label_colours(values: Sequence[int]) -> list[dict[str, Any]]:
+    """Return a colour for each label, as the specification has them: neighbouring numbers differ much, 0 is clear."""
+    found = []
+    for value in values:
+        # Steps of the golden ratio around the circle of hues.
+        red, green, blue = colorsys.hsv_to_rgb(value * 0.618034 % 1, 0.7, 0.95)
+        rgb = [round(255 * part) for part in (red, green, blue)]
+        found.append({"label-value": int(value), "rgba": [*rgb, 255] if value else [0, 0, 0, 0]})
+    return found
 
 
 def build_omero(

@@ -76,7 +76,8 @@ def test_the_first_batch_starts_and_the_last_finishes() -> None:
         def reach(self, spacing: tuple[float, ...]) -> Reach:
             return Reach((1, 2), start=(10, 0), finish=(0, 100))
 
-    halos = [Leg(Framed(), (STEP,), first, last).halo((1.0, 1.0)) for first, last in ((0, False), (1, True))]
+    legs = [Leg(Framed(), (STEP,), first, last, begins=not last) for first, last in ((0, False), (1, True))]
+    halos = [leg.halo((1.0, 1.0)) for leg in legs]
     assert halos == [(11, 2), (1, 102)]
     assert Leg(Framed(), (STEP,)).halo((1.0, 1.0)) == (11, 102)
 

@@ -213,7 +213,7 @@ def test_an_independent_reader_finds_the_same_pixels(name, case, tmp_path):
     assert np.array_equal(found, data)
 
 
-@pytest.mark.parametrize("name", SINKS.names())
+@pytest.mark.parametrize("name", [name for name in SINKS if not SINKS[name].is_table])
 def test_the_same_run_gives_the_same_bytes(name, tmp_path):
     def files(folder: str) -> dict[str, bytes]:
         (tmp_path / folder).mkdir()

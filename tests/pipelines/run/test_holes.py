@@ -50,3 +50,15 @@ def test_what_follows_a_map_carries_for_the_channels_of_the_map(tmp_path):
     operators = [do.GradientMagnitude(sigma=0.0), do.TotalVariation(10)]
     expected = do.evolve(image, operators, steps=[None, 5], channel_axis=0)
     assert read_result(spec.sink.uri).tobytes() == expected.tobytes()
+
+
+def test_states_before_a_map_have_the_channels_of_the_image(tmp_path):
+    image = scene()
+    steps = [{"operator": "heat", "steps": 6, "dt": 0.2}, {"operator": "gradient-magnitude", "sigma": 0.0}]
+    source = {"uri": save_source(tmp_path, image), "axes": "cyx"}
+    spec = small_spec(source["uri"], tmp_path / "out.zarr", source=source, steps=steps, run={"batch": 2})
+    report = run(spec)
+    assert report.exit_code == 0, report.data["failed"][:1]
+    operators = [do.Heat(), do.GradientMagnitude(sigma=0.0)]
+    expected = do.evolve(image, operators, steps=[6, None], dt=[0.2, None], channel_axis=0)
+    assert read_result(spec.sink.uri).tobytes() == expected.tobytes()

@@ -1,0 +1,138 @@
+"""Tables of labelled regions are those of scikit-image, in units, and no tiling changes a bit of them."""
+
+from __future__ import annotations
+
+import csv
+import shutil
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import zarr
+from numpy.typing import NDArray
+from skimage import data
+from skimage.measure import label, regionprops_table
+
+from diffusion_ops.blocks.block import Block
+from diffusion_ops.blocks.regions import RegionEnds, RegionSums, region_table
+from pipelines.plan.search import PlanError
+from pipelines.refusal import RefusedError
+from pipelines.run.run import run
+from pipelines.run.verify import verify
+from tests.pipelines.runs import save_source, small_spec
+
+Array = NDArray[Any]
+
+COINS = data.coins()[:150, :170]
+LABEL = [
+    {"name": "mask", "operator": "thresholding", "thresholds": [107]},
+    {"name": "objects", "operator": "components"},
+]
+
+
+def table(path: Path) -> dict[str, list[float]]:
+    """Return the columns of a CSV file."""
+    with path.open(encoding="utf-8", newline="") as file:
+        head, *rows = csv.reader(file)
+    return {name: [float(row[i]) for row in rows] for i, name in enumerate(head)}
+
+
+def run_with_table(folder: Path, image: Array, source: dict[str, Any], **sections: Any) -> Path:
+    """Return the table of the objects of an image."""
+    folder.mkdir()
+    spec = small_spec(
+        "",
+        folder / "objects.ome.zarr",
+        source={"uri": save_source(folder, image), **source},
+        steps=LABEL,
+        sink={"dtype": "uint32", **sections.pop("sink", {})},
+        outputs=[{"name": "objects", "uri": str(folder / "objects.csv")}],
+        **sections,
+    )
+    report = run(spec)
+    assert report.data["complete"], report.data
+    return folder / "objects.csv"
+
+
+@pytest.mark.parametrize("tile", [40, 100])
+def test_it_is_the_table_of_scikit_image(tile: int, tmp_path: Path) -> None:
+    found = table(run_with_table(tmp_path / "a", COINS, {}, run={"tile": tile}, sink={"chunk": 20}))
+    properties = ("label", "area", "centroid", "bbox", "intensity_mean")
+    wanted = regionprops_table(label(COINS > 107), COINS, properties=properties)
+    assert found["label"] == list(wanted["label"])
+    assert found["cells"] == list(wanted["area"])
+    for axis, letter in enumerate("yx"):
+        assert found[f"centroid {letter}"] == pytest.approx(list(wanted[f"centroid-{axis}"]), rel=1e-12)
+        assert found[f"first {letter}"] == list(wanted[f"bbox-{axis}"])
+        assert found[f"end {letter}"] == list(wanted[f"bbox-{axis + 2}"])
+    assert found["mean"] == pytest.approx(list(wanted["intensity_mean"]), rel=1e-12)
+
+
+def test_no_tiling_changes_it_and_it_is_checked(tmp_path: Path) -> None:
+    image = (COINS * np.float32(1.1)) ** 2 / 100
+    image[60:70, 20:90] = np.nan
+    found = {t: run_with_table(tmp_path / str(t), image, {}, run={"tile": t}) for t in (64, 128)}
+    assert found[64].read_bytes() == found[128].read_bytes()
+    assert verify(str(tmp_path / "64" / "objects.ome.zarr"))["ok"]
+    found[64].write_text("label\n1\n", encoding="utf-8")
+    assert "differs" in verify(str(tmp_path / "64" / "objects.ome.zarr"))["problems"][0]
+
+
+def test_frames_and_units(tmp_path: Path) -> None:
+    frames = np.stack([COINS, COINS[::-1]])
+    path = run_with_table(tmp_path / "a", frames, {"axes": "tyx", "spacing": {"y": 0.5, "x": 0.25}})
+    found = table(path)
+    first = [label(frame > 107).max() for frame in frames]
+    assert found["frame"] == [0] * first[0] + [1] * first[1]
+    area = next(name for name in found if name.startswith("area"))
+    assert found[area] == [n * 0.125 for n in found["cells"]]
+    wanted = regionprops_table(label(COINS > 107), properties=("centroid",))
+    assert found[next(n for n in found if n.startswith("centroid x"))][: first[0]] == pytest.approx(
+        list(wanted["centroid-1"] * 0.25)
+    )
+
+
+def test_means_are_exact() -> None:
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 4, (30, 31)).astype(np.float64)
+    values = rng.normal(size=labels.shape) * 10.0 ** rng.integers(-30, 30, labels.shape)
+    values[3, :5] = np.nan
+    block = Block.from_image(np.stack([labels, values]), (1.0, 1.0))
+    sums, ends = RegionSums(), RegionEnds()
+    halves = [(slice(None), slice(0, 13)), (slice(None), slice(13, None))]
+    merged = [one.merge(*(one.measure(block, keep) for keep in halves)) for one in (sums, ends)]
+    rows = region_table(*merged, 2, 1)
+    assert rows[:, 1].tolist() == [1, 2, 3]
+    for row in rows:
+        inside = (labels == row[1]) & ~np.isnan(values)
+        total = sum(Fraction(x) for x in values[inside].tolist())
+        assert row[-1:].view(np.float64)[0] == float(total / int(inside.sum()))
+        y, x = np.nonzero(labels == row[1])
+        assert row[2:9].tolist() == [len(y), y.sum(), x.sum(), y.min(), y.max() + 1, x.min(), x.max() + 1]
+
+
+def test_labels_have_a_pyramid_of_labels(tmp_path: Path) -> None:
+    run_with_table(tmp_path / "a", COINS, {}, sink={"pyramid": 1})
+    group = zarr.open_group(str(tmp_path / "a" / "objects.ome.zarr"), mode="r")
+    colours = {one["label-value"]: one["rgba"] for one in group.attrs["ome"]["image-label"]["colors"]}
+    assert set(colours) == set(np.unique(group["1"][...]).tolist())
+    assert len({tuple(rgba) for rgba in colours.values()}) == len(colours)
+    assert colours[0] == [0, 0, 0, 0]
+    assert set(np.unique(group["1"][...])) <= set(np.unique(group["0"][...]))
+
+
+def test_what_is_no_table_of_labels_is_refused(tmp_path: Path) -> None:
+    source = save_source(tmp_path, COINS)
+    heat = [{"name": "calm", "operator": "heat", "time": 1}]
+    csv_output = [{"name": "calm", "uri": str(tmp_path / "a.csv")}]
+    with pytest.raises((PlanError, RefusedError), match="no label image"):
+        run(small_spec(source, tmp_path / "a.zarr", steps=heat, outputs=csv_output))
+    with pytest.raises((PlanError, RefusedError), match="is a table"):
+        run(small_spec(source, tmp_path / "a.csv", steps=LABEL))
+    with pytest.raises(RefusedError, match="no step 'no'"):
+        small_spec(
+            source, tmp_path / "a.zarr", steps=LABEL, outputs=[{**csv_output[0], "name": "mask", "of": "no"}]
+        )
+    shutil.rmtree(tmp_path / "a.zarr.run", ignore_errors=True)
