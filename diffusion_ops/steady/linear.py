@@ -1,0 +1,76 @@
+"""Solve a steady state of a whole image in memory: the reference that tiles have the bits of."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from diffusion_ops.blocks.block import Floats
+from diffusion_ops.steady.aggregates import set_up
+from diffusion_ops.steady.conjugate import Steps
+from diffusion_ops.steady.couplings import Couplings
+from diffusion_ops.steady.cycle import Coarse, Fine
+from diffusion_ops.steady.third_level import coarse_levels
+
+CYCLES = 200
+"""Most cycles; 15 to 40 are usual."""
+
+
+@dataclass(frozen=True)
+class Solution:
+    """A solution and how good it is.
+
+    Attributes
+    ----------
+    x : ndarray
+        In the layout of the operator.
+    correction : float
+        max |z|, the largest correction that a further cycle would make.
+    cycles : int
+    """
+
+    x: Floats
+    correction: float
+    cycles: int
+
+
+class Solver:
+    """A solver for right sides that share an operator.
+
+    Parameters
+    ----------
+    grid : Couplings
+        Operator on the whole image.
+    """
+
+    def __init__(self, grid: Couplings) -> None:
+        self.grid = grid
+        labels, rows, _ = set_up(grid)
+        self.fine = Fine(grid, labels)
+        self.coarse: Coarse
+        self.coarse, _ = coarse_levels([rows], grid.shape, len(grid.spatial))
+
+    def correction(self, r: Floats) -> Floats:
+        """Return z = M r."""
+        way, rest = self.fine.down(r)
+        return self.fine.up(r, way, self.coarse.correction(rest))
+
+    def solve(self, b: Floats, tolerance: float, most: int = CYCLES) -> Solution:
+        """Return x of A x = b, up to corrections of `tolerance`."""
+        grid, before = self.grid, None
+        x, p = np.zeros(b.size), np.zeros(b.size)
+        for cycle in itertools.count():
+            r = grid.residual(b, x)
+            z = self.correction(r)
+            largest = float(np.abs(z).max())
+            if largest <= tolerance or cycle == most:
+                return Solution(x, largest, cycle)
+            gamma, delta = (math.fsum(grid.products(z, v)) for v in (r, grid.applied(z)))
+            before = Steps.after(gamma, delta, before)
+            p *= before.beta
+            p += z
+            x += before.alpha * p
+        raise AssertionError
