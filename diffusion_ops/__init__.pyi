@@ -22,6 +22,8 @@ from diffusion_ops.evolution.parameters import Count as Count
 from diffusion_ops.evolution.parameters import Number as Number
 from diffusion_ops.evolution.parameters import Parameter as Parameter
 from diffusion_ops.evolution.parameters import parameter as parameter
+from diffusion_ops.evolution.problem import Problem as Problem
+from diffusion_ops.evolution.problem import Setting as Setting
 from diffusion_ops.evolution.schedule import Cycle as Cycle
 from diffusion_ops.evolution.schedule import Cycles as Cycles
 from diffusion_ops.evolution.schedule import Explicit as Explicit
@@ -35,6 +37,7 @@ from diffusion_ops.operators.coherence_enhancing import CoherenceEnhancing as Co
 from diffusion_ops.operators.curvature_diffusion import CurvatureDiffusion as CurvatureDiffusion
 from diffusion_ops.operators.edge_enhancing import EdgeEnhancing as EdgeEnhancing
 from diffusion_ops.operators.edge_stopping import EdgeStopping as EdgeStopping
+from diffusion_ops.operators.eikonal import Eikonal as Eikonal
 from diffusion_ops.operators.finite_element_heat import FiniteElementHeat as FiniteElementHeat
 from diffusion_ops.operators.finite_element_perona_malik import FiniteElementPeronaMalik as FiniteElementPeronaMalik
 from diffusion_ops.operators.fitzhugh_nagumo import FitzHughNagumo as FitzHughNagumo
@@ -56,6 +59,7 @@ from diffusion_ops.operators.stochastic_heat import StochasticHeat as Stochastic
 from diffusion_ops.operators.total_variation import TotalVariation as TotalVariation
 from diffusion_ops.operators.total_variation_flow import TotalVariationFlow as TotalVariationFlow
 from diffusion_ops.operators.zero_crossings import ZeroCrossings as ZeroCrossings
+from diffusion_ops.solve import solve as solve
 from diffusion_ops.statistics.duality_gap import DualityGap as DualityGap
 from diffusion_ops.statistics.energy import Energy as Energy
 from diffusion_ops.statistics.extremes import Maximum as Maximum
@@ -93,6 +97,7 @@ __all__ = [
     "DualityGap",
     "EdgeEnhancing",
     "EdgeStopping",
+    "Eikonal",
     "Energy",
     "Ensemble",
     "Explicit",
@@ -124,6 +129,7 @@ __all__ = [
     "Parameter",
     "PeronaMalik",
     "Potential",
+    "Problem",
     "RandomNoise",
     "RateOperator",
     "RofEnergy",
@@ -131,6 +137,7 @@ __all__ = [
     "SaltAndPepper",
     "Schedule",
     "Schnakenberg",
+    "Setting",
     "Shock",
     "SpeckleLevel",
     "SpeckleReducing",
@@ -146,6 +153,7 @@ __all__ = [
     "evolve",
     "parameter",
     "register",
+    "solve",
     "total_halo",
     "tune",
 ]

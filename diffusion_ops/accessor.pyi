@@ -5,6 +5,7 @@ from numpy.typing import DTypeLike
 from typing import Any, Generic, TypeVar, TypedDict, Unpack
 from diffusion_ops.evolution.arguments import OneOrEach, OperatorLike, ScheduleLike, SpacingLike, TimeLike
 from diffusion_ops.evolution.parameters import NumberOrStatistic
+from diffusion_ops.evolution.problem import Problem
 
 I = TypeVar("I")
 
@@ -21,6 +22,16 @@ class _Evolution(TypedDict, total=False):
     batch: int | None
     guide: Any
 
+class _Solution(TypedDict, total=False):
+    markers: Any
+    known: Any
+    spacing: SpacingLike | None
+    channel_axis: Hashable | None
+    mask: Any
+    nodata: float | None
+    tolerance: float | None
+    dtype: DTypeLike | None
+
 class DiffuseAccessor(Generic[I]):
     def __init__(self, image: I) -> None: ...
     def evolve(
@@ -29,6 +40,13 @@ class DiffuseAccessor(Generic[I]):
         **how: Unpack[_Evolution],
     ) -> I:
         """Diffuse with an operator or a chain of them."""
+
+    def solve(
+        self,
+        problem: Problem | str,
+        **how: Unpack[_Solution],
+    ) -> I:
+        """Solve a problem of the whole image."""
 
     def additive_splitting(
         self,
@@ -113,6 +131,15 @@ class DiffuseAccessor(Generic[I]):
         **how: Unpack[_Evolution],
     ) -> I:
         """Edge-stopping function of the smoothed image, g(|∇u_sigma|) between 0 at edges and 1 in flat areas."""
+
+    def eikonal(
+        self,
+        image_is: str = 'speed',
+        until: float | None = None,
+        zero: str = 'refused',
+        **how: Unpack[_Solution],
+    ) -> I:
+        """Travel time from markers, |∇u| speed = 1 with u = 0 at the markers (fast marching)."""
 
     def finite_element_heat(
         self,

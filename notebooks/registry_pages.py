@@ -22,6 +22,10 @@ GROUPS = {
         "They approach the minimum of an energy; a number of iterations says how far.",
     ),
     "once": ("Once", "They are applied once, and have neither time nor steps."),
+    "convergence": (
+        "Problems of the whole image",
+        "What one pixel gets depends on all of them. `do.solve` gives the answer, the same for any tiling.",
+    ),
 }
 """Title and words of the operators that go by the same."""
 

@@ -40,8 +40,8 @@ TYPE_CHECKERS = {"mypy"}
 ONLY_IN = {
     "diffusion_ops": {
         "|".join(TYPE_CHECKERS): r"mypy_plugin\.py",
-        r"dask": r"(containers/\w+|evolve)\.py",
-        r"xarray": r"(containers/xarray_objects|accessor|evolve)\.py",
+        r"dask": r"(containers/\w+|evolve|solve)\.py",
+        r"xarray": r"(containers/xarray_objects|accessor|evolve|solve)\.py",
         r"llvmlite": r"kernels/lanes\.py",
         # An operator may bring its own kernel, so that it is one file.
         r"numba": r"(operators/\w+|kernels/(\w+/)?\w+|blocks/(histogram|exact_sum)|compilation)\.py",

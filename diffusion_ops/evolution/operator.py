@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Literal, TypeVar, dataclass_transform
 import numpy as np
 
 from diffusion_ops.blocks.block import Block, Floats
+from diffusion_ops.blocks.fields import result_dtype
 from diffusion_ops.blocks.statistic import Statistic
 from diffusion_ops.evolution.completion import Completion
 from diffusion_ops.evolution.examples import Picture, Samples
@@ -28,7 +29,7 @@ from diffusion_ops.evolution.reach import Reach
 from diffusion_ops.evolution.schedule import Cycle
 from diffusion_ops.registry import Registry
 
-ControlledBy = Literal["time", "iterations", "once"]
+ControlledBy = Literal["time", "iterations", "once", "convergence"]
 
 
 @dataclass(frozen=True, init=False)
@@ -66,7 +67,7 @@ class Operator(ABC):
     dimensions: ClassVar[tuple[int, ...]] = (2, 3)
     """Numbers of spatial axes that it is defined for."""
     controlled_by: ClassVar[ControlledBy] = "time"
-    """What controls the extent of an evolution: a time, a number of iterations, or nothing as it is applied once."""
+    """What controls the extent: a time, a number of iterations, nothing as it is applied once, or that it is solved."""
     inertial_cycles: ClassVar[bool] = True
     """Whether FSI cycles make sense: for ∂u/∂t = div(D ∇u) with D frozen in a cycle."""
     radius: ClassVar[int] = 1
@@ -121,6 +122,10 @@ class Operator(ABC):
     def result_channels(self, channels: int) -> int:
         """Return how many channels come out."""
         return channels
+
+    def result_type(self, dtype: np.dtype[Any], wanted: Any) -> np.dtype[Any]:
+        """Return the type of the result for an image of `dtype`, where the user wants a type or, with None, any."""
+        return result_dtype(dtype, wanted)
 
     @property
     def work_kind(self) -> str:

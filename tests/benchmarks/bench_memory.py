@@ -37,7 +37,7 @@ from diffusion_ops.evolution.operator import OPERATORS
 from pipelines.image.window import Grid
 from pipelines.store.arrays import Chunking, create_array, use_fast_codecs
 from pipelines.tasks.pixels import ZarrPixels
-from tests.operator_samples import sample_arguments
+from tests.operator_samples import EVOLUTIONS, sample_arguments
 
 PERIOD = 0.02
 """Seconds between two measurements."""
@@ -187,7 +187,7 @@ def measure_all(options: argparse.Namespace, folder: Path) -> int:
     """Print the table and return the number of runs whose bounds did not hold."""
     failed = 0
     print(f"{'operator':28} {'limit':>7} cluster predicted   peak peak/limit predicted/peak", flush=True)
-    names: Sequence[str] = options.operators or OPERATORS.names()
+    names: Sequence[str] = options.operators or EVOLUTIONS
     for name in names:
         flat = 2 in OPERATORS[name].dimensions
         source = folder / f"holes-{options.side}{'' if flat else '-volume'}.zarr"
