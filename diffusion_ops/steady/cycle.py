@@ -6,8 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import csr_array
+from scipy.sparse.csgraph import connected_components
 
-from diffusion_ops.blocks.block import LANES, Floats
+from diffusion_ops.blocks.block import LANES, Bools, Floats
 from diffusion_ops.kernels.multigrid.elimination import eliminate, solve_eliminated
 from diffusion_ops.kernels.multigrid.graph import (
     coarsen,
@@ -109,6 +111,31 @@ class Fine:
         relax_grid(way.x, r, grid.inverse, grid.sigma, grid.w, _PARITY, grid.shape, grid.pad, SWEEPS, 1)
         return way.x
 
+    def reached(self, held: Bools, crowded: int) -> Bools:
+        """Return which cells known cells hold, from the same of the third level's nodes, in the layout of the grid.
+
+        A cell without a node above it is dominated by known cells, but for those that found no room.
+
+        Raises
+        ------
+        ValueError
+            Where nodes found no room.
+        """
+        if crowded:
+            raise ValueError(
+                f"Walls cut the image into too many pieces: {crowded} found no room, of 64 within 16 x 16 pixels. "
+                "Fill small holes of the mask first."
+            )
+        second = np.ones(len(self.inverse), bool)
+        inside = self.above >= 0
+        second[inside] = held[self.above[inside]]
+        grid = self.grid
+        reached = grid.inverse > 0
+        pixels = reached[grid.pad : reached.size - grid.pad]
+        lies = self.groups >= 0
+        pixels[lies] &= second[self.groups[lies]]
+        return reached
+
 
 def relaxed(graph: Graph, inverse: Floats, x: Floats | None, b: Floats) -> Floats:
     """Return x after the damped Jacobi sweeps of a level; None is 0."""
@@ -147,6 +174,15 @@ class Coarse:
         rest = np.empty(x.size)
         graph_residual(rest, b, x, *graph)
         return x + STEP * self._cycle(rest, level)
+
+    def held(self) -> Bools:
+        """Return which nodes of the third level are connected with a known cell."""
+        starts, ends, w, sigma = self.graphs[0]
+        matrix = csr_array((w, ends, starts), shape=(sigma.size, sigma.size))
+        count, component = connected_components(matrix, directed=False)
+        some = np.zeros(count, bool)
+        some[component[sigma > 0]] = True
+        return some[component]
 
     def _cycle(self, b: Floats, level: int) -> Floats:
         graph, inverse, groups = self.graphs[level], self.inverses[level], self.groups[level]

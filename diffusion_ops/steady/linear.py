@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from diffusion_ops.blocks.block import Floats
+from diffusion_ops.blocks.block import Bools, Floats
 from diffusion_ops.steady.aggregates import set_up
 from diffusion_ops.steady.conjugate import Steps
 from diffusion_ops.steady.couplings import Couplings
@@ -48,7 +48,7 @@ class Solver:
 
     def __init__(self, grid: Couplings) -> None:
         self.grid = grid
-        labels, rows, _ = set_up(grid)
+        labels, rows, self.crowded = set_up(grid)
         self.fine = Fine(grid, labels)
         self.coarse: Coarse
         self.coarse, _ = coarse_levels([rows], grid.shape, len(grid.spatial))
@@ -57,6 +57,16 @@ class Solver:
         """Return z = M r."""
         way, rest = self.fine.down(r)
         return self.fine.up(r, way, self.coarse.correction(rest))
+
+    def reached(self) -> Bools:
+        """Return which unknown cells some known cell holds, in the layout of the operator.
+
+        Raises
+        ------
+        ValueError
+            Where walls cut the image into more pieces than the third level has room for.
+        """
+        return self.fine.reached(self.coarse.held(), self.crowded)
 
     def solve(self, b: Floats, tolerance: float, most: int = CYCLES) -> Solution:
         """Return x of A x = b, up to corrections of `tolerance`."""
