@@ -76,6 +76,8 @@ class Problem(Operator):
     """Whether the answer is found up to a tolerance; False where it is exact."""
     gives_labels: ClassVar[bool] = False
     """Whether the result is whole numbers that name regions, 0 for none."""
+    fills: ClassVar[bool] = False
+    """Whether pixels without a value are unknown ones, which get one, rather than walls."""
     stacks: ClassVar[bool] = False
     """Whether the result has a new first axis, whose length depends on the markers."""
 

@@ -46,8 +46,11 @@ class SolveRequest:
 
     def setting(self, fields: NDArray[Any], mask: Any, beside: Mapping[str, Any]) -> Setting:
         """Return what is solved, from an image of shape (channels, *spatial) and checked images beside it."""
-        markers = beside.get("markers")
+        markers, known = beside.get("markers"), beside.get("known")
         valid = valid_cells(fields, self.nodata, mask)
+        if self.problem.fills:
+            given = np.ones(fields.shape[1:], bool) if known is None else known
+            known, valid = given if valid is None else given & valid, mask
         if markers is not None:
             if markers.dtype.kind == "u" and markers.size and int(markers.max()) > np.iinfo(np.int64).max:
                 raise ValueError(
@@ -56,9 +59,7 @@ class SolveRequest:
             if markers.dtype.kind == "i" and (markers < 0).any():
                 valid = markers >= 0 if valid is None else valid & (markers >= 0)
                 markers = np.maximum(markers, 0)
-        return Setting(
-            fields, self.spacing, valid, markers, beside.get("known"), self.tolerance, self.result_type
-        )
+        return Setting(fields, self.spacing, valid, markers, known, self.tolerance, self.result_type)
 
     def finish(self, values: NDArray[Any], setting: Setting) -> NDArray[Any]:
         """Return an answer of shape (channels, *spatial) in the result's type, with what walls get."""

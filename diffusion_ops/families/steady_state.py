@@ -105,3 +105,37 @@ def solved(solver: Solver, values: NDArray[Any], correction: float) -> Solution:
             f"{correction:.3g} is allowed. Give a larger tolerance."
         )
     return found
+
+
+def filled(problem: SteadyState, setting: Setting) -> NDArray[Any]:
+    """Return the image with the steady state at its unknown pixels, channel by channel, in float64.
+
+    Raises
+    ------
+    ValueError
+        Where walls part unknown pixels from all known ones, and where the tolerance is not reached.
+    """
+    known = setting.known
+    assert known is not None
+    valid = np.ones(setting.spatial, bool) if setting.valid is None else setting.valid
+    known = known & valid
+    correction = largest_correction(setting.tolerance)
+    solver = solver_for(problem, np.zeros((1, *setting.spatial), np.float32), setting, known, valid)
+    require_reached(solver, valid & ~known)
+    result = np.where(known, setting.fields, 0).astype(np.float64)
+    for channel in result:
+        values = channel[known]
+        low, span = (values.min(), np.ptp(values)) if values.size else (0.0, 0.0)
+        found = solved(solver, np.where(known, channel - low, 0), correction * span)
+        np.copyto(channel, solver.grid.image(found.x) + low, where=~known)
+    return result
+
+
+def require_reached(solver: Solver, unknown: Bools) -> None:
+    """Refuse unknown pixels that no known one holds."""
+    lost = int(np.count_nonzero(unknown & ~solver.grid.image(solver.reached())))
+    if lost:
+        raise ValueError(
+            f"{lost} unknown pixels have no known one to be filled from: walls part them, or nothing is known. "
+            "Set them to False in the mask."
+        )

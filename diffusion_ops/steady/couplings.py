@@ -65,6 +65,8 @@ class Couplings:
         pad = padding(shape)
         edge = ((np.zeros(1),) if len(weights) == 2 else ()) + tuple(weights)
         for axis in range(3 - len(weights), 3):
+            # Beyond both ends there are no cells to be coupled to.
+            edge[axis][:pad] = edge[axis][-pad:] = 0
             kernels.close_edges(edge[axis], kind, shape, axis, pad)
         sigma, inverse = np.zeros(kind.size), np.zeros(kind.size)
         kernels.known_flow(sigma, edge, kind, np.ones(kind.size), shape, pad)
@@ -156,3 +158,10 @@ def similarity(image: Floats, factors: tuple[float, ...], floor: float) -> tuple
         kernels.fill_similarity(w, values, factor, floor, ahead, math.prod(shape), pad)
         weights.append(w)
     return tuple(weights)
+
+
+def uniform(spatial: tuple[int, ...], spacing: tuple[float, ...]) -> tuple[Floats, ...]:
+    """Return the couplings of the Laplacian per axis: (finest spacing / spacing)²."""
+    shape = padded_shape(spatial)
+    cells = math.prod(shape) + 2 * padding(shape)
+    return tuple(np.full(cells, (min(spacing) / h) ** 2) for h in spacing)

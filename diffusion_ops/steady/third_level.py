@@ -83,5 +83,6 @@ def _compact(rows: Floats) -> tuple[Floats, NDArray[np.int64], int]:
     """Return rows without the room that none of them uses, the nodes per cell, and the number of couplings."""
     counts = np.zeros(len(rows), np.int64)
     total = count_rows(rows, counts)
-    used = int(np.flatnonzero(rows.any(axis=0))[-1]) + 1 if rows.any() else 1
-    return rows[:, :used].copy(), counts, total
+    used = np.flatnonzero(rows.any(axis=0))
+    # A last node without couplings ends in a 0, and one that nothing holds in two.
+    return rows[:, : (int(used[-1]) if used.size else 0) + 3].copy(), counts, total
