@@ -68,7 +68,9 @@ def solve(image: Any, problem: Any, *, mask: Any, markers: Any, known: Any, **ar
     checked = {word: check_beside(word, one, spatial) for word, one in beside.items()}
     setting = request.setting(fields, walls, checked)
     done = request.finish(request.problem.solve(setting), setting)
-    return done if request.problem.stacks else as_result(done, None if len(done) == 1 else request.channel_axis)
+    return (
+        done if request.problem.stacks else as_result(done, None if len(done) == 1 else request.channel_axis)
+    )
 
 
 def _refuse_masked(image: Any) -> None:

@@ -3,32 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
 
 import numpy as np
 from numpy.typing import NDArray
 
-from diffusion_ops.blocks.block import Floats
+from diffusion_ops.blocks.block import Bools, Floats
+from diffusion_ops.blocks.statistic import Tally, make_statistic
 from diffusion_ops.evolution.examples import Picture, Samples
 from diffusion_ops.evolution.operator import register
-from diffusion_ops.evolution.parameters import (
-    AUTO,
-    Choice,
-    Number,
-    NumberOrStatistic,
-    number,
-    parameter,
-)
-from diffusion_ops.blocks.statistic import make_statistic
+from diffusion_ops.evolution.parameters import AUTO, Choice, Number, NumberOrStatistic, number, parameter
 from diffusion_ops.evolution.problem import Setting
-from diffusion_ops.families.steady_state import (
-    SteadyState,
-    bound_to,
-    finite_fields,
-    largest_correction,
-    solved,
-    solver_for,
-)
+from diffusion_ops.families.steady_state import Part, SteadyState, valid_cells_of
 from diffusion_ops.steady.couplings import similarity
 
 FLOOR = 1e-10
@@ -75,7 +60,9 @@ class RandomWalker(SteadyState):
     deviation: NumberOrStatistic = parameter(
         SCALE, automatic=lambda _: make_statistic("standard-deviation"), default=AUTO
     )
-    full_scale: NumberOrStatistic = parameter(SCALE, automatic=lambda _: make_statistic("range"), default=AUTO)
+    full_scale: NumberOrStatistic = parameter(
+        SCALE, automatic=lambda _: make_statistic("range"), default=AUTO
+    )
     probabilities: bool = parameter(Choice((False, True), aliases=("return_full_prob",)), default=False)
 
     equation = "sum w (p - p_neighbour) = 0, w = exp(-beta |ΔI|² / (10 σ))"
@@ -97,62 +84,73 @@ class RandomWalker(SteadyState):
         factor = self.beta / scale if scale > 0 else 0.0
         return similarity(fields, tuple(factor / (h * h) for h in spacing), FLOOR)
 
-    def solve(self, setting: Setting) -> NDArray[np.generic]:
-        """Return the labels, or the probability of each."""
-        correction = largest_correction(setting.tolerance)
-        valid = np.ones(setting.spatial, bool) if setting.valid is None else setting.valid
-        markers = setting.markers
-        assert markers is not None
-        labels = labels_of(markers, valid)
-        fields = finite_fields(setting)
-        bound = bound_to(self, fields, setting)
-        known = markers > 0
-        solver = solver_for(bound, fields, setting, known, valid)
-        reached = solver.grid.image(solver.reached()) | known
-        parts = (
-            np.where(known, markers == label, solver.grid.image(solved(solver, markers == label, correction).x))
-            for label in labels[:-1]
-        )
-        if not self.probabilities:
-            best = best_labels(parts, labels, setting.spatial)
-            return np.where(reached, best, 0)[None]
-        return np.stack([np.where(reached, p, 0) for p in with_last(parts, setting.spatial)])
+    def known(self, setting: Setting) -> Bools:
+        """Return where markers are."""
+        return markers_of(setting) > 0
 
+    def values(self, setting: Setting, part: Part) -> Floats:
+        """Return 1 at the markers of the label, 0 elsewhere."""
+        return (markers_of(setting) == part.number).astype(np.float64)
 
-def labels_of(markers: NDArray[np.int64], valid: NDArray[np.bool_]) -> list[int]:
-    """Return the labels in order.
+    def survey(self, setting: Setting) -> Tally:
+        """Return how often every label occurs; those at walls are counted as -1."""
+        markers, valid = markers_of(setting), valid_cells_of(setting)
+        found = np.where(valid, markers, np.where(markers > 0, -1, 0))
+        labels, counts = np.unique(found[found != 0], return_counts=True)
+        return Tally(labels.astype(np.int64), counts.astype(np.int64))
 
-    Raises
-    ------
-    ValueError
-        Where there is none, and where markers lie at walls.
-    """
-    lost = int(np.count_nonzero(markers[~valid]))
-    if lost:
-        raise ValueError(
-            f"{lost} markers lie at walls: outside the mask, on nodata, NaN or infinite pixels. "
-            "Move them, or set them to 0."
-        )
-    labels: list[int] = np.unique(markers[markers > 0]).tolist()
-    if not labels:
-        raise ValueError("markers holds no label. Allowed: whole numbers > 0 at some pixels, 0 elsewhere.")
-    return labels
+    def parts(self, survey: Tally) -> list[Part]:
+        """Return the labels; the probability of the last one is what is left of 1."""
+        lost = int(survey.counts[survey.keys < 0].sum())
+        if lost:
+            raise ValueError(
+                f"{lost} markers lie at walls: outside the mask, on nodata, NaN or infinite pixels. "
+                "Move them, or set them to 0."
+            )
+        labels = survey.keys.tolist()
+        if not labels:
+            raise ValueError(
+                "markers holds no label. Allowed: whole numbers > 0 at some pixels, 0 elsewhere."
+            )
+        return [Part(index, label, rest=label == labels[-1]) for index, label in enumerate(labels)]
 
+    def collected_arrays(self, parts: int) -> int:
+        """Return one per label; or four: what is left of 1, the best label, its probability, and the second one."""
+        return parts if self.probabilities else 4
 
-def with_last(parts: Iterable[Floats], spatial: tuple[int, ...]) -> Iterator[Floats]:
-    """Yield the probabilities of all labels but the last, then that of the last: what is left of 1."""
-    rest = np.ones(spatial)
-    for p in parts:
-        yield p
-        rest -= p
-    yield rest
-
-
-def best_labels(parts: Iterable[Floats], labels: list[int], spatial: tuple[int, ...]) -> NDArray[np.int64]:
-    """Return the label of the largest probability, the smallest of equal ones."""
-    best, most = np.zeros(spatial, np.int64), np.full(spatial, -np.inf)
-    for label, p in zip(labels, with_last(parts, spatial), strict=True):
+    def collect(self, collected: Floats, part: Part, answer: Floats | None) -> None:
+        """Take a label into account."""
+        if self.probabilities:
+            before = collected[: part.index]
+            collected[part.index] = rest_of(before) if answer is None else answer
+            return
+        rest, best, most, second = collected
+        if part.index == 0:
+            rest[...], most[...], second[...] = 1, -np.inf, -np.inf
+        p = rest.copy() if answer is None else answer
         better = p > most
-        best[better] = label
+        second[...] = np.where(better, most, np.maximum(second, p))
+        best[better] = part.number
         most[better] = p[better]
-    return best
+        rest -= p
+
+    def finish(self, collected: Floats, setting: Setting, reached: Bools) -> NDArray[np.generic]:
+        """Return the labels, or the probabilities; 0 where no marker reaches."""
+        there = reached | (self.known(setting) & valid_cells_of(setting))
+        if self.probabilities:
+            return np.where(there, collected, 0.0)
+        return np.where(there, collected[1], 0)[None].astype(np.int64)
+
+
+def markers_of(setting: Setting) -> NDArray[np.int64]:
+    """Return the markers, which are required."""
+    assert setting.markers is not None
+    return setting.markers
+
+
+def rest_of(parts: Floats) -> Floats:
+    """Return what is left of 1, one part after another."""
+    rest = np.ones(parts.shape[1:])
+    for p in parts:
+        rest -= p
+    return rest

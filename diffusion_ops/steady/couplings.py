@@ -54,7 +54,9 @@ class Couplings:
     inverse: Floats
 
     @classmethod
-    def between(cls, weights: tuple[Floats, ...], spatial: tuple[int, ...], unknown: Bools, known: Bools) -> Couplings:
+    def between(
+        cls, weights: tuple[Floats, ...], spatial: tuple[int, ...], unknown: Bools, known: Bools
+    ) -> Couplings:
         """Return the operator of the weights per axis between a cell and the next one, flat as `flat` makes them.
 
         `unknown` and `known` are of shape `spatial`; cells that are neither are walls. The weights become the
@@ -88,8 +90,13 @@ class Couplings:
     def image(self, values: Floats) -> Floats:
         """Return a view of an array of the operator's layout as an image of the window."""
         inner = values[self.pad : values.size - self.pad].reshape(self.shape)
-        return inner[tuple(slice(0, n) for n in (1,) * (3 - len(self.spatial)) + self.spatial)].reshape(self.spatial) \
-            if len(self.spatial) == 3 else inner[0, : self.spatial[0], : self.spatial[1]]
+        return (
+            inner[tuple(slice(0, n) for n in (1,) * (3 - len(self.spatial)) + self.spatial)].reshape(
+                self.spatial
+            )
+            if len(self.spatial) == 3
+            else inner[0, : self.spatial[0], : self.spatial[1]]
+        )
 
     def flow(self, value: Floats) -> Floats:
         """Return the right side that known cells of a value make: b_i = sum of w_ij value_j."""

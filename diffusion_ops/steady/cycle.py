@@ -85,7 +85,9 @@ class Fine:
         self.graph: Graph = coarsen(*graph_of(grid), self.groups, count)
         self.inverse = inverted(self.graph)
         upper = (labels >> np.uint32(16)).astype(np.int32)
-        pixels, self.base = numbers_of_labels(upper, cell_numbers(grid.shape, CELL), int(np.prod(cell_grid(grid.shape))))
+        pixels, self.base = numbers_of_labels(
+            upper, cell_numbers(grid.shape, CELL), int(np.prod(cell_grid(grid.shape)))
+        )
         self.above = np.full(count, -1, np.int32)
         inside = self.groups >= 0
         self.above[self.groups[inside]] = pixels[inside]
@@ -110,31 +112,6 @@ class Fine:
         spread(way.x, self.groups, y, grid.pad)
         relax_grid(way.x, r, grid.inverse, grid.sigma, grid.w, _PARITY, grid.shape, grid.pad, SWEEPS, 1)
         return way.x
-
-    def reached(self, held: Bools, crowded: int) -> Bools:
-        """Return which cells known cells hold, from the same of the third level's nodes, in the layout of the grid.
-
-        A cell without a node above it is dominated by known cells, but for those that found no room.
-
-        Raises
-        ------
-        ValueError
-            Where nodes found no room.
-        """
-        if crowded:
-            raise ValueError(
-                f"Walls cut the image into too many pieces: {crowded} found no room, of 64 within 16 x 16 pixels. "
-                "Fill small holes of the mask first."
-            )
-        second = np.ones(len(self.inverse), bool)
-        inside = self.above >= 0
-        second[inside] = held[self.above[inside]]
-        grid = self.grid
-        reached = grid.inverse > 0
-        pixels = reached[grid.pad : reached.size - grid.pad]
-        lies = self.groups >= 0
-        pixels[lies] &= second[self.groups[lies]]
-        return reached
 
 
 def relaxed(graph: Graph, inverse: Floats, x: Floats | None, b: Floats) -> Floats:

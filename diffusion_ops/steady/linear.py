@@ -13,7 +13,7 @@ from diffusion_ops.steady.aggregates import set_up
 from diffusion_ops.steady.conjugate import Steps
 from diffusion_ops.steady.couplings import Couplings
 from diffusion_ops.steady.cycle import Coarse, Fine
-from diffusion_ops.steady.third_level import coarse_levels
+from diffusion_ops.steady.third_level import coarse_levels, reached, require_room, spread_out
 
 CYCLES = 200
 """Most cycles; 15 to 40 are usual."""
@@ -44,12 +44,18 @@ class Solver:
     ----------
     grid : Couplings
         Operator on the whole image.
+
+    Raises
+    ------
+    ValueError
+        Where walls cut the image into more pieces than the third level has room for.
     """
 
     def __init__(self, grid: Couplings) -> None:
         self.grid = grid
-        labels, rows, self.crowded = set_up(grid)
-        self.fine = Fine(grid, labels)
+        self.labels, rows, crowded = set_up(grid)
+        require_room(crowded)
+        self.fine = Fine(grid, self.labels)
         self.coarse: Coarse
         self.coarse, _ = coarse_levels([rows], grid.shape, len(grid.spatial))
 
@@ -59,14 +65,9 @@ class Solver:
         return self.fine.up(r, way, self.coarse.correction(rest))
 
     def reached(self) -> Bools:
-        """Return which unknown cells some known cell holds, in the layout of the operator.
-
-        Raises
-        ------
-        ValueError
-            Where walls cut the image into more pieces than the third level has room for.
-        """
-        return self.fine.reached(self.coarse.held(), self.crowded)
+        """Return which unknown cells some known cell holds, in the layout of the operator."""
+        held = spread_out(self.coarse.held().astype(np.float64), np.diff(self.fine.base), self.grid.shape)
+        return reached(self.grid, self.labels, held)
 
     def solve(self, b: Floats, tolerance: float, most: int = CYCLES) -> Solution:
         """Return x of A x = b, up to corrections of `tolerance`."""

@@ -7,10 +7,10 @@ from collections.abc import Iterable
 import numpy as np
 from numpy.typing import NDArray
 
-from diffusion_ops.blocks.block import Floats
-from diffusion_ops.kernels.multigrid.packing import count_rows, unpack_rows
+from diffusion_ops.blocks.block import Bools, Floats
+from diffusion_ops.kernels.multigrid.packing import cell_numbers, count_rows, unpack_rows
 from diffusion_ops.steady.aggregates import Graph, cell_grid, quality_of, room_of, slots_of
-from diffusion_ops.steady.couplings import CELL, Triple
+from diffusion_ops.steady.couplings import CELL, Couplings, Triple
 from diffusion_ops.steady.cycle import Coarse
 
 
@@ -53,6 +53,39 @@ def collected(lattice: Floats, counts: NDArray[np.int64], shape: Triple) -> Floa
     return cells[np.arange(cells.shape[1]) < counts[:, None]]
 
 
+def reached(grid: Couplings, labels: NDArray[np.uint32], held: Floats) -> Bools:
+    """Return which unknown cells of a window some known cell holds, in the layout of the operator.
+
+    Parameters
+    ----------
+    grid : Couplings
+    labels : ndarray of shape (pixels,)
+    held : ndarray
+        Lattice with 1 for the nodes of the third level that are held, else 0. A coupled cell that belongs to none is
+        dominated by known cells.
+    """
+    nodes = by_cell(held, grid.shape)
+    third = (labels >> np.uint32(16)).astype(np.int64)
+    cells = cell_numbers(grid.shape, CELL)
+    found = grid.inverse > 0
+    found[grid.pad : found.size - grid.pad] &= (third == 0) | (nodes[cells, np.maximum(third, 1) - 1] > 0)
+    return found
+
+
+def require_room(crowded: int) -> None:
+    """Refuse an image whose third level has more nodes in a cell than there is room for.
+
+    Raises
+    ------
+    ValueError
+    """
+    if crowded:
+        raise ValueError(
+            f"Walls cut the image into too many pieces: {crowded} find no room, of 64 within 16 x 16 pixels. "
+            "Fill small holes of the mask first."
+        )
+
+
 def coarse_levels(bands: Iterable[Floats], shape: Triple, ndim: int) -> tuple[Coarse, NDArray[np.int64]]:
     """Return the levels from the third one on, and the number of nodes per cell.
 
@@ -73,7 +106,9 @@ def coarse_levels(bands: Iterable[Floats], shape: Triple, ndim: int) -> tuple[Co
     w, sigma = np.empty(total), np.empty(nodes)
     found = first = 0
     for rows, _, _ in kept:
-        found = unpack_rows(rows, first, found, starts, ends, w, sigma, base, cell_grid(shape), slots_of(shape))
+        found = unpack_rows(
+            rows, first, found, starts, ends, w, sigma, base, cell_grid(shape), slots_of(shape)
+        )
         first += len(rows)
     graph: Graph = (starts, ends, w, sigma)
     return Coarse(graph, quality_of(ndim)), counts

@@ -13,10 +13,20 @@ from diffusion_ops.steady.aggregates import SETUP_HALO, set_up
 from diffusion_ops.steady.couplings import CELL, Couplings, similarity
 from diffusion_ops.steady.cycle import DOWN_HALO, UP_HALO, Fine
 from diffusion_ops.steady.linear import Solver
-from diffusion_ops.steady.third_level import as_lattice, by_cell, collected, lattice_shape, rows_shape, spread_out
+from diffusion_ops.steady.third_level import (
+    as_lattice,
+    by_cell,
+    collected,
+    lattice_shape,
+    rows_shape,
+    spread_out,
+)
 
 SHAPE = (200, 184)
-TILES = [(slice(a, min(a + 64, 200)), slice(b, min(b + 80, 184))) for a, b in itertools.product(range(0, 200, 64), range(0, 184, 80))]
+TILES = [
+    (slice(a, min(a + 64, 200)), slice(b, min(b + 80, 184)))
+    for a, b in itertools.product(range(0, 200, 64), range(0, 184, 80))
+]
 
 
 @functools.cache
@@ -42,19 +52,26 @@ def whole() -> tuple[Solver, Any, Any]:
     grid = operator()
     labels, rows, crowded = set_up(grid)
     assert crowded == 0
-    return Solver(grid), labels.reshape(grid.shape)[0], as_lattice(rows, grid.shape, rows_shape(grid.shape))[0]
+    return (
+        Solver(grid),
+        labels.reshape(grid.shape)[0],
+        as_lattice(rows, grid.shape, rows_shape(grid.shape))[0],
+    )
 
 
 def window(tile: Any, halo: int) -> tuple[Any, Any]:
     """Return what a tile reads, and where the tile is in it."""
-    read = tuple(slice(max(0, s.start - halo), min(n, s.stop + halo)) for s, n in zip(tile, SHAPE, strict=True))
+    read = tuple(
+        slice(max(0, s.start - halo), min(n, s.stop + halo)) for s, n in zip(tile, SHAPE, strict=True)
+    )
     return read, tuple(slice(s.start - r.start, s.stop - r.start) for s, r in zip(tile, read, strict=True))
 
 
 def scaled(region: Any, rows: int, columns: int) -> Any:
     """Return a region in whole cells, with so many numbers per cell along the axes."""
     return tuple(
-        slice(s.start // CELL * n, -(-s.stop // CELL) * n) for s, n in zip(region, (rows, columns), strict=True)
+        slice(s.start // CELL * n, -(-s.stop // CELL) * n)
+        for s, n in zip(region, (rows, columns), strict=True)
     )
 
 
