@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 from numba import njit
+from numpy.typing import NDArray
 
 from diffusion_ops.blocks.statistic import Integers, Tally, no_valid_cell
 
@@ -102,6 +103,17 @@ def tally_of(sums: Integers, dtype: np.dtype[Any], number: int) -> Tally:
     exponents = np.flatnonzero(sums)
     keys = np.where(exponents > 0, exponents - (top >> 1) - mantissa, _NOT_FINITE)
     return Tally(np.array([NUMBER]), np.array([number])) + Tally(keys, sums[exponents])
+
+
+def tally_of_values(values: NDArray[np.float64]) -> Tally:
+    """Return the tally of an array of float64."""
+    sums, table = empty_sums(values.dtype)
+    bits = np.ascontiguousarray(values).reshape(-1).view(np.uint64)
+    for start in range(0, len(bits), SEGMENT):
+        part = bits[start : start + SEGMENT]
+        add_doubles(sums, table, part, len(part))
+    drain(sums, table)
+    return tally_of(sums, values.dtype, len(bits))
 
 
 def number_of(tally: Tally) -> int:

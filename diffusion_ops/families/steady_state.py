@@ -23,7 +23,7 @@ TOLERANCE = 1e-4
 LEAST_TOLERANCE = 1e-9
 """Smallest tolerance: rounding alone makes errors of this size where couplings are weak."""
 
-SAFETY = 16.0
+_SAFETY = 16.0
 """Ratio of the error to the largest correction of a cycle: at most 14 against direct solutions."""
 
 
@@ -122,6 +122,10 @@ class SteadyState(Problem):
             Where unknown cells that are not reached have no answer.
         """
 
+    def open_cells(self, collected: Floats, tolerance: float) -> Bools | None:
+        """Return where the tolerance leaves the result open, from the answers; None where that means nothing."""
+        return None
+
     def solve(self, setting: Setting) -> NDArray[Any]:
         """Return the answer for an image in memory."""
         correction = largest_correction(setting.tolerance)
@@ -180,7 +184,7 @@ def largest_correction(tolerance: float | None) -> float:
             f"tolerance={wanted:g} is below what rounding leaves. Allowed: at least {LEAST_TOLERANCE:g}, as a part "
             "of the range of the known values."
         )
-    return wanted / SAFETY
+    return wanted / _SAFETY
 
 
 def valid_cells_of(setting: Setting) -> Bools:

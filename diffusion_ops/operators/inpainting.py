@@ -50,6 +50,7 @@ class Inpainting(SteadyState):
     reads = ("known",)
     new_quantity = False
     fills = True
+    couples_channels = True
 
     def weights(self, fields: Floats, spacing: tuple[float, ...]) -> tuple[Floats, ...]:
         """Return the couplings of the Laplacian, 1 along the finest axis."""

@@ -134,6 +134,17 @@ class RandomWalker(SteadyState):
         most[better] = p[better]
         rest -= p
 
+    def open_cells(self, collected: Floats, tolerance: float) -> Bools | None:
+        """Return where the two largest probabilities are closer than errors of both."""
+        if self.probabilities:
+            return None
+        open_: Bools = collected[2] - collected[3] <= 2 * tolerance
+        return open_
+
+    def result_channels(self, channels: int) -> int:
+        """Return 1: labels are of all channels."""
+        return 1
+
     def finish(self, collected: Floats, setting: Setting, reached: Bools) -> NDArray[np.generic]:
         """Return the labels, or the probabilities; 0 where no marker reaches."""
         there = reached | (self.known(setting) & valid_cells_of(setting))

@@ -20,8 +20,8 @@ from diffusion_ops.steady.couplings import CELL, Couplings, Triple
 SETUP_HALO = 64
 """Cells around a tile that its labels and rows depend on.
 
-A diagonal needs the groups of the cells beside it: the rows need the fourth pass 16 cells around, that the third one 32,
-that the second one 40, that the first one 48, and that the couplings 49.
+A diagonal needs the groups of the cells beside it: the rows need the fourth pass 16 cells around, that the third one
+32, that the second one 40, that the first one 48, and that the couplings 49.
 """
 
 Graph = tuple[NDArray[np.int64], NDArray[np.int32], Floats, Floats]

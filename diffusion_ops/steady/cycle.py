@@ -27,9 +27,9 @@ from diffusion_ops.steady.couplings import CELL, Couplings
 DOWN_HALO, UP_HALO = 32, 48
 """Cells around a tile that the way down reads, 21, and the way up, 37, in whole cells.
 
-Down: the residual of the second level reads two nodes further, of 8 pixels each; the finest residual and its sweeps from
-0 read 5 cells. Up: sweeps and what is summed of the result read 5 cells, in 8; sweeps of the second level two nodes
-more, and their own start, residual and sweeps what the way down reads.
+Down: the residual of the second level reads two nodes further, of 8 pixels each; the finest residual and its sweeps
+from 0 read 5 cells. Up: sweeps and what is summed of the result read 5 cells, in 8; sweeps of the second level two
+nodes more, and their own start, residual and sweeps what the way down reads.
 """
 
 SWEEPS, DAMPING, STEP = 2, 0.6, 1.6

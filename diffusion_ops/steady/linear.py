@@ -37,6 +37,11 @@ class Solution:
     cycles: int
 
 
+def stored(values: Floats) -> Floats:
+    """Return values of the third level as tiles store them, in float32: it is a correction that they are part of."""
+    return values.astype(np.float32).astype(np.float64)
+
+
 class Solver:
     """A solver for right sides that share an operator.
 
@@ -62,7 +67,7 @@ class Solver:
     def correction(self, r: Floats) -> Floats:
         """Return z = M r."""
         way, rest = self.fine.down(r)
-        return self.fine.up(r, way, self.coarse.correction(rest))
+        return self.fine.up(r, way, stored(self.coarse.correction(stored(rest))))
 
     def reached(self) -> Bools:
         """Return which unknown cells some known cell holds, in the layout of the operator."""

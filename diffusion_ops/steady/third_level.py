@@ -1,4 +1,4 @@
-"""Lay the third level out like an image, so that tiles write it and one task reads it: numbers per cell of 16 pixels."""
+"""Lay the third level out like an image, for tiles to write and one task to read: numbers per cell of 16 pixels."""
 
 from __future__ import annotations
 
