@@ -12,7 +12,7 @@ from scipy.sparse.csgraph import connected_components
 from diffusion_ops.blocks.block import LANES, Bools, Floats
 from diffusion_ops.kernels.multigrid.elimination import eliminate, solve_eliminated
 from diffusion_ops.kernels.multigrid.graph import (
-    coarsen,
+    coarsen_grid,
     gather,
     graph_residual,
     relax_graph,
@@ -21,7 +21,7 @@ from diffusion_ops.kernels.multigrid.graph import (
 )
 from diffusion_ops.kernels.multigrid.grid import relax_grid
 from diffusion_ops.kernels.multigrid.packing import SIDE, cell_numbers, numbers_of_labels
-from diffusion_ops.steady.aggregates import Graph, cell_grid, graph_of, twice_matched
+from diffusion_ops.steady.aggregates import Graph, cell_grid, twice_matched
 from diffusion_ops.steady.couplings import CELL, Couplings
 
 DOWN_HALO, UP_HALO = 32, 48
@@ -82,7 +82,7 @@ class Fine:
         small = cell_grid(grid.shape, SIDE)
         self.groups, base = numbers_of_labels(lower, cell_numbers(grid.shape, SIDE), int(np.prod(small)))
         count = int(base[-1])
-        self.graph: Graph = coarsen(*graph_of(grid), self.groups, count)
+        self.graph: Graph = coarsen_grid(grid.w, grid.sigma, self.groups, count, grid.shape, grid.pad)
         self.inverse = inverted(self.graph)
         upper = (labels >> np.uint32(16)).astype(np.int32)
         pixels, self.base = numbers_of_labels(

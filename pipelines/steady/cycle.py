@@ -21,7 +21,7 @@ from diffusion_ops.steady.linear import CYCLES
 from diffusion_ops.steady.third_level import by_cell, coarse_levels, collected, lattice_shape, spread_out
 from pipelines.image.window import Grid, Region, Window
 from pipelines.steady.preparation import NODES, planned_nodes
-from pipelines.steady.stacks import StackedPixels, beside, in_cells, sizes_of
+from pipelines.steady.stacks import BAND, StackedPixels, beside, in_cells, sizes_of
 from pipelines.steady.step import TOGETHER, Step, as_parts
 from pipelines.tasks.pixels import Pixels, ZarrPixels
 from pipelines.tasks.values import Carried, Cost, Done, NewArray
@@ -187,10 +187,10 @@ class Coarse(Cycling):
         return Done(found[:-1].copy(), {}, rest.nbytes, found[-1:].copy())
 
     def _bands(self, region: Region, shape: tuple[int, int, int]) -> Any:
-        """Yield the rows of the third level, a row of cells after another."""
+        """Yield the rows of the third level, a few rows of cells after another."""
         axis = self.rows.along[0]
-        for start in range(0, region[axis].stop, CELL):
-            stop = min(start + CELL, region[axis].stop)
+        for start in range(0, region[axis].stop, BAND):
+            stop = min(start + BAND, region[axis].stop)
             part = tuple(slice(start, stop) if a == axis else s for a, s in enumerate(region))
             band = self.rows.read(part)[0]
             band = band if band.ndim == 3 else band[None]

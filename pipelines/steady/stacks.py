@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +16,9 @@ from pipelines.image.window import Grid, Region
 from pipelines.tasks.pixels import ZarrPixels
 from pipelines.tasks.values import Carried, NewArray
 
+BAND = 4 * CELL
+"""Rows of the third level's rows that are read at a time."""
+
 
 @dataclass(frozen=True)
 class StackedPixels(ZarrPixels):
@@ -27,11 +31,14 @@ class StackedPixels(ZarrPixels):
         Axes of the image that the array has.
     per_cell : tuple of int
         How many numbers it has along each of them for 16 pixels; empty where it has one per pixel.
+    band : int
+        Rows of a chunk, at most; 0 for the usual chunks.
     """
 
     count: int = 1
     along: tuple[int, ...] = ()
     per_cell: tuple[int, ...] = ()
+    band: int = 0
 
     @classmethod
     def of(cls, frames: Frames, root: str, path: str, count: int, kind: str = "pixels") -> StackedPixels:
@@ -43,7 +50,7 @@ class StackedPixels(ZarrPixels):
         shape: Triple = (CELL if volume else 1, CELL, CELL)
         wide = (*(CELL,) * (len(along) - 1), room_of(shape) // CELL ** (len(along) - 1))
         per_cell = {"pixels": (), "nodes": half, "rows": wide}[kind]
-        return cls(root, path, axes, axes, count, along, per_cell)
+        return cls(root, path, axes, axes, count, along, per_cell, BAND if kind == "rows" else 0)
 
     def place(self, region: Region) -> Region:
         """Return the region of the array that belongs to a region of the image."""
@@ -56,6 +63,9 @@ class StackedPixels(ZarrPixels):
             tuple(s.stop for s in self.place(tuple(slice(0, n) for n in lengths)))
             for lengths in (grid.shape, grid.tile)
         )
+        if self.band:
+            # Chunks as high as the bands that it is read in.
+            tile = (tile[0], math.gcd(tile[1], self.band), *tile[2:])
         return NewArray(self, shape, tile, np.dtype(dtype))
 
     def read(self, region: Region) -> NDArray[Any]:

@@ -56,20 +56,38 @@ def row_sums(starts, w, sigma):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def coarsen(starts, ends, w, sigma, groups, count):  # type: ignore[no-untyped-def]
-    """Return the graph of `count` groups: couplings across are summed, those to nodes left out go into sigma."""
-    n = groups.shape[0]
+def members_of(groups, count):  # type: ignore[no-untyped-def]
+    """Return the nodes group by group, and where each group begins."""
     first = np.zeros(count + 1, np.int64)
-    for i in range(n):
+    for i in range(groups.shape[0]):
         if groups[i] >= 0:
             first[groups[i] + 1] += 1
     for g in range(count):
         first[g + 1] += first[g]
     members, place = np.empty(first[count], np.int32), first[:-1].copy()
-    for i in range(n):
+    for i in range(groups.shape[0]):
         if groups[i] >= 0:
             members[place[groups[i]]] = i
             place[groups[i]] += 1
+    return members, first
+
+
+@copied
+def _join(ends, weights, last, begin, total, other, value):  # type: ignore[no-untyped-def]
+    """Add a coupling to the row that begins at `begin`, and return how many couplings there are now."""
+    if last[other] < begin:
+        last[other] = total
+        ends[total] = other
+        weights[total] = value
+        return total + 1
+    weights[last[other]] += value
+    return total
+
+
+@kernel
+def coarsen(starts, ends, w, sigma, groups, count):  # type: ignore[no-untyped-def]
+    """Return the graph of `count` groups: couplings across are summed, those to nodes left out go into sigma."""
+    members, first = members_of(groups, count)
     above, total = np.zeros(count + 1, np.int64), 0
     new_ends, new_w, new_sigma = np.empty(ends.shape[0], np.int32), np.empty(ends.shape[0]), np.zeros(count)
     last = np.full(count, -1, np.int64)
@@ -80,17 +98,42 @@ def coarsen(starts, ends, w, sigma, groups, count):  # type: ignore[no-untyped-d
             s += sigma[i]
             for k in range(starts[i], starts[i + 1]):
                 other = groups[ends[k]]
-                if other == g:
-                    continue
                 if other < 0:
                     s += w[k]
-                elif last[other] < begin:
-                    last[other] = total
-                    new_ends[total] = other
-                    new_w[total] = w[k]
-                    total += 1
-                else:
-                    new_w[last[other]] += w[k]
+                elif other != g:
+                    total = _join(new_ends, new_w, last, begin, total, other, w[k])
+        new_sigma[g] = s
+        above[g + 1] = total
+    return above, new_ends[:total].copy(), new_w[:total].copy(), new_sigma
+
+
+@kernel
+def coarsen_grid(w, sigma, groups, count, shape, pad):  # type: ignore[no-untyped-def]
+    """Return the graph of `count` groups of the grid's cells, as `coarsen` of its own, larger graph."""
+    members, first = members_of(groups, count)
+    nx, up = shape[2], shape[1] * shape[2] if shape[0] > 1 else 0
+    wz, wy, wx = w[0], w[1], w[2]
+    steps = (-up, -nx, -1, 1, nx, up)
+    room = groups.shape[0] * (6 if up else 4)
+    above, total = np.zeros(count + 1, np.int64), 0
+    new_ends, new_w, new_sigma = np.empty(room, np.int32), np.empty(room), np.zeros(count)
+    last = np.full(count, -1, np.int64)
+    for g in range(count):
+        begin, s = total, 0.0
+        for m in range(first[g], first[g + 1]):
+            n = members[m]
+            i = pad + n
+            s += sigma[i]
+            back, ahead = (wz[i - up], wz[i]) if up else (0.0, 0.0)
+            values = (back, wy[i - nx], wx[i - 1], wx[i], wy[i], ahead)
+            for k in range(6):
+                if values[k] == 0.0:
+                    continue
+                other = groups[n + steps[k]]
+                if other < 0:
+                    s += values[k]
+                elif other != g:
+                    total = _join(new_ends, new_w, last, begin, total, other, values[k])
         new_sigma[g] = s
         above[g + 1] = total
     return above, new_ends[:total].copy(), new_w[:total].copy(), new_sigma
