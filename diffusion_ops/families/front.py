@@ -17,8 +17,12 @@ from diffusion_ops.kernels.fronts.front import (
     FIXED,
     LATER,
     build_front,
+    build_violations,
 )
 from diffusion_ops.kernels.fronts.updates import metric_of
+
+CELL_BYTES = 1 + 3 * 4 / 8
+"""Bytes per cell of a window that a front takes beside times, labels and the image: flags, and room to wait."""
 
 LONG_PATHS = 100_000
 """Cells of the image's sides together from which times are kept in float64: float32 would lose single steps."""
@@ -49,6 +53,18 @@ class Front(Problem):
     def is_speed(self) -> bool:
         """True where `land` gives speeds, False where it gives costs."""
         return False
+
+    @property
+    def land_arrays(self) -> int:
+        """Number of arrays of one channel's size that `land` holds beside the image and what it returns."""
+        return 0
+
+    def require_channels(self, channels: int) -> None:  # noqa: B027 (some take any number)
+        """Refuse a number of channels that it has no cost for."""
+
+    def result_channels(self, channels: int) -> int:
+        """Return 1."""
+        return 1
 
     def land_radius(self, spacing: tuple[float, ...]) -> tuple[int, ...]:
         """Return the cells that `land` reads around a cell, per spatial axis."""
@@ -110,9 +126,7 @@ class FrontWindow:
         """Return a window that no front has reached."""
         padded = (spatial[0] + 4, *(n + 2 for n in spatial[1:]))
         flags = np.full(padded, FIXED, np.uint8)
-        window = cls(
-            np.full(padded, np.inf, kind), np.zeros(padded, np.int32) if labelled else None, flags
-        )
+        window = cls(np.full(padded, np.inf, kind), np.zeros(padded, np.int32) if labelled else None, flags)
         flags[window.inner] = 0
         return window
 
@@ -153,6 +167,31 @@ class FrontWindow:
         for band in row_bands(self.spatial):
             flags[band][times[band] == 0] = FIXED
 
+    @property
+    def walls(self) -> Bools:
+        """True at walls of the window: fixed cells that are no seeds."""
+        found: Bools = (self.flags[self.inner] == FIXED) & (self.times[self.inner] > 0)
+        return found
+
+    def sides(self) -> list[tuple[NDArray[Any], NDArray[np.int32] | None]]:
+        """Return copies of the outermost times and labels of each side: low and high end of each axis."""
+        faces = [self.face(axis, end, outside=False) for axis in range(self.times.ndim) for end in (0, 1)]
+        return [
+            (self.times[face].copy(), None if self.labels is None else self.labels[face].copy())
+            for face in faces
+        ]
+
+    def changes(self, before: list[tuple[NDArray[Any], NDArray[np.int32] | None]]) -> dict[int, float]:
+        """Return the sides that differ from what they were, each with its earliest changed time, new or old."""
+        found = {}
+        for side, (then, now) in enumerate(zip(before, self.sides(), strict=True)):
+            changed = then[0] != now[0]
+            if then[1] is not None:
+                changed |= then[1] != now[1]
+            if changed.any():
+                found[side] = float(min(then[0][changed].min(), now[0][changed].min()))
+        return found
+
     def enter(self) -> None:
         """Let fronts come in from the halo, whose cells may have changed in any way."""
         for axis in range(self.times.ndim):
@@ -173,22 +212,35 @@ class FrontWindow:
         until : float
             Later times are infinite.
         """
-        itemsize = self.times.itemsize
-        pitch = tuple(s // itemsize for s in self.times.strides)
+        room = max(1024, self.flags.size // WAITING)
+        lists = [np.empty(room, np.int32) for _ in range(3)]
+        state, numbers = self._arguments(image, spacing, until)
+        build_front(self.times.ndim, self.labels is not None, speeds)(*state, *lists, *numbers)
+
+    def violations(self, image: NDArray[Any], speeds: bool, spacing: tuple[float, ...], until: float) -> int:
+        """Return how many cells do not fulfil their equation to the last bit; see `run`.
+
+        Where there are none, these are the only times there can be.
+        """
+        state, numbers = self._arguments(image, spacing, until)
+        count = build_violations(self.times.ndim, self.labels is not None, speeds)
+        return int(count(*state, *numbers))
+
+    def _arguments(
+        self, image: NDArray[Any], spacing: tuple[float, ...], until: float
+    ) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+        """Return what all kernels take: arrays, and numbers."""
+        pitch = tuple(s // self.times.itemsize for s in self.times.strides)
         steps = (*(-p for p in pitch), *pitch)
         labels = np.zeros(1, np.int32) if self.labels is None else self.labels.reshape(-1)
         land = np.ascontiguousarray(image).reshape(-1)
-        state = (self.times.reshape(-1), labels, land, self.flags.reshape(-1))
         inverses = tuple(1.0 / n for n in self.times.shape)
         numbers = (pitch, steps, metric_of(spacing), self.spatial, inverses, until)
-        which = (self.times.ndim, self.labels is not None, speeds)
-        room = max(1024, self.flags.size // WAITING)
-        lists = [np.empty(room, np.int32) for _ in range(3)]
-        build_front(*which)(*state, *lists, *numbers)
+        return (self.times.reshape(-1), labels, land, self.flags.reshape(-1)), numbers
 
     def result(self) -> NDArray[Any]:
         """Return the times without the halo; the window is of no use any more."""
-        flat, (start, *_) = self.times.reshape(-1), (s.start for s in self.inner)
+        flat = self.times.reshape(-1)
         columns = self.spatial[-1]
         rows = self.times.reshape(-1, self.times.shape[-1])
         inside = np.zeros(self.times.shape[:-1], bool)
@@ -207,6 +259,7 @@ def run_front(problem: Front, setting: Setting, labelled: bool) -> FrontWindow:
     ValueError
         Where there is no marker that a front can start from.
     """
+    problem.require_channels(len(setting.fields))
     image, valid = problem.land(setting.fields, setting.valid, setting.spacing)
     window = FrontWindow.empty(setting.spatial, times_type(setting.spatial, setting.dtype), labelled)
     assert setting.markers is not None

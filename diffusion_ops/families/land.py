@@ -11,23 +11,26 @@ from diffusion_ops.blocks.block import Bools, row_bands
 from diffusion_ops.blocks.fields import working_dtype
 
 
-def single_channel(fields: NDArray[Any], name: str) -> NDArray[Any]:
-    """Return the only channel of an image as floats, or refuse several.
+def require_single_channel(name: str, channels: int) -> None:
+    """Refuse several channels.
 
     Raises
     ------
     ValueError
     """
-    if len(fields) != 1:
+    if channels != 1:
         raise ValueError(
-            f"{name} takes one channel, the image has {len(fields)}. Give one of them, or a mean of them."
+            f"{name} takes one channel, the image has {channels}. Give one of them, or their mean."
         )
-    return fields[0].astype(working_dtype(fields.dtype), copy=False)
 
 
-def without_zeros(
-    image: NDArray[Any], valid: Bools | None, speeds: bool, zero_is_wall: bool
-) -> Bools | None:
+def as_floats(channel: NDArray[Any]) -> NDArray[Any]:
+    """Return a channel as floats; itself where it is."""
+    floats: NDArray[Any] = channel.astype(working_dtype(channel.dtype), copy=False)
+    return floats
+
+
+def without_zeros(image: NDArray[Any], valid: Bools | None, speeds: bool, zero_is_wall: bool) -> Bools | None:
     """Return where a front may run; None for everywhere.
 
     Raises
@@ -56,4 +59,6 @@ def _refuse(least: float, count: int, speeds: bool) -> None:
             f"The speed is {least:g} at one of {count:,} pixels where it is not positive. Allowed: speeds > 0; say "
             "zero='wall' where 0 is a wall, or image_is='cost' where the image is the time per unit length."
         )
-    raise ValueError(f"The cost is {least:g} at one of {count:,} pixels where it is negative. Allowed: costs >= 0.")
+    raise ValueError(
+        f"The cost is {least:g} at one of {count:,} pixels where it is negative. Allowed: costs >= 0."
+    )

@@ -14,7 +14,7 @@ from diffusion_ops.evolution.operator import register
 from diffusion_ops.evolution.parameters import Choice, Number, parameter
 from diffusion_ops.evolution.problem import Setting
 from diffusion_ops.families.front import Front, run_front
-from diffusion_ops.families.land import single_channel, without_zeros
+from diffusion_ops.families.land import as_floats, require_single_channel, without_zeros
 
 
 @register("eikonal")
@@ -65,11 +65,15 @@ class Eikonal(Front):
         """True where the image holds speeds."""
         return self.image_is == "speed"
 
+    def require_channels(self, channels: int) -> None:
+        """Refuse several channels."""
+        require_single_channel(self.name, channels)
+
     def land(
         self, fields: NDArray[Any], valid: Bools | None, spacing: tuple[float, ...]
     ) -> tuple[NDArray[Any], Bools | None]:
         """Return the image itself, as floats."""
-        image = single_channel(fields, self.name)
+        image = as_floats(fields[0])
         return image, without_zeros(image, valid, self.is_speed, self.zero == "wall")
 
     def solve(self, setting: Setting) -> NDArray[Any]:

@@ -7,8 +7,8 @@ and again, until few are near (Navarro and Paredes: On sorting, heaps, and minim
 
 Any order gives the same bits; see `updates`. Times are flat, of a window that is padded by one cell per side, and by
 two along the first axis: every cell, also of the halo, has all its neighbours in the array. Cells that are `FIXED` are
-never updated: walls and cells beyond the image (whose time is infinite), seeds, and the halo. Costs, or speeds, are flat
-and not padded.
+never updated: walls and cells beyond the image (whose time is infinite), seeds, and the halo. Costs, or speeds, are
+flat and not padded.
 """
 
 from __future__ import annotations
@@ -165,7 +165,8 @@ def _build_update(ndim: int, labelled: bool, speeds: bool) -> Callable[..., Any]
         u[i] = r
         return changed
 
-    return update
+    found: Callable[..., Any] = update
+    return found
 
 
 @functools.cache
@@ -220,7 +221,9 @@ def build_front(ndim: int, labelled: bool, speeds: bool) -> Callable[..., None]:
                         # Only later neighbours depend on a cell; one that has got later may have been earlier.
                         if (u[j] > v or later) and flags[j] < FIXED:
                             patience -= 1
-                            changed = update(u, labels, image, j, pitch, steps, metric, shape, inverses, until)
+                            changed = update(
+                                u, labels, image, j, pitch, steps, metric, shape, inverses, until
+                            )
                             if changed and not flags[j]:
                                 if u[j] <= limit and following < room:
                                     spare[following] = j
@@ -236,3 +239,23 @@ def build_front(ndim: int, labelled: bool, speeds: bool) -> Callable[..., None]:
                     ends[top], limits[top], now = ends[top - 1] + now, limit, 0
 
     return front
+
+
+@functools.cache
+def build_violations(ndim: int, labelled: bool, speeds: bool) -> Callable[..., int]:
+    """Compile the count of the cells that do not fulfil their equation."""
+    update = _build_update(ndim, labelled, speeds)
+
+    @kernel
+    def violations(u, labels, image, flags, pitch, steps, metric, shape, inverses, until):  # type: ignore[no-untyped-def]
+        """Return how many cells an update would change, and change none; see `front`."""
+        found = 0
+        for i in range(len(u)):
+            if flags[i] < FIXED:
+                time, label = u[i], labels[i if labelled else 0]
+                if update(u, labels, image, i, pitch, steps, metric, shape, inverses, until):
+                    found += 1
+                    u[i], labels[i if labelled else 0] = time, label
+        return found
+
+    return violations
