@@ -1,9 +1,11 @@
 # Made by `python -m tests.make_stubs`.
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
+from inspect import Parameter
 from numpy.typing import DTypeLike
 from typing import Any, Generic, TypeVar, TypedDict, Unpack
 from diffusion_ops.evolution.arguments import OneOrEach, OperatorLike, ScheduleLike, SpacingLike, TimeLike
+from diffusion_ops.evolution.operator import Operator
 from diffusion_ops.evolution.parameters import NumberOrStatistic
 from diffusion_ops.evolution.problem import Problem
 
@@ -31,6 +33,9 @@ class _Solution(TypedDict, total=False):
     nodata: float | None
     tolerance: float | None
     dtype: DTypeLike | None
+
+def function_of(cls: type[Operator]) -> Callable[..., Any]: ...
+def keywords_of(function: Callable[..., Any]) -> dict[str, Parameter]: ...
 
 class DiffuseAccessor(Generic[I]):
     def __init__(self, image: I) -> None: ...

@@ -24,9 +24,11 @@ ROOT = Path(diffusion_ops.__file__).parent
 _MADE = "# Made by `python -m tests.make_stubs`."
 
 _HOMES = {
-    "collections.abc": ("Hashable", "Mapping", "Sequence"),
+    "collections.abc": ("Callable", "Hashable", "Mapping", "Sequence"),
     "typing": ("Any", "Generic", "Literal", "TypedDict", "TypeVar", "Unpack"),
+    "inspect": ("Parameter",),
     "numpy.typing": ("DTypeLike",),
+    "diffusion_ops.evolution.operator": ("Operator",),
     "diffusion_ops.evolution.arguments": (
         *("OneOrEach", "OperatorLike", "ScheduleLike", "SpacingLike", "TimeLike"),
     ),
@@ -85,6 +87,9 @@ def accessor_stub() -> str:
             "",
             *_arguments(evolve),
             *_arguments(solve),
+            "def function_of(cls: type[Operator]) -> Callable[..., Any]: ...",
+            "def keywords_of(function: Callable[..., Any]) -> dict[str, Parameter]: ...",
+            "",
             "class DiffuseAccessor(Generic[I]):",
             "    def __init__(self, image: I) -> None: ...",
             *methods,

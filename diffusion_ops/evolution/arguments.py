@@ -61,7 +61,7 @@ def resolve_aliases(function: str, given: Mapping[str, Any], fixed: Mapping[str,
     """
     arguments = dict(fixed)
     for word, value in given.items():
-        name = ALIASES.get(word)
+        name = ALIASES.get(word, "")
         if name not in fixed:
             also = ", ".join(other for other, meant in ALIASES.items() if meant in fixed)
             raise TypeError(f"{function} has no argument {word!r}. Allowed: {', '.join(fixed)}; also {also}.")

@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Literal, TypeVar, dataclass_transform
 import numpy as np
 
 from diffusion_ops.blocks.block import Block, Floats
-from diffusion_ops.blocks.fields import result_dtype
+from diffusion_ops.blocks.fields import fill_value, result_dtype
 from diffusion_ops.blocks.statistic import Statistic
 from diffusion_ops.evolution.completion import Completion
 from diffusion_ops.evolution.examples import Picture, Samples
@@ -74,6 +74,12 @@ class Operator(ABC):
     """Cells that one step reads on each side."""
     reads_guide: ClassVar[bool] = False
     """Whether gradients and tensors may be read from another image, the block's guide."""
+    reads: ClassVar[tuple[str, ...]] = ()
+    """Further images that it reads: "markers" (whole numbers, 0 for none), "known" (True where known)."""
+    requires: ClassVar[tuple[str, ...]] = ()
+    """Those of them that must be given."""
+    gives_labels: ClassVar[bool] = False
+    """Whether the result is whole numbers that name regions, 0 for none."""
     new_quantity: ClassVar[bool] = False
     """Whether the result is no image but a slope, an angle, a class: invalid pixels have no value to get back then."""
 
@@ -122,6 +128,10 @@ class Operator(ABC):
     def result_channels(self, channels: int) -> int:
         """Return how many channels come out."""
         return channels
+
+    def fill_value(self, dtype: np.dtype[Any], nodata: float | None) -> float:
+        """Return what walls get in a new quantity: 0 for labels, else nodata, NaN, or 0 in integers."""
+        return 0.0 if self.gives_labels else fill_value(dtype, nodata)
 
     def result_type(self, dtype: np.dtype[Any], wanted: Any) -> np.dtype[Any]:
         """Return the type of the result for an image of `dtype`, where the user wants a type or, with None, any."""

@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diffusion_ops.blocks.block import Block, Bools
-from diffusion_ops.blocks.fields import fill_value
 from diffusion_ops.evolution.operator import Operator
 from diffusion_ops.evolution.reach import Reach
 from diffusion_ops.evolution.schedule import Cycle
@@ -68,14 +67,8 @@ class Problem(Operator):
     controlled_by = "convergence"
     inertial_cycles = False
     new_quantity = True
-    reads: ClassVar[tuple[str, ...]] = ()
-    """Further images that it may read: "markers" (whole numbers, 0 for none), "known" (True where known)."""
-    requires: ClassVar[tuple[str, ...]] = ()
-    """Those of them that must be given."""
     takes_tolerance: ClassVar[bool] = False
     """Whether the answer is found up to a tolerance; False where it is exact."""
-    gives_labels: ClassVar[bool] = False
-    """Whether the result is whole numbers that name regions, 0 for none."""
     fills: ClassVar[bool] = False
     """Whether pixels without a value are unknown ones, which get one, rather than walls."""
     stacks: ClassVar[bool] = False
@@ -95,10 +88,6 @@ class Problem(Operator):
         ValueError
             For a setting without an answer, with what to do.
         """
-
-    def fill_value(self, dtype: np.dtype[Any], nodata: float | None) -> float:
-        """Return what walls get in the result, where it is a new quantity: 0 for labels, else nodata or NaN."""
-        return 0.0 if self.gives_labels else fill_value(dtype, nodata)
 
     def result_type(self, dtype: np.dtype[Any], wanted: Any) -> np.dtype[Any]:
         """Return the type of the result for an image of `dtype`: the wanted one, int32 for labels."""

@@ -139,7 +139,7 @@ def require_beside(problem: Problem, given: tuple[str, ...]) -> None:
     """Refuse images beside the image that a problem does not read, and the lack of one that it needs."""
     for word in given:
         if word not in problem.reads:
-            able = ", ".join(n for n, one in OPERATORS.items() if word in getattr(one, "reads", ()))
+            able = ", ".join(n for n, one in OPERATORS.items() if word in one.reads)
             raise ValueError(
                 f"{word} is given, but {problem.name} does not read it. Remove it; allowed with {word}: {able}."
             )
@@ -160,7 +160,7 @@ def check_tolerance(problem: Problem, tolerance: Any) -> None:
         raise ValueError(
             f"tolerance={tolerance!r} is not possible: the answer of {problem.name} is exact. Remove it."
         )
-    if not isinstance(tolerance, Real) or isinstance(tolerance, bool) or not 0 < tolerance < math.inf:
+    if not isinstance(tolerance, Real) or isinstance(tolerance, bool) or not 0 < float(tolerance) < math.inf:
         raise ValueError(f"tolerance={tolerance!r} is not possible. Allowed: a number > 0.")
 
 

@@ -30,8 +30,8 @@ class Chain:
         Positions of the operators among the steps of the spec.
     input : str
         Name of the step whose result it begins with, or of the source.
-    guide, mask : str
-        Names of the steps that it reads beside its input, "" for none.
+    beside : mapping of str to str
+        Names of the steps, and addresses, that it reads beside its input, by "guide", "mask", "markers", "known".
     level : int
         Number of times that the image is halved.
     until : UntilSpec or None
@@ -44,8 +44,7 @@ class Chain:
     legs: tuple[Leg, ...]
     positions: tuple[int, ...]
     input: str
-    guide: str = ""
-    mask: str = ""
+    beside: Mapping[str, str] = field(default_factory=dict)
     level: int = 0
     until: UntilSpec | None = None
     energy: bool = False
@@ -120,7 +119,7 @@ def make_chains(spec: Spec, frames: Frames, known: Known) -> tuple[Chain, ...]:
     """
     found: list[Chain] = []
     # A step that joins the chain before it is its only reader.
-    readers = Counter(name for step in spec.steps for name in {step.input, step.guide, step.mask})
+    readers = Counter(name for step in spec.steps for name in {step.input, *step.beside.values()})
     readers.update(output.name for output in spec.outputs)
     for position, step in enumerate(spec.steps):
         try:
@@ -131,7 +130,7 @@ def make_chains(spec: Spec, frames: Frames, known: Known) -> tuple[Chain, ...]:
                 "Change its parameters."
             ) from error
         leg = _cut_short(leg.bind(known.bound.get(position, {})), known.stopped.get(position))
-        alone = bool(step.guide or step.mask or step.energy or step.until or leg.adaptive)
+        alone = bool(step.beside or step.energy or step.until or leg.adaptive)
         before = found[-1] if found else None
         if before is not None and _joins(before, step, readers[before.name]) and not alone:
             found[-1] = replace(
@@ -142,7 +141,7 @@ def make_chains(spec: Spec, frames: Frames, known: Known) -> tuple[Chain, ...]:
             energy = position not in known.stopped and (step.energy or step.until is not None)
             legs = _with_steps(leg, known.taken.get(position))
             positions = (position,) * len(legs)
-            links = (step.input, step.guide, step.mask, step.octave)
+            links = (step.input, step.beside, step.octave)
             found.append(Chain(step.name, legs, positions, *links, until, energy))
     return tuple(found)
 
@@ -155,8 +154,7 @@ def _joins(before: Chain, step: StepSpec, readers: int) -> bool:
         or before.legs[-1].adaptive is not None
         or step.input != before.name
         or step.octave != before.level
-        or before.guide
-        or before.mask
+        or before.beside
         or before.energy
         or readers != 1
     )

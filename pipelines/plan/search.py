@@ -7,14 +7,14 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from diffusion_ops.blocks.fields import check_nodata, fill_value, result_dtype
+from diffusion_ops.blocks.fields import check_nodata, result_dtype
 from diffusion_ops.evolution.arguments import split_batches
-from diffusion_ops.evolution.operator import OPERATORS
 from pipelines.image.frames import Frames
 from pipelines.image.info import ImageInfo, crop, digest, with_channels
 from pipelines.image.open_sink import open_sink
 from pipelines.image.sink import SinkSpec
 from pipelines.image.window import Region, extent
+from pipelines.plan.beside import read_beside
 from pipelines.plan.graph import Known, make_chains
 from pipelines.plan.layout import Layout
 from pipelines.plan.plan import (
@@ -133,8 +133,10 @@ class _Search:
         self.processes = 0 if cluster.in_process else spec.run.threads
         dashboard_bytes = cluster.dashboard_bytes if spec.run.dashboard else 0
         self.extra_bytes = library_bytes(self.outputs) + dashboard_bytes
+        self.external = {uri: read_beside(uri, source) for uri in spec.beside}
+        beside = [one.identity for one in self.external.values()]
         self.science = digest(
-            spec.science(), source.identity, code_version(), self.shape, extent(roi) if roi else ""
+            spec.science(), source.identity, code_version(), self.shape, extent(roi) if roi else "", *beside
         )
 
     def _outputs(self) -> Iterator[Output]:
@@ -157,13 +159,18 @@ class _Search:
             )
 
     def _output(self, spec: SinkSpec, folder: str, step: str, wanted: str | None) -> Output:
-        dtype = result_dtype(self.source.dtype, wanted)
-        check_nodata(self.source.nodata, dtype, "result")
+        way = [s.make_operator() for s in self._way_to(step)]
+        dtype = (
+            way[-1].result_type(self.source.dtype, wanted) if way else result_dtype(self.source.dtype, wanted)
+        )
         info = self.source if self.roi is None else crop(self.source, self.roi)
+        if way and way[-1].gives_labels:
+            info = info.replace(labels=True, nodata=None)
+        check_nodata(info.nodata, dtype, "result")
         info = with_channels(info.replace(dtype=dtype), self._channels(step), step)
         sink = open_sink(spec, info)
-        new = any(OPERATORS[s.operator].new_quantity for s in self._way_to(step))
-        fill = fill_value(dtype, self.source.nodata) if new else None
+        new = any(operator.new_quantity for operator in way)
+        fill = way[-1].fill_value(dtype, info.nodata) if new else None
         return Output(spec, folder, info, sink.levels(info), sink.is_zarr, sink.library_bytes, fill)
 
     def _unit(self, output: Output) -> tuple[int, ...]:
@@ -290,7 +297,10 @@ class _Search:
 
     def lay_out(self, geometry: Geometry) -> tuple[Stage, ...]:
         """Return the stages for a tile and a batch."""
-        layout = Layout(self.source, self.spec.source, self.stages(geometry), self.chains, self.outputs)
+        readings = {uri: one.reading for uri, one in self.external.items()}
+        layout = Layout(
+            self.source, self.spec.source, self.stages(geometry), self.chains, self.outputs, readings
+        )
         try:
             return layout.lay_out()
         except NotAloneError as error:
@@ -329,7 +339,7 @@ class _Search:
         if threads < self.spec.run.threads:
             yield f"Only {threads} of {self.spec.run.threads} threads fit into the memory."
         for leg in (leg for chain in self.chains for leg in chain.legs):
-            if leg.operator.controlled_by == "once":
+            if leg.operator.controlled_by in ("once", "convergence"):
                 continue
             if leg.adaptive is not None:
                 yield (

@@ -30,6 +30,10 @@ TIME_ALIASES = {word: name for word, name in ALIASES.items() if name in ("time",
 """Words of other systems for how far a step goes."""
 
 
+BESIDE = ("guide", "mask", "markers", "known")
+"""Keys of a step for what it reads beside its input."""
+
+
 class UntilSpec(BaseModel):
     """When a step may stop early: its `until`."""
 
@@ -74,6 +78,15 @@ class StepSpec(BaseModel):
         default="",
         description="Name of an earlier step, or 'source': where it is 0 or has no value is a wall.",
     )
+    markers: str = Field(
+        default="",
+        description="Where a front starts, or labels: whole numbers, 0 for none. Name of an earlier step, or path or "
+        "address of an image, or of a table or GeoJSON file of points.",
+    )
+    known: str = Field(
+        default="",
+        description="Where the image is known, not 0: name of an earlier step, or path or address of an image.",
+    )
     octave: int = Field(
         default=0,
         ge=0,
@@ -107,6 +120,11 @@ class StepSpec(BaseModel):
     def make_operator(self) -> Operator:
         """Return the operator; what it needs of the whole image is still a `Statistic`."""
         return OPERATORS[self.operator](**self.parameters)
+
+    @property
+    def beside(self) -> dict[str, str]:
+        """What it reads beside its input: names of steps, or addresses, by what they are read as."""
+        return {key: getattr(self, key) for key in BESIDE if getattr(self, key)}
 
     def times(self) -> dict[str, Any]:
         """Return time, steps, dt and schedule, for `make_legs`."""
@@ -152,6 +170,7 @@ class StepSpec(BaseModel):
         except (ValueError, TypeError, ArithmeticError) as error:
             at = _key_named_by(str(error), OPERATORS[self.operator], self.parameters)
             raise refusal(str(error), *at) from None
+        _check_beside(self)
         _check_times(self)
         if (self.energy or self.until) and self.make_operator().energy() is None:
             key = "until" if self.until else "energy"
@@ -217,6 +236,20 @@ def _help(operator: str, parameter: str) -> str:
         if described["name"] == parameter:
             return f"It is: {described['about'] or described['unit'] or described['type']}"
     return ""
+
+
+def _check_beside(step: StepSpec) -> None:
+    """Refuse images beside the input that the operator does not read, and the lack of one that it needs."""
+    operator = step.make_operator()
+    for key in ("markers", "known"):
+        if getattr(step, key) and key not in operator.reads:
+            able = ", ".join(name for name, one in OPERATORS.items() if key in one.reads)
+            raise refusal(f"{step.operator} does not read {key}. Allowed with {key}: {able}.", key)
+        if not getattr(step, key) and key in operator.requires:
+            raise refusal(
+                f"{step.operator} needs {key}: the name of an earlier step, or the path of an image or of a file of "
+                "points."
+            )
 
 
 def _check_times(step: StepSpec) -> None:
