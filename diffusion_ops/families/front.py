@@ -59,7 +59,7 @@ class Front(Problem):
         """Number of arrays of one channel's size that `land` holds beside the image and what it returns."""
         return 0
 
-    def require_channels(self, channels: int) -> None:  # noqa: B027 (some take any number)
+    def require_channels(self, channels: int) -> None:
         """Refuse a number of channels that it has no cost for."""
 
     def result_channels(self, channels: int) -> int:

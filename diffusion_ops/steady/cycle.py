@@ -6,8 +6,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import csr_array
-from scipy.sparse.csgraph import connected_components
 
 from diffusion_ops.blocks.block import LANES, Bools, Floats
 from diffusion_ops.kernels.multigrid.elimination import eliminate, solve_eliminated
@@ -15,6 +13,7 @@ from diffusion_ops.kernels.multigrid.graph import (
     coarsen_grid,
     gather,
     graph_residual,
+    held_nodes,
     relax_graph,
     row_sums,
     spread,
@@ -154,12 +153,9 @@ class Coarse:
 
     def held(self) -> Bools:
         """Return which nodes of the third level are connected with a known cell."""
-        starts, ends, w, sigma = self.graphs[0]
-        matrix = csr_array((w, ends, starts), shape=(sigma.size, sigma.size))
-        count, component = connected_components(matrix, directed=False)
-        some = np.zeros(count, bool)
-        some[component[sigma > 0]] = True
-        return some[component]
+        starts, ends, _, sigma = self.graphs[0]
+        held: Bools = held_nodes(starts, ends, sigma)
+        return held
 
     def _cycle(self, b: Floats, level: int) -> Floats:
         graph, inverse, groups = self.graphs[level], self.inverses[level], self.groups[level]

@@ -61,6 +61,11 @@ class Collect(Step):
         return (*self.scene.sources, self.state, *(() if self.before is None else (self.before,)))
 
     @property
+    def stored(self) -> tuple[ZarrPixels, ...]:
+        """The arrays that it reads, and those of further cycles."""
+        return (*super().stored, self.up.labels, self.up.coarse.rows)
+
+    @property
     def writes(self) -> ZarrPixels:
         """What the answers are collected in."""
         return self.target

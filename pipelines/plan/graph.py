@@ -38,6 +38,8 @@ class Chain:
         Condition to stop early.
     energy : bool
         True where the energy is measured between parts.
+    tolerance : float or None
+        How near the answer has to be to the exact one; None for the problem's default.
     """
 
     name: str
@@ -48,6 +50,7 @@ class Chain:
     level: int = 0
     until: UntilSpec | None = None
     energy: bool = False
+    tolerance: float | None = None
 
     @property
     def steps(self) -> int:
@@ -142,7 +145,7 @@ def make_chains(spec: Spec, frames: Frames, known: Known) -> tuple[Chain, ...]:
             legs = _with_steps(leg, known.taken.get(position))
             positions = (position,) * len(legs)
             links = (step.input, step.beside, step.octave)
-            found.append(Chain(step.name, legs, positions, *links, until, energy))
+            found.append(Chain(step.name, legs, positions, *links, until, energy, step.tolerance))
     return tuple(found)
 
 

@@ -22,7 +22,9 @@ from diffusion_ops.evolution.adaptive import adaptive_from
 from diffusion_ops.evolution.arguments import ALIASES, make_legs
 from diffusion_ops.evolution.operator import OPERATORS, Operator
 from diffusion_ops.evolution.parameters import Parameter
+from diffusion_ops.evolution.problem import Problem
 from diffusion_ops.evolution.schedule import MOST_STEPS, Explicit, count_words, resolve_schedule
+from diffusion_ops.evolution.solve_request import check_tolerance
 from pipelines.spec.describe import describe_parameters, first_sentence
 from pipelines.spec.errors import no_such, refusal, unknown_key
 
@@ -86,6 +88,13 @@ class StepSpec(BaseModel):
     known: str = Field(
         default="",
         description="Where the image is known, not 0: name of an earlier step, or path or address of an image.",
+    )
+    tolerance: float | None = Field(
+        default=None,
+        gt=0,
+        strict=True,
+        allow_inf_nan=False,
+        description="How near the answer has to be to the exact one, for problems that are solved by iterations.",
     )
     octave: int = Field(
         default=0,
@@ -171,6 +180,7 @@ class StepSpec(BaseModel):
             at = _key_named_by(str(error), OPERATORS[self.operator], self.parameters)
             raise refusal(str(error), *at) from None
         _check_beside(self)
+        _check_tolerance(self)
         _check_times(self)
         if (self.energy or self.until) and self.make_operator().energy() is None:
             key = "until" if self.until else "energy"
@@ -250,6 +260,19 @@ def _check_beside(step: StepSpec) -> None:
                 f"{step.operator} needs {key}: the name of an earlier step, or the path of an image or of a file of "
                 "points."
             )
+
+
+def _check_tolerance(step: StepSpec) -> None:
+    """Refuse a tolerance of an operator that has none, and one that is impossible."""
+    if step.tolerance is None:
+        return
+    problem = step.make_operator()
+    if not isinstance(problem, Problem):
+        raise refusal(f"{step.operator} is not solved up to a tolerance. Remove it.", "tolerance")
+    try:
+        check_tolerance(problem, step.tolerance)
+    except ValueError as error:
+        raise refusal(str(error), "tolerance") from None
 
 
 def _check_times(step: StepSpec) -> None:

@@ -237,6 +237,11 @@ class Up(Cycling):
         return self.z
 
     @property
+    def stored(self) -> tuple[ZarrPixels, ...]:
+        """The arrays that it reads, and those of another cycle."""
+        return (*super().stored, self.coarse.rows)
+
+    @property
     def statistics(self) -> Mapping[str, Statistic]:
         """Both products and the largest correction of each part."""
         found = {f"{name} {i}": make_statistic("mean") for name in SUMS for i in range(TOGETHER)}

@@ -177,3 +177,23 @@ def relax_graph(y, x, b, inverse, damping, starts, ends, w, sigma):  # type: ign
         for k in range(starts[i], starts[i + 1]):
             s += w[k] * (here - x[ends[k]])
         y[i] = here + damping * ((b[i] - s) * inverse[i])
+
+
+@kernel
+def held_nodes(starts, ends, sigma):  # type: ignore[no-untyped-def]
+    """Return which nodes are connected with one whose sigma is not 0."""
+    n = sigma.shape[0]
+    held, waiting, count = sigma > 0.0, np.empty(n, np.int32), 0
+    for i in range(n):
+        if held[i]:
+            waiting[count] = i
+            count += 1
+    while count > 0:
+        count -= 1
+        i = waiting[count]
+        for k in range(starts[i], starts[i + 1]):
+            if not held[ends[k]]:
+                held[ends[k]] = True
+                waiting[count] = ends[k]
+                count += 1
+    return held
