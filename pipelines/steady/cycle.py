@@ -31,6 +31,10 @@ NODE_BYTES = 260
 """Memory per node of the third level while the coarser ones are made: its row, and those of the levels above it."""
 
 
+COMPILED_BYTES = 64 << 20
+"""Memory that a process keeps where it has compiled the kernels of a cycle itself, beside that of other kernels."""
+
+
 @dataclass(frozen=True)
 class Cycling(Step):
     """A stage of a cycle.
@@ -166,7 +170,7 @@ class Coarse(Cycling):
     def cost(self, grid: Grid) -> Cost:
         """Return the cost: the coarser levels, and the lattices."""
         pixels = math.prod(self.scene.spatial)
-        memory = planned_nodes(pixels) * NODE_BYTES + pixels * 2 * (TOGETHER + 2) + self.codec_bytes
+        memory = planned_nodes(pixels) * NODE_BYTES + pixels * 2 * (TOGETHER + 2) + self.codec_bytes + COMPILED_BYTES
         per_cell = 4 if len(self.scene.frames.spatial) == 2 else 12
         seconds = pixels * NODES / 1.5e6
         return Cost(memory, 8 * per_cell * pixels, 4 * pixels, seconds=seconds)

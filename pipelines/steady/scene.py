@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from diffusion_ops.evolution.problem import Setting
 from diffusion_ops.evolution.solve_request import SolveRequest
 from diffusion_ops.families.steady_state import SteadyState, couplings_of
-from diffusion_ops.steady.couplings import Couplings, padded_shape
+from diffusion_ops.steady.couplings import CELL, Couplings, padded_shape
 from diffusion_ops.steady.cycle import Fine
 from pipelines.image.frames import Frames
 from pipelines.image.window import Region
@@ -87,6 +87,16 @@ class Scene:
         """Return a window, and the two finest levels on it."""
         setting, grid = self.couplings(region)
         return setting, Fine(grid, read_labels(region, labels, setting.spatial))
+
+    def rehearse(self) -> None:
+        """Solve a problem like this one on a few cells."""
+        spatial = (2 * CELL,) * len(self.frames.spatial)
+        markers = np.zeros(spatial, np.int64)
+        markers.flat[:: markers.size // 7] = np.arange(1, 1 + len(markers.flat[:: markers.size // 7]))
+        fields = np.zeros((self.image.channels, *spatial), self.image.dtype)
+        found = {"markers": markers, "known": markers > 0}
+        request = SolveRequest(self.problem, fields.dtype, None, self.frames.spacing, None, self.tolerance)
+        self.problem.solve(request.setting(fields, None, found))
 
     def bytes_per_cell(self) -> int:
         """Return the memory per cell of a window while its levels are made, the image included."""

@@ -113,6 +113,10 @@ class Step(Work):
         """Return the region with the halo, and whole channels of the image."""
         return window_of(region, self.scene.shape, self.halo)
 
+    def rehearse(self, walls: bool) -> None:
+        """Solve a problem on a few cells, which compiles all kernels or loads them."""
+        self.scene.rehearse()
+
     def cost(self, grid: Grid) -> Cost:
         """Return the cost: the levels of a window, and its arrays."""
         cells, tile, total = grown_cells(grid, self.halo), math.prod(grid.largest), math.prod(grid.shape)
