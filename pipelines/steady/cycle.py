@@ -170,7 +170,12 @@ class Coarse(Cycling):
     def cost(self, grid: Grid) -> Cost:
         """Return the cost: the coarser levels, and the lattices."""
         pixels = math.prod(self.scene.spatial)
-        memory = planned_nodes(pixels) * NODE_BYTES + pixels * 2 * (TOGETHER + 2) + self.codec_bytes + COMPILED_BYTES
+        memory = (
+            planned_nodes(pixels) * NODE_BYTES
+            + pixels * 2 * (TOGETHER + 2)
+            + self.codec_bytes
+            + COMPILED_BYTES
+        )
         per_cell = 4 if len(self.scene.frames.spatial) == 2 else 12
         seconds = pixels * NODES / 1.5e6
         return Cost(memory, 8 * per_cell * pixels, 4 * pixels, seconds=seconds)
