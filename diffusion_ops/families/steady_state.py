@@ -58,6 +58,8 @@ class SteadyState(Problem):
     """
 
     takes_tolerance = True
+    is_linear = True
+    """Whether it is the linear problem that cycles over tiles solve; else it is solved in memory only."""
 
     @property
     def work_kind(self) -> str:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +16,8 @@ from diffusion_ops.steady.conjugate import Steps
 from diffusion_ops.steady.couplings import Couplings
 from diffusion_ops.steady.cycle import Coarse, Fine
 from diffusion_ops.steady.third_level import coarse_levels, reached, require_room, spread_out
+
+Operation = Callable[[Floats], Floats]
 
 CYCLES = 200
 """Most cycles; 15 to 40 are usual."""
@@ -74,19 +78,35 @@ class Solver:
         held = spread_out(self.coarse.held().astype(np.float64), np.diff(self.fine.base), self.grid.shape)
         return reached(self.grid, self.labels, held)
 
-    def solve(self, b: Floats, tolerance: float, most: int = CYCLES) -> Solution:
+    def solve(self, b: Floats, tolerance: float, most: int = CYCLES, start: Floats | None = None) -> Solution:
         """Return x of A x = b, up to corrections of `tolerance`."""
-        grid, before = self.grid, None
-        x, p = np.zeros(b.size), np.zeros(b.size)
-        for cycle in itertools.count():
-            r = grid.residual(b, x)
-            z = self.correction(r)
-            largest = float(np.abs(z).max())
-            if largest <= tolerance or cycle == most:
-                return Solution(x, largest, cycle)
-            gamma, delta = (math.fsum(grid.products(z, v)) for v in (r, grid.applied(z)))
-            before = Steps.after(gamma, delta, before)
-            p *= before.beta
-            p += z
-            x += before.alpha * p
-        raise AssertionError
+        grid = self.grid
+        residual = functools.partial(grid.residual, b)
+        return conjugate_gradients(grid, b, grid.applied, residual, self.correction, tolerance, most, start)
+
+
+def conjugate_gradients(
+    grid: Couplings,
+    b: Floats,
+    applied: Operation,
+    residual: Operation,
+    correction: Operation,
+    tolerance: float,
+    most: int,
+    start: Floats | None = None,
+) -> Solution:
+    """Return x of A x = b, from functions that give A x, b - A x and z = M r; see `conjugate`."""
+    before: Steps | None = None
+    x, p = np.zeros(b.size) if start is None else start.copy(), np.zeros(b.size)
+    for cycle in itertools.count():
+        r = residual(x)
+        z = correction(r)
+        largest = float(np.abs(z).max())
+        if largest <= tolerance or cycle == most:
+            return Solution(x, largest, cycle)
+        gamma, delta = (math.fsum(grid.products(z, v)) for v in (r, applied(z)))
+        before = Steps.after(gamma, delta, before)
+        p *= before.beta
+        p += z
+        x += before.alpha * p
+    raise AssertionError

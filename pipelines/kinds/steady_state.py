@@ -296,6 +296,11 @@ def refuse_unable(problem: SteadyState) -> None:
     ------
     RefusedError
     """
+    if not problem.is_linear:
+        raise RefusedError(
+            f"{problem.name}: this way is possible in memory only, with diffusion_ops.solve. "
+            "Over files: by: harmonic."
+        )
     if problem.stacks:
         raise RefusedError(
             f"{problem.name}: probabilities are not written over files, labels are. Solve it in memory with "

@@ -1,4 +1,4 @@
-"""Steady states over files have the bits of the whole image in memory, go on after being killed, and say what is wrong."""
+"""Steady states over files have the bits of the whole image in memory, go on when ended, and say what is wrong."""
 
 from __future__ import annotations
 
