@@ -42,15 +42,18 @@ from diffusion_ops.operators.finite_element_heat import FiniteElementHeat as Fin
 from diffusion_ops.operators.finite_element_perona_malik import FiniteElementPeronaMalik as FiniteElementPeronaMalik
 from diffusion_ops.operators.fitzhugh_nagumo import FitzHughNagumo as FitzHughNagumo
 from diffusion_ops.operators.forward_backward import ForwardBackward as ForwardBackward
+from diffusion_ops.operators.geodesic_labels import GeodesicLabels as GeodesicLabels
 from diffusion_ops.operators.gradient_magnitude import GradientMagnitude as GradientMagnitude
 from diffusion_ops.operators.gray_scott import GrayScott as GrayScott
 from diffusion_ops.operators.heat import Heat as Heat
+from diffusion_ops.operators.inpainting import Inpainting as Inpainting
 from diffusion_ops.operators.inverse_diffusion import InverseDiffusion as InverseDiffusion
 from diffusion_ops.operators.mean_curvature import MeanCurvature as MeanCurvature
 from diffusion_ops.operators.min_max_curvature import MinMaxCurvature as MinMaxCurvature
 from diffusion_ops.operators.orientation import Orientation as Orientation
 from diffusion_ops.operators.perona_malik import PeronaMalik as PeronaMalik
 from diffusion_ops.operators.random_noise import RandomNoise as RandomNoise
+from diffusion_ops.operators.random_walker import RandomWalker as RandomWalker
 from diffusion_ops.operators.salt_and_pepper import SaltAndPepper as SaltAndPepper
 from diffusion_ops.operators.schnakenberg import Schnakenberg as Schnakenberg
 from diffusion_ops.operators.shock import Shock as Shock
@@ -73,6 +76,8 @@ from diffusion_ops.statistics.noise_gradient import NoiseGradient as NoiseGradie
 from diffusion_ops.statistics.potential import Potential as Potential
 from diffusion_ops.statistics.rof_energy import RofEnergy as RofEnergy
 from diffusion_ops.statistics.speckle import SpeckleLevel as SpeckleLevel
+from diffusion_ops.statistics.standard_deviation import StandardDeviation as StandardDeviation
+from diffusion_ops.statistics.value_range import Range as Range
 from diffusion_ops.tuning.criterion import CRITERIA as CRITERIA
 from diffusion_ops.tuning.criterion import Criterion as Criterion
 from diffusion_ops.tuning.tune import Tuning as Tuning
@@ -105,12 +110,14 @@ __all__ = [
     "FiniteElementPeronaMalik",
     "FitzHughNagumo",
     "ForwardBackward",
+    "GeodesicLabels",
     "GradientMAD",
     "GradientMagnitude",
     "GradientQuantile",
     "GradientRMS",
     "GrayScott",
     "Heat",
+    "Inpainting",
     "InverseDiffusion",
     "Iteration",
     "Leg",
@@ -131,6 +138,8 @@ __all__ = [
     "Potential",
     "Problem",
     "RandomNoise",
+    "RandomWalker",
+    "Range",
     "RateOperator",
     "RofEnergy",
     "STATISTICS",
@@ -141,6 +150,7 @@ __all__ = [
     "Shock",
     "SpeckleLevel",
     "SpeckleReducing",
+    "StandardDeviation",
     "Statistic",
     "StochasticHeat",
     "TotalVariation",

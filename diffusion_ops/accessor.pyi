@@ -191,6 +191,15 @@ class DiffuseAccessor(Generic[I]):
     ) -> I:
         """Forward-and-backward (FAB) diffusion, ∂u/∂t = div(g(|∇u|) ∇u) with g negative in a band of slopes."""
 
+    def geodesic_labels(
+        self,
+        by: str = 'gradient',
+        sigma: float = 1.0,
+        offset: float = 0.0,
+        **how: Unpack[_Solution],
+    ) -> I:
+        """Label of the nearest marker by travel time, |∇u| = cost: geodesic Voronoi cells, or a seeded watershed."""
+
     def gradient_magnitude(
         self,
         sigma: float = 1.0,
@@ -221,6 +230,17 @@ class DiffuseAccessor(Generic[I]):
         **how: Unpack[_Evolution],
     ) -> I:
         """Linear diffusion, ∂u/∂t = Δu: smoothing with a Gaussian of standard deviation sqrt(2 time)."""
+
+    def inpainting(
+        self,
+        by: str = 'edge-enhancing',
+        contrast: float = 0.004,
+        sigma: float = 0.5,
+        rho: float = 1.6,
+        rounds: int = 32,
+        **how: Unpack[_Solution],
+    ) -> I:
+        """Fill unknown pixels from the known ones around them."""
 
     def inverse_diffusion(
         self,
@@ -271,6 +291,16 @@ class DiffuseAccessor(Generic[I]):
         **how: Unpack[_Evolution],
     ) -> I:
         """Noise that depends on the seed and on the place in the image alone, u -> u + level n(x) or another law."""
+
+    def random_walker(
+        self,
+        beta: float = 130.0,
+        deviation: NumberOrStatistic = 'auto',
+        full_scale: NumberOrStatistic = 'auto',
+        probabilities: bool = False,
+        **how: Unpack[_Solution],
+    ) -> I:
+        """Segmentation by random walks from markers: sum of w (p - p_neighbour) = 0, p = 1 at a label's markers, else 0."""
 
     def salt_and_pepper(
         self,

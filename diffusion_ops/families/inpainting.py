@@ -1,4 +1,4 @@
-"""Fill unknown pixels by equations of other orders than the Laplacian's: along edges, biharmonic, of least variation."""
+"""Fill unknown pixels by other equations than the Laplacian's: along edges, biharmonic, of least variation."""
 
 from __future__ import annotations
 

@@ -115,7 +115,7 @@ class SteadyState(Problem):
         """
 
     @abstractmethod
-    def finish(self, collected: Floats, setting: Setting, reached: Bools) -> NDArray[Any]:
+    def result(self, collected: Floats, setting: Setting, reached: Bools) -> NDArray[Any]:
         """Return the result (channels, *spatial) from the collected answers and where known cells reach.
 
         Raises
@@ -132,14 +132,14 @@ class SteadyState(Problem):
         """Return the answer for an image in memory."""
         correction = largest_correction(setting.tolerance)
         parts = self.parts(self.survey(setting))
-        bound = bound_to(self, setting)
+        bound: SteadyState = bound_to(self, setting)
         solver = Solver(couplings_of(bound, setting))
         reached = solver.grid.image(solver.reached())
         collected = np.zeros((bound.collected_arrays(len(parts)), *setting.spatial))
         for part in parts:
             answer = None if part.rest else answer_of(bound, solver, setting, part, correction)
             bound.collect(collected, part, answer)
-        return bound.finish(collected, setting, reached)
+        return bound.result(collected, setting, reached)
 
 
 def answer_of(
@@ -161,7 +161,8 @@ def answer_of(
 
 def with_known(grid: Couplings, x: Floats, values: Floats) -> Floats:
     """Return a solution as an image, with the values at known cells."""
-    return np.where(grid.image(grid.kind) == KNOWN, values, grid.image(x))
+    answer: Floats = np.where(grid.image(grid.kind) == KNOWN, values, grid.image(x))
+    return answer
 
 
 def unreached_tolerance(cycles: int, correction: float, wanted: float) -> str:

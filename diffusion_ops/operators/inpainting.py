@@ -35,7 +35,7 @@ VARIATION_TOLERANCE = 1e-3
 """Largest change of a round of "total-variation", as a part of the range, where no tolerance is given."""
 
 _STEPS = 10
-"""FSI steps of an iteration along edges."""
+"""FSI steps of a round along edges."""
 
 
 @register("inpainting")
@@ -50,7 +50,7 @@ class Inpainting(SteadyState):
     Parameters
     ----------
     by : str
-        "edge-enhancing": div(D ∇u) = 0, D as of edge-enhancing diffusion with the image itself, by `iterations` on
+        "edge-enhancing": div(D ∇u) = 0, D as of edge-enhancing diffusion with the image itself, by `rounds` on
         every level of a pyramid; channels share D. "harmonic": Δu = 0. "biharmonic": Δ²u = 0, smooth beyond the rim of
         a hole. "total-variation": the least sum of |∇u|, which is smoothed below 1e-3 of the range. The latter three
         fill channels one by one.
@@ -59,8 +59,8 @@ class Inpainting(SteadyState):
         "edge-enhancing".
     sigma, rho : float
         Noise scale and feature scale of the structure tensor, in units of the spacing; of "edge-enhancing".
-    iterations : int
-        Iterations of "edge-enhancing" on every level, of 10 FSI steps each.
+    rounds : int
+        Rounds of "edge-enhancing" on every level: each makes D anew and takes 10 FSI steps.
 
     Raises
     ------
@@ -77,12 +77,12 @@ class Inpainting(SteadyState):
     contrast: float = parameter(Number(unit="1", above=0), default=0.004)
     sigma: float = parameter(SIGMA, default=0.5)
     rho: float = parameter(SIGMA, default=1.6)
-    iterations: int = parameter(Count(unit="iterations"), default=32)
+    rounds: int = parameter(Count(unit="rounds"), default=32)
 
     equation = "div(D ∇u) = 0, Δu = 0, Δ²u = 0 or least ∫|∇u| at unknown pixels"
     reference = "Galić et al. 2008"
     picture = Picture("man")
-    samples = Samples(({"by": "harmonic"}, {"iterations": 4}))
+    samples = Samples(({"by": "harmonic"}, {"rounds": 4}))
     reads = ("known",)
     new_quantity = False
     fills = True
@@ -112,14 +112,14 @@ class Inpainting(SteadyState):
         known, span = self.known(setting), max(part.span for part in parts)
         contrast = self.contrast * span / min(setting.spacing)
         if contrast == 0:
-            return (
-                setting.fields.astype(np.float64) * known
-                + np.array([p.low for p in parts]).reshape(-1, *(1,) * known.ndim) * ~known
-            )
+            # All known values are equal, and there are no edges.
+            low = np.array([part.low for part in parts]).reshape(-1, *(1,) * known.ndim)
+            even: Floats = np.where(known, setting.fields, low)
+            return even
         field = TensorField(contrast, "charbonnier", sigma=self.sigma, rho=self.rho)
         start = np.where(known, finite_fields(setting), 0)
         return fill_along_edges(
-            start, known, valid_cells_of(setting), setting.spacing, field, _STEPS, self.iterations
+            start, known, valid_cells_of(setting), setting.spacing, field, _STEPS, self.rounds
         )
 
     def _biharmonic(self, setting: Setting, part: Part, correction: float) -> Floats:
@@ -130,7 +130,8 @@ class Inpainting(SteadyState):
             raise ValueError(unreached_tolerance(found.cycles, found.correction, correction))
         shape = padded_shape(setting.spatial)
         pixels = found.x[padding(shape) : found.x.size - padding(shape)].reshape(shape)
-        return pixels.reshape(shape[3 - known.ndim :])[tuple(slice(0, n) for n in known.shape)]
+        answer: Floats = pixels.reshape(shape[3 - known.ndim :])[tuple(slice(0, n) for n in known.shape)]
+        return answer
 
     def _of_least_variation(self, setting: Setting, part: Part, _: float) -> Floats:
         """Return a channel of least variation, less its smallest known value."""
@@ -196,7 +197,7 @@ class Inpainting(SteadyState):
         assert answer is not None
         collected[part.index] = answer + part.low
 
-    def finish(self, collected: Floats, setting: Setting, reached: Bools) -> NDArray[np.generic]:
+    def result(self, collected: Floats, setting: Setting, reached: Bools) -> NDArray[np.generic]:
         """Return the image, with known pixels as they are."""
         known, valid = self.known(setting), valid_cells_of(setting)
         lost = int(np.count_nonzero(valid & ~known & ~reached))

@@ -90,7 +90,8 @@ class RandomWalker(SteadyState):
 
     def values(self, setting: Setting, part: Part) -> Floats:
         """Return 1 at the markers of the label, 0 elsewhere."""
-        return (markers_of(setting) == part.number).astype(np.float64)
+        values: Floats = (markers_of(setting) == part.number).astype(np.float64)
+        return values
 
     def survey(self, setting: Setting) -> Tally:
         """Return how often every label occurs; those at walls are counted as -1."""
@@ -145,7 +146,7 @@ class RandomWalker(SteadyState):
         """Return 1: labels are of all channels."""
         return 1
 
-    def finish(self, collected: Floats, setting: Setting, reached: Bools) -> NDArray[np.generic]:
+    def result(self, collected: Floats, setting: Setting, reached: Bools) -> NDArray[np.generic]:
         """Return the labels, or the probabilities; 0 where no marker reaches."""
         there = reached | (self.known(setting) & valid_cells_of(setting))
         if self.probabilities:

@@ -6,10 +6,11 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from diffusion_ops.blocks import exact_sum
 from diffusion_ops.blocks.block import Block
-from diffusion_ops.blocks.statistic import STATISTICS, Integers, Statistic, Tally, no_valid_cell
+from diffusion_ops.blocks.statistic import STATISTICS, Statistic, Tally, no_valid_cell
 from diffusion_ops.kernels.sums.measure import sum_cells, valid_cells
 
 _SQUARES = 1 << 20
@@ -49,8 +50,8 @@ class StandardDeviation(Statistic):
         first = tally.keys < _SQUARES // 2
         mean = exact_sum.total(_part(tally, first, 0)) / number
         square = exact_sum.total(_part(tally, ~first, 2 * _SQUARES)) / number
-        return math.sqrt(max(0, square - mean * mean))
+        return math.sqrt(max(0.0, float(square - mean * mean)))
 
 
-def _part(tally: Tally, chosen: Integers, above: int) -> Tally:
+def _part(tally: Tally, chosen: NDArray[np.bool_], above: int) -> Tally:
     return Tally(tally.keys[chosen] - above, tally.counts[chosen])

@@ -22,8 +22,8 @@ Triple = tuple[int, int, int]
 
 def padded_shape(spatial: tuple[int, ...]) -> Triple:
     """Return a shape of three axes, in whole cells; an image of two axes is one plane."""
-    whole = [-(-n // CELL) * CELL for n in spatial]
-    return (1, *whole) if len(spatial) == 2 else (whole[0], whole[1], whole[2])
+    z, y, x = (1,) * (3 - len(spatial)) + tuple(-(-n // CELL) * CELL for n in spatial)
+    return z, y, x
 
 
 @dataclass(frozen=True)

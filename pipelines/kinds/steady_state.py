@@ -210,7 +210,7 @@ class Finish(ChainWork, Step):
         there = grid.image(reached(grid, read_labels(window.read, self.labels, setting.spatial), lattice))
         arrays = self.collected.read(window.read)
         inside = replace_setting(setting, keep)
-        values = problem.finish(arrays[(slice(None), *keep)], inside, there[keep])
+        values = problem.result(arrays[(slice(None), *keep)], inside, there[keep])
         valid = inside.valid
         unknown = ~problem.known(inside) if valid is None else valid & ~problem.known(inside)
         open_ = problem.open_cells(arrays[(slice(None), *keep)], self._tolerance)
@@ -339,11 +339,12 @@ class _Layout:
             self.stack("rows", 1, "rows"),
             self.stack("held", 1, "nodes"),
         )
-        name, common = scene.problem.name, {"scene": scene, "position": self.position}
+        name = scene.problem.name
+        common: dict[str, Any] = {"scene": scene, "position": self.position}
         survey = stages.add(f"survey for {name}", Survey(**common), grid, request_after(self.request))
         made = SetUp(**common, labels=labels, rows=rows)
         ready = stages.add(f"set up the levels for {name}", made, grid, needs=(survey,))
-        arrays = {
+        arrays: dict[str, Any] = {
             "labels": labels,
             "state": self.stack("state@0.0", 2 * TOGETHER),
             "rest": self.stack("rest@0.0", TOGETHER, "nodes"),

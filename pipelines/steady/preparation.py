@@ -93,7 +93,6 @@ class SetUp(Step):
 
     title = "set up"
     reach = SETUP_HALO
-    dtype = np.dtype(np.uint32)
 
     @property
     def writes(self) -> ZarrPixels:

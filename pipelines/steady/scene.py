@@ -56,7 +56,11 @@ class Scene:
 
     def bound(self, values: dict[str, float]) -> Scene:
         """Return the scene of the problem with statistics replaced by their values."""
-        return replace(self, problem=self.problem.bind(values)) if values else self
+        if not values:
+            return self
+        problem = self.problem.bind(values)
+        assert isinstance(problem, SteadyState)
+        return replace(self, problem=problem)
 
     def setting(self, region: Region) -> Setting:
         """Return a window as what is solved in memory."""
@@ -76,7 +80,8 @@ class Scene:
         if word not in self.beside:
             return None
         values = self.beside[word].floats(self.frames, region)
-        return ((values != 0) & ~np.isnan(values)).all(axis=0)
+        flags: NDArray[np.bool_] = ((values != 0) & ~np.isnan(values)).all(axis=0)
+        return flags
 
     def couplings(self, region: Region) -> tuple[Setting, Couplings]:
         """Return a window and the operator on it."""

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import diffusion_ops as do
+from diffusion_ops.steady.conjugate import Steps
 from pipelines.events import Event, StageDone
 from pipelines.refusal import RefusedError
 from pipelines.run.run import run
@@ -141,6 +142,6 @@ def test_markers_at_walls_are_refused_once_they_are_found(tmp_path: Path) -> Non
 
 
 def test_steps_follow_from_products_once() -> None:
-    first = cycle.Steps.after(4.0, 2.0, None)
+    first = Steps.after(4.0, 2.0, None)
     assert (first.alpha, first.beta) == (2.0, 0.0)
-    assert dataclasses.astuple(cycle.Steps.after(0.0, 0.0, first)) == (0.0, 0.0, 0.0)
+    assert dataclasses.astuple(Steps.after(0.0, 0.0, first)) == (0.0, 0.0, 0.0)
