@@ -11,6 +11,7 @@ from numpy.typing import DTypeLike
 from diffusion_ops.containers import dask_solution, numpy_arrays, xarray_objects
 from diffusion_ops.evolution.arguments import SpacingLike, resolve_aliases
 from diffusion_ops.evolution.problem import Problem
+from diffusion_ops.evolution.solve_request import refuse_stack
 from diffusion_ops.lazy_modules import LazyModule
 
 if TYPE_CHECKING:
@@ -101,6 +102,8 @@ def solve(
             "dtype": dtype,
         },
     )
+    if isinstance(image, xr.DataArray | xr.Dataset | da.Array):
+        refuse_stack(problem)
     if isinstance(image, xr.DataArray | xr.Dataset):
         return xarray_objects.evolve(_solve_frame, image, problem, **arguments)
     return _solve_frame(image, problem, **arguments)

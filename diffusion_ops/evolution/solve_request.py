@@ -128,6 +128,20 @@ def as_problem(problem: Any) -> Problem:
     return problem
 
 
+def refuse_stack(problem: Any) -> None:
+    """Refuse a problem whose result has a new axis, in containers that have to know it before.
+
+    Raises
+    ------
+    ValueError
+    """
+    if getattr(problem, "stacks", False):
+        raise ValueError(
+            f"{problem.name}: probabilities have a new axis, as long as there are labels, which Dask and xarray would "
+            "have to know before. Give NumPy arrays."
+        )
+
+
 def require_dimensions(problem: Problem, ndim: int) -> None:
     """Refuse a number of spatial axes that a problem is not defined for."""
     if ndim not in problem.dimensions:
