@@ -16,7 +16,7 @@ from diffusion_ops.steady.linear import Solution, Solver, conjugate_gradients
 BIHARMONIC_CYCLES = 1000
 """Most iterations of the biharmonic equation, whose preconditioner applies two cycles."""
 
-VARIATION_ROUNDS = 100
+VARIATION_ROUNDS = 200
 """Most times that the weights of the least variation are made anew."""
 
 SMOOTHED = 1e-3

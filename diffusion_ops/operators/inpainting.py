@@ -31,7 +31,7 @@ from diffusion_ops.steady.couplings import padded_shape, padding, uniform
 
 WAYS = ("edge-enhancing", "harmonic", "biharmonic", "total-variation")
 
-VARIATION_TOLERANCE = 1e-3
+VARIATION_TOLERANCE = 4e-3
 """Largest change of a round of "total-variation", as a part of the range, where no tolerance is given."""
 
 _STEPS = 10
@@ -44,7 +44,7 @@ class Inpainting(SteadyState):
 
     Unknown are pixels where `known` is False, and those that are NaN, infinite or nodata; where `known` is not given,
     those alone. Known pixels come back as they are. The tolerance, 1e-4 by default, is a part of the range of the known
-    values; "edge-enhancing" has none, and that of "total-variation" is the largest change of a further round, 1e-3 by
+    values; "edge-enhancing" has none, and that of "total-variation" is the largest change of a further round, 4e-3 by
     default. Over files "harmonic" is possible, the others take images in memory.
 
     Parameters
