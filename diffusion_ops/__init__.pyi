@@ -42,6 +42,7 @@ from diffusion_ops.operators.finite_element_heat import FiniteElementHeat as Fin
 from diffusion_ops.operators.finite_element_perona_malik import FiniteElementPeronaMalik as FiniteElementPeronaMalik
 from diffusion_ops.operators.fitzhugh_nagumo import FitzHughNagumo as FitzHughNagumo
 from diffusion_ops.operators.forward_backward import ForwardBackward as ForwardBackward
+from diffusion_ops.operators.geodesic_labels import GeodesicLabels as GeodesicLabels
 from diffusion_ops.operators.gradient_magnitude import GradientMagnitude as GradientMagnitude
 from diffusion_ops.operators.gray_scott import GrayScott as GrayScott
 from diffusion_ops.operators.heat import Heat as Heat
@@ -105,6 +106,7 @@ __all__ = [
     "FiniteElementPeronaMalik",
     "FitzHughNagumo",
     "ForwardBackward",
+    "GeodesicLabels",
     "GradientMAD",
     "GradientMagnitude",
     "GradientQuantile",

@@ -191,6 +191,15 @@ class DiffuseAccessor(Generic[I]):
     ) -> I:
         """Forward-and-backward (FAB) diffusion, ∂u/∂t = div(g(|∇u|) ∇u) with g negative in a band of slopes."""
 
+    def geodesic_labels(
+        self,
+        by: str = 'gradient',
+        sigma: float = 1.0,
+        offset: float = 0.0,
+        **how: Unpack[_Solution],
+    ) -> I:
+        """Label of the nearest marker by travel time, |∇u| = cost: geodesic Voronoi cells, or a seeded watershed."""
+
     def gradient_magnitude(
         self,
         sigma: float = 1.0,

@@ -47,7 +47,7 @@ class SolveRequest:
     def setting(self, fields: NDArray[Any], mask: Any, beside: Mapping[str, Any]) -> Setting:
         """Return what is solved, from an image of shape (channels, *spatial) and checked images beside it."""
         markers = beside.get("markers")
-        valid = valid_cells(fields, self.nodata, mask)
+        own = valid = valid_cells(fields, self.nodata, mask)
         if markers is not None:
             if markers.dtype.kind == "u" and markers.size and int(markers.max()) > np.iinfo(np.int64).max:
                 raise ValueError(
@@ -57,7 +57,7 @@ class SolveRequest:
                 valid = markers >= 0 if valid is None else valid & (markers >= 0)
                 markers = np.maximum(markers, 0)
         return Setting(
-            fields, self.spacing, valid, markers, beside.get("known"), self.tolerance, self.result_type
+            fields, self.spacing, valid, markers, beside.get("known"), self.tolerance, self.result_type, own
         )
 
     def finish(self, values: NDArray[Any], setting: Setting) -> NDArray[Any]:

@@ -59,7 +59,7 @@ class Front(Problem):
         """Number of arrays of one channel's size that `land` holds beside the image and what it returns."""
         return 0
 
-    def require_channels(self, channels: int) -> None:  # noqa: B027 (some take any number)
+    def require_channels(self, channels: int) -> None:
         """Refuse a number of channels that it has no cost for."""
 
     def result_channels(self, channels: int) -> int:
@@ -260,11 +260,12 @@ def run_front(problem: Front, setting: Setting, labelled: bool) -> FrontWindow:
         Where there is no marker that a front can start from.
     """
     problem.require_channels(len(setting.fields))
-    image, valid = problem.land(setting.fields, setting.valid, setting.spacing)
+    image, valid = problem.land(setting.fields, setting.own_valid, setting.spacing)
     window = FrontWindow.empty(setting.spatial, times_type(setting.spatial, setting.dtype), labelled)
     assert setting.markers is not None
     require_markers(setting, labelled)
     window.wall(valid)
+    window.wall(setting.valid)
     window.start(setting.markers)
     window.run(image, problem.is_speed, setting.spacing, problem.limit)
     return window

@@ -83,13 +83,34 @@ def drawn(name: str) -> Image:
     wanted = operator.picture
     before = IMAGES[wanted.image]()
     axis = -1 if before.ndim == 3 else None
-    after = do.evolve(before, operator(**wanted.parameters), channel_axis=axis, **extent(operator))
-    panels = [before, SHADES[wanted.shown](after)]
+    after = carried_out(before, operator, axis)
+    panels = [before, labelled(before, after) if wanted.shown == "labels" else SHADES[wanted.shown](after)]
     colours = any(panel.ndim == 3 and panel.shape[-1] == 3 for panel in panels)
     flat = [panel if panel.ndim == 3 or not colours else np.stack([panel] * 3, axis=-1) for panel in panels]
     gap = np.full((SIZE, GAP, *flat[0].shape[2:]), 255, np.float32)
     picture = np.concatenate([flat[0], gap, flat[1]], axis=1)
     return np.clip(np.rint(picture / LEVELS) * LEVELS, 0, 255).astype(np.uint8)
+
+
+def carried_out(image: Image, operator: type[Operator], axis: int | None) -> Image:
+    """Return the result of an operator on the image of its picture."""
+    made, wanted = operator(**operator.picture.parameters), operator.picture
+    if operator.controlled_by != "convergence":
+        found: Image = do.evolve(image, made, channel_axis=axis, **extent(operator))
+        return found
+    beside = {}
+    if wanted.markers:
+        beside["markers"] = np.zeros(image.shape[:2], np.int32)
+        for label, place in enumerate(wanted.markers, start=1):
+            beside["markers"][place] = label
+    solved: Image = do.solve(image, made, channel_axis=axis, **beside)
+    return solved
+
+
+def labelled(image: Image, labels: Image) -> Image:
+    """Return an image with its regions in colours."""
+    found: Image = color.label2rgb(labels.astype(int), image / 255, alpha=0.4, bg_label=0) * 255
+    return found
 
 
 def extent(operator: type[Operator]) -> dict[str, Any]:
