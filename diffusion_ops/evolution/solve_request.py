@@ -69,7 +69,11 @@ class SolveRequest:
         if problem.new_quantity:
             fill = problem.fill_value(self.result_type, self.nodata)
             original = np.broadcast_to(np.float64(fill), (1, *setting.spatial))
-        return finish_fields(values, setting.valid, original, self.result_type, nodata)
+        valid = setting.valid
+        if problem.new_quantity and values.dtype.kind == "f" and (none := np.isnan(values[0])).any():
+            # The problem has found further walls.
+            valid = ~none if valid is None else valid & ~none
+        return finish_fields(values, valid, original, self.result_type, nodata)
 
 
 def make_solve_request(

@@ -268,6 +268,8 @@ def run_front(problem: Front, setting: Setting, labelled: bool) -> FrontWindow:
     window.wall(setting.valid)
     window.start(setting.markers)
     window.run(image, problem.is_speed, setting.spacing, problem.limit)
+    if valid is not None and valid is not setting.own_valid:
+        window.times[window.inner][~valid] = np.nan
     return window
 
 
