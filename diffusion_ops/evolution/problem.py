@@ -32,7 +32,7 @@ class Setting:
     valid : bool ndarray of shape `spatial`, or None
         False at walls: where the mask is False, a channel is NaN, infinite or nodata, or a marker is negative. None
         where every pixel is valid.
-    markers : int64 ndarray of shape `spatial`, or None
+    markers : integer ndarray of shape `spatial`, or None
         Markers, 0 for none; never negative.
     known : bool ndarray of shape `spatial`, or None
         True where the image is known.
@@ -40,15 +40,18 @@ class Setting:
         How near the answer has to be to the exact one, in the unit that the problem says; None for its default.
     dtype : numpy dtype
         Type of the result; a problem may compute in another one.
+    own_valid : bool ndarray of shape `spatial`, or None
+        As `valid`, but for negative markers: they are walls, and yet have a value that a gradient beside them reads.
     """
 
     fields: NDArray[Any]
     spacing: tuple[float, ...]
     valid: Bools | None
-    markers: NDArray[np.int64] | None
+    markers: NDArray[np.integer[Any]] | None
     known: Bools | None
     tolerance: float | None
     dtype: np.dtype[Any]
+    own_valid: Bools | None = None
 
     @property
     def spatial(self) -> tuple[int, ...]:
@@ -81,7 +84,7 @@ class Problem(Operator):
 
     @abstractmethod
     def solve(self, setting: Setting) -> NDArray[Any]:
-        """Return the answer as (channels, *spatial), of any dtype; values at walls mean nothing.
+        """Return the answer as (channels, *spatial), of any dtype; values at walls mean nothing, and NaN is a wall, too.
 
         Raises
         ------

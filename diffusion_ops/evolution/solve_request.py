@@ -51,6 +51,7 @@ class SolveRequest:
         if self.problem.fills:
             given = np.ones(fields.shape[1:], bool) if known is None else known
             known, valid = given if valid is None else given & valid, mask
+        own = valid
         if markers is not None:
             if markers.dtype.kind == "u" and markers.size and int(markers.max()) > np.iinfo(np.int64).max:
                 raise ValueError(
@@ -59,7 +60,7 @@ class SolveRequest:
             if markers.dtype.kind == "i" and (markers < 0).any():
                 valid = markers >= 0 if valid is None else valid & (markers >= 0)
                 markers = np.maximum(markers, 0)
-        return Setting(fields, self.spacing, valid, markers, known, self.tolerance, self.result_type)
+        return Setting(fields, self.spacing, valid, markers, known, self.tolerance, self.result_type, own)
 
     def finish(self, values: NDArray[Any], setting: Setting) -> NDArray[Any]:
         """Return an answer of shape (channels, *spatial) in the result's type, with what walls get."""
@@ -70,7 +71,11 @@ class SolveRequest:
         if problem.new_quantity:
             fill = problem.fill_value(self.result_type, self.nodata)
             original = np.broadcast_to(np.float64(fill), (1, *setting.spatial))
-        return finish_fields(values, setting.valid, original, self.result_type, nodata)
+        valid = setting.valid
+        if problem.new_quantity and values.dtype.kind == "f" and (none := np.isnan(values[0])).any():
+            # The problem has found further walls.
+            valid = ~none if valid is None else valid & ~none
+        return finish_fields(values, valid, original, self.result_type, nodata)
 
 
 def make_solve_request(

@@ -260,13 +260,16 @@ def run_front(problem: Front, setting: Setting, labelled: bool) -> FrontWindow:
         Where there is no marker that a front can start from.
     """
     problem.require_channels(len(setting.fields))
-    image, valid = problem.land(setting.fields, setting.valid, setting.spacing)
+    image, valid = problem.land(setting.fields, setting.own_valid, setting.spacing)
     window = FrontWindow.empty(setting.spatial, times_type(setting.spatial, setting.dtype), labelled)
     assert setting.markers is not None
     require_markers(setting, labelled)
     window.wall(valid)
+    window.wall(setting.valid)
     window.start(setting.markers)
     window.run(image, problem.is_speed, setting.spacing, problem.limit)
+    if valid is not None and valid is not setting.own_valid:
+        window.times[window.inner][~valid] = np.nan
     return window
 
 

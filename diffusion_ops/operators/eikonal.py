@@ -53,7 +53,7 @@ class Eikonal(Front):
 
     equation = "|∇u| = 1 / speed, u = 0 at the markers"
     reference = "Sethian 1996"
-    picture = Picture("man")
+    picture = Picture("vessels", {"image_is": "cost"}, shown="stretched", markers=((73, 42),))
 
     @property
     def limit(self) -> float:

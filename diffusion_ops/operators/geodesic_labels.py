@@ -19,6 +19,9 @@ from diffusion_ops.families.parameters import SIGMA
 from diffusion_ops.kernels.gaussian import gaussian_radius, smoothed
 from diffusion_ops.kernels.pixels.edges import slope_of
 
+_COINS = tuple((row, column) for row in (28, 100, 155) for column in (27, 83, 133)) + ((62, 55),)
+"""A pixel of each coin in the picture, and one between them."""
+
 
 @register("geodesic-labels")
 class GeodesicLabels(Front):
@@ -54,7 +57,7 @@ class GeodesicLabels(Front):
 
     equation = "label of argmin over markers of ∫ (|∇u_sigma| + offset) ds"
     reference = "Meyer 1994"
-    picture = Picture("coins")
+    picture = Picture("coins", {"sigma": 1.5}, shown="labels", markers=_COINS)
     gives_labels = True
     couples_channels = True
 

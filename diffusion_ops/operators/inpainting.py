@@ -81,7 +81,7 @@ class Inpainting(SteadyState):
 
     equation = "div(D ∇u) = 0, Δu = 0, Δ²u = 0 or least ∫|∇u| at unknown pixels"
     reference = "Galić et al. 2008"
-    picture = Picture("man")
+    picture = Picture("holed man")
     samples = Samples(({"by": "harmonic"}, {"rounds": 4}))
     reads = ("known",)
     new_quantity = False

@@ -19,6 +19,9 @@ from diffusion_ops.steady.couplings import similarity
 FLOOR = 1e-10
 """Least coupling of neighbours, so that every region is reached."""
 
+_COINS = tuple((row, column) for row in (28, 100, 155) for column in (27, 83, 133)) + ((62, 55),)
+"""A pixel of each coin in the picture, and one between them."""
+
 SCALE = Number(unit="image units", least=0, statistic=True)
 
 
@@ -67,7 +70,7 @@ class RandomWalker(SteadyState):
 
     equation = "sum w (p - p_neighbour) = 0, w = exp(-beta |ΔI|² / (10 σ))"
     reference = "Grady 2006"
-    picture = Picture("coins")
+    picture = Picture("coins", shown="labels", markers=_COINS)
     samples = Samples(({"deviation": 40.0, "full_scale": 200.0}, {"probabilities": True}))
     reads = ("markers",)
     requires = ("markers",)

@@ -75,9 +75,7 @@ class Seek(Work):
             marked = land.marked(region) > 0
             if marked.any():
                 _, valid, more = land.read(region)
-                walls = np.zeros(marked.shape, bool)
-                for where in (valid, land.masked(region)):
-                    walls |= False if where is None else ~where
+                walls = np.zeros(marked.shape, bool) if valid is None else ~valid
                 counts[0] += int((marked & ~walls).sum())
                 counts[1] += int((marked & walls).sum())
                 read_bytes += more

@@ -258,7 +258,7 @@ def replace_setting(setting: Any, keep: Region) -> Any:
     """Return a part of a window."""
     parts = {
         name: None if (one := getattr(setting, name)) is None else one[keep]
-        for name in ("valid", "markers", "known")
+        for name in ("valid", "markers", "known", "own_valid")
     }
     return replace(setting, fields=setting.fields[(slice(None), *keep)], **parts)
 

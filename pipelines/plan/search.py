@@ -133,7 +133,7 @@ class _Search:
         self.processes = 0 if cluster.in_process else spec.run.threads
         dashboard_bytes = cluster.dashboard_bytes if spec.run.dashboard else 0
         self.extra_bytes = library_bytes(self.outputs) + dashboard_bytes
-        self.external = {uri: read_beside(uri, source) for uri in spec.beside}
+        self.external = {uri: read_beside(uri, source, self.frames.spatial) for uri in spec.beside}
         beside = [one.identity for one in self.external.values()]
         self.science = digest(
             spec.science(), source.identity, code_version(), self.shape, extent(roi) if roi else "", *beside

@@ -211,13 +211,13 @@ class StepSpec(BaseModel):
 
 def _place(operator: type[Operator], key: str) -> tuple[str, str]:
     """Return where a key of a step belongs, "fields" or "parameters", and its word there."""
-    if key in StepSpec.model_fields and key != "parameters":
-        return "fields", key
     own = {*operator.parameters(), *operator.aliases()}
     # lambda is a keyword in Python, so that operators call it lambda_; YAML has no such need.
     for word in (key, f"{key}_"):
         if word in own:
             return "parameters", word
+    if key in StepSpec.model_fields and key != "parameters":
+        return "fields", key
     if key in TIME_ALIASES:
         return "fields", TIME_ALIASES[key]
     raise refusal(unknown_key(key, _step_keys(operator)), key)
@@ -340,7 +340,7 @@ def _operator_schema(name: str, own: dict[str, Any]) -> dict[str, Any]:
         "title": name,
         "description": f"{first_sentence(operator)} ({operator.reference}).",
         "type": "object",
-        "properties": {"operator": {"const": name}, **times, **aliases, **parameters, **own},
+        "properties": {"operator": {"const": name}, **times, **own, **aliases, **parameters},
         "required": ["operator"],
         "additionalProperties": False,
     }

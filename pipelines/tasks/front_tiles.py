@@ -68,10 +68,10 @@ class Land:
         return image.channels * image.dtype.itemsize + self.kind.itemsize + 4 * self.labelled
 
     def read(self, region: Region) -> tuple[NDArray[Any], Bools | None, int]:
-        """Return costs or speeds of one frame of a region, its valid cells but for the mask, and the bytes read."""
+        """Return costs or speeds of one frame of a region, its valid cells, and the bytes read."""
         window = window_of(region, self.shape, self.radius)
         fields = self.inputs.image.fields(self.frames, window.read)
-        valid = valid_cells(fields, self.inputs.image.nodata)
+        valid = valid_cells(fields, self.inputs.image.nodata, self._masked(window.read))
         image, valid = self.problem.land(fields, valid, self.frames.spacing)
         keep = self.frames.spatial_part(window.keep)
         return image[keep], None if valid is None else valid[keep], fields.nbytes
@@ -84,7 +84,7 @@ class Land:
         found: NDArray[np.int64] = markers.astype(np.int64)
         return found
 
-    def masked(self, region: Region) -> Bools | None:
+    def _masked(self, region: Region) -> Bools | None:
         """Return where the mask lets a front through, None for everywhere."""
         if self.inputs.mask is None:
             return None
@@ -200,8 +200,8 @@ def begin_visit(land: Land, window: FrontWindow, region: Region, *, first: bool)
     if first:
         markers = land.marked(region)
         read_bytes += markers.nbytes
-        for where in (valid, land.masked(region), None if (markers >= 0).all() else markers >= 0):
-            window.wall(where)
+        window.wall(valid)
+        window.wall(None if (markers >= 0).all() else markers >= 0)
         window.start(markers)
     else:
         window.fix_seeds()

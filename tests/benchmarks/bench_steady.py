@@ -74,7 +74,9 @@ def main() -> None:
     parser.add_argument("--side", type=int, default=512)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--beta", type=float, default=130.0)
-    parser.add_argument("--direct", action="store_true", help="compare with a direct solution: slow beyond 1024")
+    parser.add_argument(
+        "--direct", action="store_true", help="compare with a direct solution: slow beyond 1024"
+    )
     chosen = parser.parse_args()
     warnings.simplefilter("ignore")
     ways = walkers(chosen.side, chosen.beta, chosen.direct)

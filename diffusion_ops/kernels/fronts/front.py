@@ -81,6 +81,8 @@ def _nearest(u, far, ends, limits, top, near, fine, sample):  # type: ignore[no-
         top -= 1
     start, stop = ends[top - 1] if top else 0, ends[top]
     limit = limits[top]
+    if start == stop:
+        return 0, limit, top
     if top == 0:
         # The farthest list has no end: what is found on the way must not all be near.
         limit = u[far[start]]
