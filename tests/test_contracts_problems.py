@@ -70,7 +70,9 @@ def test_walls_have_no_answer_and_let_nothing_through(name: str) -> None:
     other[:9, 13:] *= 3
     second = do.solve(other, problem, mask=mask, **given)
     for part in (np.s_[:9, :12], np.s_[10:, :12], np.s_[10:, 13:]):
-        assert np.array_equal(first[part], second[part], equal_nan=True)
+        # Iterations that stop by a tolerance of the whole image stop elsewhere.
+        apart = 2e-4 * np.nanmax(other) if problem.takes_tolerance else 0
+        assert np.allclose(first[part], second[part], rtol=0, atol=apart, equal_nan=True)
 
 
 @each_problem
