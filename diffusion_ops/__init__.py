@@ -1,4 +1,4 @@
-"""Diffusion PDEs on images: operators, schedules, statistics, and `evolve` on NumPy, Dask and xarray."""
+"""Diffusion PDEs on images: operators, schedules, statistics, `evolve` and `solve` on NumPy, Dask and xarray."""
 
 from __future__ import annotations
 
@@ -13,9 +13,11 @@ from diffusion_ops.evolution.advance import advance
 from diffusion_ops.evolution.legs import Leg, total_halo
 from diffusion_ops.evolution.operator import OPERATORS, Iteration, Map, Operator, RateOperator, register
 from diffusion_ops.evolution.parameters import Choice, Count, Number, Parameter, parameter
+from diffusion_ops.evolution.problem import Problem, Setting
 from diffusion_ops.evolution.schedule import Cycle, Cycles, Explicit, Schedule
 from diffusion_ops.evolve import evolve
 from diffusion_ops.lazy_modules import import_after
+from diffusion_ops.solve import solve
 from diffusion_ops.tuning.criterion import CRITERIA, Criterion
 from diffusion_ops.tuning.tune import Tuning, tune
 
@@ -42,8 +44,10 @@ __all__ = [
     "Number",
     "Operator",
     "Parameter",
+    "Problem",
     "RateOperator",
     "Schedule",
+    "Setting",
     "Statistic",
     "Tuning",
     "advance",
@@ -52,6 +56,7 @@ __all__ = [
     "evolve",
     "parameter",
     "register",
+    "solve",
     "total_halo",
     "tune",
 ]

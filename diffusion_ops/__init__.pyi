@@ -22,6 +22,8 @@ from diffusion_ops.evolution.parameters import Count as Count
 from diffusion_ops.evolution.parameters import Number as Number
 from diffusion_ops.evolution.parameters import Parameter as Parameter
 from diffusion_ops.evolution.parameters import parameter as parameter
+from diffusion_ops.evolution.problem import Problem as Problem
+from diffusion_ops.evolution.problem import Setting as Setting
 from diffusion_ops.evolution.schedule import Cycle as Cycle
 from diffusion_ops.evolution.schedule import Cycles as Cycles
 from diffusion_ops.evolution.schedule import Explicit as Explicit
@@ -38,13 +40,16 @@ from diffusion_ops.operators.components import Components as Components
 from diffusion_ops.operators.curvature_diffusion import CurvatureDiffusion as CurvatureDiffusion
 from diffusion_ops.operators.edge_enhancing import EdgeEnhancing as EdgeEnhancing
 from diffusion_ops.operators.edge_stopping import EdgeStopping as EdgeStopping
+from diffusion_ops.operators.eikonal import Eikonal as Eikonal
 from diffusion_ops.operators.finite_element_heat import FiniteElementHeat as FiniteElementHeat
 from diffusion_ops.operators.finite_element_perona_malik import FiniteElementPeronaMalik as FiniteElementPeronaMalik
 from diffusion_ops.operators.fitzhugh_nagumo import FitzHughNagumo as FitzHughNagumo
 from diffusion_ops.operators.forward_backward import ForwardBackward as ForwardBackward
+from diffusion_ops.operators.geodesic_labels import GeodesicLabels as GeodesicLabels
 from diffusion_ops.operators.gradient_magnitude import GradientMagnitude as GradientMagnitude
 from diffusion_ops.operators.gray_scott import GrayScott as GrayScott
 from diffusion_ops.operators.heat import Heat as Heat
+from diffusion_ops.operators.inpainting import Inpainting as Inpainting
 from diffusion_ops.operators.inverse_diffusion import InverseDiffusion as InverseDiffusion
 from diffusion_ops.operators.mean_curvature import MeanCurvature as MeanCurvature
 from diffusion_ops.operators.min_max_curvature import MinMaxCurvature as MinMaxCurvature
@@ -53,6 +58,7 @@ from diffusion_ops.operators.morphological_geodesic_contour import Morphological
 from diffusion_ops.operators.orientation import Orientation as Orientation
 from diffusion_ops.operators.perona_malik import PeronaMalik as PeronaMalik
 from diffusion_ops.operators.random_noise import RandomNoise as RandomNoise
+from diffusion_ops.operators.random_walker import RandomWalker as RandomWalker
 from diffusion_ops.operators.salt_and_pepper import SaltAndPepper as SaltAndPepper
 from diffusion_ops.operators.schnakenberg import Schnakenberg as Schnakenberg
 from diffusion_ops.operators.shock import Shock as Shock
@@ -63,6 +69,7 @@ from diffusion_ops.operators.thresholding import Thresholding as Thresholding
 from diffusion_ops.operators.total_variation import TotalVariation as TotalVariation
 from diffusion_ops.operators.total_variation_flow import TotalVariationFlow as TotalVariationFlow
 from diffusion_ops.operators.zero_crossings import ZeroCrossings as ZeroCrossings
+from diffusion_ops.solve import solve as solve
 from diffusion_ops.statistics.duality_gap import DualityGap as DualityGap
 from diffusion_ops.statistics.energy import Energy as Energy
 from diffusion_ops.statistics.extremes import Maximum as Maximum
@@ -77,6 +84,8 @@ from diffusion_ops.statistics.otsu import Otsu as Otsu
 from diffusion_ops.statistics.potential import Potential as Potential
 from diffusion_ops.statistics.rof_energy import RofEnergy as RofEnergy
 from diffusion_ops.statistics.speckle import SpeckleLevel as SpeckleLevel
+from diffusion_ops.statistics.standard_deviation import StandardDeviation as StandardDeviation
+from diffusion_ops.statistics.value_range import Range as Range
 from diffusion_ops.statistics.variance import Variance as Variance
 from diffusion_ops.tuning.criterion import CRITERIA as CRITERIA
 from diffusion_ops.tuning.criterion import Criterion as Criterion
@@ -105,6 +114,7 @@ __all__ = [
     "DualityGap",
     "EdgeEnhancing",
     "EdgeStopping",
+    "Eikonal",
     "Energy",
     "Ensemble",
     "Explicit",
@@ -112,12 +122,14 @@ __all__ = [
     "FiniteElementPeronaMalik",
     "FitzHughNagumo",
     "ForwardBackward",
+    "GeodesicLabels",
     "GradientMAD",
     "GradientMagnitude",
     "GradientQuantile",
     "GradientRMS",
     "GrayScott",
     "Heat",
+    "Inpainting",
     "InverseDiffusion",
     "Iteration",
     "Leg",
@@ -139,16 +151,21 @@ __all__ = [
     "Parameter",
     "PeronaMalik",
     "Potential",
+    "Problem",
     "RandomNoise",
+    "RandomWalker",
+    "Range",
     "RateOperator",
     "RofEnergy",
     "STATISTICS",
     "SaltAndPepper",
     "Schedule",
     "Schnakenberg",
+    "Setting",
     "Shock",
     "SpeckleLevel",
     "SpeckleReducing",
+    "StandardDeviation",
     "Statistic",
     "StochasticHeat",
     "ThresholdDynamics",
@@ -164,6 +181,7 @@ __all__ = [
     "evolve",
     "parameter",
     "register",
+    "solve",
     "total_halo",
     "tune",
 ]

@@ -1,11 +1,14 @@
 # Made by `python -m tests.make_stubs`.
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
+from inspect import Parameter
 from numpy.typing import DTypeLike
 from typing import Any, Generic, TypeVar, TypedDict, Unpack
 from diffusion_ops.evolution.arguments import OneOrEach, OperatorLike, ScheduleLike, SpacingLike, TimeLike
 from diffusion_ops.evolution.number_lists import NumbersOrStatistics
+from diffusion_ops.evolution.operator import Operator
 from diffusion_ops.evolution.parameters import NumberOrStatistic
+from diffusion_ops.evolution.problem import Problem
 
 I = TypeVar("I")
 
@@ -22,6 +25,19 @@ class _Evolution(TypedDict, total=False):
     batch: int | None
     guide: Any
 
+class _Solution(TypedDict, total=False):
+    markers: Any
+    known: Any
+    spacing: SpacingLike | None
+    channel_axis: Hashable | None
+    mask: Any
+    nodata: float | None
+    tolerance: float | None
+    dtype: DTypeLike | None
+
+def function_of(cls: type[Operator]) -> Callable[..., Any]: ...
+def keywords_of(function: Callable[..., Any]) -> dict[str, Parameter]: ...
+
 class DiffuseAccessor(Generic[I]):
     def __init__(self, image: I) -> None: ...
     def evolve(
@@ -30,6 +46,13 @@ class DiffuseAccessor(Generic[I]):
         **how: Unpack[_Evolution],
     ) -> I:
         """Diffuse with an operator or a chain of them."""
+
+    def solve(
+        self,
+        problem: Problem | str,
+        **how: Unpack[_Solution],
+    ) -> I:
+        """Solve a problem of the whole image."""
 
     def additive_splitting(
         self,
@@ -142,6 +165,15 @@ class DiffuseAccessor(Generic[I]):
     ) -> I:
         """Edge-stopping function of the smoothed image, g(|∇u_sigma|) between 0 at edges and 1 in flat areas."""
 
+    def eikonal(
+        self,
+        image_is: str = 'speed',
+        until: float | None = None,
+        zero: str = 'refused',
+        **how: Unpack[_Solution],
+    ) -> I:
+        """Travel time from markers, |∇u| speed = 1 with u = 0 at the markers (fast marching)."""
+
     def finite_element_heat(
         self,
         mass: str = 'lumped',
@@ -187,6 +219,15 @@ class DiffuseAccessor(Generic[I]):
     ) -> I:
         """Forward-and-backward (FAB) diffusion, ∂u/∂t = div(g(|∇u|) ∇u) with g negative in a band of slopes."""
 
+    def geodesic_labels(
+        self,
+        by: str = 'gradient',
+        sigma: float = 1.0,
+        offset: float = 0.0,
+        **how: Unpack[_Solution],
+    ) -> I:
+        """Label of the nearest marker by travel time, |∇u| = cost: geodesic Voronoi cells, or a seeded watershed."""
+
     def gradient_magnitude(
         self,
         sigma: float = 1.0,
@@ -217,6 +258,17 @@ class DiffuseAccessor(Generic[I]):
         **how: Unpack[_Evolution],
     ) -> I:
         """Linear diffusion, ∂u/∂t = Δu: smoothing with a Gaussian of standard deviation sqrt(2 time)."""
+
+    def inpainting(
+        self,
+        by: str = 'edge-enhancing',
+        contrast: float = 0.004,
+        sigma: float = 0.5,
+        rho: float = 1.6,
+        rounds: int = 32,
+        **how: Unpack[_Solution],
+    ) -> I:
+        """Fill unknown pixels from the known ones around them."""
 
     def inverse_diffusion(
         self,
@@ -291,6 +343,16 @@ class DiffuseAccessor(Generic[I]):
         **how: Unpack[_Evolution],
     ) -> I:
         """Noise that depends on the seed and on the place in the image alone, u -> u + level n(x) or another law."""
+
+    def random_walker(
+        self,
+        beta: float = 130.0,
+        deviation: NumberOrStatistic = 'auto',
+        full_scale: NumberOrStatistic = 'auto',
+        probabilities: bool = False,
+        **how: Unpack[_Solution],
+    ) -> I:
+        """Segmentation by random walks from markers: sum of w (p - p_neighbour) = 0, p = 1 at a label's markers, else 0."""
 
     def salt_and_pepper(
         self,

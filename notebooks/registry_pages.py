@@ -22,6 +22,10 @@ GROUPS = {
         "They approach the minimum of an energy; a number of iterations says how far.",
     ),
     "once": ("Once", "They are applied once, and have neither time nor steps."),
+    "convergence": (
+        "Problems of the whole image",
+        "What one pixel gets depends on all of them. `do.solve` gives the answer, the same for any tiling.",
+    ),
 }
 """Title and words of the operators that go by the same."""
 
@@ -122,17 +126,28 @@ def _facts(entry: Entry) -> Iterable[tuple[str, str]]:
     yield "file", f"`{entry['module'].replace('.', '/')}.py`"
 
 
+_BESIDE = {
+    "markers": "markers = (image == image.max()).astype(int)  # whole numbers, 0 for none\n",
+    "known": "known = image > image.mean()  # True where the image is known\n",
+}
+"""Lines of an example that make what a problem reads beside the image."""
+
+
 def _example(cls: type[do.Operator], entry: Entry) -> str:
     parameters, far = cls.picture.parameters, extent(cls)
     words = ", ".join(f"{word}={value!r}" for word, value in parameters.items())
+    files = {word: f"{word}.tif" for word in cls.reads}
     after = "".join(f", {word}={value!r}" for word, value in far.items())
     step = ", ".join(
-        f"{k}: {value_text(v)}" for k, v in {"operator": entry["name"], **parameters, **far}.items()
+        f"{k}: {value_text(v)}" for k, v in {"operator": entry["name"], **parameters, **far, **files}.items()
     )
+    call = f"do.evolve(image, do.{cls.__name__}({words}){after})"
+    if cls.reads:
+        call = f"do.solve(image, do.{cls.__name__}({words}), {', '.join(f'{w}={w}' for w in cls.reads)})"
+    made = "".join(_BESIDE[word] for word in cls.reads)
     python = (
         "from pywt import data\n\nimport diffusion_ops as do\n\n"
-        "image = data.camera()  # any NumPy, Dask or xarray image\n"
-        f"result = do.evolve(image, do.{cls.__name__}({words}){after})"
+        f"image = data.camera()  # any NumPy, Dask or xarray image\n{made}result = {call}"
     )
     return (
         f"In Python:\n\n```python\n{python}\n```\n\n"

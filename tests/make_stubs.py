@@ -9,11 +9,13 @@ import ast
 import dataclasses
 import inspect
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import diffusion_ops
-from diffusion_ops import evolve as public_evolve
+from diffusion_ops import evolve, solve
+from diffusion_ops.accessor import function_of, keywords_of
 from diffusion_ops.blocks.statistic import STATISTICS
 from diffusion_ops.evolution.number_lists import NumbersOrStatistics
 from diffusion_ops.evolution.operator import OPERATORS, Operator
@@ -23,14 +25,17 @@ ROOT = Path(diffusion_ops.__file__).parent
 _MADE = "# Made by `python -m tests.make_stubs`."
 
 _HOMES = {
-    "collections.abc": ("Hashable", "Mapping", "Sequence"),
+    "collections.abc": ("Callable", "Hashable", "Mapping", "Sequence"),
     "typing": ("Any", "Generic", "Literal", "TypedDict", "TypeVar", "Unpack"),
+    "inspect": ("Parameter",),
     "numpy.typing": ("DTypeLike",),
+    "diffusion_ops.evolution.operator": ("Operator",),
     "diffusion_ops.evolution.arguments": (
         *("OneOrEach", "OperatorLike", "ScheduleLike", "SpacingLike", "TimeLike"),
     ),
     "diffusion_ops.evolution.number_lists": ("NumbersOrStatistics",),
     "diffusion_ops.evolution.parameters": ("NumberOrStatistic",),
+    "diffusion_ops.evolution.problem": ("Problem",),
 }
 """Words of annotations, by the module that they are from."""
 
@@ -63,23 +68,29 @@ def package_stub() -> str:
 
 
 def accessor_stub() -> str:
-    """Return the accessor with a method for each operator, of its parameters and those of `evolve`."""
-    signature = inspect.signature(public_evolve)
-    travel = [p for p in signature.parameters.values() if p.kind is p.KEYWORD_ONLY]
-    operator = f"operator: {signature.parameters['operator'].annotation}"
-    methods = [_method("evolve", [operator], "Diffuse with an operator or a chain of them.")]
+    """Return the accessor with a method for each operator, of its parameters and those of `evolve` or `solve`."""
+    operator, problem = (
+        f"{word}: {inspect.signature(function).parameters[word].annotation}"
+        for word, function in (("operator", evolve), ("problem", solve))
+    )
+    methods = [
+        _method("evolve", [operator], "Diffuse with an operator or a chain of them.", evolve),
+        _method("solve", [problem], "Solve a problem of the whole image.", solve),
+    ]
     for cls in own(OPERATORS):
         assert issubclass(cls, Operator)
         # The annotations of the class itself: they are what a user may write, as a checker sees them.
         arguments = [_argument(cls, one) for one in dataclasses.fields(cls)]
         about = (inspect.getdoc(cls) or "").split("\n")[0]
-        methods.append(_method(cls.name.replace("-", "_"), arguments, about))
+        methods.append(_method(cls.name.replace("-", "_"), arguments, about, function_of(cls)))
     text = "\n".join(
         [
             'I = TypeVar("I")',
             "",
-            "class _Evolution(TypedDict, total=False):",
-            *(f"    {one.name}: {one.annotation}" for one in travel),
+            *_arguments(evolve),
+            *_arguments(solve),
+            "def function_of(cls: type[Operator]) -> Callable[..., Any]: ...",
+            "def keywords_of(function: Callable[..., Any]) -> dict[str, Parameter]: ...",
             "",
             "class DiffuseAccessor(Generic[I]):",
             "    def __init__(self, image: I) -> None: ...",
@@ -108,9 +119,18 @@ def _annotation(kind: object) -> str:
     return inspect.formatannotation(kind)
 
 
-def _method(name: str, arguments: Iterable[str], about: str) -> str:
+def _arguments(function: Callable[..., Any]) -> list[str]:
+    """Return the class of the arguments by name of a public function."""
+    rows = [f"    {one.name}: {one.annotation}" for one in keywords_of(function).values()]
+    return [f"class {_HOW[function]}(TypedDict, total=False):", *rows, ""]
+
+
+_HOW: Mapping[Callable[..., Any], str] = {evolve: "_Evolution", solve: "_Solution"}
+
+
+def _method(name: str, arguments: Iterable[str], about: str, function: Callable[..., Any]) -> str:
     lines = [f"        {one}," for one in ("self", *arguments)]
-    head = [f"    def {name}(", *lines, "        **how: Unpack[_Evolution],", "    ) -> I:"]
+    head = [f"    def {name}(", *lines, f"        **how: Unpack[{_HOW[function]}],", "    ) -> I:"]
     return "\n".join([*head, f'        """{about}"""', ""])
 
 

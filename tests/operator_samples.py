@@ -54,12 +54,19 @@ def samples(name: str) -> list[Operator]:
     return [OPERATORS[name](**arguments) for arguments in sample_arguments(name)]
 
 
+EVOLUTIONS = tuple(name for name, one in OPERATORS.items() if one.controlled_by != "convergence")
+"""Operators that `evolve` carries out; the others are problems, which `solve` does."""
+
+PROBLEMS = tuple(name for name in OPERATORS if name not in EVOLUTIONS)
+
 each_operator = pytest.mark.parametrize("name", OPERATORS.names())
+each_evolution = pytest.mark.parametrize("name", EVOLUTIONS)
+each_problem = pytest.mark.parametrize("name", PROBLEMS)
 
 
 def each_sample_where(applies: Callable[[Operator], bool]) -> pytest.MarkDecorator:
-    """Return the parameters "name" and "sample" of all samples that a test applies to."""
-    found = [(name, i) for name in OPERATORS.names() for i, o in enumerate(samples(name)) if applies(o)]
+    """Return the parameters "name" and "sample" of all samples of evolutions that a test applies to."""
+    found = [(name, i) for name in EVOLUTIONS for i, o in enumerate(samples(name)) if applies(o)]
     return pytest.mark.parametrize(
         ("name", "sample"), [pytest.param(name, i, id=f"{name}-{i}") for name, i in found]
     )
@@ -72,7 +79,7 @@ def each_sample_and(
     key: str, cases: Iterable[Any], applies: Callable[[Operator, Any], bool]
 ) -> pytest.MarkDecorator:
     """Return the parameters "name", "sample" and one more of all samples and cases that a test applies to."""
-    every = [(name, i, o) for name in OPERATORS.names() for i, o in enumerate(samples(name))]
+    every = [(name, i, o) for name in EVOLUTIONS for i, o in enumerate(samples(name))]
     return pytest.mark.parametrize(
         ("name", "sample", key),
         [

@@ -14,11 +14,11 @@ import pytest
 from numpy.typing import NDArray
 
 import diffusion_ops as do
+from diffusion_ops.accessor import function_of
 from diffusion_ops.blocks.fields import make_block
 from diffusion_ops.evolution.advance import advance
 from diffusion_ops.evolution.arguments import ALIASES, make_legs, split_batches
 from diffusion_ops.evolution.operator import OPERATORS, Iteration, Operator
-from diffusion_ops.evolve import evolve
 from pipelines.spec.describe import describe_operator, describe_parameters
 from tests.operator_samples import (
     DECISIVE,
@@ -26,6 +26,7 @@ from tests.operator_samples import (
     LOPSIDED,
     NUMBERED,
     PLACED,
+    each_evolution,
     each_operator,
     each_sample,
     each_sample_and,
@@ -86,7 +87,7 @@ def test_its_aliases_mean_one_thing(name: str) -> None:
     for one in parameters.values():
         assert set(one.alias_values) <= set(one.aliases)
         assert all(one.fits(value) for values in one.alias_values.values() for value in values.values())
-    assert not {*parameters, *words} & {*evolve.__kwdefaults__, *ALIASES}
+    assert not {*parameters, *words} & {*function_of(cls).__kwdefaults__, *ALIASES}
     with pytest.raises(TypeError, match="Allowed"):
         cls(no_such_parameter=1)
 
@@ -144,7 +145,7 @@ def test_a_step_beyond_the_stable_one_is_refused(name: str, sample: int) -> None
         do.evolve(image, operator, steps=1, dt=1.01 * limit)
 
 
-@each_operator
+@each_evolution
 @pytest.mark.parametrize("ndim", [2, 3])
 def test_dimensions_it_is_not_defined_for_are_refused(name: str, ndim: int) -> None:
     operator, image = samples(name)[0], picture(*(6, 7, 8)[:ndim])

@@ -20,7 +20,7 @@ from diffusion_ops.evolution.legs import Leg, total_halo
 from diffusion_ops.evolution.operator import Operator
 from tests.operator_samples import (
     DECISIVE,
-    each_operator,
+    each_evolution,
     each_sample_and,
     each_sample_where,
     picture,
@@ -136,7 +136,7 @@ def right_with_halo(
         yield np.array_equal(advance(block, legs).u[:, *inside], whole[:, *keep])
 
 
-@each_operator
+@each_evolution
 def test_what_is_spoilt_is_within_the_halo(name: str) -> None:
     """Kernels may skip what a block says is spoilt; it never says more than the halo in a window."""
     for operator in samples(name):

@@ -16,8 +16,8 @@ import diffusion_ops as do
 from diffusion_ops.containers import dask_arrays
 from diffusion_ops.evolution.arguments import make_legs
 from diffusion_ops.evolution.legs import total_halo
-from diffusion_ops.evolution.operator import OPERATORS, Operator
-from tests.operator_samples import DECISIVE, PLACED, picture, samples, short_ways
+from diffusion_ops.evolution.operator import Operator
+from tests.operator_samples import DECISIVE, EVOLUTIONS, PLACED, picture, samples, short_ways
 
 # Kernels compile once per dtype, number of axes and sort of step; few cases that still take all paths.
 CASES = {
@@ -107,7 +107,7 @@ def samples_for(name: str, case: str) -> list[Operator]:
     ("name", "case"),
     [
         pytest.param(name, case, id=f"{name}-{case}")
-        for name in OPERATORS.names()
+        for name in EVOLUTIONS
         for case in CASES
         if samples_for(name, case)
     ],
@@ -192,7 +192,7 @@ def ways_with_halo(operator: Operator) -> list[tuple[dict[str, Any], tuple[int, 
     return [(far, halo) for far, halo in found if any(halo)]
 
 
-@pytest.mark.parametrize("name", [name for name in OPERATORS if ways_with_halo(samples(name)[0])])
+@pytest.mark.parametrize("name", [name for name in EVOLUTIONS if ways_with_halo(samples(name)[0])])
 def test_a_halo_one_too_small_is_caught(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     operator = samples(name)[0]
     for far, halo in ways_with_halo(operator):

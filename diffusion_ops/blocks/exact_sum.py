@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 from numba import njit
+from numpy.typing import NDArray
 
 from diffusion_ops.blocks.statistic import Integers, Tally, no_valid_cell
 
@@ -124,6 +125,17 @@ def apart(tally: Tally) -> dict[int, Tally]:
         int(n): Tally(tally.keys[numbers == n] - n * _ROOM, tally.counts[numbers == n])
         for n in np.unique(numbers)
     }
+
+
+def tally_of_values(values: NDArray[np.float64]) -> Tally:
+    """Return the tally of an array of float64."""
+    sums, table = empty_sums(values.dtype)
+    bits = np.ascontiguousarray(values).reshape(-1).view(np.uint64)
+    for start in range(0, len(bits), SEGMENT):
+        part = bits[start : start + SEGMENT]
+        add_doubles(sums, table, part, len(part))
+    drain(sums, table)
+    return tally_of(sums, values.dtype, len(bits))
 
 
 def number_of(tally: Tally) -> int:

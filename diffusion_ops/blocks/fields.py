@@ -188,12 +188,11 @@ def cast(values: Image, dtype: np.dtype[Any], nodata: float | None = None) -> Im
 
     A valid pixel that would equal nodata gets the nearest other value, so that it stays valid.
     """
-    if dtype.kind == "f":
-        if dtype == values.dtype:
-            result = values
-        else:
-            with np.errstate(over="ignore"):
-                result = values.astype(dtype)
+    if dtype == values.dtype:
+        result = values
+    elif dtype.kind == "f":
+        with np.errstate(over="ignore"):
+            result = values.astype(dtype)
     else:
         info = np.iinfo(dtype)
         result = np.rint(values)
@@ -252,7 +251,22 @@ def finish_image(
     values = block.u[(slice(None), *(keep or (slice(None),) * len(block.spatial)))]
     if valid is None and block.valid is not None:
         valid = block.valid[keep] if keep else block.valid
-    # The block is finished: where nothing has to be converted or moved, it becomes the result.
+    return finish_fields(values, valid, original, dtype, nodata, empty)
+
+
+def finish_fields(
+    values: Image,
+    valid: Bools | None,
+    original: Image | None,
+    dtype: np.dtype[Any],
+    nodata: float | None = None,
+    empty: Callable[..., Image] = np.empty,
+) -> Image:
+    """Return computed values (channels, *spatial) as `dtype`; invalid pixels get those of `original`.
+
+    The result may be `values` itself: nobody needs them any more.
+    """
+    # Where nothing has to be converted or moved, the values become the result.
     own = dtype == values.dtype and values.flags.c_contiguous
     result = values if own else empty(values.shape, dtype)
     for band in row_bands(values.shape[1:]):

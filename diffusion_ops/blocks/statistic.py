@@ -106,6 +106,17 @@ class Statistic(Reduction):
         """
 
 
+def ordered_key(value: float) -> int:
+    """Return an integer that sorts as float64 values do; -0.0 and 0.0 share one."""
+    bits = int(np.float64(value + 0.0).view(np.int64))
+    return bits if bits >= 0 else bits ^ 0x7FFFFFFFFFFFFFFF
+
+
+def value_of_key(key: int) -> float:
+    """Return the float64 of a key; the inverse of `ordered_key`."""
+    return float(np.int64(key if key >= 0 else key ^ 0x7FFFFFFFFFFFFFFF).view(np.float64))
+
+
 def statistic_from(parameter: str, value: Any) -> Any:
     """Return `value` with a mapping of one known name, such as {"quantile": 0.9}, turned into its statistic.
 

@@ -29,7 +29,7 @@ from diffusion_ops.evolution.arguments import (
 )
 from diffusion_ops.evolution.completion import Completion
 from diffusion_ops.evolution.legs import Leg, carried_out_of, result_channels, total_halo
-from diffusion_ops.evolution.problem import make_problem
+from diffusion_ops.evolution.request import make_request
 from diffusion_ops.lazy_modules import LazyModule
 
 if TYPE_CHECKING:
@@ -53,13 +53,13 @@ def evolve(image: Any, operator: Any, *, mask: Any, guide: Any, **arguments: Any
         As for NumPy, and for unknown chunk sizes, chunks that are not NumPy arrays, channels in several
         chunks.
     """
-    _check_container(image)
-    problem = make_problem(image, operator, guide=guide, **arguments)
-    channel_axis, spacing = problem.channel_axis, problem.spacing
+    check_container(image)
+    request = make_request(image, operator, guide=guide, **arguments)
+    channel_axis, spacing = request.channel_axis, request.spacing
     _check_channels(image, channel_axis)
     stages = [
-        [_choose_batches(part, problem.batch, image, channel_axis, spacing) for part in _parts(stage)]
-        for stage in _stages(problem.legs)
+        [_choose_batches(part, request.batch, image, channel_axis, spacing) for part in _parts(stage)]
+        for stage in _stages(request.legs)
     ]
     inputs = {"image": image}
     if mask is not None:
@@ -72,8 +72,8 @@ def evolve(image: Any, operator: Any, *, mask: Any, guide: Any, **arguments: Any
     if added:
         inputs, channel_axis = {name: da.expand_dims(a, 0) for name, a in inputs.items()}, 0
     tiling = Tiling(inputs["image"].chunks, (0,) * inputs["image"].ndim)
-    task = ChunkTask(tiling, spacing, channel_axis, problem.nodata, tuple(inputs), frame=problem.frame)
-    run = _Evolution(inputs, task, problem.result_type, problem.new_quantity)
+    task = ChunkTask(tiling, spacing, channel_axis, request.nodata, tuple(inputs), frame=request.frame)
+    run = _Evolution(inputs, task, request.result_type, request.new_quantity)
     result = run.take(stages)
     return result[0] if added else result
 
@@ -160,7 +160,8 @@ class _Evolution:
         )
 
 
-def _check_container(image: Any) -> None:
+def check_container(image: Any) -> None:
+    """Refuse arrays of unknown chunk sizes, and chunks that are not plain NumPy arrays."""
     if not isinstance(image._meta, np.ndarray) or isinstance(image._meta, np.ma.MaskedArray):
         raise TypeError(
             f"The chunks of the Dask array are {type(image._meta).__name__}. Allowed: plain NumPy arrays. "

@@ -1,4 +1,4 @@
-"""Evolve an array in memory: one block that is the whole image."""
+"""Evolve an array in memory, or solve a problem on it: one block that is the whole image."""
 
 from __future__ import annotations
 
@@ -19,8 +19,9 @@ from diffusion_ops.containers.completion import complete
 from diffusion_ops.evolution.advance import advance, continue_adaptively
 from diffusion_ops.evolution.arguments import split_batches
 from diffusion_ops.evolution.legs import Leg
-from diffusion_ops.evolution.problem import make_problem
 from diffusion_ops.evolution.refreshed import named_after
+from diffusion_ops.evolution.request import make_request
+from diffusion_ops.evolution.solve_request import check_beside, make_solve_request
 
 
 def evolve(image: Any, operator: Any, *, mask: Any, guide: Any, **arguments: Any) -> Any:
@@ -29,29 +30,55 @@ def evolve(image: Any, operator: Any, *, mask: Any, guide: Any, **arguments: Any
     Raises
     ------
     TypeError, ValueError
-        For masked arrays, and as `make_problem`.
+        For masked arrays, and as `make_request`.
     """
+    _refuse_masked(image)
+    request = make_request(image, operator, guide=guide, **arguments)
+    fields = channels_first(image, request.channel_axis)
+    spatial = fields.shape[1:]
+    walls = None if mask is None else check_mask(np.asarray(mask), spatial)
+    other = (
+        None if guide is None else guide_fields(np.asarray(guide), image.ndim, request.channel_axis, spatial)
+    )
+    block = make_block(fields, request.spacing, request.nodata, walls, guide=other)
+    block.frame = request.frame
+    for leg in request.legs:
+        if leg.has_steps:
+            _take(block, bind_statistics(leg, block), request.batch, request.result_type)
+    original = (
+        fill_values_like(fields, request.result_type, request.nodata) if request.new_quantity else fields
+    )
+    done = finish_image(block, original, request.result_type, request.nodata)
+    return as_result(done, request.channel_axis)
+
+
+def solve(image: Any, problem: Any, *, mask: Any, markers: Any, known: Any, **arguments: Any) -> Any:
+    """Return the answer of a problem on an array; see `diffusion_ops.solve`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For masked arrays, and as `make_solve_request`.
+    """
+    _refuse_masked(image)
+    beside = {w: np.asarray(a) for w, a in (("markers", markers), ("known", known)) if a is not None}
+    request = make_solve_request(image, problem, given=tuple(beside), **arguments)
+    fields = channels_first(image, request.channel_axis)
+    spatial = fields.shape[1:]
+    walls = None if mask is None else check_mask(np.asarray(mask), spatial)
+    checked = {word: check_beside(word, one, spatial) for word, one in beside.items()}
+    setting = request.setting(fields, walls, checked)
+    done = request.finish(request.problem.solve(setting), setting)
+    return (
+        done if request.problem.stacks else as_result(done, None if len(done) == 1 else request.channel_axis)
+    )
+
+
+def _refuse_masked(image: Any) -> None:
     if isinstance(image, np.ma.MaskedArray):
         raise TypeError(
             "Masked arrays carry their mask inverted. Pass image.data and mask=~image.mask instead."
         )
-    problem = make_problem(image, operator, guide=guide, **arguments)
-    fields = channels_first(image, problem.channel_axis)
-    spatial = fields.shape[1:]
-    walls = None if mask is None else check_mask(np.asarray(mask), spatial)
-    other = (
-        None if guide is None else guide_fields(np.asarray(guide), image.ndim, problem.channel_axis, spatial)
-    )
-    block = make_block(fields, problem.spacing, problem.nodata, walls, guide=other)
-    block.frame = problem.frame
-    for leg in problem.legs:
-        if leg.has_steps:
-            _take(block, bind_statistics(leg, block), problem.batch, problem.result_type)
-    original = (
-        fill_values_like(fields, problem.result_type, problem.nodata) if problem.new_quantity else fields
-    )
-    done = finish_image(block, original, problem.result_type, problem.nodata)
-    return as_result(done, problem.channel_axis)
 
 
 def _take(block: Block, leg: Leg, batch: int | None, result: np.dtype[Any]) -> None:

@@ -33,6 +33,9 @@ CHANNELS = frozenset(["band", "bands", "c", "ch", "channel", "channels", "rgb"])
 FRAMES = frozenset(["time", "t", "date", "frame", "frames"])
 """Names of dimensions that are never taken as spatial."""
 
+_PER_FRAME = ("mask", "guide", "markers", "known")
+"""Arguments that are images themselves, of which a frame gets its own part."""
+
 _EVEN = 1e-3
 """Coordinates are evenly spaced where no step differs from the mean by more than this part."""
 
@@ -201,8 +204,11 @@ def _evolve_image(
     spacing = _find_spacing(image, roles, spacing)
     order = roles.order(image.dims)
     frames = data.transpose(order)
-    masks = _frame_masks(arguments["mask"], image, roles)
-    guides = _frame_guides(arguments["guide"], image, roles)
+    per_frame = {
+        word: (_frame_guides if word == "guide" else _frame_masks)(word, arguments[word], image, roles)
+        for word in _PER_FRAME
+        if word in arguments
+    }
     fixed = {
         **arguments,
         "nodata": nodata,
@@ -211,8 +217,12 @@ def _evolve_image(
     }
     lengths = frames.shape[: len(roles.frames)]
     results = [
-        evolve_array(frames[index], operator, **{**fixed, "mask": mask, "guide": guide, "frame": number})
-        for number, (index, mask, guide) in enumerate(zip(np.ndindex(*lengths), masks, guides, strict=False))
+        evolve_array(
+            frames[index],
+            operator,
+            **{**fixed, **{w: next(v) for w, v in per_frame.items()}, "frame": number},
+        )
+        for number, index in enumerate(np.ndindex(*lengths))
     ]
     result = _stack(results, frames, len(lengths)).transpose(tuple(np.argsort(order).tolist()))
     return _wrap(image, result, roles.channel)
@@ -241,17 +251,17 @@ def _wrap(image: xr.DataArray, result: Any, channel: Hashable | None) -> xr.Data
     return wrapped
 
 
-def _frame_masks(mask: Any, image: xr.DataArray, roles: _Roles) -> Iterator[Any]:
-    """Yield the mask of each frame."""
+def _frame_masks(word: str, mask: Any, image: xr.DataArray, roles: _Roles) -> Iterator[Any]:
+    """Yield the mask of each frame, or another image that has no channels, such as markers."""
     if not isinstance(mask, xr.DataArray):
         return itertools.repeat(mask)
     dims = [d for d in image.dims if d in mask.dims and d != roles.channel]
     if set(mask.dims) != set(dims) or not set(roles.spatial) <= set(dims):
         raise ValueError(
-            f"The mask has dimensions {mask.dims}. Allowed: the spatial ones {roles.spatial}, "
+            f"The {word} has dimensions {mask.dims}. Allowed: the spatial ones {roles.spatial}, "
             f"with or without the frames {roles.frames}."
         )
-    _require_same_coordinates("mask", mask, image)
+    _require_same_coordinates(word, mask, image)
     missing = {d: image.sizes[d] for d in roles.frames if d not in dims}
     full = (
         mask.expand_dims(missing)
@@ -261,15 +271,15 @@ def _frame_masks(mask: Any, image: xr.DataArray, roles: _Roles) -> Iterator[Any]
     return (full[index] for index in np.ndindex(*full.shape[: len(roles.frames)]))
 
 
-def _frame_guides(guide: Any, image: xr.DataArray, roles: _Roles) -> Iterator[Any]:
+def _frame_guides(word: str, guide: Any, image: xr.DataArray, roles: _Roles) -> Iterator[Any]:
     """Yield the guide of each frame; a DataArray has the image's dimensions, or lacks frames or channels."""
     if not isinstance(guide, xr.DataArray):
         return itertools.repeat(guide)
     if not set(roles.spatial) <= set(guide.dims) <= set(image.dims):
-        raise ValueError(f"The guide has dimensions {guide.dims}. Allowed: those of the image {image.dims}.")
+        raise ValueError(f"The {word} has dimensions {guide.dims}. Allowed: those of the image {image.dims}.")
     # Channels of a guide are others than the image's, so that their names and number are free.
     spared = [d for d in guide.dims if d == roles.channel]
-    _require_same_coordinates("guide", guide.isel(dict.fromkeys(spared, 0), drop=True), image)
+    _require_same_coordinates(word, guide.isel(dict.fromkeys(spared, 0), drop=True), image)
     missing = {d: image.sizes[d] for d in roles.frames if d not in guide.dims}
     dims = [d for d in image.dims if d in guide.dims and d not in roles.frames]
     full = guide.expand_dims(missing).transpose(*roles.frames, *dims).data

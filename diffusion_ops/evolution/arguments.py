@@ -61,11 +61,10 @@ def resolve_aliases(function: str, given: Mapping[str, Any], fixed: Mapping[str,
     """
     arguments = dict(fixed)
     for word, value in given.items():
-        name = ALIASES.get(word)
-        if name is None:
-            raise TypeError(
-                f"{function} has no argument {word!r}. Allowed: {', '.join(fixed)}; also {', '.join(ALIASES)}."
-            )
+        name = ALIASES.get(word, "")
+        if name not in fixed:
+            also = ", ".join(other for other, meant in ALIASES.items() if meant in fixed)
+            raise TypeError(f"{function} has no argument {word!r}. Allowed: {', '.join(fixed)}; also {also}.")
         if arguments[name] is not None:
             raise TypeError(
                 f"{function}: {name!r} is given twice, the second time as {word!r}. Give it once."
@@ -175,15 +174,16 @@ def _make_adaptive_leg(
 def _make_timeless_leg(operator: Operator, time: Any, steps: Any, dt: Any, schedule: Any) -> Leg:
     """Return the leg of an operator that takes a number of iterations, or is applied once."""
     given = {"time": time, "dt": dt, "schedule": schedule}
-    if operator.controlled_by == "once":
+    if operator.controlled_by != "iterations":
         given["steps"] = steps
     wrong = [word for word, value in given.items() if value is not None]
     if wrong:
-        how = (
-            f"is applied once. Remove {wrong[0]}"
-            if operator.controlled_by == "once"
-            else "goes by iterations. Give steps, or nothing"
-        )
+        remove = f"Remove {wrong[0]}"
+        how = {
+            "once": f"is applied once. {remove}",
+            "convergence": f"is solved for the whole image. {remove}",
+            "iterations": "goes by iterations. Give steps, or nothing",
+        }[operator.controlled_by]
         raise ValueError(f"{wrong[0]}={given[wrong[0]]!r} is not possible: {operator.name} {how}.")
     if isinstance(operator, Iteration):
         count = _count(steps)
@@ -207,6 +207,16 @@ def _check_number(name: str, value: Any, unit: str) -> None:
 def makes_new_quantity(legs: Sequence[Leg]) -> bool:
     """Return True where the result of a chain is a new quantity, such as an angle."""
     return any(leg.operator.new_quantity for leg in legs)
+
+
+def require_evolutions(operators: Sequence[Operator]) -> None:
+    """Refuse problems, which are solved and do not evolve."""
+    for operator in operators:
+        if operator.controlled_by == "convergence":
+            raise ValueError(
+                f"{operator.name} is a problem of the whole image, which is solved and does not evolve. Call "
+                f"solve(image, {type(operator).__name__}(...)); after other operators, solve their result."
+            )
 
 
 def require_guide_readers(legs: Sequence[Leg], guide: Any) -> None:

@@ -54,10 +54,13 @@ class Picture:
         Extent of the evolution: {"time": 4}. By default the time 4 where a time controls it.
     shown : str
         How values become shades: "grey levels" as they are, "stretched" from black to white, "angles" as hues, or
-        "labels" as colours.
+        "labels" as colours over the image.
+    markers : tuple of (row, column)
+        Places of the markers 1, 2, ... of a problem that reads them.
     """
 
     image: str
     parameters: Mapping[str, Any] = field(default_factory=dict)
     far: Mapping[str, Any] = field(default_factory=dict)
     shown: Literal["grey levels", "stretched", "angles", "labels"] = "grey levels"
+    markers: tuple[tuple[int, int], ...] = ()

@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Literal, TypeVar, dataclass_transform
 import numpy as np
 
 from diffusion_ops.blocks.block import Block, Floats
+from diffusion_ops.blocks.fields import fill_value, result_dtype
 from diffusion_ops.blocks.statistic import Statistic
 from diffusion_ops.evolution.completion import Completion
 from diffusion_ops.evolution.examples import Picture, Samples
@@ -28,7 +29,7 @@ from diffusion_ops.evolution.refreshed import Refreshed
 from diffusion_ops.evolution.schedule import Cycle
 from diffusion_ops.registry import Registry
 
-ControlledBy = Literal["time", "iterations", "once"]
+ControlledBy = Literal["time", "iterations", "once", "convergence"]
 
 
 @dataclass(frozen=True, init=False)
@@ -66,18 +67,21 @@ class Operator(ABC):
     dimensions: ClassVar[tuple[int, ...]] = (2, 3)
     """Numbers of spatial axes that it is defined for."""
     controlled_by: ClassVar[ControlledBy] = "time"
-    """What controls the extent of an evolution: a time, a number of iterations, or nothing as it is applied once."""
+    """What controls the extent: a time, a number of iterations, nothing as it is applied once, or that it is solved."""
     inertial_cycles: ClassVar[bool] = True
     """Whether FSI cycles make sense: for ∂u/∂t = div(D ∇u) with D frozen in a cycle."""
     radius: ClassVar[int] = 1
     """Cells that one step reads on each side."""
     reads_guide: ClassVar[bool] = False
     """Whether gradients and tensors may be read from another image, the block's guide."""
+    reads: ClassVar[tuple[str, ...]] = ()
+    """Further images that it reads: "markers" (whole numbers, 0 for none), "known" (True where known)."""
+    requires: ClassVar[tuple[str, ...]] = ()
+    """Those of them that must be given."""
+    gives_labels: ClassVar[bool] = False
+    """Whether the result is whole numbers that name things: pyramids take the commonest, regions can be measured."""
     new_quantity: ClassVar[bool] = False
     """Whether the result is no image but a slope, an angle, a class: invalid pixels have no value to get back then."""
-
-    makes_labels: ClassVar[bool] = False
-    """Whether the result is whole numbers that name things: pyramids take the commonest, regions can be measured."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         for name, value in settle(type(self).__name__, self.parameters(), args, kwargs).items():
@@ -124,6 +128,18 @@ class Operator(ABC):
     def result_channels(self, channels: int) -> int:
         """Return how many channels come out."""
         return channels
+
+    def fill_value(self, dtype: np.dtype[Any], nodata: float | None) -> float:
+        """Return what walls get in a new quantity: nodata, NaN, or 0 in integers."""
+        return fill_value(dtype, nodata)
+
+    def result_nodata(self, nodata: float | None) -> float | None:
+        """Return the value that marks walls in the result of an image with a nodata value."""
+        return nodata
+
+    def result_type(self, dtype: np.dtype[Any], wanted: Any) -> np.dtype[Any]:
+        """Return the type of the result for an image of `dtype`, where the user wants a type or, with None, any."""
+        return result_dtype(dtype, wanted)
 
     @property
     def work_kind(self) -> str:

@@ -125,7 +125,7 @@ class Labelled(Iteration):
     couples_channels = True
     reads_guide = True
     new_quantity = True
-    makes_labels = True
+    gives_labels = True
 
     @property
     def phases(self) -> int:

@@ -50,7 +50,7 @@ class Components(Map):
     picture = Picture("masked coins", shown="labels")
     couples_channels = True
     new_quantity = True
-    makes_labels = True
+    gives_labels = True
 
     def completion(self) -> Completion:
         """Return the numbering of components over the whole image."""

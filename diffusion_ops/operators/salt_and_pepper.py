@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 
 import numpy as np
@@ -24,6 +23,7 @@ from diffusion_ops.evolution.parameters import (
 from diffusion_ops.evolution.reach import Reach
 from diffusion_ops.evolution.schedule import Cycle
 from diffusion_ops.families.edge_stopping import CONTRAST
+from diffusion_ops.families.inpainting import diffuse_along_edges
 from diffusion_ops.families.parameters import SIGMA
 from diffusion_ops.families.tensor_field import TensorField
 from diffusion_ops.kernels.conductance import CONDUCTANCES
@@ -167,13 +167,6 @@ class SaltAndPepper(Iteration):
     def run(self, block: Block, cycle: Cycle, count: int) -> None:
         """Take the iterations, the channels one after another with the same tensor."""
         assert block.carried is not None
-        field = self.field
-        inner = Cycle(field.scheme.stable_dt(block.spacing), _STEPS, inertial=True)
         free = allocate(len(block.storage), block.spatial, np.dtype(bool))
         np.greater(block.carried, 0, out=free)
-        for k in range(count):
-            frozen = field.freeze(block, block.storage)
-            for channel in range(len(free)):
-                part = dataclasses.replace(block, storage=block.storage[channel : channel + 1])
-                field.take_steps(part, inner, frozen, free[channel], before=k * _STEPS)
-                block.storage[channel] = part.storage[0]
+        diffuse_along_edges(block, free, self.field, _STEPS, count)

@@ -43,7 +43,7 @@ class Thresholding(Map):
     samples = Samples(({"thresholds": 90.0}, {"classes": 3, "thresholds": [60.0, 110.0]}))
     picture = Picture("coins", shown="stretched")
     new_quantity = True
-    makes_labels = True
+    gives_labels = True
 
     def __post_init__(self) -> None:
         assert isinstance(self.thresholds, tuple)

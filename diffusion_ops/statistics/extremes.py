@@ -9,18 +9,15 @@ from typing import Any, ClassVar
 import numpy as np
 
 from diffusion_ops.blocks.block import Block
-from diffusion_ops.blocks.statistic import STATISTICS, Integers, Statistic, Tally, no_valid_cell
-
-
-def ordered_key(value: float) -> int:
-    """Return an integer that sorts as float64 values do; -0.0 and 0.0 share one."""
-    bits = int(np.float64(value + 0.0).view(np.int64))
-    return bits if bits >= 0 else bits ^ 0x7FFFFFFFFFFFFFFF
-
-
-def value_of_key(key: int) -> float:
-    """Return the float64 of a key; the inverse of `ordered_key`."""
-    return float(np.int64(key if key >= 0 else key ^ 0x7FFFFFFFFFFFFFFF).view(np.float64))
+from diffusion_ops.blocks.statistic import (
+    STATISTICS,
+    Integers,
+    Statistic,
+    Tally,
+    no_valid_cell,
+    ordered_key,
+    value_of_key,
+)
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,13 @@ from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias, Unpack
 
 from diffusion_ops.blocks.block import Block
-from diffusion_ops.evolution.arguments import Container, OperatorLike, ScheduleLike, make_legs
+from diffusion_ops.evolution.arguments import (
+    Container,
+    OperatorLike,
+    ScheduleLike,
+    make_legs,
+    require_evolutions,
+)
 from diffusion_ops.evolution.legs import Leg
 from diffusion_ops.evolution.operator import OPERATORS, Operator
 from diffusion_ops.evolution.parameters import AUTO, check_count, check_number
@@ -260,6 +266,7 @@ def make_candidates(operator: Any, parameters: Mapping[str, Sequence[Any]] | Non
     names = parameters or {}
     points = [dict(zip(names, values, strict=True)) for values in itertools.product(*names.values())]
     candidates = [_candidate(one, point) for one in several for point in points]
+    require_evolutions(candidates)
     if not candidates:
         raise ValueError(
             "There is nothing to choose from. Give an operator, and at least one value per parameter."

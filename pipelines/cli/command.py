@@ -29,7 +29,9 @@ from pipelines.cli.options import (
     FormatName,
     Json,
     Kind,
+    Known,
     Level,
+    Markers,
     Memory,
     NoData,
     OperatorName,
@@ -139,6 +141,8 @@ def apply(
     operator: OperatorName,
     source: Source,
     target: Result,
+    markers: Markers = None,
+    known: Known = None,
     time: Time = None,
     steps: Steps = None,
     dt: StepSize = None,
@@ -165,6 +169,7 @@ def apply(
 ) -> None:
     """Apply one operator to an image, without a spec file."""
     step = {"operator": operator, "time": time, "steps": steps, "dt": dt, "schedule": schedule}
+    step |= {"markers": markers, "known": known}
     spec: dict[str, dict[str, Any]] = {
         "source": {
             "uri": source,

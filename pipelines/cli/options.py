@@ -109,6 +109,18 @@ Source = Annotated[
 Result = Annotated[
     str, typer.Argument(metavar="TARGET", help="Path or address of the result.", show_default=False)
 ]
+Markers = Annotated[
+    str | None,
+    typer.Option(
+        help="Where fronts start, or labels: an image of whole numbers, or a CSV or GeoJSON file of points.",
+        metavar="FILE",
+        rich_help_panel=READ,
+    ),
+]
+Known = Annotated[
+    str | None,
+    typer.Option(help="Image that is not 0 where the source is known.", metavar="FILE", rich_help_panel=READ),
+]
 Time = Annotated[
     str | None, typer.Option(help="Diffusion time, in squared pixels, or auto.", metavar="NUMBER")
 ]

@@ -60,6 +60,8 @@ def _apply_spec(
     step: Mapping[str, Any], parameters: Sequence[str], sections: Mapping[str, Mapping[str, Any]]
 ) -> dict[str, Any]:
     said = _said(step)
+    # There are no other steps that a name could mean.
+    said |= {key: os.path.join(".", said[key]) for key in ("markers", "known") if key in said}
     for key in ("time", "schedule"):
         if key in said:
             said[key] = parse_value(key, said[key])

@@ -12,7 +12,7 @@ _END = "<!-- end of operators -->"
 
 PICTURES = "notebooks/pictures"
 
-_PER_STEP = {"time": "per step", "iterations": "per iteration", "once": ""}
+_PER_STEP = {"time": "per step", "iterations": "per iteration", "once": "", "convergence": ""}
 _PER = {"cycle": "per cycle", "start": "at the start", "finish": "at the end"}
 
 

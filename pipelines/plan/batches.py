@@ -151,7 +151,9 @@ class Batches:
             dtype=dtype,
             image_shape=self.shape,
             keeps=keeps,
-            base=(request.given_back or request.begin.reading) if ends and self.chain.mask else None,
+            base=(request.given_back or request.begin.reading)
+            if ends and "mask" in self.chain.beside
+            else None,
             original=request.final_original() if ends else None,
             roi=stages.roi if final is not None else None,
             check=self._check(legs, left) if ends_part and self.chain.energy else None,

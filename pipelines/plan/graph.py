@@ -30,25 +30,27 @@ class Chain:
         Positions of the operators among the steps of the spec.
     input : str
         Name of the step whose result it begins with, or of the source.
-    guide, mask : str
-        Names of the steps that it reads beside its input, "" for none.
+    beside : mapping of str to str
+        Names of the steps, and addresses, that it reads beside its input, by "guide", "mask", "markers", "known".
     level : int
         Number of times that the image is halved.
     until : UntilSpec or None
         Condition to stop early.
     energy : bool
         True where the energy is measured between parts.
+    tolerance : float or None
+        How near the answer has to be to the exact one; None for the problem's default.
     """
 
     name: str
     legs: tuple[Leg, ...]
     positions: tuple[int, ...]
     input: str
-    guide: str = ""
-    mask: str = ""
+    beside: Mapping[str, str] = field(default_factory=dict)
     level: int = 0
     until: UntilSpec | None = None
     energy: bool = False
+    tolerance: float | None = None
 
     @property
     def steps(self) -> int:
@@ -123,7 +125,7 @@ def make_chains(spec: Spec, frames: Frames, known: Known) -> tuple[Chain, ...]:
     """
     found: list[Chain] = []
     # A step that joins the chain before it is its only reader.
-    readers = Counter(name for step in spec.steps for name in {step.input, step.guide, step.mask})
+    readers = Counter(name for step in spec.steps for name in {step.input, *step.beside.values()})
     readers.update(name for output in spec.outputs for name in (output.name, output.of))
     for position, step in enumerate(spec.steps):
         try:
@@ -135,7 +137,7 @@ def make_chains(spec: Spec, frames: Frames, known: Known) -> tuple[Chain, ...]:
             ) from error
         leg = _cut_short(leg.bind(known.bound.get(position, {})), known.stopped.get(position))
         refreshed = leg.operator.refreshed() is not None
-        alone = bool(step.guide or step.mask or step.energy or step.until or leg.adaptive or refreshed)
+        alone = bool(step.beside or step.energy or step.until or leg.adaptive or refreshed)
         before = found[-1] if found else None
         if before is not None and _joins(before, step, readers[before.name]) and not alone:
             found[-1] = replace(
@@ -147,8 +149,8 @@ def make_chains(spec: Spec, frames: Frames, known: Known) -> tuple[Chain, ...]:
             # With all numbers known, the parts of an operator that refreshes them need not wait for one another.
             legs = tuple(leg.parts()) if leg.numbers else _with_steps(leg, known.taken.get(position))
             positions = (position,) * len(legs)
-            links = (step.input, step.guide, step.mask, step.octave)
-            found.append(Chain(step.name, legs, positions, *links, until, energy))
+            links = (step.input, step.beside, step.octave)
+            found.append(Chain(step.name, legs, positions, *links, until, energy, step.tolerance))
     return tuple(found)
 
 
@@ -161,8 +163,7 @@ def _joins(before: Chain, step: StepSpec, readers: int) -> bool:
         or before.legs[-1].operator.refreshed() is not None
         or step.input != before.name
         or step.octave != before.level
-        or before.guide
-        or before.mask
+        or before.beside
         or before.energy
         or readers != 1
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -34,6 +34,8 @@ class Layout:
         Stages that are laid out so far.
     chains : tuple of Chain
     outputs : tuple of Output
+    external : mapping of str to Reading
+        What lies beside the source, by address.
     images : dict
         Results of steps, by name and level.
     """
@@ -43,6 +45,7 @@ class Layout:
     stages: Stages
     chains: tuple[Chain, ...]
     outputs: tuple[Output, ...]
+    external: Mapping[str, Reading] = field(default_factory=dict)
     images: dict[tuple[str, int], Image] = field(default_factory=dict)
 
     @property
@@ -147,13 +150,19 @@ class Layout:
         """Lay out a chain of operators that ends in `output`, or in a state."""
         frames = self.frames.at(chain.level)
         begin = self._image(chain.input, chain.level)
-        beside = {
-            word: self._image(name, chain.level)
-            for word, name in (("guide", chain.guide), ("mask", chain.mask))
-            if name
-        }
+        beside = {word: self._beside(name, chain.level) for word, name in chain.beside.items()}
         request = ChainRequest(self.stages, self.original, chain, frames, begin, beside, output)
         self.images[chain.name, chain.level] = lay_out_chain(request)
+
+    def _beside(self, name: str, level: int) -> Image:
+        """Return what a chain reads beside its input: the result of a step, or what lies at an address."""
+        if name not in self.external:
+            return self._image(name, level)
+        if level:
+            raise ValueError(
+                f"{name} is read beside the image itself, so the step's octave is 0. Remove octave."
+            )
+        return Image(self.external[name], self._source.shape)
 
     # ---- results
 

@@ -7,16 +7,14 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from diffusion_ops.blocks.fields import check_nodata, fill_value, result_dtype
 from diffusion_ops.evolution.arguments import split_batches
-from diffusion_ops.evolution.operator import OPERATORS
 from pipelines.image.frames import Frames
-from pipelines.image.info import ImageInfo, crop, digest, with_channels
-from pipelines.image.open_sink import open_sink
-from pipelines.image.sink import SinkSpec
+from pipelines.image.info import ImageInfo, digest
 from pipelines.image.window import Region, extent
+from pipelines.plan.beside import read_beside
 from pipelines.plan.graph import Known, make_chains
 from pipelines.plan.layout import Layout
+from pipelines.plan.outputs import Outputs
 from pipelines.plan.plan import (
     Begun,
     Geometry,
@@ -31,7 +29,6 @@ from pipelines.plan.plan import (
 from pipelines.plan.stages import NotAloneError, Stages
 from pipelines.refusal import RefusedError, refusing
 from pipelines.spec.spec import Spec
-from pipelines.spec.step import StepSpec
 from pipelines.store.arrays import SPATIAL
 from pipelines.tasks.pixels import decoding_bytes
 from pipelines.tasks.version import code_version
@@ -125,7 +122,7 @@ class _Search:
         self.frames = make_frames(spec, source)
         self.axes = source.canonical_axes
         self.chains = make_chains(spec, self.frames, known)
-        self.outputs = tuple(self._outputs())
+        self.outputs = tuple(Outputs(spec, source, self.frames, roi).all())
         self.result = self.outputs[0].info
         self.shape = tuple(self.result.size(a) for a in self.axes)
         units = [self._unit(output) for output in self.outputs if output.levels]
@@ -134,72 +131,16 @@ class _Search:
         self.processes = 0 if cluster.in_process else spec.run.threads
         dashboard_bytes = cluster.dashboard_bytes if spec.run.dashboard else 0
         self.extra_bytes = library_bytes(self.outputs) + dashboard_bytes
+        self.external = {uri: read_beside(uri, source, self.frames.spatial) for uri in spec.beside}
+        beside = [one.identity for one in self.external.values()]
         self.science = digest(
-            spec.science(), source.identity, code_version(), self.shape, extent(roi) if roi else ""
+            spec.science(), source.identity, code_version(), self.shape, extent(roi) if roi else "", *beside
         )
-
-    def _outputs(self) -> Iterator[Output]:
-        """Yield the result and the further outputs."""
-        result = self._output(self.spec.sink, "result", self.spec.steps[-1].name, self.spec.sink.dtype)
-        if not result.levels:
-            raise ValueError(
-                f"{self.spec.sink.uri} is a table, which the result cannot be. Give an image as the sink, and the "
-                "table as one of the outputs: {name: STEP, uri: table.csv}."
-            )
-        yield result
-        for number, spec in enumerate(self.spec.outputs if self.roi is None else (), start=1):
-            # Tiles cover whole chunks of all results: by default these are alike.
-            spec = spec.model_copy(update={"chunk": spec.chunk or self.spec.sink.chunk})
-            if spec.residual:
-                self._require_as_many_channels(spec.name)
-            yield self._output(spec, f"result-{number}", spec.name, spec.dtype)
-
-    def _require_as_many_channels(self, name: str) -> None:
-        last = self.spec.steps[-1].name
-        before, after = self._channels(name), self._channels(last)
-        if before != after:
-            raise ValueError(
-                f"The residual of {name} is not possible: it has {before} channels, and the result of {last} has "
-                f"{after}. Give a step with {after}, or write {name} itself with residual: false."
-            )
-
-    def _output(self, spec: SinkSpec, folder: str, step: str, wanted: str | None) -> Output:
-        dtype = result_dtype(self.source.dtype, wanted)
-        check_nodata(self.source.nodata, dtype, "result")
-        info = self.source if self.roi is None else crop(self.source, self.roi)
-        info = with_channels(info.replace(dtype=dtype), self._channels(step), step)
-        way = self._way_to(step)
-        info = info.replace(labels=info.labels or bool(way and OPERATORS[way[-1].operator].makes_labels))
-        sink = open_sink(spec, info)
-        if sink.is_table and not info.labels:
-            able = ", ".join(name for name, operator in OPERATORS.items() if operator.makes_labels)
-            raise ValueError(
-                f"{spec.uri}: {step} is no label image. A table needs one: the result of {able}."
-            )
-        new = any(OPERATORS[s.operator].new_quantity for s in way)
-        fill = fill_value(dtype, self.source.nodata) if new else None
-        return Output(spec, folder, info, sink.levels(info), sink.is_zarr, sink.library_bytes, fill)
 
     def _unit(self, output: Output) -> tuple[int, ...]:
         """Return the smallest extent of one write into a result, per canonical axis."""
         finest = output.levels[0].info
         return self._canonical(finest.axes, finest.chunks)
-
-    def _channels(self, name: str) -> int:
-        """Return the number of channels of a step's result, which changes only where channels are joint."""
-        channels = self.source.size("c")
-        if "c" not in self.frames.together:
-            return channels
-        for step in self._way_to(name):
-            channels = step.make_operator().result_channels(channels)
-        return channels
-
-    def _way_to(self, name: str) -> list[StepSpec]:
-        by_name, way = {step.name: step for step in self.spec.steps}, []
-        while name in by_name:
-            way.append(by_name[name])
-            name = by_name[name].input
-        return way[::-1]
 
     def _canonical(self, axes: str, values: Sequence[int]) -> tuple[int, ...]:
         return tuple(values[axes.index(a)] for a in self.axes)
@@ -305,7 +246,10 @@ class _Search:
 
     def lay_out(self, geometry: Geometry) -> tuple[Stage, ...]:
         """Return the stages for a tile and a batch."""
-        layout = Layout(self.source, self.spec.source, self.stages(geometry), self.chains, self.outputs)
+        readings = {uri: one.reading for uri, one in self.external.items()}
+        layout = Layout(
+            self.source, self.spec.source, self.stages(geometry), self.chains, self.outputs, readings
+        )
         try:
             return layout.lay_out()
         except NotAloneError as error:
@@ -344,7 +288,7 @@ class _Search:
         if threads < self.spec.run.threads:
             yield f"Only {threads} of {self.spec.run.threads} threads fit into the memory."
         for leg in (leg for chain in self.chains for leg in chain.legs):
-            if leg.operator.controlled_by == "once":
+            if leg.operator.controlled_by in ("once", "convergence"):
                 continue
             if leg.adaptive is not None:
                 yield (

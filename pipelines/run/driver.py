@@ -292,6 +292,8 @@ class Driver:
         """Write the files of a conclusion, and let operators refuse its values here rather than in every task."""
         for file in conclusion.files:
             self.arrays.write(file)
+        if conclusion.problem:
+            self.measured.problem = conclusion.problem
         if conclusion.bound:
             for stage in self.state.stages:
                 try:

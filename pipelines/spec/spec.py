@@ -26,9 +26,10 @@ from pipelines.image.sink import PATH, SinkSpec
 from pipelines.image.source import SourceSpec
 from pipelines.refusal import RefusedError
 from pipelines.spec.errors import explain, no_such, refusal, shortened
+from pipelines.spec.paths import is_path, with_paths
 from pipelines.spec.step import StepSpec, UntilSpec
 from pipelines.spec.yaml_lines import BadYamlError, Location, YamlText, read_yaml
-from pipelines.store.addresses import absolute, is_remote
+from pipelines.store.addresses import is_remote
 
 SOURCE = "source"
 """Name of the image itself as the `input` of a step."""
@@ -210,6 +211,13 @@ class Spec(BaseModel):
         return [self.sink.uri, *(output.uri for output in self.outputs)]
 
     @property
+    def beside(self) -> list[str]:
+        """Addresses of the images, and files of points, that steps read beside the source."""
+        names = [SOURCE, *(step.name for step in self.steps)]
+        read = (name for step in self.steps for name in step.beside.values())
+        return list(dict.fromkeys(name for name in read if name not in names))
+
+    @property
     def workdir(self) -> str:
         """Folder of state, journal and report data."""
         return self.run.workdir or self.sink.uri.rstrip("/" + os.sep) + ".run"
@@ -321,9 +329,8 @@ def _names(operator: str) -> Iterator[str]:
 
 def _linked(step: StepSpec, index: int, steps: Sequence[StepSpec]) -> StepSpec:
     earlier = [s.name for s in steps[:index]]
-    for key in ("input", "guide", "mask"):
-        name = getattr(step, key)
-        if name and name not in (SOURCE, *earlier):
+    for key, name in {"input": step.input, **step.beside}.items():
+        if name and name not in (SOURCE, *earlier) and not is_path(name):
             comes_later = name in [s.name for s in steps]
             hint = " It comes later; a step reads what stands before it." if comes_later else ""
             raise refusal(no_such("earlier step", name, [SOURCE, *earlier]) + hint, index, key)
@@ -344,13 +351,15 @@ def _used_steps(steps: Sequence[StepSpec], wanted: Iterable[str]) -> set[str]:
         name = open_ends.pop()
         if name in by_name and name not in used:
             used.add(name)
-            open_ends += [by_name[name].input, by_name[name].guide, by_name[name].mask]
+            open_ends += [by_name[name].input, *by_name[name].beside.values()]
     return used
 
 
 def _links(step: StepSpec, numbers: Mapping[str, int]) -> dict[str, Any]:
     """Return what a step reads and when it stops, by numbers instead of names."""
-    reads = {key: numbers[getattr(step, key)] for key in ("input", "guide", "mask") if getattr(step, key)}
+    # What lies at an address is digested by its identity, beside the spec.
+    read = {"input": step.input, **step.beside}
+    reads = {key: numbers.get(name, -2) for key, name in read.items()}
     until = None if step.until is None else step.until.model_dump()
     # `energy` is left out: it cuts batches, which changes no bit of the result, but the report.
     return {**reads, "octave": step.octave, "until": until}
@@ -378,21 +387,6 @@ def _make(text: YamlText, folder: Path) -> Spec:
             f"{what} is keys and values with source, steps and sink, got {shortened(text.value)}."
         )
     try:
-        return Spec.model_validate(_with_paths(text.value, folder))
+        return Spec.model_validate(with_paths(text.value, folder))
     except ValidationError as error:
         raise SpecError("\n".join(explain(error, text, SECTIONS))) from None
-
-
-def _with_paths(data: dict[str, Any], folder: Path) -> dict[str, Any]:
-    found = dict(data)
-    for section, key in ((SOURCE, "uri"), ("sink", "uri"), ("run", "workdir")):
-        found[section] = _with_path(found.get(section), key, folder)
-    if isinstance(found.get("outputs"), list):
-        found["outputs"] = [_with_path(output, "uri", folder) for output in found["outputs"]]
-    return {key: part for key, part in found.items() if part is not None or key in data}
-
-
-def _with_path(part: Any, key: str, folder: Path) -> Any:
-    if isinstance(part, dict) and isinstance(part.get(key), str) and part[key]:
-        return {**part, key: absolute(part[key], folder)}
-    return part

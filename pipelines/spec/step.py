@@ -22,12 +22,18 @@ from diffusion_ops.evolution.adaptive import adaptive_from
 from diffusion_ops.evolution.arguments import ALIASES, make_legs
 from diffusion_ops.evolution.operator import OPERATORS, Operator
 from diffusion_ops.evolution.parameters import Parameter
+from diffusion_ops.evolution.problem import Problem
 from diffusion_ops.evolution.schedule import MOST_STEPS, Explicit, count_words, resolve_schedule
+from diffusion_ops.evolution.solve_request import check_tolerance
 from pipelines.spec.describe import describe_parameters, first_sentence
 from pipelines.spec.errors import no_such, refusal, unknown_key
 
 TIME_ALIASES = {word: name for word, name in ALIASES.items() if name in ("time", "steps", "dt")}
 """Words of other systems for how far a step goes."""
+
+
+BESIDE = ("guide", "mask", "markers", "known")
+"""Keys of a step for what it reads beside its input."""
 
 
 class UntilSpec(BaseModel):
@@ -74,6 +80,22 @@ class StepSpec(BaseModel):
         default="",
         description="Name of an earlier step, or 'source': where it is 0 or has no value is a wall.",
     )
+    markers: str = Field(
+        default="",
+        description="Where a front starts, or labels: whole numbers, 0 for none. Name of an earlier step, or path or "
+        "address of an image, or of a table or GeoJSON file of points.",
+    )
+    known: str = Field(
+        default="",
+        description="Where the image is known, not 0: name of an earlier step, or path or address of an image.",
+    )
+    tolerance: float | None = Field(
+        default=None,
+        gt=0,
+        strict=True,
+        allow_inf_nan=False,
+        description="How near the answer has to be to the exact one, for problems that are solved by iterations.",
+    )
     octave: int = Field(
         default=0,
         ge=0,
@@ -107,6 +129,11 @@ class StepSpec(BaseModel):
     def make_operator(self) -> Operator:
         """Return the operator; what it needs of the whole image is still a `Statistic`."""
         return OPERATORS[self.operator](**self.parameters)
+
+    @property
+    def beside(self) -> dict[str, str]:
+        """What it reads beside its input: names of steps, or addresses, by what they are read as."""
+        return {key: getattr(self, key) for key in BESIDE if getattr(self, key)}
 
     def times(self) -> dict[str, Any]:
         """Return time, steps, dt and schedule, for `make_legs`."""
@@ -152,6 +179,8 @@ class StepSpec(BaseModel):
         except (ValueError, TypeError, ArithmeticError) as error:
             at = _key_named_by(str(error), OPERATORS[self.operator], self.parameters)
             raise refusal(str(error), *at) from None
+        _check_beside(self)
+        _check_tolerance(self)
         _check_times(self)
         if (self.energy or self.until) and self.make_operator().energy() is None:
             key = "until" if self.until else "energy"
@@ -182,13 +211,13 @@ class StepSpec(BaseModel):
 
 def _place(operator: type[Operator], key: str) -> tuple[str, str]:
     """Return where a key of a step belongs, "fields" or "parameters", and its word there."""
-    if key in StepSpec.model_fields and key != "parameters":
-        return "fields", key
     own = {*operator.parameters(), *operator.aliases()}
     # lambda is a keyword in Python, so that operators call it lambda_; YAML has no such need.
     for word in (key, f"{key}_"):
         if word in own:
             return "parameters", word
+    if key in StepSpec.model_fields and key != "parameters":
+        return "fields", key
     if key in TIME_ALIASES:
         return "fields", TIME_ALIASES[key]
     raise refusal(unknown_key(key, _step_keys(operator)), key)
@@ -217,6 +246,33 @@ def _help(operator: str, parameter: str) -> str:
         if described["name"] == parameter:
             return f"It is: {described['about'] or described['unit'] or described['type']}"
     return ""
+
+
+def _check_beside(step: StepSpec) -> None:
+    """Refuse images beside the input that the operator does not read, and the lack of one that it needs."""
+    operator = step.make_operator()
+    for key in ("markers", "known"):
+        if getattr(step, key) and key not in operator.reads:
+            able = ", ".join(name for name, one in OPERATORS.items() if key in one.reads)
+            raise refusal(f"{step.operator} does not read {key}. Allowed with {key}: {able}.", key)
+        if not getattr(step, key) and key in operator.requires:
+            raise refusal(
+                f"{step.operator} needs {key}: the name of an earlier step, or the path of an image or of a file of "
+                "points."
+            )
+
+
+def _check_tolerance(step: StepSpec) -> None:
+    """Refuse a tolerance of an operator that has none, and one that is impossible."""
+    if step.tolerance is None:
+        return
+    problem = step.make_operator()
+    if not isinstance(problem, Problem):
+        raise refusal(f"{step.operator} is not solved up to a tolerance. Remove it.", "tolerance")
+    try:
+        check_tolerance(problem, step.tolerance)
+    except ValueError as error:
+        raise refusal(str(error), "tolerance") from None
 
 
 def _check_times(step: StepSpec) -> None:
@@ -284,7 +340,7 @@ def _operator_schema(name: str, own: dict[str, Any]) -> dict[str, Any]:
         "title": name,
         "description": f"{first_sentence(operator)} ({operator.reference}).",
         "type": "object",
-        "properties": {"operator": {"const": name}, **times, **aliases, **parameters, **own},
+        "properties": {"operator": {"const": name}, **times, **own, **aliases, **parameters},
         "required": ["operator"],
         "additionalProperties": False,
     }

@@ -192,6 +192,33 @@ class ZarrPixels(Pixels):
 
 
 @dataclass(frozen=True)
+class PointPixels(Pixels):
+    """Labels at a few cells, 0 elsewhere, in every frame alike.
+
+    Attributes
+    ----------
+    spatial : tuple of int
+        Places of the spatial axes among the axes of the image.
+    cells : tuple of tuples of int
+        One index per spatial axis, and the label.
+    """
+
+    spatial: tuple[int, ...]
+    cells: tuple[tuple[int, ...], ...]
+
+    def read(self, region: Region) -> NDArray[Any]:
+        """Return a region as int32."""
+        found = np.zeros(extent(region), np.int32)
+        for *cell, label in self.cells:
+            if all(region[a].start <= n < region[a].stop for a, n in zip(self.spatial, cell, strict=True)):
+                at: list[Any] = [slice(None)] * found.ndim
+                for a, n in zip(self.spatial, cell, strict=True):
+                    at[a] = n - region[a].start
+                found[tuple(at)] = label
+        return found
+
+
+@dataclass(frozen=True)
 class ConstantPixels(Pixels):
     """One value everywhere, such as the fill value of invalid pixels in a new quantity.
 

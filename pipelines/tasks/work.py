@@ -75,6 +75,8 @@ class Conclusion:
         Numbers of the stages that are not needed any more.
     reader : int or None
         Number of the stage that from now on reads the state that this stage has written.
+    problem : str
+        Reason why the run cannot continue, "" where it can: its result is not published.
     """
 
     values: Mapping[str, float] = field(default_factory=dict)
@@ -83,6 +85,7 @@ class Conclusion:
     again: Mapping[int, Work] = field(default_factory=dict)
     skipped: tuple[int, ...] = ()
     reader: int | None = None
+    problem: str = ""
 
 
 class Work(ABC):

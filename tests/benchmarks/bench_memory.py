@@ -39,7 +39,7 @@ from pipelines.image.window import Grid
 from pipelines.store.arrays import Chunking, create_array, use_fast_codecs
 from pipelines.tasks.memory import high_water_mark
 from pipelines.tasks.pixels import ZarrPixels
-from tests.operator_samples import sample_arguments
+from tests.operator_samples import EVOLUTIONS, sample_arguments
 
 PERIOD = 0.02
 """Seconds between two measurements."""
@@ -192,7 +192,7 @@ def measure_all(options: argparse.Namespace, folder: Path) -> int:
     """Print the table and return the number of runs whose bounds did not hold."""
     failed = 0
     print(f"{'operator':28} {'limit':>7} cluster predicted   peak peak/limit predicted/peak", flush=True)
-    names: Sequence[str] = options.operators or OPERATORS.names()
+    names: Sequence[str] = options.operators or EVOLUTIONS
     for name in names:
         flat = 2 in OPERATORS[name].dimensions
         what = "floats" if options.floats else "holes"

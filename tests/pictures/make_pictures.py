@@ -46,11 +46,17 @@ def contrasted(image: Image, factor: float) -> Image:
     return np.clip(128 + factor * (image - image.mean()), 0, 255)
 
 
+def holed(image: Image, known: float) -> Image:
+    """Return an image with NaN, but for a part of its pixels."""
+    return np.where(np.random.default_rng(0).random(image.shape) < known, image, np.nan).astype(np.float32)
+
+
 IMAGES: dict[str, Callable[[], Image]] = {
     "man": lambda: crop(data.camera(), 60, 170),
     "noisy man": lambda: noisy(crop(data.camera(), 60, 170), 20),
     "speckled man": lambda: noisy(crop(data.camera(), 60, 170), 0.25, "speckle"),
     "peppered man": lambda: noisy(crop(data.camera(), 60, 170), 0.15, "impulse"),
+    "holed man": lambda: holed(crop(data.camera(), 60, 170), 0.1),
     "coins": lambda: crop(data.coins(), 25, 20),
     "masked coins": lambda: 255 * (ndimage.gaussian_filter(crop(data.coins(), 25, 20), 2) > 107.0),
     "bricks": lambda: crop(data.brick(), 100, 100),
@@ -67,6 +73,7 @@ IMAGES_IN_WORDS: dict[str, str] = {
     "noisy man": "a part of `data.camera()` with Gaussian noise of 20 grey levels",
     "speckled man": "a part of `data.camera()` with speckle of 25 %",
     "peppered man": "a part of `data.camera()` with 15 % salt and pepper",
+    "holed man": "a part of `data.camera()` of which 10 % of the pixels are known, the others black",
     "coins": "a part of `data.coins()`",
     "masked coins": "a mask of a part of `data.coins()`",
     "bricks": "a part of `data.brick()`",
@@ -85,13 +92,35 @@ def drawn(name: str) -> Image:
     wanted = operator.picture
     before = IMAGES[wanted.image]()
     axis = -1 if before.ndim == 3 else None
-    after = do.evolve(before, operator(**wanted.parameters), channel_axis=axis, **extent(operator))
-    panels = [before, SHADES[wanted.shown](after)]
+    after = carried_out(before, operator, axis)
+    before = np.nan_to_num(before)
+    panels = [before, labelled(before, after) if wanted.shown == "labels" else SHADES[wanted.shown](after)]
     colours = any(panel.ndim == 3 and panel.shape[-1] == 3 for panel in panels)
     flat = [panel if panel.ndim == 3 or not colours else np.stack([panel] * 3, axis=-1) for panel in panels]
     gap = np.full((SIZE, GAP, *flat[0].shape[2:]), 255, np.float32)
     picture = np.concatenate([flat[0], gap, flat[1]], axis=1)
     return np.clip(np.rint(picture / LEVELS) * LEVELS, 0, 255).astype(np.uint8)
+
+
+def carried_out(image: Image, operator: type[Operator], axis: int | None) -> Image:
+    """Return the result of an operator on the image of its picture."""
+    made, wanted = operator(**operator.picture.parameters), operator.picture
+    if operator.controlled_by != "convergence":
+        found: Image = do.evolve(image, made, channel_axis=axis, **extent(operator))
+        return found
+    beside = {}
+    if wanted.markers:
+        beside["markers"] = np.zeros(image.shape[:2], np.int32)
+        for label, place in enumerate(wanted.markers, start=1):
+            beside["markers"][place] = label
+    solved: Image = do.solve(image, made, channel_axis=axis, **beside)
+    return solved
+
+
+def labelled(image: Image, labels: Image) -> Image:
+    """Return an image with its regions in colours."""
+    found: Image = color.label2rgb(labels.astype(int), image / 255, alpha=0.4, bg_label=0) * 255
+    return found
 
 
 def extent(operator: type[Operator]) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from zarr.codecs import ZstdCodec
 
 from diffusion_ops.evolution.operator import OPERATORS
 from tests.benchmarks.bench_memory import MOST, Measurement, make_source, measure, step_of
+from tests.operator_samples import each_evolution
 from tests.pipelines.run.test_never_lost import linux
 
 HUNGRIEST = ("salt-and-pepper", "coherence", "coherence-enhancing", "total-variation", "canny")
@@ -46,7 +47,7 @@ def test_memory_is_bounded(tmp_path: Path, name: str, limit: str, cluster: str) 
 @pytest.mark.parametrize(
     ("limit", "cluster"), [("400MiB", "threads"), ("600MiB", "threads"), ("600MiB", "local")]
 )
-@pytest.mark.parametrize("name", OPERATORS.names())
+@each_evolution
 def test_memory_of_every_operator_is_bounded(tmp_path: Path, name: str, limit: str, cluster: str) -> None:
     check(measured(tmp_path, name, 8192, limit, cluster))
 

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
-import pytest
 
 import diffusion_ops as do
-from diffusion_ops.evolution.operator import OPERATORS
 from pipelines.run.run import run
 from pipelines.run.verify import verify
-from tests.operator_samples import samples, ways
+from tests.operator_samples import each_evolution, samples, ways
 from tests.pipelines.runs import read_result, save_source, small_spec
 
 
@@ -20,7 +18,7 @@ def scene() -> np.ndarray:
     return image
 
 
-@pytest.mark.parametrize("name", OPERATORS.names())
+@each_evolution
 def test_tiles_with_and_without_holes_have_the_bits_of_the_whole_scene(tmp_path, name):
     operator, image = next(o for o in samples(name) if 2 in o.dimensions), scene()
     parameters = {name: getattr(operator, name) for name in operator.parameters()}

@@ -1,0 +1,294 @@
+"""Run fronts through an array in memory: the whole image, or a tile whose neighbours stand still around it."""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from diffusion_ops.blocks.block import Bools, row_bands
+from diffusion_ops.evolution.problem import LABELS, Problem, Setting
+from diffusion_ops.kernels.fronts.front import (
+    EARLIER,
+    FIXED,
+    LATER,
+    build_front,
+    build_violations,
+)
+from diffusion_ops.kernels.fronts.updates import metric_of
+
+CELL_BYTES = 1 + 3 * 4 / 8
+"""Bytes per cell of a window that a front takes beside times, labels and the image: flags, and room to wait."""
+
+LONG_PATHS = 100_000
+"""Cells of the image's sides together from which times are kept in float64: float32 would lose single steps."""
+
+WAITING = 8
+"""One of so many cells may wait at a time before the room for them has to be filled again."""
+
+Region = tuple[slice, ...]
+
+
+class Front(Problem):
+    """A problem whose answer at a cell depends on what a front has reached before; `Eikonal` is the plainest."""
+
+    reads = ("markers",)
+    requires = ("markers",)
+
+    @property
+    def work_kind(self) -> str:
+        """The worklist of tiles."""
+        return "front"
+
+    @property
+    def limit(self) -> float:
+        """Time at which the front stops."""
+        return math.inf
+
+    @property
+    def is_speed(self) -> bool:
+        """True where `land` gives speeds, False where it gives costs."""
+        return False
+
+    @property
+    def land_arrays(self) -> int:
+        """Number of arrays of one channel's size that `land` holds beside the image and what it returns."""
+        return 0
+
+    def require_channels(self, channels: int) -> None:
+        """Refuse a number of channels that it has no cost for."""
+
+    def result_channels(self, channels: int) -> int:
+        """Return 1."""
+        return 1
+
+    def land_radius(self, spacing: tuple[float, ...]) -> tuple[int, ...]:
+        """Return the cells that `land` reads around a cell, per spatial axis."""
+        return (0,) * len(spacing)
+
+    @abstractmethod
+    def land(
+        self, fields: NDArray[Any], valid: Bools | None, spacing: tuple[float, ...]
+    ) -> tuple[NDArray[Any], Bools | None]:
+        """Return what the front runs through, and where it may.
+
+        Parameters
+        ----------
+        fields : ndarray of shape (channels, *spatial)
+            The image as it is stored.
+        valid : bool ndarray of shape `spatial`, or None
+        spacing : tuple of float
+
+        Returns
+        -------
+        image : float32 or float64 ndarray of shape `spatial`
+            Cost, the time per unit of the spacing, or speed. It may be the image itself.
+        valid : bool ndarray of shape `spatial`, or None
+            False at walls; what the image holds there means nothing.
+
+        Raises
+        ------
+        ValueError
+            For values that are no costs or speeds.
+        """
+
+
+def times_type(shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """Return the type of times in an image: that of the result, and float64 where paths may be long."""
+    wide = dtype == np.float64 or sum(shape) >= LONG_PATHS
+    return np.dtype(np.float64 if wide else np.float32)
+
+
+@dataclass
+class FrontWindow:
+    """Times of a window, with labels or without, and one more cell on each side: a halo that stays as it is.
+
+    Attributes
+    ----------
+    times : ndarray
+        Padded; infinite where no front has been, 0 at seeds.
+    labels : int32 ndarray or None
+        Padded in the same way.
+    flags : uint8 ndarray
+        Padded in the same way; `FIXED` in the halo and at walls and seeds.
+    """
+
+    times: NDArray[Any]
+    labels: NDArray[np.int32] | None
+    flags: NDArray[np.uint8]
+
+    @classmethod
+    def empty(cls, spatial: tuple[int, ...], kind: np.dtype[Any], labelled: bool) -> FrontWindow:
+        """Return a window that no front has reached."""
+        padded = (spatial[0] + 4, *(n + 2 for n in spatial[1:]))
+        flags = np.full(padded, FIXED, np.uint8)
+        window = cls(np.full(padded, np.inf, kind), np.zeros(padded, np.int32) if labelled else None, flags)
+        flags[window.inner] = 0
+        return window
+
+    @property
+    def inner(self) -> Region:
+        """The window in its arrays."""
+        return (slice(2, -2), *(slice(1, -1),) * (self.times.ndim - 1))
+
+    @property
+    def spatial(self) -> tuple[int, ...]:
+        """Shape without the halo."""
+        return (self.times.shape[0] - 4, *(n - 2 for n in self.times.shape[1:]))
+
+    def face(self, axis: int, end: int, outside: bool) -> Region:
+        """Return the cells along a side, 0 or 1 for its low or high end: the outermost ones, or the halo."""
+        start, stop = self.inner[axis].start, self.times.shape[axis] + self.inner[axis].stop
+        at = (start - outside) if end == 0 else (stop - 1 + outside)
+        return tuple(slice(at, at + 1) if a == axis else s for a, s in enumerate(self.inner))
+
+    def wall(self, valid: Bools | None) -> None:
+        """Make walls where a mask is False."""
+        if valid is not None:
+            self.flags[self.inner][~valid] = FIXED
+
+    def start(self, markers: NDArray[np.integer[Any]]) -> None:
+        """Let fronts start from markers > 0 that are not walls."""
+        times, flags = self.times[self.inner], self.flags[self.inner]
+        for band in row_bands(self.spatial):
+            seeds = (markers[band] > 0) & (flags[band] == 0)
+            times[band][seeds] = 0
+            flags[band][seeds] = FIXED | EARLIER
+            if self.labels is not None:
+                self.labels[self.inner][band][seeds] = markers[band][seeds]
+
+    def fix_seeds(self) -> None:
+        """Keep seeds of an earlier visit, the only cells whose time is 0, as they are."""
+        flags, times = self.flags[self.inner], self.times[self.inner]
+        for band in row_bands(self.spatial):
+            flags[band][times[band] == 0] = FIXED
+
+    @property
+    def walls(self) -> Bools:
+        """True at walls of the window: fixed cells that are no seeds."""
+        found: Bools = (self.flags[self.inner] == FIXED) & (self.times[self.inner] > 0)
+        return found
+
+    def sides(self) -> list[tuple[NDArray[Any], NDArray[np.int32] | None]]:
+        """Return copies of the outermost times and labels of each side: low and high end of each axis."""
+        faces = [self.face(axis, end, outside=False) for axis in range(self.times.ndim) for end in (0, 1)]
+        return [
+            (self.times[face].copy(), None if self.labels is None else self.labels[face].copy())
+            for face in faces
+        ]
+
+    def changes(self, before: list[tuple[NDArray[Any], NDArray[np.int32] | None]]) -> dict[int, float]:
+        """Return the sides that differ from what they were, each with its earliest changed time, new or old."""
+        found = {}
+        for side, (then, now) in enumerate(zip(before, self.sides(), strict=True)):
+            changed = then[0] != now[0]
+            if then[1] is not None:
+                changed |= then[1] != now[1]
+            if changed.any():
+                found[side] = float(min(then[0][changed].min(), now[0][changed].min()))
+        return found
+
+    def enter(self) -> None:
+        """Let fronts come in from the halo, whose cells may have changed in any way."""
+        for axis in range(self.times.ndim):
+            for end in (0, 1):
+                face = self.face(axis, end, outside=True)
+                reached = self.times[face] < np.inf
+                self.flags[face][reached] = FIXED | LATER
+
+    def run(self, image: NDArray[Any], speeds: bool, spacing: tuple[float, ...], until: float) -> None:
+        """Update until nothing changes.
+
+        Parameters
+        ----------
+        image : ndarray of the window's shape
+            Costs or speeds.
+        speeds : bool
+        spacing : tuple of float
+        until : float
+            Later times are infinite.
+        """
+        room = max(1024, self.flags.size // WAITING)
+        lists = [np.empty(room, np.int32) for _ in range(3)]
+        state, numbers = self._arguments(image, spacing, until)
+        build_front(self.times.ndim, self.labels is not None, speeds)(*state, *lists, *numbers)
+
+    def violations(self, image: NDArray[Any], speeds: bool, spacing: tuple[float, ...], until: float) -> int:
+        """Return how many cells do not fulfil their equation to the last bit; see `run`.
+
+        Where there are none, these are the only times there can be.
+        """
+        state, numbers = self._arguments(image, spacing, until)
+        count = build_violations(self.times.ndim, self.labels is not None, speeds)
+        return int(count(*state, *numbers))
+
+    def _arguments(
+        self, image: NDArray[Any], spacing: tuple[float, ...], until: float
+    ) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+        """Return what all kernels take: arrays, and numbers."""
+        pitch = tuple(s // self.times.itemsize for s in self.times.strides)
+        steps = (*(-p for p in pitch), *pitch)
+        labels = np.zeros(1, np.int32) if self.labels is None else self.labels.reshape(-1)
+        land = np.ascontiguousarray(image).reshape(-1)
+        inverses = tuple(1.0 / n for n in self.times.shape)
+        numbers = (pitch, steps, metric_of(spacing), self.spatial, inverses, until)
+        return (self.times.reshape(-1), labels, land, self.flags.reshape(-1)), numbers
+
+    def result(self) -> NDArray[Any]:
+        """Return the times without the halo; the window is of no use any more."""
+        flat = self.times.reshape(-1)
+        columns = self.spatial[-1]
+        rows = self.times.reshape(-1, self.times.shape[-1])
+        inside = np.zeros(self.times.shape[:-1], bool)
+        inside[self.inner[:-1]] = True
+        # In place: a copy would take as much memory again.
+        for k, row in enumerate(np.flatnonzero(inside)):
+            flat[k * columns : (k + 1) * columns] = rows[row, 1:-1]
+        return flat[: math.prod(self.spatial)].reshape(self.spatial)
+
+
+def run_front(problem: Front, setting: Setting, labelled: bool) -> FrontWindow:
+    """Return the window of a whole image after the front has run through it.
+
+    Raises
+    ------
+    ValueError
+        Where there is no marker that a front can start from.
+    """
+    problem.require_channels(len(setting.fields))
+    image, valid = problem.land(setting.fields, setting.own_valid, setting.spacing)
+    window = FrontWindow.empty(setting.spatial, times_type(setting.spatial, setting.dtype), labelled)
+    assert setting.markers is not None
+    require_markers(setting, labelled)
+    window.wall(valid)
+    window.wall(setting.valid)
+    window.start(setting.markers)
+    window.run(image, problem.is_speed, setting.spacing, problem.limit)
+    if valid is not None and valid is not setting.own_valid:
+        window.times[window.inner][~valid] = np.nan
+    return window
+
+
+def require_markers(setting: Setting, labelled: bool) -> None:
+    """Refuse a lack of markers, those that are all at walls, and labels that are too large.
+
+    Raises
+    ------
+    ValueError
+    """
+    markers = setting.markers
+    assert markers is not None
+    most = int(markers.max())
+    if most <= 0:
+        raise ValueError("There is no marker: all are 0. Give a whole number > 0 where the front starts.")
+    if labelled and most > np.iinfo(LABELS).max:
+        raise ValueError(f"The marker {most} is too large. Allowed: at most {np.iinfo(LABELS).max:,}.")
+    seeds = markers > 0
+    if setting.valid is not None and not (seeds & setting.valid).any():
+        raise ValueError(
+            f"All {int(seeds.sum())} marked pixels are walls: masked, nodata or NaN. Mark valid pixels."
+        )

@@ -1,0 +1,64 @@
+"""Check what fronts run through: speeds are positive, costs are not negative."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from diffusion_ops.blocks.block import Bools, row_bands
+from diffusion_ops.blocks.fields import working_dtype
+
+
+def require_single_channel(name: str, channels: int) -> None:
+    """Refuse several channels.
+
+    Raises
+    ------
+    ValueError
+    """
+    if channels != 1:
+        raise ValueError(
+            f"{name} takes one channel, the image has {channels}. Give one of them, or their mean."
+        )
+
+
+def as_floats(channel: NDArray[Any]) -> NDArray[Any]:
+    """Return a channel as floats; itself where it is."""
+    floats: NDArray[Any] = channel.astype(working_dtype(channel.dtype), copy=False)
+    return floats
+
+
+def without_zeros(image: NDArray[Any], valid: Bools | None, speeds: bool, zero_is_wall: bool) -> Bools | None:
+    """Return where a front may run; None for everywhere.
+
+    Raises
+    ------
+    ValueError
+        For a speed that is not positive, or a negative cost, at a valid pixel.
+    """
+    kept = None
+    for band in row_bands(image.shape):
+        low = image[band] <= 0 if speeds else image[band] < 0
+        if valid is not None:
+            low &= valid[band]
+        if not low.any():
+            continue
+        if not speeds or not zero_is_wall or (image[band][low] < 0).any():
+            _refuse(float(image[band][low].min()), int(low.sum()), speeds)
+        if kept is None:
+            kept = np.ones(image.shape, bool) if valid is None else valid.copy()
+        kept[band] &= ~low
+    return valid if kept is None else kept
+
+
+def _refuse(least: float, count: int, speeds: bool) -> None:
+    if speeds:
+        raise ValueError(
+            f"The speed is {least:g} at one of {count:,} pixels where it is not positive. Allowed: speeds > 0; say "
+            "zero='wall' where 0 is a wall, or image_is='cost' where the image is the time per unit length."
+        )
+    raise ValueError(
+        f"The cost is {least:g} at one of {count:,} pixels where it is negative. Allowed: costs >= 0."
+    )

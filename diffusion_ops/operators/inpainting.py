@@ -1,0 +1,219 @@
+"""Inpainting: unknown pixels get the steady state of a diffusion between the known ones."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from diffusion_ops.blocks.block import Bools, Floats
+from diffusion_ops.blocks.statistic import Tally, ordered_key, value_of_key
+from diffusion_ops.evolution.examples import Picture, Samples
+from diffusion_ops.evolution.operator import register
+from diffusion_ops.evolution.parameters import Choice, Count, Number, parameter
+from diffusion_ops.evolution.problem import Setting
+from diffusion_ops.families.inpainting import (
+    fill_along_edges,
+    fill_biharmonic,
+    fill_by_variation,
+    parted_cells,
+)
+from diffusion_ops.families.parameters import SIGMA
+from diffusion_ops.families.steady_state import (
+    Part,
+    SteadyState,
+    finite_fields,
+    largest_correction,
+    unreached_tolerance,
+    valid_cells_of,
+)
+from diffusion_ops.families.tensor_field import TensorField
+from diffusion_ops.steady.couplings import padded_shape, padding, uniform
+
+WAYS = ("edge-enhancing", "harmonic", "biharmonic", "total-variation")
+
+VARIATION_TOLERANCE = 4e-3
+"""Largest change of a round of "total-variation", as a part of the range, where no tolerance is given."""
+
+_STEPS = 10
+"""FSI steps of a round along edges."""
+
+
+@register("inpainting")
+class Inpainting(SteadyState):
+    """Fill unknown pixels from the known ones around them.
+
+    Unknown are pixels where `known` is False, and those that are NaN, infinite or nodata; where `known` is not given,
+    those alone. Known pixels come back as they are. The tolerance, 1e-4 by default, is a part of the range of the known
+    values; "edge-enhancing" has none, and that of "total-variation" is the largest change of a further round, 4e-3 by
+    default. Over files "harmonic" is possible, the others take images in memory.
+
+    Parameters
+    ----------
+    by : str
+        "edge-enhancing": div(D ∇u) = 0, D as of edge-enhancing diffusion with the image itself, by `rounds` on
+        every level of a pyramid; channels share D. "harmonic": Δu = 0. "biharmonic": Δ²u = 0, smooth beyond the rim of
+        a hole. "total-variation": the least sum of |∇u|, which is smoothed below 1e-3 of the range. The latter three
+        fill channels one by one.
+    contrast : float
+        Gradient that parts edges from flat areas, as a part of the range of the known values per cell; of
+        "edge-enhancing".
+    sigma, rho : float
+        Noise scale and feature scale of the structure tensor, in units of the spacing; of "edge-enhancing".
+    rounds : int
+        Rounds of "edge-enhancing" on every level: each makes D anew and takes 10 FSI steps.
+
+    Raises
+    ------
+    ValueError
+        Where walls part unknown pixels from all known ones; for a tolerance below rounding, and one not reached.
+
+    References
+    ----------
+    Galić, Weickert, Welk, Bruhn, Belyaev, Seidel: Image compression with anisotropic diffusion. J. Math. Imaging Vis.
+    2008.
+    """
+
+    by: str = parameter(Choice(WAYS), default="edge-enhancing")
+    contrast: float = parameter(Number(unit="1", above=0), default=0.004)
+    sigma: float = parameter(SIGMA, default=0.5)
+    rho: float = parameter(SIGMA, default=1.6)
+    rounds: int = parameter(Count(unit="rounds"), default=32)
+
+    equation = "div(D ∇u) = 0, Δu = 0, Δ²u = 0 or least ∫|∇u| at unknown pixels"
+    reference = "Galić et al. 2008"
+    picture = Picture("holed man")
+    samples = Samples(({"by": "harmonic"}, {"rounds": 4}))
+    reads = ("known",)
+    new_quantity = False
+    fills = True
+    couples_channels = True
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "takes_tolerance", self.by != "edge-enhancing")
+        object.__setattr__(self, "is_linear", self.by == "harmonic")
+
+    def solve(self, setting: Setting) -> NDArray[np.generic]:
+        """Return the image with all its pixels."""
+        if self.is_linear:
+            return super().solve(setting)
+        known, valid = self.known(setting), valid_cells_of(setting)
+        correction = largest_correction(setting.tolerance)
+        parts = self.parts(self.survey(setting))
+        require_held(parted_cells(known, valid))
+        if self.by == "edge-enhancing":
+            answers = self._along_edges(setting, parts)
+        else:
+            fill = self._biharmonic if self.by == "biharmonic" else self._of_least_variation
+            answers = np.stack([fill(setting, part, correction * part.span) + part.low for part in parts])
+        return np.where(known, setting.fields, answers)
+
+    def _along_edges(self, setting: Setting, parts: list[Part]) -> Floats:
+        """Return the channels filled along edges."""
+        known, span = self.known(setting), max(part.span for part in parts)
+        contrast = self.contrast * span / min(setting.spacing)
+        if contrast == 0:
+            # All known values are equal, and there are no edges.
+            low = np.array([part.low for part in parts]).reshape(-1, *(1,) * known.ndim)
+            even: Floats = np.where(known, setting.fields, low)
+            return even
+        field = TensorField(contrast, "charbonnier", sigma=self.sigma, rho=self.rho)
+        start = np.where(known, finite_fields(setting), 0)
+        return fill_along_edges(
+            start, known, valid_cells_of(setting), setting.spacing, field, _STEPS, self.rounds
+        )
+
+    def _biharmonic(self, setting: Setting, part: Part, correction: float) -> Floats:
+        """Return a channel of Δ²u = 0, less its smallest known value."""
+        known, values = self.known(setting), self.values(setting, part)
+        found = fill_biharmonic(values, known, valid_cells_of(setting), setting.spacing, correction)
+        if found.correction > correction:
+            raise ValueError(unreached_tolerance(found.cycles, found.correction, correction))
+        shape = padded_shape(setting.spatial)
+        pixels = found.x[padding(shape) : found.x.size - padding(shape)].reshape(shape)
+        answer: Floats = pixels.reshape(shape[3 - known.ndim :])[tuple(slice(0, n) for n in known.shape)]
+        return answer
+
+    def _of_least_variation(self, setting: Setting, part: Part, _: float) -> Floats:
+        """Return a channel of least variation, less its smallest known value."""
+        known, values = self.known(setting), self.values(setting, part)
+        wanted = part.span * (VARIATION_TOLERANCE if setting.tolerance is None else setting.tolerance)
+        u, change, rounds = fill_by_variation(
+            values, known, valid_cells_of(setting), setting.spacing, part.span, wanted
+        )
+        if change > wanted:
+            raise ValueError(
+                f"After {rounds} rounds a further one would still change the image by {change:.3g}; the tolerance asks "
+                f"for {wanted:.3g}. Give a larger tolerance."
+            )
+        return u
+
+    def weights(self, fields: Floats, spacing: tuple[float, ...]) -> tuple[Floats, ...]:
+        """Return the couplings of the Laplacian, 1 along the finest axis."""
+        return uniform(fields.shape[1:], spacing)
+
+    def known(self, setting: Setting) -> Bools:
+        """Return where the image is known."""
+        assert setting.known is not None
+        return setting.known
+
+    def values(self, setting: Setting, part: Part) -> Floats:
+        """Return the known values of a channel, counted from the smallest."""
+        channel = setting.fields[part.number].astype(np.float64)
+        return np.where(self.known(setting), channel - part.low, 0.0)
+
+    def survey(self, setting: Setting) -> Tally:
+        """Return the extremes of the known values: keys 2 c and 2 c + 1 of channel c, each counted by its order."""
+        known = self.known(setting) & valid_cells_of(setting)
+        if not known.any():
+            return Tally()
+        ends = [f(channel[known]) for channel in setting.fields for f in (np.min, np.max)]
+        return Tally(np.arange(len(ends)), np.array([ordered_key(float(v)) for v in ends], np.int64))
+
+    def merge_surveys(self, first: Tally, second: Tally) -> Tally:
+        """Return the outermost extremes."""
+        if not len(first.keys) or not len(second.keys):
+            return first if len(first.keys) else second
+        ends = np.where(
+            first.keys % 2, np.maximum(first.counts, second.counts), np.minimum(first.counts, second.counts)
+        )
+        return Tally(first.keys, ends)
+
+    def parts(self, survey: Tally) -> list[Part]:
+        """Return the channels."""
+        if not len(survey.keys):
+            raise ValueError("No pixel is known. Allowed: known is True at some pixels that hold a value.")
+        ends = [value_of_key(key) for key in survey.counts.tolist()]
+        return [
+            Part(c, c, low, high - low)
+            for c, (low, high) in enumerate(zip(ends[::2], ends[1::2], strict=True))
+        ]
+
+    def collected_arrays(self, parts: int) -> int:
+        """Return one per channel."""
+        return parts
+
+    def collect(self, collected: Floats, part: Part, answer: Floats | None) -> None:
+        """Put a channel in its place."""
+        assert answer is not None
+        collected[part.index] = answer + part.low
+
+    def result(self, collected: Floats, setting: Setting, reached: Bools) -> NDArray[np.generic]:
+        """Return the image, with known pixels as they are."""
+        known, valid = self.known(setting), valid_cells_of(setting)
+        lost = int(np.count_nonzero(valid & ~known & ~reached))
+        require_held(lost)
+        return np.where(known, setting.fields, collected)
+
+
+def require_held(lost: int) -> None:
+    """Refuse unknown pixels that walls part from all known ones.
+
+    Raises
+    ------
+    ValueError
+    """
+    if lost:
+        raise ValueError(
+            f"{lost} unknown pixels have no known one to be filled from, as walls part them from all. "
+            "Set them to False in the mask."
+        )

@@ -1,0 +1,382 @@
+"""Solve steady states over tiles: set-up, cycles until the tolerance, part by part, and the result."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from diffusion_ops.blocks.fields import finish_fields
+from diffusion_ops.blocks.statistic import Statistic, Tally, make_statistic
+from diffusion_ops.families.steady_state import TOLERANCE, SteadyState, largest_correction, with_known
+from diffusion_ops.steady.couplings import CELL
+from diffusion_ops.steady.third_level import reached
+from pipelines.image.window import Grid, Region, Window, extent, window_of
+from pipelines.plan.batches import request_after
+from pipelines.plan.stages import ChainRequest, ChainWork, Image
+from pipelines.refusal import RefusedError
+from pipelines.steady.cycle import Coarse, Down, Up, cycle_of
+from pipelines.steady.preparation import SetUp, Survey
+from pipelines.steady.scene import Scene, read_labels
+from pipelines.steady.stacks import StackedPixels
+from pipelines.steady.step import TOGETHER, Step
+from pipelines.tasks.inputs import Reading
+from pipelines.tasks.pixels import Pixels, ZarrPixels
+from pipelines.tasks.values import Done, NewArray
+from pipelines.tasks.work import KINDS, Conclusion, Told
+
+
+@dataclass(frozen=True)
+class Collect(Step):
+    """Collect the answers of the parts that are solved, and begin with the next ones.
+
+    Attributes
+    ----------
+    state, target : StackedPixels
+        Answers, and what they are collected in.
+    before : StackedPixels or None
+        What earlier answers are collected in.
+    up : Up
+        Last stage of a cycle.
+    cycles : int
+        Number of all cycles before.
+    largest : float
+        Largest correction that they have left.
+    """
+
+    state: StackedPixels = field(kw_only=True)
+    target: StackedPixels = field(kw_only=True)
+    up: Up = field(kw_only=True)
+    before: StackedPixels | None = None
+    cycles: int = 0
+    largest: float = 0.0
+
+    title = "collect"
+
+    @property
+    def sources(self) -> tuple[Pixels, ...]:
+        """The scene, the answers, and what earlier ones are collected in."""
+        return (*self.scene.sources, self.state, *(() if self.before is None else (self.before,)))
+
+    @property
+    def stored(self) -> tuple[ZarrPixels, ...]:
+        """The arrays that it reads, and those of further cycles."""
+        return (*super().stored, self.up.labels, self.up.coarse.rows)
+
+    @property
+    def writes(self) -> ZarrPixels:
+        """What the answers are collected in."""
+        return self.target
+
+    @property
+    def more_bytes(self) -> int:
+        """The arrays, before and after, and the answers."""
+        return 8 * (2 * self.target.count + 2 * TOGETHER + 4)
+
+    def arrays(self, grid: Grid) -> tuple[NewArray, ...]:
+        """Return the array."""
+        return (self.target.new(grid, np.float64),)
+
+    def moved(self, pixels: Pixels, carried: object) -> Collect:
+        """Return the work that reads the answers of the cycle that has written the corrections `pixels`."""
+        assert isinstance(pixels, ZarrPixels)
+        path = f"{self.state.path.rpartition('@')[0]}@{pixels.path.rpartition('@')[2]}"
+        return replace(self, state=replace(self.state, path=path))
+
+    def compute(self, window: Window) -> Done:
+        """Return the collected answers of a tile."""
+        setting, grid = self.scene.couplings(window.read)
+        problem, answers = self.scene.problem, self.state.read(window.read)
+        arrays = np.zeros((self.target.count, *setting.spatial))
+        if self.before is not None:
+            arrays = self.before.read(window.read)
+        for part in self.parts[self.first : self.first + TOGETHER + 1]:
+            if part.rest:
+                problem.collect(arrays, part, None)
+            elif part.index < self.first + TOGETHER:
+                values = problem.values(setting, part)
+                x = grid.flat(answers[part.index - self.first])
+                problem.collect(arrays, part, with_known(grid, x, values))
+        return Done(arrays, {}, answers.nbytes)
+
+    def conclude(self, told: Told) -> Conclusion:
+        """Begin with the next parts, if any."""
+        parts = self.up.parts_of(told)
+        done = told.earlier[self.up.number + 2].values
+        cycles = self.cycles + int(done["cycles"])
+        largest = max(self.largest, done["largest correction"])
+        values = {"cycles": float(cycles), "largest correction": largest}
+        first = self.first + TOGETHER
+        if not any(part.index >= first and not part.rest for part in parts):
+            return Conclusion(values, reader=self.up.number + 4)
+        again = cycle_of(self.up, 0, first, (True,) * TOGETHER, (None,) * TOGETHER, ())
+        target = replace(self.target, path=f"{self.target.path.rpartition('@')[0]}@{first}")
+        collect = replace(
+            self, first=first, before=self.target, target=target, cycles=cycles, largest=largest
+        )
+        return Conclusion(values, again={**again, self.up.number + 3: collect})
+
+
+@KINDS.register("steady-state")
+@dataclass(frozen=True)
+class Finish(ChainWork, Step):
+    """Write the result of the collected answers.
+
+    Attributes
+    ----------
+    labels, held, collected : StackedPixels
+    target : ZarrPixels
+    result_type : numpy dtype
+    final : bool
+        True where it is a result, False for a state.
+    collector : int
+        Number of the stage that collects the answers.
+    """
+
+    labels: StackedPixels = field(kw_only=True)
+    held: StackedPixels = field(kw_only=True)
+    collected: StackedPixels = field(kw_only=True)
+    target: ZarrPixels = field(kw_only=True)
+    result_type: np.dtype[Any] = field(kw_only=True)
+    original: Reading | None = field(kw_only=True)
+    collector: int = field(kw_only=True)
+
+    title = "write"
+    sections = ("steady_states",)
+
+    @classmethod
+    def lay_out(cls, request: ChainRequest) -> Image:
+        """Add the stages of a problem."""
+        request.refuse_part(
+            "is solved over the whole image, so a part alone cannot be computed. Run the spec first."
+        )
+        scene, position = scene_of(request), request.chain.positions[-1]
+        return _Layout(request, scene, position).lay_out()
+
+    @property
+    def is_state(self) -> bool:
+        """True where another step reads it."""
+        return self.original is None
+
+    @property
+    def sources(self) -> tuple[Pixels, ...]:
+        """The scene, the labels, and the collected answers."""
+        original = () if self.original is None else (self.original.pixels,)
+        return (*self.scene.sources, self.labels, self.held, self.collected, *original)
+
+    @property
+    def writes(self) -> ZarrPixels:
+        """The result."""
+        return self.target
+
+    @property
+    def more_bytes(self) -> int:
+        """The arrays, and the result in float64."""
+        return 8 * (2 * self.collected.count + 2)
+
+    @property
+    def statistics(self) -> Mapping[str, Statistic]:
+        """Numbers of pixels that are left open, and that nothing reaches."""
+        return {"pixels": make_statistic("mean")}
+
+    def arrays(self, grid: Grid) -> tuple[NewArray, ...]:
+        """Return the array of the result."""
+        return (NewArray(self.target, grid.shape, grid.tile, self.result_type),)
+
+    def moved(self, pixels: Pixels, carried: object) -> Finish:
+        """Return the work that reads the answers from where they were collected last."""
+        assert isinstance(pixels, StackedPixels)
+        return replace(self, collected=pixels)
+
+    def window(self, region: Region) -> Window:
+        """Return the region in whole cells, with the next ones, and all channels."""
+        read = []
+        for axis, (s, n) in enumerate(zip(region, self.scene.shape, strict=True)):
+            along = self.scene.frames.axes[axis] in self.scene.frames.spatial
+            start = max(0, (s.start - 1) // CELL * CELL)
+            read.append(slice(start, min(n, -(-(s.stop + 1) // CELL) * CELL)) if along else slice(0, n))
+        whole = window_of(region, self.scene.shape, (0,) * len(region))
+        keep = tuple(slice(s.start - r.start, s.stop - r.start) for s, r in zip(region, read, strict=True))
+        return replace(whole, read=tuple(read), keep=keep)
+
+    def compute(self, window: Window) -> Done:
+        """Return the result of a tile."""
+        setting, grid = self.scene.couplings(window.read)
+        keep, problem = self.scene.frames.spatial_part(window.keep), self.scene.problem
+        held = self.held.read(window.read)
+        lattice = held[0] if len(setting.spatial) == 3 else held
+        there = grid.image(reached(grid, read_labels(window.read, self.labels, setting.spatial), lattice))
+        arrays = self.collected.read(window.read)
+        inside = replace_setting(setting, keep)
+        values = problem.result(arrays[(slice(None), *keep)], inside, there[keep])
+        valid = inside.valid
+        unknown = ~problem.known(inside) if valid is None else valid & ~problem.known(inside)
+        open_ = problem.open_cells(arrays[(slice(None), *keep)], self._tolerance)
+        counts = [
+            0 if open_ is None else np.count_nonzero(open_ & unknown),
+            np.count_nonzero(unknown & ~there[keep]),
+        ]
+        tally = Tally(np.array([0, 1]), np.array(counts))
+        done = self._finished(values, inside, window)
+        return Done(done.reshape(extent(window.write)), {"pixels": tally}, arrays.nbytes)
+
+    def _finished(self, values: Any, setting: Any, window: Window) -> Any:
+        """Return values in the result's type, with what invalid pixels get."""
+        if self.original is None:
+            result = values.astype(self.result_type)
+            if setting.valid is not None:
+                result[:, ~setting.valid] = np.nan
+            return result
+        original = self.original.fields(self.scene.frames, window.write)
+        nodata = None if self.scene.problem.gives_labels else self.scene.frames.nodata
+        return finish_fields(values, setting.valid, original, self.result_type, nodata)
+
+    @property
+    def _tolerance(self) -> float:
+        return TOLERANCE if self.scene.tolerance is None else self.scene.tolerance
+
+    def conclude(self, told: Told) -> Conclusion:
+        """Return the numbers of cycles and pixels."""
+        tally = told.tallies["pixels"]
+        counts = dict(zip(tally.keys.tolist(), tally.counts.tolist(), strict=True))
+        pixels = {"open": float(counts.get(0, 0)), "unreached": float(counts.get(1, 0))}
+        return Conclusion({**told.earlier[self.collector].values, **pixels})
+
+    def report(self, title: str, concluded: Conclusion | None) -> Mapping[str, Mapping[str, Any]]:
+        """Return how many cycles there were, what they have left, and the pixels that are left open or unreached."""
+        if concluded is None:
+            return {}
+        v = concluded.values
+        numbers = {name: int(v[name]) for name in ("cycles", "open", "unreached")}
+        found = {"position": self.position, "tolerance": self._tolerance, **numbers}
+        return {"steady_states": {**found, "largest_correction": v["largest correction"]}}
+
+
+def replace_setting(setting: Any, keep: Region) -> Any:
+    """Return a part of a window."""
+    parts = {
+        name: None if (one := getattr(setting, name)) is None else one[keep]
+        for name in ("valid", "markers", "known", "own_valid")
+    }
+    return replace(setting, fields=setting.fields[(slice(None), *keep)], **parts)
+
+
+def scene_of(request: ChainRequest) -> Scene:
+    """Return what a problem is solved on.
+
+    Raises
+    ------
+    RefusedError
+        For what is not possible over files.
+    """
+    problem, frames, begin = request.chain.legs[-1].operator, request.frames, request.begin
+    assert isinstance(problem, SteadyState)
+    refuse_unable(problem)
+    loose = {
+        a: n for a, n in zip(frames.axes, begin.shape, strict=True) if a not in frames.together and n > 1
+    }
+    if loose:
+        found = ", ".join(f"{n} along {a}" for a, n in loose.items())
+        raise RefusedError(
+            f"{problem.name} takes one image, and this one has several: {found}. Solve them one by one, "
+            "with a source that holds one each."
+        )
+    tolerance = request.chain.tolerance
+    largest_correction(tolerance)
+    beside = {word: image.reading for word, image in request.beside.items()}
+    return Scene(problem, begin.reading, beside, frames, begin.shape, tolerance)
+
+
+def refuse_unable(problem: SteadyState) -> None:
+    """Refuse a problem that is solved in memory only.
+
+    Raises
+    ------
+    RefusedError
+    """
+    if not problem.is_linear:
+        raise RefusedError(
+            f"{problem.name}: this way is possible in memory only, with diffusion_ops.solve. "
+            "Over files: by: harmonic."
+        )
+    if problem.stacks:
+        raise RefusedError(
+            f"{problem.name}: probabilities are not written over files, labels are. Solve it in memory with "
+            "diffusion_ops.solve."
+        )
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """Lays out the stages of one problem."""
+
+    request: ChainRequest
+    scene: Scene
+    position: int
+
+    def stack(self, name: str, count: int, kind: str = "pixels") -> StackedPixels:
+        """Return an array of the problem."""
+        root = f"{self.request.stages.folder}/state"
+        return StackedPixels.of(self.scene.frames, root, f"{self.request.chain.name}-{name}", count, kind)
+
+    def grid(self) -> Grid:
+        """Return tiles in whole cells."""
+        scene, tile = self.scene, self.request.stages.geometry.tile
+        spatial = (a in scene.frames.spatial for a in scene.frames.axes)
+        whole = tuple(
+            -(-t // CELL) * CELL if along else n
+            for t, n, along in zip(tile, scene.shape, spatial, strict=True)
+        )
+        return Grid(scene.shape, whole)
+
+    def lay_out(self) -> Image:
+        """Add the stages, and return the result."""
+        stages, grid, scene = self.request.stages, self.grid(), self.scene
+        labels, rows, held = (
+            self.stack("labels", 1),
+            self.stack("rows", 1, "rows"),
+            self.stack("held", 1, "nodes"),
+        )
+        name = scene.problem.name
+        common: dict[str, Any] = {"scene": scene, "position": self.position}
+        survey = stages.add(f"survey for {name}", Survey(**common), grid, request_after(self.request))
+        made = SetUp(**common, labels=labels, rows=rows)
+        ready = stages.add(f"set up the levels for {name}", made, grid, needs=(survey,))
+        arrays: dict[str, Any] = {
+            "labels": labels,
+            "state": self.stack("state@0.0", 2 * TOGETHER),
+            "rest": self.stack("rest@0.0", TOGETHER, "nodes"),
+            "correction": self.stack("correction@0.0", TOGETHER, "nodes"),
+            "z": self.stack("z@0.0", TOGETHER),
+        }
+        down = Down(**common, **arrays)
+        coarse = Coarse(**common, **arrays, rows=rows, held=held)
+        first = stages.following
+        up = Up(**common, **arrays, number=first, survey=survey, down=down, coarse=coarse)
+        stages.add("go down to the third level", down, grid, needs=(ready,))
+        stages.add("correct the third level", coarse, Grid(scene.shape, scene.shape), needs=(first,))
+        stages.add("go up and decide", up, grid, needs=(first + 1,))
+        count = scene.problem.collected_arrays(scene.image.channels)
+        collect = Collect(**common, state=arrays["state"], target=self.stack("answers@0", count), up=up)
+        stages.add("collect the answers", collect, grid, needs=(first + 2,))
+        return self.finish(Finish, labels=labels, held=held, collected=collect.target, collector=first + 3)
+
+    def finish(self, kind: type[Finish], **arrays: Any) -> Image:
+        """Add the stage that writes the result."""
+        request, stages, problem = self.request, self.request.stages, self.scene.problem
+        channels = problem.result_channels(self.scene.image.channels)
+        shape = stages.with_channels(self.scene.shape, channels)
+        dtype = request.final_dtype(np.dtype(np.float64))
+        work = kind(
+            scene=self.scene,
+            position=self.position,
+            target=request.target(0, request.output),
+            result_type=dtype,
+            original=request.final_original(),
+            **arrays,
+        )
+        grid = stages.grid(request.final_shape(shape))
+        stage = stages.add(f"write {problem.name}", work, grid, needs=(arrays["collector"],))
+        return Image(Reading(work.target, dtype, None, channels), shape, (stage,))

@@ -1,0 +1,89 @@
+"""Say of each result of a spec what it will hold: type, channels, nodata, labels, levels."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from diffusion_ops.blocks.fields import check_nodata, result_dtype
+from diffusion_ops.evolution.operator import OPERATORS
+from pipelines.image.frames import Frames
+from pipelines.image.info import ImageInfo, crop, with_channels
+from pipelines.image.open_sink import open_sink
+from pipelines.image.sink import SinkSpec
+from pipelines.image.window import Region
+from pipelines.plan.plan import Output
+from pipelines.spec.spec import Spec
+from pipelines.spec.step import StepSpec
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """The results of a spec over a source, or of a region of it."""
+
+    spec: Spec
+    source: ImageInfo
+    frames: Frames
+    roi: Region | None
+
+    def all(self) -> Iterator[Output]:
+        """Yield the result and the further outputs."""
+        result = self._output(self.spec.sink, "result", self.spec.steps[-1].name, self.spec.sink.dtype)
+        if not result.levels:
+            raise ValueError(
+                f"{self.spec.sink.uri} is a table, which the result cannot be. Give an image as the sink, and the "
+                "table as one of the outputs: {name: STEP, uri: table.csv}."
+            )
+        yield result
+        for number, spec in enumerate(self.spec.outputs if self.roi is None else (), start=1):
+            # Tiles cover whole chunks of all results: by default these are alike.
+            spec = spec.model_copy(update={"chunk": spec.chunk or self.spec.sink.chunk})
+            if spec.residual:
+                self._require_as_many_channels(spec.name)
+            yield self._output(spec, f"result-{number}", spec.name, spec.dtype)
+
+    def _require_as_many_channels(self, name: str) -> None:
+        last = self.spec.steps[-1].name
+        before, after = self._channels(name), self._channels(last)
+        if before != after:
+            raise ValueError(
+                f"The residual of {name} is not possible: it has {before} channels, and the result of {last} has "
+                f"{after}. Give a step with {after}, or write {name} itself with residual: false."
+            )
+
+    def _output(self, spec: SinkSpec, folder: str, step: str, wanted: str | None) -> Output:
+        way = [s.make_operator() for s in self._way_to(step)]
+        dtype = (
+            way[-1].result_type(self.source.dtype, wanted) if way else result_dtype(self.source.dtype, wanted)
+        )
+        info = self.source if self.roi is None else crop(self.source, self.roi)
+        if way:
+            labels = info.labels or way[-1].gives_labels
+            info = info.replace(labels=labels, nodata=way[-1].result_nodata(info.nodata))
+        check_nodata(info.nodata, dtype, "result")
+        info = with_channels(info.replace(dtype=dtype), self._channels(step), step)
+        sink = open_sink(spec, info)
+        if sink.is_table and not info.labels:
+            able = ", ".join(name for name, operator in OPERATORS.items() if operator.gives_labels)
+            raise ValueError(
+                f"{spec.uri}: {step} is no label image. A table needs one: the result of {able}."
+            )
+        new = any(operator.new_quantity for operator in way)
+        fill = way[-1].fill_value(dtype, self.source.nodata) if new else None
+        return Output(spec, folder, info, sink.levels(info), sink.is_zarr, sink.library_bytes, fill)
+
+    def _channels(self, name: str) -> int:
+        """Return the number of channels of a step's result, which changes only where channels are joint."""
+        channels = self.source.size("c")
+        if "c" not in self.frames.together:
+            return channels
+        for step in self._way_to(name):
+            channels = step.make_operator().result_channels(channels)
+        return channels
+
+    def _way_to(self, name: str) -> list[StepSpec]:
+        by_name, way = {step.name: step for step in self.spec.steps}, []
+        while name in by_name:
+            way.append(by_name[name])
+            name = by_name[name].input
+        return way[::-1]

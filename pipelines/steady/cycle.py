@@ -1,0 +1,340 @@
+"""The stages of a cycle: down to the third level, its correction, and up again."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from diffusion_ops.blocks import exact_sum
+from diffusion_ops.blocks.statistic import Statistic, Tally, make_statistic, ordered_key
+from diffusion_ops.families.steady_state import Part, largest_correction, unreached_tolerance
+from diffusion_ops.steady.aggregates import cell_grid
+from diffusion_ops.steady.conjugate import Steps
+from diffusion_ops.steady.couplings import CELL, padded_shape
+from diffusion_ops.steady.cycle import DOWN_HALO, UP_HALO
+from diffusion_ops.steady.linear import CYCLES
+from diffusion_ops.steady.third_level import by_cell, coarse_levels, collected, lattice_shape, spread_out
+from pipelines.image.window import Grid, Region, Window
+from pipelines.steady.preparation import NODES, planned_nodes
+from pipelines.steady.stacks import BAND, StackedPixels, beside, in_cells, sizes_of
+from pipelines.steady.step import TOGETHER, Step, as_parts
+from pipelines.tasks.pixels import Pixels, ZarrPixels
+from pipelines.tasks.values import Carried, Cost, Done, NewArray
+from pipelines.tasks.work import Conclusion, Told, Work
+
+NODE_BYTES = 260
+"""Memory per node of the third level while the coarser ones are made: its row, and those of the levels above it."""
+
+
+COMPILED_BYTES = 64 << 20
+"""Memory that a process keeps where it has compiled the kernels of a cycle itself, beside that of other kernels."""
+
+
+@dataclass(frozen=True)
+class Cycling(Step):
+    """A stage of a cycle.
+
+    Attributes
+    ----------
+    labels : StackedPixels
+    state : StackedPixels
+        Answers x of the parts, then directions p.
+    rest, correction : StackedPixels
+        Residual and correction of the third level.
+    z : StackedPixels
+        Corrections of the answers.
+    active : tuple of bool
+        False for parts that are solved.
+    """
+
+    labels: StackedPixels = field(kw_only=True)
+    state: StackedPixels = field(kw_only=True)
+    rest: StackedPixels = field(kw_only=True)
+    correction: StackedPixels = field(kw_only=True)
+    z: StackedPixels = field(kw_only=True)
+    active: tuple[bool, ...] = (True,) * TOGETHER
+
+    @property
+    def more_bytes(self) -> int:
+        """Answers, directions and corrections of all parts, and the arrays of one."""
+        return 8 * (3 * TOGETHER + 6)
+
+    def solving(self) -> list[tuple[int, Part]]:
+        """Return the parts that are not solved yet, each with its place."""
+        return [(i, part) for i, part in enumerate(self.now) if self.active[i]]
+
+    def right_side(self, setting: Any, grid: Any, part: Part) -> Any:
+        """Return b of a part."""
+        return grid.flow(grid.flat(self.scene.problem.values(setting, part)))
+
+
+@dataclass(frozen=True)
+class Down(Cycling):
+    """Take the step of an iteration, and bring what is left to the third level.
+
+    Attributes
+    ----------
+    before : tuple of StackedPixels, or ()
+        State and corrections that the step begins with.
+    steps : tuple of Steps or None
+        The step of each part.
+    """
+
+    before: tuple[StackedPixels, ...] = ()
+    steps: tuple[Steps | None, ...] = (None,) * TOGETHER
+
+    title = "down"
+    reach = DOWN_HALO
+
+    @property
+    def sources(self) -> tuple[Pixels, ...]:
+        """The scene, the labels, and the state before."""
+        return (*self.scene.sources, self.labels, *self.before)
+
+    @property
+    def writes(self) -> ZarrPixels:
+        """The state."""
+        return self.state
+
+    @property
+    def carries(self) -> Carried:
+        """The third level's residual."""
+        return beside(self.rest)
+
+    def arrays(self, grid: Grid) -> tuple[NewArray, ...]:
+        """Return both arrays."""
+        return self.state.new(grid, np.float64), self.rest.new(grid, np.float32)
+
+    def compute(self, window: Window) -> Done:
+        """Return the state of a tile after the step, and the third level's residual."""
+        setting, fine = self.scene.fine(window.read, self.labels)
+        grid, keep = fine.grid, self.scene.frames.spatial_part(window.keep)
+        state = np.zeros((2 * TOGETHER, *setting.spatial))
+        z = None
+        if self.before:
+            state, z = (pixels.read(window.read) for pixels in self.before)
+        counts = np.diff(fine.base)
+        rest = np.zeros((TOGETHER, *lattice_shape(grid.shape)), np.float32)
+        for i, part in self.solving():
+            x, p, step = state[i], state[TOGETHER + i], self.steps[i]
+            if step is not None and z is not None:
+                p *= step.beta
+                p += z[i]
+                x += step.alpha * p
+            r = grid.residual(self.right_side(setting, grid, part), grid.flat(x))
+            rest[i] = spread_out(fine.down(r)[1], counts, grid.shape)
+        rest = rest if len(setting.spatial) == 3 else rest[:, 0]
+        kept = rest[(slice(None), *in_cells(keep, self.rest))].copy()
+        return Done(state[(slice(None), *keep)].copy(), {}, 4 * state.nbytes, kept)
+
+
+@dataclass(frozen=True)
+class Coarse(Cycling):
+    """Correct the third level, in one task.
+
+    Attributes
+    ----------
+    rows, held : StackedPixels
+        Rows of the third level, and which of its nodes known pixels hold; the latter is the same in every cycle.
+    """
+
+    rows: StackedPixels = field(kw_only=True)
+    held: StackedPixels = field(kw_only=True)
+
+    title = "coarse"
+
+    @property
+    def sources(self) -> tuple[Pixels, ...]:
+        """Rows and residual."""
+        return self.rows, self.rest
+
+    @property
+    def writes(self) -> ZarrPixels:
+        """The correction."""
+        return self.correction
+
+    @property
+    def carries(self) -> Carried:
+        """Which nodes are held."""
+        return beside(self.held)
+
+    def arrays(self, grid: Grid) -> tuple[NewArray, ...]:
+        """Return both arrays."""
+        return self.correction.new(grid, np.float32), self.held.new(grid, np.float32)
+
+    def cost(self, grid: Grid) -> Cost:
+        """Return the cost: the coarser levels, and the lattices."""
+        pixels = math.prod(self.scene.spatial)
+        memory = (
+            planned_nodes(pixels) * NODE_BYTES
+            + pixels * 2 * (TOGETHER + 2)
+            + self.codec_bytes
+            + COMPILED_BYTES
+        )
+        per_cell = 4 if len(self.scene.frames.spatial) == 2 else 12
+        seconds = pixels * NODES / 1.5e6
+        return Cost(memory, 8 * per_cell * pixels, 4 * pixels, seconds=seconds)
+
+    def compute(self, window: Window) -> Done:
+        """Return the corrections."""
+        shape = padded_shape(self.scene.spatial)
+        levels, counts = coarse_levels(self._bands(window.read, shape), shape, len(self.scene.frames.spatial))
+        rest = self.rest.read(window.read)
+        found = np.zeros((TOGETHER + 1, *lattice_shape(shape)), np.float32)
+        for i, _ in self.solving():
+            one = rest[i] if rest.ndim == 4 else rest[i][None]
+            found[i] = spread_out(
+                levels.correction(collected(one, counts, shape).astype(np.float64)), counts, shape
+            )
+        found[-1] = spread_out(levels.held().astype(np.float64), counts, shape)
+        found = found if rest.ndim == 4 else found[:, 0]
+        return Done(found[:-1].copy(), {}, rest.nbytes, found[-1:].copy())
+
+    def _bands(self, region: Region, shape: tuple[int, int, int]) -> Any:
+        """Yield the rows of the third level, a few rows of cells after another."""
+        axis = self.rows.along[0]
+        for start in range(0, region[axis].stop, BAND):
+            stop = min(start + BAND, region[axis].stop)
+            part = tuple(slice(start, stop) if a == axis else s for a, s in enumerate(region))
+            band = self.rows.read(part)[0]
+            band = band if band.ndim == 3 else band[None]
+            thin = (band.shape[0], band.shape[1], shape[2])
+            yield by_cell(band, thin)
+
+
+SUMS = ("gamma", "delta")
+
+
+@dataclass(frozen=True)
+class Up(Cycling):
+    """Correct the finest levels, and decide by the corrections whether another cycle follows.
+
+    Attributes
+    ----------
+    number : int
+        Number of the stage that goes down, the first of the cycle.
+    survey : int
+        Number of the stage that finds the parts.
+    down, coarse : Work
+        The stages before it in a cycle.
+    cycle : int
+        Number of cycles before this one.
+    """
+
+    number: int = field(kw_only=True)
+    survey: int = field(kw_only=True)
+    down: Down = field(kw_only=True)
+    coarse: Coarse = field(kw_only=True)
+    cycle: int = 0
+
+    title = "up"
+    reach = UP_HALO
+
+    @property
+    def sources(self) -> tuple[Pixels, ...]:
+        """The scene, the labels, the state and the third level's correction."""
+        return (*self.scene.sources, self.labels, self.state, self.correction)
+
+    @property
+    def writes(self) -> ZarrPixels:
+        """The corrections."""
+        return self.z
+
+    @property
+    def stored(self) -> tuple[ZarrPixels, ...]:
+        """The arrays that it reads, and those of another cycle."""
+        return (*super().stored, self.coarse.rows)
+
+    @property
+    def statistics(self) -> Mapping[str, Statistic]:
+        """Both products and the largest correction of each part."""
+        found = {f"{name} {i}": make_statistic("mean") for name in SUMS for i in range(TOGETHER)}
+        return {**found, **{f"largest {i}": make_statistic("maximum") for i in range(TOGETHER)}}
+
+    def arrays(self, grid: Grid) -> tuple[NewArray, ...]:
+        """Return the array of the corrections."""
+        return (self.z.new(grid, np.float64),)
+
+    def compute(self, window: Window) -> Done:
+        """Return the corrections of a tile, and their products."""
+        setting, fine = self.scene.fine(window.read, self.labels)
+        grid, keep = fine.grid, self.scene.frames.spatial_part(window.keep)
+        state, lattice = self.state.read(window.read), self.correction.read(window.read)
+        counts, tallies = np.diff(fine.base), {}
+        z = np.zeros((TOGETHER, *sizes_of(keep)))
+        cells = _kept_cells(grid.shape, keep)
+        for i, part in self.solving():
+            r = grid.residual(self.right_side(setting, grid, part), grid.flat(state[i]))
+            one = lattice[i] if lattice.ndim == 4 else lattice[i][None]
+            found = fine.up(r, fine.down(r)[0], collected(one, counts, grid.shape).astype(np.float64))
+            z[i] = grid.image(found)[keep]
+            products = (grid.products(found, other)[cells] for other in (r, grid.applied(found)))
+            tallies.update(
+                {f"{n} {i}": exact_sum.tally_of_values(v) for n, v in zip(SUMS, products, strict=True)}
+            )
+            largest = ordered_key(float(np.abs(z[i]).max()))
+            tallies[f"largest {i}"] = Tally(np.array([largest]), np.ones(1, np.int64))
+        return Done(z, tallies, 2 * state.nbytes)
+
+    def conclude(self, told: Told) -> Conclusion:
+        """Begin another cycle, unless the corrections are small enough, or no further one is allowed."""
+        here = replace(self, parts=self.parts_of(told))
+        tolerance = largest_correction(self.scene.tolerance)
+        active, steps, most = list(self.active), list(self.down.steps), 0.0
+        for i, part in enumerate(here.now):
+            if not self.active[i]:
+                continue
+            largest = self.statistics[f"largest {i}"].value(told.tallies[f"largest {i}"])
+            most = max(most, largest / part.span if part.span else 0.0)
+            active[i] = largest > tolerance * part.span
+            gamma, delta = (float(exact_sum.total(told.tallies[f"{name} {i}"])) for name in SUMS)
+            steps[i] = Steps.after(gamma, delta, self.down.steps[i])
+        values = {"cycles": float(self.cycle), "largest correction": most}
+        if not any(active[: len(here.now)]):
+            return Conclusion(values, reader=self.number + 3)
+        if self.cycle == CYCLES:
+            return Conclusion(values, problem=unreached_tolerance(self.cycle, most, tolerance))
+        return Conclusion(values, again=self.following(tuple(active), tuple(steps)))
+
+    def parts_of(self, told: Told) -> tuple[Part, ...]:
+        """Return all parts, as the survey has found them."""
+        return as_parts(told.earlier[self.survey].bound[-1 - self.position])
+
+    def following(self, active: tuple[bool, ...], steps: tuple[Steps | None, ...]) -> dict[int, Work]:
+        """Return the stages of the next cycle."""
+        return cycle_of(self, self.cycle + 1, self.first, active, steps, (self.state, self.z))
+
+
+def cycle_of(
+    up: Up,
+    cycle: int,
+    first: int,
+    active: tuple[bool, ...],
+    steps: tuple[Steps | None, ...],
+    before: tuple[StackedPixels, ...],
+) -> dict[int, Work]:
+    """Return the three stages of a cycle that follows one, by number, in arrays of its own."""
+
+    def anew(pixels: StackedPixels) -> StackedPixels:
+        return replace(pixels, path=f"{pixels.path.rpartition('@')[0]}@{first}.{cycle}")
+
+    names = ("state", "rest", "correction", "z")
+    common: dict[str, Any] = {name: anew(getattr(up, name)) for name in names}
+    common |= {"active": active, "first": first}
+    down = replace(up.down, **common, steps=steps, before=before)
+    coarse = replace(up.coarse, **common)
+    following = replace(up, **common, down=down, coarse=coarse, cycle=cycle)
+    return {up.number: down, up.number + 1: coarse, up.number + 2: following}
+
+
+def _kept_cells(shape: tuple[int, int, int], keep: Region) -> NDArray[np.int64]:
+    """Return the numbers of the cells of 16 pixels that a part of a window has."""
+    grid = cell_grid(shape)
+    spans = ((0, 1),) * (3 - len(keep)) + tuple((s.start // CELL, -(-s.stop // CELL)) for s in keep)
+    numbers = np.arange(math.prod(grid)).reshape(grid)
+    return numbers[tuple(slice(*span) for span in spans)].reshape(-1)

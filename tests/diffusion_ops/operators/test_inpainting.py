@@ -1,0 +1,110 @@
+"""Inpainting fills what is unknown as its equation says, and leaves the rest bit by bit."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from skimage import data
+
+import diffusion_ops as do
+from tests.diffusion_ops.steady.direct import laplacian, solved
+
+WAYS = ("edge-enhancing", "harmonic", "biharmonic", "total-variation")
+
+
+def scene(part: float = 0.2) -> tuple[Any, Any]:
+    """Return an image, and where it is known; a hole of 12 x 15 pixels has nothing known."""
+    image = data.camera()[100:164, 90:170].astype(np.float64)
+    known = np.random.default_rng(0).random(image.shape) < part
+    known[30:42, 20:35] = False
+    return image, known
+
+
+def matrix_of(shape: tuple[int, ...], spacing: tuple[float, ...] = (1.0, 1.0)) -> Any:
+    """Return the Laplacian with no flux over the sides."""
+    return laplacian(
+        [
+            np.full(np.subtract(shape, np.eye(len(shape), dtype=int)[a]), 1 / h**2)
+            for a, h in enumerate(spacing)
+        ]
+    )
+
+
+@pytest.mark.parametrize("by", WAYS)
+@pytest.mark.parametrize("dtype", [np.float32, np.uint8])
+def test_known_pixels_stay_and_the_others_are_filled(by: str, dtype: Any) -> None:
+    image, known = scene()
+    image = image.astype(dtype)
+    filled = do.solve(image, do.Inpainting(by=by), known=known, dtype=dtype)
+    assert filled.dtype == dtype
+    assert np.array_equal(filled[known], image[known])
+    holes = image.astype(np.float32)
+    holes[~known] = np.nan
+    again = do.solve(holes, do.Inpainting(by=by))
+    assert not np.isnan(again).any()
+    assert np.array_equal(again[known], holes[known])
+
+
+@pytest.mark.parametrize("spacing", [(1.0, 1.0), (2.0, 0.5)])
+def test_harmonic_and_biharmonic_are_the_direct_solutions(spacing: tuple[float, float]) -> None:
+    image, known = scene()
+    matrix, tolerance = matrix_of(image.shape, spacing), 1e-5
+    for by, equation in (("harmonic", matrix), ("biharmonic", matrix @ matrix)):
+        filled = do.solve(image, do.Inpainting(by=by), known=known, spacing=spacing, tolerance=tolerance)
+        assert np.abs(filled - solved(equation, known, image)).max() <= 3 * tolerance * np.ptp(image[known])
+
+
+def test_a_hole_goes_on_as_its_equation_says() -> None:
+    y, x = np.mgrid[:40, :48].astype(np.float64)
+    known = np.ones(x.shape, bool)
+    known[12:25, 15:30] = False
+    slope = 3 * x + 2 * y
+    for by in ("harmonic", "biharmonic"):
+        assert np.abs(do.solve(slope, do.Inpainting(by=by), known=known, tolerance=1e-7) - slope).max() < 1e-3
+    step = np.where(x + 0.3 * y > 28, 100.0, 0.0)
+    error = {by: np.abs(do.solve(step, do.Inpainting(by=by), known=known) - step).mean() for by in WAYS}
+    assert error["edge-enhancing"] < 0.5 * error["harmonic"]
+    assert error["total-variation"] < 0.5 * error["harmonic"]
+
+
+def test_edges_are_kept_better_than_by_any_other_equation() -> None:
+    image, known = scene(0.1)
+    error = {by: np.square(do.solve(image, do.Inpainting(by=by), known=known) - image).mean() for by in WAYS}
+    assert min(error, key=lambda by: error[by]) == "edge-enhancing"
+
+
+def test_least_variation_has_less_of_it_than_the_harmonic_image() -> None:
+    image, known = scene()
+
+    def variation(u: Any) -> float:
+        steps = [np.diff(u, axis=a, append=np.take(u, [-1], a)) for a in (0, 1)]
+        return float(np.sqrt(steps[0] ** 2 + steps[1] ** 2).sum())
+
+    harmonic, least = (
+        variation(do.solve(image, do.Inpainting(by=by), known=known))
+        for by in ("harmonic", "total-variation")
+    )
+    assert least < 0.97 * harmonic
+
+
+def test_units_do_not_matter() -> None:
+    image, known = scene()
+    for by in WAYS:
+        whole = do.solve(image, do.Inpainting(by=by), known=known)
+        assert np.array_equal(do.solve(image * 2.0**-20, do.Inpainting(by=by), known=known), whole * 2.0**-20)
+
+
+@pytest.mark.parametrize("by", WAYS)
+def test_what_has_no_answer_is_refused(by: str) -> None:
+    image, known = scene()
+    with pytest.raises(ValueError, match="No pixel is known"):
+        do.solve(image, do.Inpainting(by=by), known=known & False)
+    mask = np.ones(image.shape, bool)
+    mask[30:42, 35] = mask[30:42, 19] = mask[29, 19:36] = mask[42, 19:36] = False
+    with pytest.raises(ValueError, match="have no known one"):
+        do.solve(image, do.Inpainting(by=by), known=known, mask=mask)
+    if by == "edge-enhancing":
+        with pytest.raises(ValueError, match="tolerance"):
+            do.solve(image, do.Inpainting(by=by), known=known, tolerance=1e-3)
