@@ -41,7 +41,7 @@ def complete(image: Any, completion: Completion, result: np.dtype[Any] | None = 
 
     Examples
     --------
-    >>> from diffusion_ops.families.hysteresis import Hysteresis
+    >>> from diffusion_ops.families.segmentation.hysteresis import Hysteresis
     >>> classes = np.array([[1, 1, 0, 0, 2], [0, 0, 0, 1, 0], [1, 0, 1, 0, 0]])
     >>> complete(classes, Hysteresis())
     array([[0, 0, 0, 0, 1],

@@ -9,8 +9,8 @@ from diffusion_ops.evolution.examples import Picture, Samples
 from diffusion_ops.evolution.operator import Map, register
 from diffusion_ops.evolution.parameters import AUTO, Automatic, Number, NumberOrStatistic, parameter
 from diffusion_ops.evolution.reach import Reach
-from diffusion_ops.families.hysteresis import Hysteresis
 from diffusion_ops.families.parameters import FLAG, SIGMA
+from diffusion_ops.families.segmentation.hysteresis import Hysteresis
 from diffusion_ops.kernels.gaussian import gaussian_radius, smoothed
 from diffusion_ops.kernels.pixels.edges import gradient_of, slope_of, thinned
 from diffusion_ops.kernels.tensors.structure import principal_axes, structure_tensor, tensor_arrays

@@ -9,7 +9,7 @@ from diffusion_ops.evolution.examples import Picture, Samples
 from diffusion_ops.evolution.operator import register
 from diffusion_ops.evolution.parameters import AUTO, NumberOrStatistic, parameter
 from diffusion_ops.evolution.schedule import Cycle
-from diffusion_ops.families.phases import WEIGHT, Segmentation, distances
+from diffusion_ops.families.segmentation.phases import WEIGHT, Segmentation, distances
 from diffusion_ops.kernels import total_variation
 
 

@@ -10,7 +10,7 @@ from diffusion_ops.evolution.examples import Picture, Samples
 from diffusion_ops.evolution.operator import Map, register
 from diffusion_ops.evolution.parameters import Choice, parameter
 from diffusion_ops.evolution.reach import Reach
-from diffusion_ops.families.components import Labelling
+from diffusion_ops.families.segmentation.components import Labelling
 
 
 @register("components")

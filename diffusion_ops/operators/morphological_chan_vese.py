@@ -10,8 +10,14 @@ from diffusion_ops.evolution.operator import register
 from diffusion_ops.evolution.parameters import Count, Number, parameter
 from diffusion_ops.evolution.reach import Reach
 from diffusion_ops.evolution.schedule import Cycle
-from diffusion_ops.families.contours import bands, contour_of, keep_contour, on_contour, smoothed_contour
-from diffusion_ops.families.phases import Segmentation
+from diffusion_ops.families.segmentation.contours import (
+    bands,
+    contour_of,
+    keep_contour,
+    on_contour,
+    smoothed_contour,
+)
+from diffusion_ops.families.segmentation.phases import Segmentation
 
 WEIGHT = Number(unit="1", least=0)
 

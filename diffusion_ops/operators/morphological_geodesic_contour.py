@@ -10,14 +10,14 @@ from diffusion_ops.evolution.operator import register
 from diffusion_ops.evolution.parameters import Count, Number, parameter
 from diffusion_ops.evolution.reach import Reach
 from diffusion_ops.evolution.schedule import Cycle
-from diffusion_ops.families.contours import (
+from diffusion_ops.families.segmentation.contours import (
     contour_of,
     grown_contour,
     keep_contour,
     slope_along,
     smoothed_contour,
 )
-from diffusion_ops.families.phases import Labelled
+from diffusion_ops.families.segmentation.phases import Labelled
 
 
 @register("morphological-geodesic-contour")

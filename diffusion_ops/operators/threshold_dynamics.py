@@ -13,8 +13,8 @@ from diffusion_ops.evolution.operator import register
 from diffusion_ops.evolution.parameters import AUTO, Choice, Number, NumberOrStatistic, parameter
 from diffusion_ops.evolution.reach import Reach
 from diffusion_ops.evolution.schedule import Cycle
-from diffusion_ops.families.phases import WEIGHT, Segmentation, distances
-from diffusion_ops.families.thresholds import CLASSES
+from diffusion_ops.families.segmentation.phases import WEIGHT, Segmentation, distances
+from diffusion_ops.families.segmentation.thresholds import CLASSES
 from diffusion_ops.kernels.gaussian import gaussian_radius, smoothed
 
 _FEW_CELLS = 1 << 11

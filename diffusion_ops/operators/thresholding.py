@@ -8,7 +8,7 @@ from diffusion_ops.evolution.number_lists import NumbersOrStatistics
 from diffusion_ops.evolution.operator import Map, register
 from diffusion_ops.evolution.parameters import AUTO, parameter
 from diffusion_ops.evolution.reach import Reach
-from diffusion_ops.families.thresholds import CLASSES, THRESHOLDS, check_thresholds, classes_of
+from diffusion_ops.families.segmentation.thresholds import CLASSES, THRESHOLDS, check_thresholds, classes_of
 
 
 @register("thresholding")

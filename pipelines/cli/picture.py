@@ -11,9 +11,8 @@ import zarr
 from numpy.typing import NDArray
 
 from pipelines.image.info import ImageInfo
-from pipelines.image.open_sink import open_sink
 from pipelines.image.open_source import open_source
-from pipelines.image.sink import SinkSpec
+from pipelines.image.sink import SinkSpec, open_sink
 from pipelines.image.source import SourceSpec, read_canonical
 
 GAP = 8

@@ -9,8 +9,7 @@ from diffusion_ops.blocks.fields import check_nodata, result_dtype
 from diffusion_ops.evolution.operator import OPERATORS
 from pipelines.image.frames import Frames
 from pipelines.image.info import ImageInfo, crop, with_channels
-from pipelines.image.open_sink import open_sink
-from pipelines.image.sink import SinkSpec
+from pipelines.image.sink import SinkSpec, open_sink
 from pipelines.image.window import Region
 from pipelines.plan.plan import Output
 from pipelines.spec.spec import Spec

@@ -10,8 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pipelines.image.open_sink import open_sink
-from pipelines.image.sink import Sink
+from pipelines.image.sink import Sink, open_sink
 from pipelines.plan.plan import SOURCE_LISTING, Output, Plan, Stage
 from pipelines.record.state import RunState
 from pipelines.record.workdir import Workdir

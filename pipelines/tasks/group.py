@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from pipelines.admission.proof import own_proof
 from pipelines.image.window import Grid
 from pipelines.tasks.fence import Fence, behind
-from pipelines.tasks.proof import own_proof
 from pipelines.tasks.values import Outcome
 
 

@@ -17,7 +17,7 @@ from skimage import data
 import diffusion_ops as do
 from diffusion_ops.blocks.block import allocate, as_image
 from diffusion_ops.blocks.fields import make_block
-from diffusion_ops.families.phases import PhaseMeans
+from diffusion_ops.families.segmentation.phases import PhaseMeans
 from diffusion_ops.kernels.gaussian import gaussian_radius, smoothed
 from pipelines.plan.search import PlanError
 from pipelines.run.preview import preview

@@ -21,10 +21,9 @@ from ome_zarr_models.common.omero import Omero
 
 from pipelines.formats.tiff_sink import CLASSIC_BYTES
 from pipelines.image.info import Georeference, ImageInfo
-from pipelines.image.open_sink import open_sink
 from pipelines.image.open_source import open_source
 from pipelines.image.pyramid import reduce_block
-from pipelines.image.sink import SINKS, Level, Sink, SinkSpec
+from pipelines.image.sink import SINKS, Level, Sink, SinkSpec, open_sink
 from pipelines.image.source import SourceSpec
 from pipelines.image.window import Grid
 from pipelines.store.arrays import open_array, use_fast_codecs

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
+from pipelines.admission.proof import own_proof
 from pipelines.image.window import Grid, Region, Window
 from pipelines.tasks.fence import Fence
 from pipelines.tasks.group import Failure, OtherCodeError, perform_group
-from pipelines.tasks.proof import own_proof
 from pipelines.tasks.values import Cost, Done, Outcome
 from pipelines.tasks.work import Work
 

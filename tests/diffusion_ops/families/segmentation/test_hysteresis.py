@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from skimage.filters import apply_hysteresis_threshold
 
 from diffusion_ops.containers.completion import complete
-from diffusion_ops.families.hysteresis import Hysteresis
+from diffusion_ops.families.segmentation.hysteresis import Hysteresis
 
 
 def classes_of(shape: tuple[int, ...], seed: int = 0) -> NDArray[np.uint8]:

@@ -20,7 +20,7 @@ from diffusion_ops.evolution.number_lists import Numbers, NumbersOrStatistics
 from diffusion_ops.evolution.operator import Iteration, with_parameters
 from diffusion_ops.evolution.parameters import AUTO, Choice, Count, Number, parameter
 from diffusion_ops.evolution.refreshed import Refreshed
-from diffusion_ops.families.thresholds import THRESHOLDS, check_thresholds, classes_of
+from diffusion_ops.families.segmentation.thresholds import THRESHOLDS, check_thresholds, classes_of
 from diffusion_ops.kernels.sums.measure import sum_cells, valid_cells
 
 _CHANNELS = 1 << 12

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from diffusion_ops.blocks.block import Bools
 from diffusion_ops.blocks.statistic import Tally
 from diffusion_ops.evolution.completion import Completion
-from diffusion_ops.families.components import (
+from diffusion_ops.families.segmentation.components import (
     Ids,
     Shape,
     cell_indices,

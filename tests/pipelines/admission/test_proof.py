@@ -11,14 +11,15 @@ from types import MappingProxyType
 import pytest
 from distributed import WorkerPlugin
 
-from pipelines.tasks import proof, version
-from pipelines.tasks.proof import Proof, own_proof
-from pipelines.tasks.prove_worker import ProveWorker
+from pipelines.admission import proof
+from pipelines.admission.proof import Proof, own_proof
+from pipelines.admission.prove_worker import ProveWorker
+from pipelines.tasks import version
 from tests.plugin_examples import ROOT
 
 
 def test_another_process_proves_the_same(tmp_path):
-    script = "from pipelines.tasks.proof import own_proof; print(own_proof().digest)"
+    script = "from pipelines.admission.proof import own_proof; print(own_proof().digest)"
     environment = {"PYTHONPATH": str(ROOT), "PATH": ""}
     told = subprocess.run(
         [sys.executable, "-c", script], env=environment, cwd=tmp_path, capture_output=True, text=True

@@ -1,0 +1,1 @@
+"""Parts that operators of segmentation share: thresholds, phases, contours, and what is joined over the whole image."""
