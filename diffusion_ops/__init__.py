@@ -13,10 +13,10 @@ from diffusion_ops.evolution.advance import advance
 from diffusion_ops.evolution.legs import Leg, total_halo
 from diffusion_ops.evolution.operator import OPERATORS, Iteration, Map, Operator, RateOperator, register
 from diffusion_ops.evolution.parameters import Choice, Count, Number, Parameter, parameter
+from diffusion_ops.evolution.problems.problem import Problem, Setting
 from diffusion_ops.evolution.schedule import Cycle, Cycles, Explicit, Schedule
 from diffusion_ops.evolve import evolve
 from diffusion_ops.lazy_modules import import_after
-from diffusion_ops.problems.problem import Problem, Setting
 from diffusion_ops.solve import solve
 from diffusion_ops.tuning.criterion import CRITERIA, Criterion
 from diffusion_ops.tuning.tune import Tuning, tune

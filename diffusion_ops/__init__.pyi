@@ -22,8 +22,8 @@ from diffusion_ops.evolution.parameters import Count as Count
 from diffusion_ops.evolution.parameters import Number as Number
 from diffusion_ops.evolution.parameters import Parameter as Parameter
 from diffusion_ops.evolution.parameters import parameter as parameter
-from diffusion_ops.problems.problem import Problem as Problem
-from diffusion_ops.problems.problem import Setting as Setting
+from diffusion_ops.evolution.problems.problem import Problem as Problem
+from diffusion_ops.evolution.problems.problem import Setting as Setting
 from diffusion_ops.evolution.schedule import Cycle as Cycle
 from diffusion_ops.evolution.schedule import Cycles as Cycles
 from diffusion_ops.evolution.schedule import Explicit as Explicit

@@ -10,8 +10,8 @@ import xarray as xr
 
 from diffusion_ops.evolution.arguments import ALIASES, OperatorLike
 from diffusion_ops.evolution.operator import OPERATORS, Operator
+from diffusion_ops.evolution.problems.problem import Problem
 from diffusion_ops.evolve import evolve
-from diffusion_ops.problems.problem import Problem
 from diffusion_ops.solve import solve
 
 I = TypeVar("I")

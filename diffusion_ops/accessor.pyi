@@ -8,7 +8,7 @@ from diffusion_ops.evolution.arguments import OneOrEach, OperatorLike, ScheduleL
 from diffusion_ops.evolution.number_lists import NumbersOrStatistics
 from diffusion_ops.evolution.operator import Operator
 from diffusion_ops.evolution.parameters import NumberOrStatistic
-from diffusion_ops.problems.problem import Problem
+from diffusion_ops.evolution.problems.problem import Problem
 
 I = TypeVar("I")
 

@@ -10,9 +10,9 @@ from numpy.typing import DTypeLike
 
 from diffusion_ops.containers import dask_solution, numpy_arrays, xarray_objects
 from diffusion_ops.evolution.arguments import SpacingLike, resolve_aliases
+from diffusion_ops.evolution.problems.problem import Problem
+from diffusion_ops.evolution.problems.solve_request import refuse_stack
 from diffusion_ops.lazy_modules import LazyModule
-from diffusion_ops.problems.problem import Problem
-from diffusion_ops.problems.solve_request import refuse_stack
 
 if TYPE_CHECKING:
     import dask.array as da

@@ -35,7 +35,7 @@ _HOMES = {
     ),
     "diffusion_ops.evolution.number_lists": ("NumbersOrStatistics",),
     "diffusion_ops.evolution.parameters": ("NumberOrStatistic",),
-    "diffusion_ops.problems.problem": ("Problem",),
+    "diffusion_ops.evolution.problems.problem": ("Problem",),
 }
 """Words of annotations, by the module that they are from."""
 

@@ -55,8 +55,8 @@ ONLY_IN = {
         r"rich": r"cli/\w+\.py",
         r"ruamel": r"spec/yaml_lines\.py",
         r"filelock": r"record/workdir\.py",
-        r"psutil": r"tasks/(memory|proof)\.py",
-        r"distributed": r"(tasks/(workers|admission|prove_worker)|run/submission|clusters/\w+)\.py",
+        r"psutil": r"tasks/(memory|admission/proof)\.py",
+        r"distributed": r"(tasks/(workers|admission/\w+)|run/submission|clusters/\w+)\.py",
         r"fsspec": r"store/places\.py",
     },
 }

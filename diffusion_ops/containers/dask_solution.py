@@ -10,8 +10,8 @@ from dask.delayed import delayed
 from diffusion_ops.blocks.fields import check_mask
 from diffusion_ops.containers import numpy_arrays
 from diffusion_ops.containers.dask_arrays import check_container
+from diffusion_ops.evolution.problems.solve_request import check_beside, make_solve_request
 from diffusion_ops.lazy_modules import LazyModule
-from diffusion_ops.problems.solve_request import check_beside, make_solve_request
 
 if TYPE_CHECKING:
     import dask.array as da

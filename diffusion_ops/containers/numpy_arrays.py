@@ -19,9 +19,9 @@ from diffusion_ops.containers.completion import complete
 from diffusion_ops.evolution.advance import advance, continue_adaptively
 from diffusion_ops.evolution.arguments import split_batches
 from diffusion_ops.evolution.legs import Leg
+from diffusion_ops.evolution.problems.solve_request import check_beside, make_solve_request
 from diffusion_ops.evolution.refreshed import named_after
 from diffusion_ops.evolution.request import make_request
-from diffusion_ops.problems.solve_request import check_beside, make_solve_request
 
 
 def evolve(image: Any, operator: Any, *, mask: Any, guide: Any, **arguments: Any) -> Any:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diffusion_ops.blocks.block import Bools, row_bands
+from diffusion_ops.evolution.problems.problem import LABELS, Problem, Setting
 from diffusion_ops.kernels.fronts.front import (
     EARLIER,
     FIXED,
@@ -19,7 +20,6 @@ from diffusion_ops.kernels.fronts.front import (
     build_violations,
 )
 from diffusion_ops.kernels.fronts.updates import metric_of
-from diffusion_ops.problems.problem import LABELS, Problem, Setting
 
 CELL_BYTES = 1 + 3 * 4 / 8
 """Bytes per cell of a window that a front takes beside times, labels and the image: flags, and room to wait."""

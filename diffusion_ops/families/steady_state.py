@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from diffusion_ops.blocks.block import Block, Bools, Floats
 from diffusion_ops.blocks.fields import working_dtype
 from diffusion_ops.blocks.statistic import Tally
+from diffusion_ops.evolution.problems.problem import Problem, Setting
 from diffusion_ops.kernels.multigrid.couplings import KNOWN
-from diffusion_ops.problems.problem import Problem, Setting
 from diffusion_ops.steady.couplings import Couplings
 from diffusion_ops.steady.linear import CYCLES, Solver
 

@@ -12,9 +12,9 @@ from diffusion_ops.blocks.block import Bools
 from diffusion_ops.evolution.examples import Picture
 from diffusion_ops.evolution.operator import register
 from diffusion_ops.evolution.parameters import Choice, Number, parameter
+from diffusion_ops.evolution.problems.problem import Setting
 from diffusion_ops.families.front import Front, run_front
 from diffusion_ops.families.land import as_floats, require_single_channel, without_zeros
-from diffusion_ops.problems.problem import Setting
 
 
 @register("eikonal")

@@ -12,12 +12,12 @@ from diffusion_ops.blocks.fields import make_block
 from diffusion_ops.evolution.examples import Picture
 from diffusion_ops.evolution.operator import register
 from diffusion_ops.evolution.parameters import Choice, Number, parameter
+from diffusion_ops.evolution.problems.problem import Setting
 from diffusion_ops.families.front import Front, run_front
 from diffusion_ops.families.land import as_floats, require_single_channel, without_zeros
 from diffusion_ops.families.parameters import SIGMA
 from diffusion_ops.kernels.gaussian import gaussian_radius, smoothed
 from diffusion_ops.kernels.pixels.edges import slope_of
-from diffusion_ops.problems.problem import Setting
 
 _COINS = tuple((row, column) for row in (28, 100, 155) for column in (27, 83, 133)) + ((62, 55),)
 """A pixel of each coin in the picture, and one between them."""

@@ -10,6 +10,7 @@ from diffusion_ops.blocks.statistic import Tally, ordered_key, value_of_key
 from diffusion_ops.evolution.examples import Picture, Samples
 from diffusion_ops.evolution.operator import register
 from diffusion_ops.evolution.parameters import Choice, Count, Number, parameter
+from diffusion_ops.evolution.problems.problem import Setting
 from diffusion_ops.families.inpainting import (
     fill_along_edges,
     fill_biharmonic,
@@ -26,7 +27,6 @@ from diffusion_ops.families.steady_state import (
     valid_cells_of,
 )
 from diffusion_ops.families.tensor_field import TensorField
-from diffusion_ops.problems.problem import Setting
 from diffusion_ops.steady.couplings import padded_shape, padding, uniform
 
 WAYS = ("edge-enhancing", "harmonic", "biharmonic", "total-variation")

@@ -12,8 +12,8 @@ from diffusion_ops.blocks.statistic import Tally, make_statistic
 from diffusion_ops.evolution.examples import Picture, Samples
 from diffusion_ops.evolution.operator import register
 from diffusion_ops.evolution.parameters import AUTO, Choice, Number, NumberOrStatistic, number, parameter
+from diffusion_ops.evolution.problems.problem import Setting
 from diffusion_ops.families.steady_state import Part, SteadyState, valid_cells_of
-from diffusion_ops.problems.problem import Setting
 from diffusion_ops.steady.couplings import similarity
 
 FLOOR = 1e-10

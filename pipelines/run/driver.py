@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from pipelines.admission.admission import Admission
 from pipelines.events import (
     Connected,
     Listener,
@@ -38,6 +37,7 @@ from pipelines.spec.spec import Spec
 from pipelines.store.addresses import is_address
 from pipelines.store.listings import Listing
 from pipelines.store.upload import TargetTakenError
+from pipelines.tasks.admission.admission import Admission
 from pipelines.tasks.group import Failure
 from pipelines.tasks.process import use_temporary_folder
 from pipelines.tasks.values import Outcome

@@ -9,9 +9,9 @@ from typing import Any
 
 import distributed
 
-from pipelines.admission.admission import GONE, Admission
 from pipelines.image.window import Grid
 from pipelines.record.ready_tiles import TileId
+from pipelines.tasks.admission.admission import GONE, Admission
 from pipelines.tasks.fence import Fence
 from pipelines.tasks.group import Failure, Task, perform_group
 from pipelines.tasks.values import Outcome

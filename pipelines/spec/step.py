@@ -22,9 +22,9 @@ from diffusion_ops.evolution.adaptive import adaptive_from
 from diffusion_ops.evolution.arguments import ALIASES, make_legs
 from diffusion_ops.evolution.operator import OPERATORS, Operator
 from diffusion_ops.evolution.parameters import Parameter
+from diffusion_ops.evolution.problems.problem import Problem
+from diffusion_ops.evolution.problems.solve_request import check_tolerance
 from diffusion_ops.evolution.schedule import MOST_STEPS, Explicit, count_words, resolve_schedule
-from diffusion_ops.problems.problem import Problem
-from diffusion_ops.problems.solve_request import check_tolerance
 from pipelines.spec.describe import describe_parameters, first_sentence
 from pipelines.spec.errors import no_such, refusal, unknown_key
 

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from diffusion_ops.evolution.problems.problem import Setting
+from diffusion_ops.evolution.problems.solve_request import SolveRequest
 from diffusion_ops.families.steady_state import SteadyState, couplings_of
-from diffusion_ops.problems.problem import Setting
-from diffusion_ops.problems.solve_request import SolveRequest
 from diffusion_ops.steady.couplings import CELL, Couplings, padded_shape
 from diffusion_ops.steady.cycle import Fine
 from pipelines.image.frames import Frames

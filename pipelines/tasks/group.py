@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from pipelines.admission.proof import own_proof
 from pipelines.image.window import Grid
+from pipelines.tasks.admission.proof import own_proof
 from pipelines.tasks.fence import Fence, behind
 from pipelines.tasks.values import Outcome
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from pipelines.admission.proof import own_proof
 from pipelines.image.window import Grid, Region, Window
+from pipelines.tasks.admission.proof import own_proof
 from pipelines.tasks.fence import Fence
 from pipelines.tasks.group import Failure, OtherCodeError, perform_group
 from pipelines.tasks.values import Cost, Done, Outcome

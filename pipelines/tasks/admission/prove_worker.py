@@ -74,8 +74,8 @@ def prove(wanted: dict[str, str], threads: int) -> dict[str, str]:
     # Whatever has loaded modules of ours before has them from the files of that time. The proof itself is made once.
     loaded = {"diffusion_ops", "pipelines"} & set(
         sys.modules
-    ) and "pipelines.admission.proof" not in sys.modules
-    proof = importlib.import_module("pipelines.admission.proof")
+    ) and "pipelines.tasks.admission.proof" not in sys.modules
+    proof = importlib.import_module("pipelines.tasks.admission.proof")
     if loaded and proof.sources_changed():
         raise RuntimeError("its files have changed since the process began to use them")
     found = dict(proof.own_proof().parts)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from diffusion_ops.blocks.fields import check_image, check_nodata, finish_fields, valid_cells
 from diffusion_ops.evolution.arguments import resolve_spacing
 from diffusion_ops.evolution.operator import OPERATORS
-from diffusion_ops.problems.problem import Problem, Setting
+from diffusion_ops.evolution.problems.problem import Problem, Setting
 
 BESIDE = ("markers", "known")
 """Further images that a problem may read."""

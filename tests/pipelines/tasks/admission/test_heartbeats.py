@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pipelines.admission.heartbeats import SILENT_SECONDS, Heartbeats
+from pipelines.tasks.admission.heartbeats import SILENT_SECONDS, Heartbeats
 
 
 def test_workers_whose_signs_stop_are_silent():

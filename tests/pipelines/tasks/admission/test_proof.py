@@ -11,15 +11,15 @@ from types import MappingProxyType
 import pytest
 from distributed import WorkerPlugin
 
-from pipelines.admission import proof
-from pipelines.admission.proof import Proof, own_proof
-from pipelines.admission.prove_worker import ProveWorker
 from pipelines.tasks import version
+from pipelines.tasks.admission import proof
+from pipelines.tasks.admission.proof import Proof, own_proof
+from pipelines.tasks.admission.prove_worker import ProveWorker
 from tests.plugin_examples import ROOT
 
 
 def test_another_process_proves_the_same(tmp_path):
-    script = "from pipelines.admission.proof import own_proof; print(own_proof().digest)"
+    script = "from pipelines.tasks.admission.proof import own_proof; print(own_proof().digest)"
     environment = {"PYTHONPATH": str(ROOT), "PATH": ""}
     told = subprocess.run(
         [sys.executable, "-c", script], env=environment, cwd=tmp_path, capture_output=True, text=True

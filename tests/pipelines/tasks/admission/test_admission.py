@@ -15,10 +15,10 @@ import numpy as np
 import pytest
 
 import diffusion_ops as do
-from pipelines.admission import admission, heartbeats
 from pipelines.events import Event, TileDone, Waiting, WorkerLeftOut
 from pipelines.run.run import Report, run
 from pipelines.spec.spec import Spec
+from pipelines.tasks.admission import admission, heartbeats
 from pipelines.tasks.memory import TASKS_BYTES
 from pipelines.tasks.workers import ClusterError
 from tests.pipelines.dask_processes import HIDING, DaskProcesses, dask_processes, wait_until

@@ -11,10 +11,10 @@ from typing import Any
 
 import distributed
 
-from pipelines.admission.heartbeats import Heartbeats
-from pipelines.admission.proof import own_proof
-from pipelines.admission.prove_worker import ProveWorker
 from pipelines.events import Listener, Waiting, WorkerLeftOut, tell
+from pipelines.tasks.admission.heartbeats import Heartbeats
+from pipelines.tasks.admission.proof import own_proof
+from pipelines.tasks.admission.prove_worker import ProveWorker
 from pipelines.tasks.memory import TASKS_BYTES
 from pipelines.tasks.workers import ClusterError
 
