@@ -15,7 +15,7 @@ from pipelines.image.info import ImageInfo, crop, digest, with_channels
 from pipelines.image.open_sink import open_sink
 from pipelines.image.sink import SinkSpec
 from pipelines.image.window import Region, extent
-from pipelines.plan.graph import Known, make_chains
+from pipelines.plan.graph import Known, is_source, make_chains
 from pipelines.plan.layout import Layout
 from pipelines.plan.plan import (
     Begun,
@@ -369,7 +369,8 @@ def make_frames(spec: Spec, source: ImageInfo) -> Frames:
     ValueError
         For label images, and for 3-D diffusion of an image without z.
     """
-    if source.labels:
+    reading = [step for step in spec.steps if is_source(step.input)]
+    if source.labels and not all(step.make_operator().takes_labels for step in reading):
         raise ValueError(
             "The image holds label numbers, whose mean means nothing. Diffuse the intensities instead."
         )
