@@ -146,6 +146,11 @@ class Operator(ABC):
         """Name of the kind of work that carries it out over files; "evolve" for everything with a finite halo."""
         return "evolve"
 
+    @property
+    def takes_labels(self) -> bool:
+        """True where the image may hold labels: no mean of two values is taken."""
+        return False
+
     def completion(self) -> Completion | None:
         """Return what is left to do over the whole image after the last step, or None."""
         return None

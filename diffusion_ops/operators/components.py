@@ -52,6 +52,11 @@ class Components(Map):
     new_quantity = True
     gives_labels = True
 
+    @property
+    def takes_labels(self) -> bool:
+        """True: labels are told apart."""
+        return True
+
     def completion(self) -> Completion:
         """Return the numbering of components over the whole image."""
         return Labelling(connectivity=self.connectivity)

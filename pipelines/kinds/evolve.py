@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from diffusion_ops.blocks.block import Block, row_pitch
 from diffusion_ops.blocks.fields import finish_image, give_back, make_block, working_dtype
 from diffusion_ops.blocks.spare import keep_window, window_memory
-from diffusion_ops.blocks.statistic import Reduction, Tally
+from diffusion_ops.blocks.statistic import Reduction, Statistic, Tally
 from diffusion_ops.evolution.advance import advance
 from diffusion_ops.evolution.legs import Leg, total_halo
 from diffusion_ops.evolution.reach import chained
-from diffusion_ops.evolution.refreshed import named_after
+from diffusion_ops.evolution.refreshed import Refreshed, named_after
 from pipelines.image.frames import Frames
 from pipelines.image.window import (
     Grid,
@@ -118,9 +118,8 @@ class Evolve(ChainWork):
     @property
     def statistics(self) -> Mapping[str, Reduction]:
         """The energy or the numbers that the operator needs anew, where they are measured."""
-        operator = self.legs[-1].operator
-        energy = operator.energy() if self.check is not None else None
-        numbers = operator.refreshed() if self.refreshes else None
+        energy = self.legs[-1].operator.energy() if self.check is not None else None
+        numbers = self.legs[-1].operator.refreshed() if self.refreshes else None
         return {name: one for name, one in ((ENERGY, energy), (NUMBERS, numbers)) if one is not None}
 
     @property
@@ -134,11 +133,12 @@ class Evolve(ChainWork):
 
     def conclude(self, told: Told) -> Conclusion:
         """Return the energy where it was measured; skip the other steps where its fall is below the tolerance."""
-        leg, check = self.legs[-1], self.check
-        if self.refreshes and (refreshed := leg.operator.refreshed()) is not None:
+        check, statistics = self.check, self.statistics
+        if isinstance(refreshed := statistics.get(NUMBERS), Refreshed):
+            leg = self.legs[-1]
             numbers = named_after(refreshed.numbers(told.tallies[NUMBERS]), leg.first + leg.steps)
             return Conclusion(numbers, bound={self.positions[-1]: numbers})
-        if check is None or (measured := leg.operator.energy()) is None:
+        if check is None or not isinstance(measured := statistics.get(ENERGY), Statistic):
             return Conclusion()
         energy = measured.value(told.tallies[ENERGY])
         before = None if check.before is None else told.earlier[check.before].values[ENERGY]
@@ -233,8 +233,8 @@ class Evolve(ChainWork):
     @property
     def _bytes(self) -> BatchMemory:
         ndim, channels = len(self.frames.spatial), self.inputs.image.channels
-        measuring = max((s.extra_arrays(ndim, channels) for s in self.statistics.values()), default=0)
-        return BatchMemory(self.inputs, self.legs, ndim, self._puts_back_first, measuring)
+        measured = max((s.extra_arrays(ndim, channels) for s in self.statistics.values()), default=0.0)
+        return BatchMemory(self.inputs, self.legs, ndim, self._puts_back_first, measured)
 
     @property
     def _may_become_result(self) -> bool:

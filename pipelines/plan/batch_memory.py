@@ -23,15 +23,15 @@ class BatchMemory:
         Number of spatial axes.
     puts_back_first : bool
         Whether invalid cells get back their values before the result is copied from the block.
-    measuring : float
-        Arrays, of one channel's size, that statistics of the batch hold.
+    measured : float
+        Arrays, of one channel's size, that are held while statistics are measured after the steps.
     """
 
     inputs: Inputs
     legs: tuple[Leg, ...]
     ndim: int
     puts_back_first: bool
-    measuring: float
+    measured: float = 0.0
 
     @property
     def _carried(self) -> int:
@@ -88,7 +88,9 @@ class BatchMemory:
         """Return the most arrays, of one channel's size, that legs and statistics hold beside the state."""
         channels = self.inputs.image.channels
         most = max((sum(_arrays(leg, self.ndim, channels)) for leg in self.legs), default=0.0)
-        return max(0.0, most - self._carried) + self.measuring
+        if self.measured:
+            most = max(most, self.legs[-1].carried_arrays(self.ndim, channels) + self.measured)
+        return max(0.0, most - self._carried)
 
 
 def _arrays(leg: Leg, ndim: int, channels: int) -> tuple[float, ...]:

@@ -12,7 +12,7 @@ from pipelines.image.frames import Frames
 from pipelines.image.info import ImageInfo, digest
 from pipelines.image.window import Region, extent
 from pipelines.plan.beside import read_beside
-from pipelines.plan.graph import Known, make_chains
+from pipelines.plan.graph import Known, is_source, make_chains
 from pipelines.plan.layout import Layout
 from pipelines.plan.outputs import Outputs
 from pipelines.plan.plan import (
@@ -313,7 +313,8 @@ def make_frames(spec: Spec, source: ImageInfo) -> Frames:
     ValueError
         For label images, and for 3-D diffusion of an image without z.
     """
-    if source.labels:
+    reading = [step for step in spec.steps if is_source(step.input)]
+    if source.labels and not all(step.make_operator().takes_labels for step in reading):
         raise ValueError(
             "The image holds label numbers, whose mean means nothing. Diffuse the intensities instead."
         )

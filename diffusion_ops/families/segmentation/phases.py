@@ -132,6 +132,11 @@ class Labelled(Iteration):
         """Number of phases."""
         return 2
 
+    @property
+    def takes_labels(self) -> bool:
+        """True where the labels at the start are the image."""
+        return self.start_from == "labels"
+
     def __post_init__(self) -> None:
         if isinstance(self.thresholds, tuple):
             check_thresholds(self.thresholds, self.phases)

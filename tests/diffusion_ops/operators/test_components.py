@@ -15,6 +15,7 @@ from skimage.measure import label
 
 import diffusion_ops as do
 from diffusion_ops.evolution.completion import refuse_narrow_type
+from pipelines.refusal import RefusedError
 from pipelines.run.run import run
 from pipelines.run.verify import verify
 from tests.pipelines.runs import read_result, save_source, small_spec
@@ -84,3 +85,19 @@ def test_a_type_that_cannot_hold_the_labels_is_refused(tmp_path: Path) -> None:
     refuse_narrow_type(1 << 24, np.dtype(np.float32))
     with pytest.raises(ValueError, match="float32 holds whole numbers up to 16,777,216"):
         refuse_narrow_type((1 << 24) + 1, np.dtype(np.float32))
+
+
+def test_a_source_of_labels_is_taken_where_no_mean_of_them_is(tmp_path: Path) -> None:
+    image = classes((70, 90), values=4)
+    first = tmp_path / "classes.ome.zarr"
+    steps = [{"operator": "thresholding", "classes": 4, "thresholds": [0.5, 1.5, 2.5]}]
+    run(
+        small_spec(
+            save_source(tmp_path, image), first, steps=steps, sink={"dtype": "uint8", "pyramid": "none"}
+        )
+    )
+    second = tmp_path / "labels.zarr"
+    run(small_spec(str(first), second, steps=[{"operator": "components"}], sink={"dtype": "uint32"}))
+    assert np.array_equal(read_result(second), label(image))
+    with pytest.raises(RefusedError, match="label numbers"):
+        run(small_spec(str(first), tmp_path / "a.zarr", steps=[{"operator": "heat", "time": 1}]))
