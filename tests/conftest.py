@@ -25,7 +25,7 @@ LONG = (
     "tests/pipelines/run/test_graph.py",
     "tests/test_readme.py",
     "tests/pipelines/run/test_never_lost.py",
-    "tests/pipelines/tasks/test_admission.py",
+    "tests/pipelines/tasks/admission/test_admission.py",
     "tests/pipelines/run/test_chaos.py",
     "tests/test_plugin_packages.py",
     "tests/diffusion_ops/kernels/test_compiled_cache.py",
