@@ -54,6 +54,7 @@ class Collect(Step):
     largest: float = 0.0
 
     title = "collect"
+    level_bytes = 45
 
     @property
     def sources(self) -> tuple[Pixels, ...]:
@@ -144,6 +145,7 @@ class Finish(ChainWork, Step):
     collector: int = field(kw_only=True)
 
     title = "write"
+    level_bytes = 50
     sections = ("steady_states",)
 
     @classmethod

@@ -104,10 +104,9 @@ class Scene:
         self.problem.solve(request.setting(fields, None, found))
 
     def bytes_per_cell(self) -> int:
-        """Return the memory per cell of a window while its levels are made, the image included."""
+        """Return the memory per cell of a window of the image, and of what is read beside it."""
         readings = (self.image, *self.beside.values())
-        held = sum(r.channels * (r.dtype.itemsize + 8) for r in readings)
-        return held + (200 if len(self.frames.spatial) == 2 else 290)
+        return sum(r.channels * (r.dtype.itemsize + 12) for r in readings)
 
 
 def read_labels(region: Region, labels: StackedPixels, spatial: tuple[int, ...]) -> NDArray[np.uint32]:
