@@ -34,9 +34,9 @@ class RandomWalker(SteadyState):
     formula of scikit-image. A pixel gets the label of the largest probability, the smallest of equal ones. Pixels that
     walls part from all markers get 0.
 
-    The tolerance, 1e-4 by default, is the error of the probabilities: cycles end where a further one would change none by
-    more than a sixteenth of it. That is no proven bound; against direct solutions no error was larger. Pixels whose two
-    best labels are closer than two tolerances may have either.
+    The tolerance, 1e-4 by default, is the error of the probabilities: cycles end where a further one would change none
+    by more than a sixteenth of it. That is no proven bound; against direct solutions no error was larger. Pixels whose
+    two best labels are closer than two tolerances may have either.
 
     Parameters
     ----------
