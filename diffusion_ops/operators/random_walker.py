@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -158,7 +159,7 @@ class RandomWalker(SteadyState):
         return np.where(there, collected[1], 0)[None].astype(np.int64)
 
 
-def markers_of(setting: Setting) -> NDArray[np.int64]:
+def markers_of(setting: Setting) -> NDArray[np.integer[Any]]:
     """Return the markers, which are required."""
     assert setting.markers is not None
     return setting.markers
