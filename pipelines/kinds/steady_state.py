@@ -63,8 +63,8 @@ class Collect(Step):
 
     @property
     def stored(self) -> tuple[ZarrPixels, ...]:
-        """The arrays that it reads, and those of further cycles."""
-        return (*super().stored, self.up.labels, self.up.coarse.rows)
+        """The arrays that it reads, and those that lie beside what a resumed run or further cycles read."""
+        return (*super().stored, self.up.labels, self.up.coarse.rows, self._in_this_cycle(self.up.rest))
 
     @property
     def writes(self) -> ZarrPixels:
@@ -83,8 +83,11 @@ class Collect(Step):
     def moved(self, pixels: Pixels, carried: object) -> Collect:
         """Return the work that reads the answers of the cycle that has written the corrections `pixels`."""
         assert isinstance(pixels, ZarrPixels)
-        path = f"{self.state.path.rpartition('@')[0]}@{pixels.path.rpartition('@')[2]}"
-        return replace(self, state=replace(self.state, path=path))
+        return replace(self, state=_of_cycle(self.state, pixels))
+
+    def _in_this_cycle(self, pixels: StackedPixels) -> StackedPixels:
+        """Return an array of the cycle whose answers are collected."""
+        return _of_cycle(pixels, self.state)
 
     def compute(self, window: Window) -> Done:
         """Return the collected answers of a tile."""
@@ -120,6 +123,11 @@ class Collect(Step):
         return Conclusion(values, again={**again, self.up.number + 3: collect})
 
 
+def _of_cycle(pixels: StackedPixels, like: ZarrPixels) -> StackedPixels:
+    """Return an array of the cycle that another array belongs to."""
+    return replace(pixels, path=f"{pixels.path.rpartition('@')[0]}@{like.path.rpartition('@')[2]}")
+
+
 @KINDS.register("steady-state")
 @dataclass(frozen=True)
 class Finish(ChainWork, Step):
@@ -127,7 +135,8 @@ class Finish(ChainWork, Step):
 
     Attributes
     ----------
-    labels, held, collected : StackedPixels
+    labels, rows, held, collected : StackedPixels
+        Rows are kept because they lie beside the labels, which a resumed run looks at.
     target : ZarrPixels
     result_type : numpy dtype
     final : bool
@@ -137,6 +146,7 @@ class Finish(ChainWork, Step):
     """
 
     labels: StackedPixels = field(kw_only=True)
+    rows: StackedPixels = field(kw_only=True)
     held: StackedPixels = field(kw_only=True)
     collected: StackedPixels = field(kw_only=True)
     target: ZarrPixels = field(kw_only=True)
@@ -167,6 +177,11 @@ class Finish(ChainWork, Step):
         """The scene, the labels, and the collected answers."""
         original = () if self.original is None else (self.original.pixels,)
         return (*self.scene.sources, self.labels, self.held, self.collected, *original)
+
+    @property
+    def stored(self) -> tuple[ZarrPixels, ...]:
+        """The arrays that it reads, and the rows."""
+        return (*super().stored, self.rows)
 
     @property
     def writes(self) -> ZarrPixels:
@@ -363,7 +378,9 @@ class _Layout:
         count = scene.problem.collected_arrays(scene.image.channels)
         collect = Collect(**common, state=arrays["state"], target=self.stack("answers@0", count), up=up)
         stages.add("collect the answers", collect, grid, needs=(first + 2,))
-        return self.finish(Finish, labels=labels, held=held, collected=collect.target, collector=first + 3)
+        return self.finish(
+            Finish, labels=labels, rows=rows, held=held, collected=collect.target, collector=first + 3
+        )
 
     def finish(self, kind: type[Finish], **arrays: Any) -> Image:
         """Add the stage that writes the result."""

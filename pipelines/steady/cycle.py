@@ -250,8 +250,8 @@ class Up(Cycling):
 
     @property
     def stored(self) -> tuple[ZarrPixels, ...]:
-        """The arrays that it reads, and those of another cycle."""
-        return (*super().stored, self.coarse.rows)
+        """The arrays that it reads, and those that lie beside what a resumed run or another cycle reads."""
+        return (*super().stored, self.coarse.rows, self.rest)
 
     @property
     def statistics(self) -> Mapping[str, Statistic]:
