@@ -89,10 +89,10 @@ def evolve(
 
     Notes
     -----
-    While a Dask array is computed, a thread holds about two and a half times a chunk with its halo as floats, and more
-    for operators that keep further arrays; the allocator may keep as much again as it frees. With one batch, a chunk is
-    read, computed and handed on. With several, Dask holds up to two states of the whole array: give larger chunks or
-    `batch`, or run a spec over Zarr, whose memory has a limit.
+    While a Dask array is computed, a thread holds two and a half to three times a chunk with its halo as floats, and
+    more for operators that keep further arrays; with what the allocator keeps of what is freed, up to five times. With
+    one batch, a chunk is read, computed and handed on. With several, Dask holds up to two states of the whole array:
+    give larger chunks or `batch`, or run a spec over Zarr, whose memory has a limit.
 
     Raises
     ------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import json
 import subprocess
 import sys
@@ -77,10 +78,19 @@ def notebook_code() -> Iterator[str]:
         yield from ("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
 
 
-PRODUCT = libraries(path.read_text(encoding="utf-8") for path in files(*OURS))
-TESTS = libraries(
-    [*(path.read_text(encoding="utf-8") for path in files("tests", "notebooks")), *notebook_code()]
-)
+@functools.cache
+def of_product() -> set[str]:
+    """Return what the product uses; not found while tests are collected, which every process does."""
+    return libraries(path.read_text(encoding="utf-8") for path in files(*OURS))
+
+
+@functools.cache
+def of_tests() -> set[str]:
+    """Return what tests and notebooks use."""
+    code = (path.read_text(encoding="utf-8") for path in files("tests", "notebooks"))
+    return libraries([*code, *notebook_code()])
+
+
 EXTRAS = extras()
 PRODUCT_EXTRAS = [name for name in EXTRAS if name not in TESTING]
 
@@ -91,25 +101,25 @@ def modules(requirements: Iterable[str]) -> set[str]:
 
 @pytest.mark.parametrize("requirement", PROJECT["dependencies"], ids=distribution)
 def test_what_the_base_requires_is_used(requirement: str) -> None:
-    assert module(requirement) in PRODUCT, f"{requirement}: pipelines/ and diffusion_ops/ do not use it"
+    assert module(requirement) in of_product(), f"{requirement}: pipelines/ and diffusion_ops/ do not use it"
 
 
 @pytest.mark.parametrize(
     ("extra", "requirement"), [(name, one) for name in EXTRAS for one in EXTRAS[name]], ids=str
 )
 def test_what_an_extra_requires_is_used(extra: str, requirement: str) -> None:
-    users = PRODUCT if extra in PRODUCT_EXTRAS else TESTS
+    users = of_product() if extra in PRODUCT_EXTRAS else of_tests()
     assert (module(requirement) in users) != (distribution(requirement) in REASONS)
 
 
 def test_what_the_product_imports_is_required() -> None:
     required = modules([*PROJECT["dependencies"], *(one for name in PRODUCT_EXTRAS for one in EXTRAS[name])])
-    assert PRODUCT - required - COMES_WITH.keys() == OPTIONAL.keys()
+    assert of_product() - required - COMES_WITH.keys() == OPTIONAL.keys()
 
 
 def test_what_tests_and_notebooks_import_is_required() -> None:
     required = modules([*PROJECT["dependencies"], *(one for some in EXTRAS.values() for one in some)])
-    missing = TESTS - required - COMES_WITH.keys()
+    missing = of_tests() - required - COMES_WITH.keys()
     assert not missing
 
 

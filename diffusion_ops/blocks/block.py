@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import math
-import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from diffusion_ops.blocks.spare import LINE, aligned, keep_state, state_memory
+
 LANES = 16
 """Rows are stored in whole groups of this many cells, so that inner loops have no remainder."""
-
-_LINE = 64
 
 BAND_CELLS = 1 << 18
 """Number of cells that are converted, compared or cleared at a time, so that the temporary arrays are small."""
@@ -43,45 +42,9 @@ def allocate(copies: int, spatial: tuple[int, ...], dtype: np.dtype[Any]) -> Flo
 
 
 def aligned_zeros(count: int, dtype: np.dtype[Any]) -> Floats:
-    """Return zeros that begin at a cache line, so that a group of lanes fills one: heat is 1.4 times as fast."""
-    itemsize = np.dtype(dtype).itemsize
-    room = np.zeros(count * itemsize + _LINE, np.uint8)
-    start = -room.ctypes.data % _LINE
-    return room[start : start + count * itemsize].view(dtype)
-
-
-class _Spare(threading.local):
-    """Memory of the last state that a thread released, for its next block.
-
-    New memory costs page faults, and now and then a stall of 0.15 s while the system looks for large pages; a thread's
-    windows are nearly all of one size.
-    """
-
-    room: Floats | None = None
-
-    def take(self, size: int) -> Floats:
-        """Return uninitialised bytes that begin at a cache line."""
-        room, self.room = self.room, None
-        if room is None or not size <= room.nbytes - _LINE <= 2 * size:
-            room = np.zeros(size + _LINE, np.uint8)
-        start = -room.ctypes.data % _LINE
-        return room[start : start + size]
-
-    def give(self, storage: Floats) -> None:
-        """Keep the memory of an array that is no longer read."""
-        while isinstance(storage.base, np.ndarray):
-            storage = storage.base
-        # An operator may have replaced the state by an array of its own.
-        if storage.dtype == np.uint8 and storage.ndim == 1:
-            self.room = storage
-
-
-_SPARE = _Spare()
-
-
-def release_spare() -> None:
-    """Free the memory that this thread keeps for its next block, before it does something else."""
-    _SPARE.room = None
+    """Return zeros that begin at a cache line, so that a group of lanes fills one."""
+    size = count * np.dtype(dtype).itemsize
+    return aligned(np.zeros(size + LINE, np.uint8), size).view(dtype)
 
 
 def as_image(storage: Floats, spatial: tuple[int, ...]) -> Floats:
@@ -157,7 +120,7 @@ class Block:
         dtype = np.dtype(dtype or image.dtype)
         pitch = row_pitch(spatial[-1])
         cells = int(np.prod(spatial[:-1], dtype=np.int64)) * pitch
-        room = _SPARE.take((image.shape[0] * cells + LANES) * dtype.itemsize).view(dtype)
+        room = state_memory((image.shape[0] * cells + LANES) * dtype.itemsize).view(dtype)
         rows = room[:-LANES].reshape(image.shape[0], *spatial[:-1], pitch)
         rows[..., : spatial[-1]] = image
         # Padding must be finite, or kernels would compute with NaN in vain.
@@ -177,18 +140,26 @@ class Block:
     def release(self, result: Floats) -> None:
         """Release the memory to the thread's next block, unless a result is a view of it."""
         if not np.may_share_memory(self.storage, result):
-            _SPARE.give(self.storage)
+            keep_state(self.storage)
 
     @property
     def structure(self) -> Floats:
         """Array that gradients and tensors are computed from, (channels, cells): the guide, or else the state."""
         return self.storage if self.guide is None else self.guide
 
-    def kept(self, keep: tuple[slice, ...]) -> Floats:
-        """Return a copy of part of the state, with carried arrays as further channels and NaN at walls."""
+    def kept(self, keep: tuple[slice, ...], empty: Callable[..., Floats] = np.empty) -> Floats:
+        """Return a copy of part of the state, with carried arrays as further channels and NaN at walls.
+
+        `empty` makes an uninitialised array from its shape and dtype.
+        """
         part = (slice(None), *keep)
-        arrays = [self.u] if self.carried is None else [self.u, as_image(self.carried, self.spatial)]
-        state = np.concatenate([array[part] for array in arrays])
+        arrays = (
+            [self.u[part]]
+            if self.carried is None
+            else [self.u[part], as_image(self.carried, self.spatial)[part]]
+        )
+        state = empty((sum(map(len, arrays)), *arrays[0].shape[1:]), self.storage.dtype)
+        np.concatenate(arrays, out=state)
         if self.valid is not None:
             valid = self.valid[keep]
             for band in row_bands(valid.shape):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -215,11 +216,12 @@ def _beside(nodata: Any, dtype: np.dtype[Any]) -> Any:
 
 def finish_image(
     block: Block,
-    original: Image,
+    original: Image | None,
     dtype: np.dtype[Any],
     nodata: float | None = None,
     keep: tuple[slice, ...] | None = None,
     valid: Bools | None = None,
+    empty: Callable[..., Image] = np.empty,
 ) -> Image:
     """Return the kept part of a block as an image of `dtype`; invalid pixels get back their values.
 
@@ -227,8 +229,9 @@ def finish_image(
     ----------
     block : Block
         Finished state.
-    original : ndarray of shape (channels, *kept spatial)
-        Values of invalid pixels of the kept part: those of the image, or fill values.
+    original : ndarray of shape (channels, *kept spatial) or None
+        Values of invalid pixels of the kept part: those of the image, or fill values. None leaves these pixels to
+        `give_back`.
     dtype : numpy dtype
         Type of the result.
     nodata : float, optional
@@ -237,6 +240,8 @@ def finish_image(
         Spatial part of the block; all of it by default.
     valid : bool ndarray, optional
         Mask of the kept part, where it is not the block's own.
+    empty : callable
+        Makes an uninitialised array from its shape and dtype.
 
     Raises
     ------
@@ -246,34 +251,50 @@ def finish_image(
     values = block.u[(slice(None), *(keep or (slice(None),) * len(block.spatial)))]
     if valid is None and block.valid is not None:
         valid = block.valid[keep] if keep else block.valid
-    return finish_fields(values, valid, original, dtype, nodata)
+    result = cast_all(values, dtype, nodata, empty)
+    if original is not None and valid is not None:
+        give_back(result, original, valid, nodata)
+    return result
 
 
-def finish_fields(
+def cast_all(
     values: Image,
-    valid: Bools | None,
-    original: Image,
     dtype: np.dtype[Any],
     nodata: float | None = None,
+    empty: Callable[..., Image] = np.empty,
 ) -> Image:
-    """Return computed values (channels, *spatial) as `dtype`; invalid pixels get those of `original`.
-
-    The result may be `values` itself: nobody needs them any more.
-    """
-    if len(original) != len(values):
-        # A map of several channels has one channel of its own, which takes the values of the first.
-        original = original[:1]
-    # Where nothing has to be converted or moved, the values become the result.
+    """Return finished values of shape (channels, *spatial) as `dtype`: themselves, where nothing is converted."""
     own = dtype == values.dtype and values.flags.c_contiguous
-    result = values if own else np.empty(values.shape, dtype)
+    result = values if own else empty(values.shape, dtype)
     for band in row_bands(values.shape[1:]):
         done = cast(values[:, band], dtype, nodata)
         if not np.may_share_memory(done, result):
             result[:, band] = done
-        walls = None if valid is None else ~valid[band]
-        if walls is not None and walls.any():
-            result[:, band][:, walls] = _cast_invalid(original[:, band][:, walls], dtype, nodata)
     return result
+
+
+def give_back(result: Image, original: Image, valid: Bools, nodata: float | None = None) -> None:
+    """Put the values of invalid pixels into a finished image, in place.
+
+    Parameters
+    ----------
+    result : ndarray of shape (channels, *spatial)
+    original : ndarray of shape (channels, *spatial)
+        Values of invalid pixels. A result of one channel takes those of the first.
+    valid : bool ndarray of shape `spatial`
+    nodata : float, optional
+        Replaces NaN where the result's type has none.
+
+    Raises
+    ------
+    ValueError
+        Where NaN has to be written into integers and there is no nodata value.
+    """
+    original = original[:1] if len(original) != len(result) else original
+    for band in row_bands(valid.shape):
+        walls = ~valid[band]
+        if walls.any():
+            result[:, band][:, walls] = _cast_invalid(original[:, band][:, walls], result.dtype, nodata)
 
 
 def fill_values_like(original: Image, dtype: np.dtype[Any], nodata: float | None) -> Image:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gc
 import importlib.metadata
+import sys
 from collections.abc import Callable
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any
@@ -313,8 +314,19 @@ def schema() -> None:
     carry_out(lambda: verbs.schema(), json_output=True)
 
 
+def _show_unraisable(unraisable: sys.UnraisableHookArgs) -> None:
+    """Show an exception that Python ignores with --traceback alone.
+
+    It says nothing that a user could do: a coroutine of a library that an error has cut short, a look of Dask's at the
+    garbage collector that began in the middle.
+    """
+    if app_options["traceback"]:
+        sys.__unraisablehook__(unraisable)
+
+
 def main() -> None:
     """Run the command `diffuse`."""
+    sys.unraisablehook = _show_unraisable
     app()
 
 

@@ -17,7 +17,8 @@ from pipelines.cli import catalog, show, show_tuning
 from pipelines.cli import demo as demonstration
 from pipelines.cli.json_lines import json_line
 from pipelines.cli.progress import Meter, progress
-from pipelines.image.open_source import cached_source, open_source
+from pipelines.image.kept_sources import cached_source
+from pipelines.image.open_source import open_source
 from pipelines.plan.search import make_plan
 from pipelines.record.workdir import Workdir
 from pipelines.refusal import RefusedError, StoppedError

@@ -51,13 +51,16 @@ async def _knock(address: str) -> None:
 @contextlib.contextmanager
 def _quiet_client() -> Iterator[None]:
     """Keep Dask from printing a traceback for a lost connection, of which the run says what it means."""
-    logger = logging.getLogger("distributed.client")
-    level = logger.level
-    logger.setLevel(logging.CRITICAL)
+    # Each logger has a level of its own from Dask's configuration, or takes that of the first.
+    loggers = [logging.getLogger(name) for name in ("distributed", "distributed.client")]
+    before = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL)
     try:
         yield
     finally:
-        logger.setLevel(level)
+        for logger, level in zip(loggers, before, strict=True):
+            logger.setLevel(level)
 
 
 def _dashboard(client: distributed.Client) -> str:

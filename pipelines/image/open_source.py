@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-import threading
-from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,11 +16,11 @@ from pipelines.image.info import ImageInfo, digest
 from pipelines.image.nodata import nodata_range, stored_nodata
 from pipelines.image.source import SOURCES, Source, SourceSpec, UnreadableSourceError
 from pipelines.store.addresses import local_path, shown
+from pipelines.store.listings import Listing
 from pipelines.store.targets import exists
 
 BLOCK_VALUES = 1 << 18
 """Complex pixels turned into amplitudes at a time: the two double precision temporaries stay under 5 MB."""
-
 
 MOST_BYTES = 1 << 60
 """Largest size of an image: larger numbers of cells or bytes overflow in the libraries below."""
@@ -67,12 +65,11 @@ def find_format(spec: SourceSpec) -> tuple[str, type[Source]]:
     try:
         there = exists(spec.uri)
     except Exception as error:
-        # Every file system and cloud has its own errors: no network, no credentials, no library for the
-        # address.
+        # Every file system and cloud has its own errors: no network, no credentials, no library for the address.
         raise UnreadableSourceError(
             f"{shown(spec.uri)!r} cannot be reached: {shown(str(error))}. "
-            "Check the address, the network and the credentials; "
-            "addresses such as s3:// need their extra: pip install 'diffuse[s3]'."
+            "Check the address, the network and the credentials; addresses such as s3:// need their extra: "
+            "pip install 'diffuse[s3]'."
         ) from error
     if not there:
         raise UnreadableSourceError(f"{shown(spec.uri)!r} does not exist. Check the spelling and the folder.")
@@ -95,8 +92,7 @@ def _unknown(uri: str) -> str:
             f"{shown(uri)!r} is no Zarr hierarchy, and of other machines only Zarr is read. "
             "Copy the file here, or give the address of the folder with the Zarr hierarchy."
         )
-    folder = path.is_dir()
-    what = "is a folder without a Zarr hierarchy" if folder else "is of no known format"
+    what = "is a folder without a Zarr hierarchy" if path.is_dir() else "is of no known format"
     known = "; ".join(f"{name} ({' '.join(kind.extensions)})" for name, kind in SOURCES.items())
     return f"{shown(uri)!r} {what}. Known formats: {known}. Convert the image to one of them."
 
@@ -160,8 +156,7 @@ class Described(Source):
     """A source whose metadata the user corrected."""
 
     def __init__(self, inner: Source, info: ImageInfo) -> None:
-        self.inner = inner
-        self.info = info
+        self.inner, self.info = inner, info
 
     @classmethod
     def claims(cls, uri: str) -> int:
@@ -178,9 +173,19 @@ class Described(Source):
         return self.inner.read(region)
 
     @property
+    def takes_kept_memory(self) -> bool:
+        """Whether the wrapped source does."""
+        return self.inner.takes_kept_memory
+
+    @property
     def stale(self) -> bool:
         """True once the wrapped source is known to be another than when it was opened."""
         return self.inner.stale
+
+    @property
+    def listing(self) -> Listing | None:
+        """All that is stored of the wrapped source."""
+        return self.inner.listing
 
     def absent_chunks(self) -> int | None:
         """Return how many chunks of the whole image are not stored."""
@@ -190,9 +195,8 @@ class Described(Source):
 class Magnitude(Described):
     """Amplitude |z| or intensity |z|² of complex pixels.
 
-    Computed in double precision and rounded once, because the library's complex absolute value may take
-    another path, with other last bits, at the end of an array than in its middle: the same pixel would depend
-    on the tile it is read in.
+    Computed in double precision and rounded once, because the library's complex absolute value may take another path,
+    with other last bits, at the end of an array than in its middle: a pixel would depend on the tile it is read in.
     """
 
     def __init__(self, inner: Source, part: str) -> None:
@@ -223,8 +227,7 @@ class Channels(Described):
 
     def __init__(self, inner: Source, channels: tuple[int, ...]) -> None:
         info = inner.info
-        self.axis = info.axes.index("c")
-        self.channels = channels
+        self.axis, self.channels = info.axes.index("c"), channels
         names = tuple(info.channel_names[i] for i in channels) if info.channel_names else ()
         super().__init__(
             inner,
@@ -325,43 +328,6 @@ def _overridden(info: ImageInfo, spec: SourceSpec) -> ImageInfo:
             f"Allowed: {nodata_range(info.dtype)}."
         )
     return info.replace(spacing=spacing, nodata=nodata)
-
-
-_LOCK = threading.Lock()
-_OPEN: OrderedDict[tuple[str, int], Source] = OrderedDict()
-KEPT_OPEN = 16
-"""Largest number of sources that a process keeps open; the least recently used one is dropped."""
-
-
-def cached_source(spec: SourceSpec) -> Source:
-    """Return the source of a spec, opened once per process; a file that changed is opened anew."""
-    key = _cache_key(spec)
-    with _LOCK:
-        source = _OPEN.pop(key, None)
-        if source is None or source.stale:
-            source = open_source(spec)
-        _keep(key, source)
-    return source
-
-
-def fresh_source(spec: SourceSpec) -> Source:
-    """Return the source of a spec, opened now, also for those who ask `cached_source` later."""
-    with _LOCK:
-        source = open_source(spec)
-        _keep(_cache_key(spec), source)
-    return source
-
-
-def _cache_key(spec: SourceSpec) -> tuple[str, int]:
-    path = local_path(spec.uri)
-    return repr(spec), path.stat().st_mtime_ns if path is not None and path.exists() else 0
-
-
-def _keep(key: tuple[str, int], source: Source) -> None:
-    _OPEN.pop(key, None)
-    _OPEN[key] = source
-    while len(_OPEN) > KEPT_OPEN:
-        _OPEN.popitem(last=False)
 
 
 class SourceChangedError(RuntimeError):

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from diffusion_ops.registry import Registry
 from pipelines.image.info import ImageInfo
 from pipelines.refusal import RefusedError
+from pipelines.store.listings import Listing
 
 
 class SourceSpec(BaseModel):
@@ -78,9 +79,19 @@ class Source(ABC):
         """Return the pixels of a region in the image's own axis order and dtype; slices lie inside, with step 1."""
 
     @property
+    def takes_kept_memory(self) -> bool:
+        """Whether regions are read into memory that the thread has kept, instead of into new memory."""
+        return False
+
+    @property
     def stale(self) -> bool:
         """True once the source is known to be another than when it was opened."""
         return False
+
+    @property
+    def listing(self) -> Listing | None:
+        """All that is stored of the image, where that was listed when it was opened."""
+        return None
 
     def absent_chunks(self) -> int | None:
         """Return how many chunks of the image are not stored, so that they read as fill value; None if not known."""

@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from diffusion_ops.blocks.block import Block
-from diffusion_ops.blocks.fields import finish_image, make_block, working_dtype
+from diffusion_ops.blocks.block import Block, row_pitch
+from diffusion_ops.blocks.fields import finish_image, give_back, make_block, working_dtype
+from diffusion_ops.blocks.spare import keep_window, window_memory
 from diffusion_ops.blocks.statistic import Statistic, Tally
 from diffusion_ops.evolution.advance import advance
-from diffusion_ops.evolution.legs import Leg, result_channels, total_halo
+from diffusion_ops.evolution.legs import Leg, total_halo
 from diffusion_ops.evolution.reach import chained
 from pipelines.image.frames import Frames
 from pipelines.image.window import (
@@ -28,10 +29,11 @@ from pipelines.image.window import (
     shrinking_cells,
     window_of,
 )
+from pipelines.plan.batch_memory import BatchMemory
 from pipelines.plan.batches import Batches, EnergyCheck
 from pipelines.plan.stages import ChainRequest, ChainWork, Image
 from pipelines.tasks.inputs import Inputs, Reading
-from pipelines.tasks.pixels import ENCODING_BYTES, Pixels, ZarrPixels
+from pipelines.tasks.pixels import Pixels, ZarrPixels
 from pipelines.tasks.values import Carried, Cost, Done
 from pipelines.tasks.work import KINDS, Conclusion, Told, merge_tallies
 
@@ -187,35 +189,62 @@ class Evolve(ChainWork):
         return Cost(memory, read, written, total * steps, total * steps * ratio, seconds, spare)
 
     def _memory(self, grid: Grid) -> tuple[int, int]:
-        """Return the largest memory of a task and its block's, which the thread keeps for the next block.
-
-        It is the largest of reading, stepping, finishing and writing; walls are counted, as any tile may have some.
-        """
-        inputs, ndim = self.inputs, len(self.frames.spatial)
-        working = working_dtype(inputs.image.dtype).itemsize
+        """Return the largest memory of a task, and what its thread keeps for the next one."""
         _, frame = self.frames.split_cells(grid, self.halo)
-        channels = inputs.image.channels
-        carried = 0 if inputs.carried is None else inputs.carried.count
-        extra = max((sum(_arrays(leg, ndim, channels)) for leg in self.legs), default=0)
-        block, spare = inputs.block_bytes(frame), frame * (channels + carried) * working
-        reading = max(inputs.reading_bytes(frame), spare + inputs.loading_bytes(frame))
-        stepping = block + frame * max(0, extra - carried) * working
         frames = len(list(self.frames.each(grid.largest)))
-        one = math.prod(grid.largest) // frames
-        done = one * self.dtype.itemsize + self._kept_bytes(grid, working) // frames
-        more = sum(max(0, result_channels([leg], channels) - channels) for leg in self.legs)
-        finishing = block + frame * more * working + done + self._given_bytes(one, channels, working)
-        writing = spare + done * frames + ENCODING_BYTES
-        several = done * frames if frames > 1 else 0
-        return int(max(reading + several, stepping + several, finishing + several, writing)), spare
+        kept = self._kept_bytes(grid, working_dtype(self.inputs.image.dtype).itemsize)
+        done = math.prod(grid.largest) * self.dtype.itemsize + kept
+        if frames == 1 and self._becomes_result(grid):
+            done = 0
+        window = self._bytes.window(frame) if self.keeps_window else 0
+        rows = grid.largest[self.frames.axes.index(self.frames.spatial[0])]
+        given = self._given_bytes(math.prod(grid.largest) // frames, rows)
+        largest = self._bytes.largest(frame, given, done, frames, window)
+        return largest, self._bytes.state(frame) + max(window, done // frames)
 
-    def _given_bytes(self, cells: int, channels: int, working: int) -> int:
+    @property
+    def keeps_window(self) -> bool:
+        """Whether the memory that pixels are read into is kept while a batch is computed, to hold its result.
+
+        It is, where the largest memory of a task is another one anyway.
+        """
+        if self.inputs.carried is not None:
+            return False
+        cells = 1 << 24
+        done = 0 if self._may_become_result else cells * self.inputs.image.channels * self.dtype.itemsize
+        given = self._given_bytes(cells, 1 << 12)
+        without, kept = (
+            self._bytes.largest(cells, given, done, 1, n) for n in (0, self._bytes.window(cells))
+        )
+        return kept == without
+
+    @property
+    def _bytes(self) -> BatchMemory:
+        return BatchMemory(self.inputs, self.legs, len(self.frames.spatial), self._puts_back_first)
+
+    @property
+    def _may_become_result(self) -> bool:
+        """Whether the block itself becomes the result, unless its rows are padded: nothing is cut off or converted."""
+        working = working_dtype(self.inputs.image.dtype)
+        return self.last and self.base is None and not any(self.halo) and self.dtype == working
+
+    def _becomes_result(self, grid: Grid) -> bool:
+        """Return whether the block of every tile becomes the result."""
+        axis = self.frames.axes.index(self.frames.spatial[-1])
+        widest = grid.largest[axis]
+        widths = (widest, grid.shape[axis] % widest)
+        return self._may_become_result and all(row_pitch(width) == width for width in widths)
+
+    def _given_bytes(self, cells: int, rows: int) -> int:
         """Return the bytes of what invalid cells of a frame get back: values of the source and of the first state."""
-        given = 0
+        given, channels = 0, self.inputs.image.channels
         if self.original is not None and self.inputs.may_have_walls:
-            given += cells * self.original.channels * self.original.stored_itemsize
+            part = math.ceil(cells * self.original.rows_at_once(self.frames, rows) / rows)
+            given += part * self.original.channels * self.original.stored_itemsize
+            given += self.original.pixels.decoding_bytes
         if self.base is not None:
             # The state with the values of the beginning, and a block of it.
+            working = working_dtype(self.inputs.image.dtype).itemsize
             itemsize = self.base.dtype.itemsize + working
             given += cells * (self.base.channels * itemsize + 2 * channels * working + 2)
         return given
@@ -249,6 +278,8 @@ class Evolve(ChainWork):
         for index, done in parts:
             assert done.values is not None
             values[index] = done.values.reshape(values[index].shape)
+            if done.carried is None:
+                keep_window(done.values)
             merge_tallies(self.statistics, tallies, done.tallies)
             read_bytes += done.read_bytes
             if done.carried is not None:
@@ -261,7 +292,7 @@ class Evolve(ChainWork):
 
     def _frame(self, window: Window) -> Done:
         """Return one frame of the tile after the batch."""
-        block, read_bytes = self.inputs.block(self.frames, window)
+        block, read_bytes = self.inputs.block(self.frames, window, self.keeps_window)
         advance(block, self.legs)
         keep = self.frames.spatial_part(window.keep)
         tallies = {name: s.measure(block, keep) for name, s in self.statistics.items()}
@@ -283,7 +314,7 @@ class Evolve(ChainWork):
 
     def _given_back(self, block: Block, window: Window, keep: tuple[slice, ...]) -> NDArray[Any]:
         """Return the kept state; cells outside the step's mask get back the values that the step began with."""
-        state = block.kept(keep)
+        state = block.kept(keep, window_memory)
         if self.base is None or block.valid is None or block.valid[keep].all():
             return state
         before = self.base.floats(self.frames, self._image_region(window))
@@ -295,27 +326,33 @@ class Evolve(ChainWork):
         """Return the kept part as the result's type, with the source's own pixels where walls are."""
         assert self.original is not None
         if block.valid is None or block.valid[keep].all():
-            return finish_image(block, block.u, self.dtype, self.frames.nodata, keep)
-        # Read again, as few tiles need it.
-        original = self.original.fields(self.frames, self._image_region(window))
+            return finish_image(block, block.u, self.dtype, self.frames.nodata, keep, empty=window_memory)
         if self.base is not None:
             state = self._given_back(block, window, keep)
             block, keep = make_block(state, self.frames.spacing), (slice(None),) * len(keep)
-        return finish_image(block, original, self.dtype, self.frames.nodata, keep)
+        valid = None if block.valid is None else block.valid[keep]
+        first = self._puts_back_first
+        if first and valid is not None:
+            self._put_back(block.u[(slice(None), *keep)], valid, window)
+        image = finish_image(block, None, self.dtype, self.frames.nodata, keep, empty=window_memory)
+        if not first and valid is not None:
+            self._put_back(image, valid, window)
+        return image
+
+    @property
+    def _puts_back_first(self) -> bool:
+        """Whether values are put back into the block, before the result is copied from it: nothing is converted."""
+        working = working_dtype(self.inputs.image.dtype)
+        return self.base is None and self.frames.nodata is None and self.dtype == working
+
+    def _put_back(self, image: NDArray[Any], valid: NDArray[np.bool_], window: Window) -> None:
+        """Give invalid cells their values of the source, which is read again in parts, as few cells need it."""
+        assert self.original is not None
+        for rows, region in self.original.parts(self.frames, self._image_region(window)):
+            if not valid[rows].all():
+                before = self.original.fields(self.frames, region)
+                give_back(image[:, rows], before, valid[rows], self.frames.nodata)
 
     def _image_region(self, window: Window) -> Region:
         """Return the region of the tile in the image."""
         return window.write if self.roi is None else shifted(window.write, self.roi)
-
-
-def _arrays(leg: Leg, ndim: int, channels: int) -> tuple[float, ...]:
-    """Return the numbers of arrays, of one channel's size, that a leg holds beside the state."""
-    operator = leg.operator
-    more = max(0, result_channels([leg], channels) - channels)
-    inertial = any(cycle.inertial for cycle in leg.cycles)
-    return (
-        operator.extra_arrays(ndim, inertial, channels),
-        operator.setup_arrays(ndim, channels),
-        operator.carried_arrays(ndim, channels),
-        more,
-    )

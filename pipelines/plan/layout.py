@@ -14,7 +14,7 @@ from pipelines.image.pyramid import reduced_shape
 from pipelines.image.source import SourceSpec
 from pipelines.image.window import Grid
 from pipelines.plan.graph import Chain, is_source
-from pipelines.plan.plan import Output, Stage
+from pipelines.plan.plan import SOURCE_LISTING, Output, Stage
 from pipelines.plan.stages import ChainRequest, Image, Stages, lay_out_chain
 from pipelines.tasks.inputs import ComputedPixels, FloatPixels, Inputs, Reading
 from pipelines.tasks.pixels import Pixels, SourcePixels
@@ -68,7 +68,9 @@ class Layout:
 
     def _read_source(self) -> None:
         axes = self.frames.axes
-        pixels: Pixels = SourcePixels(self.source_spec, axes, self.source.chunk_bytes)
+        pixels: Pixels = SourcePixels.of(
+            self.source_spec, self.source, f"{self.stages.folder}/{SOURCE_LISTING}"
+        )
         stages: tuple[int, ...] = ()
         shape = tuple(self.source.size(a) for a in axes)
         if not self.source.by_region:

@@ -25,6 +25,9 @@ DRIVER_SECONDS = 0.0015
 """Time that scheduler and journal take per task, one task after another: it limits runs on many workers."""
 
 
+SOURCE_LISTING = "source.npz"
+"""File among the arrays of a run with the listing of its source, for workers in other processes."""
+
 RUN_FOLDER = re.compile("run-[0-9a-f]{12}")
 """Names of folders with the arrays of one run."""
 

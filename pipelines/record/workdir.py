@@ -18,6 +18,7 @@ from pipelines.plan.plan import RUN_FOLDER, Begun, Geometry, Plan, new_folder
 from pipelines.record.journal import Journal
 from pipelines.refusal import RefusedError
 from pipelines.spec.spec import Spec
+from pipelines.store.place import LocalPlace, whole_name
 from pipelines.tasks.fence import Fence
 
 CHECKSUM = "checksum"
@@ -27,9 +28,6 @@ LOCK = ("lock", "holder")
 RUN = "run.json"
 FILES = ("report.json", "workers.json", "journal.jsonl", "epoch")
 """Files of a run, besides those of the lock and `RUN`, that the next run removes."""
-
-PART = ".tmp"
-"""Ending of a file of a run that is not whole yet."""
 
 
 class BusyError(RefusedError):
@@ -122,7 +120,7 @@ class Workdir:
         found = sorted(child.name for child in self.path.iterdir()) if self.path.is_dir() else []
         # A run that was killed before it could say what it is has left some of its files.
         own = {RUN, *LOCK, *FILES}
-        strangers = [name for name in found if name.removesuffix(PART) not in own and not _is_run(name)]
+        strangers = [name for name in found if whole_name(name) not in own and not _is_run(name)]
         if strangers and RUN not in found and not any(map(_is_run, found)):
             raise OccupiedError(
                 f"{self.path} is no folder of a run: it holds {', '.join(found[:3])}{' ...' if found[3:] else ''}. "
@@ -174,9 +172,7 @@ class Workdir:
         self._replace(name, json.dumps({**plain, CHECKSUM: _checksum(plain)}, indent=1))
 
     def _replace(self, name: str, text: str) -> None:
-        temporary = self.path / f"{name}{PART}"
-        temporary.write_text(text)
-        os.replace(temporary, self.path / name)
+        LocalPlace().write(str(self.path / name), text.encode())
 
     @property
     def begun(self) -> dict[str, Any] | None:
@@ -223,11 +219,10 @@ class Workdir:
 
     def _clear_work(self) -> None:
         self.journal.close()
-        for name in FILES:
-            for part in (name, f"{name}{PART}"):
-                (self.path / part).unlink(missing_ok=True)
         for child in list(self.path.iterdir()):
-            if _is_run(child.name):
+            if child.name != RUN and whole_name(child.name) in (RUN, *FILES):
+                child.unlink(missing_ok=True)
+            elif _is_run(child.name):
                 # A run that is killed in between must not go on in what is left of its arrays.
                 shutil.rmtree(child.rename(self.path / new_folder()))
 

@@ -12,16 +12,14 @@ import numpy as np
 
 from pipelines.image.open_sink import open_sink
 from pipelines.image.sink import Sink
-from pipelines.plan.plan import Output, Plan, Stage
+from pipelines.plan.plan import SOURCE_LISTING, Output, Plan, Stage
 from pipelines.record.state import RunState
 from pipelines.record.workdir import Workdir
-from pipelines.store.arrays import Chunking, create_array
+from pipelines.store.arrays import Chunking, choose_chunks, create_array
+from pipelines.store.listings import Listing
 from pipelines.tasks.pixels import ZarrPixels
 from pipelines.tasks.values import NewArray
 from pipelines.tasks.work import File
-
-STATE_CHUNK = 512
-"""Side of a chunk of a state, where it divides the tile: haloed windows then read 1.3 to 1.6 bytes per byte kept."""
 
 
 class RunArrays:
@@ -50,6 +48,10 @@ class RunArrays:
             folder = self.folder / output.folder
             if not folder.exists():
                 os.replace(self._new_result(sink, output), folder)
+
+    def hand_over(self, listing: Listing) -> None:
+        """Write the listing of the source, so that no worker lists it again: a second for 100,000 local chunks."""
+        listing.keep(self.folder / SOURCE_LISTING)
 
     def _new_result(self, sink: Sink, output: Output) -> Path:
         temporary = self.folder / "result.tmp"
@@ -145,21 +147,29 @@ def _renew(fresh: Path, there: Path) -> None:
 def _create(array: NewArray) -> None:
     pixels = array.pixels
     shutil.rmtree(Path(pixels.root, pixels.path), ignore_errors=True)
-    chunks = tuple(state_chunk(t, n) for t, n in zip(array.tile, array.shape, strict=True))
     create_array(
         pixels.root,
         pixels.path,
         array.shape,
         array.dtype,
-        Chunking(chunks),
+        Chunking(state_chunks(pixels.axes, array.tile, array.shape)),
         axes=pixels.axes,
         compression="none",
     )
 
 
-def state_chunk(tile: int, length: int) -> int:
-    """Return the side of a chunk that divides the tile, about STATE_CHUNK long."""
+def state_chunks(axes: str, tile: tuple[int, ...], shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Return chunks that divide a tile, about as large as those of a result.
+
+    A window with a halo decodes all chunks that it touches: with chunks as large as tiles, 9 or 27 times its pixels.
+    """
+    usual = choose_chunks(axes, tile).chunks
+    return tuple(_side(t, n, u) for t, n, u in zip(tile, shape, usual, strict=True))
+
+
+def _side(tile: int, length: int, usual: int) -> int:
+    """Return the divisor of a tile's side that is nearest to the usual side of a chunk."""
     if tile >= length:
-        return min(tile, STATE_CHUNK)
-    counts = range(max(1, tile // (2 * STATE_CHUNK)), tile + 1)
-    return next(tile // n for n in counts if tile % n == 0 and tile // n <= 2 * STATE_CHUNK)
+        return min(tile, usual)
+    divisors = (side for side in range(1, tile + 1) if tile % side == 0)
+    return min(divisors, key=lambda side: max(side / usual, usual / side))

@@ -35,6 +35,7 @@ from pipelines.run.report import Measured, make_report
 from pipelines.run.submission import Submission
 from pipelines.spec.spec import Spec
 from pipelines.store.addresses import is_address
+from pipelines.store.listings import Listing
 from pipelines.store.upload import TargetTakenError
 from pipelines.tasks.admission import Admission
 from pipelines.tasks.group import Failure
@@ -63,6 +64,8 @@ class Driver:
         Stamps of the targets that may be replaced, by their address.
     leases : sequence of Lease
         Leases on the targets.
+    listing : Listing, optional
+        What is stored of the source, for workers in other processes.
     """
 
     def __init__(
@@ -74,9 +77,10 @@ class Driver:
         tuning: Sequence[dict[str, Any]] = (),
         replaced: Mapping[str, list[int] | None] | None = None,
         leases: Sequence[Lease] = (),
+        listing: Listing | None = None,
     ) -> None:
         self.spec, self.plan, self.workdir, self.listeners = spec, plan, workdir, listeners
-        self.tuning, self.leases = tuning, leases
+        self.tuning, self.leases, self.listing = tuning, leases, listing
         self.state = RunState(plan.stages, spec.run.retries)
         self.arrays = RunArrays(plan, workdir)
         self.publication = Publication(plan, self.arrays.folder, self.arrays.sinks, replaced or {})
@@ -179,6 +183,8 @@ class Driver:
             self._act_on(conclusion)
         self.arrays.drop(self.state)
         self.arrays.create_results()
+        if self.listing is not None and not cluster_kind(self.spec.run.cluster).in_process:
+            self.arrays.hand_over(self.listing)
 
     def _note(self, event: Event) -> Conclusion | None:
         """Append an event to the journal, then apply it to the state."""

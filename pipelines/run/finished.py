@@ -9,7 +9,8 @@ from typing import Any
 from numpy.typing import NDArray
 
 from pipelines.events import Listener, StageStarted, TileDone, tell
-from pipelines.image.open_source import cached_source, open_source
+from pipelines.image.kept_sources import cached_source
+from pipelines.image.open_source import open_source
 from pipelines.image.source import SourceSpec
 from pipelines.image.window import Region, format_region
 from pipelines.plan.graph import Known

@@ -10,7 +10,7 @@ from typing import Any
 
 from pipelines.events import Listener
 from pipelines.image.info import ImageInfo
-from pipelines.image.open_source import cached_source
+from pipelines.image.kept_sources import cached_source
 from pipelines.image.sink import SinkSpec
 from pipelines.image.window import Region
 from pipelines.plan.search import make_plan

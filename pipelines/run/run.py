@@ -11,7 +11,7 @@ from typing import Any
 
 from pipelines.events import Listener, RunFinished, tell
 from pipelines.image.info import ImageInfo
-from pipelines.image.open_source import fresh_source
+from pipelines.image.kept_sources import fresh_source
 from pipelines.plan.plan import Plan
 from pipelines.plan.search import make_plan
 from pipelines.record.lease import lease
@@ -81,7 +81,7 @@ def run(spec: Spec, *, overwrite: bool = False, listeners: Sequence[Listener] = 
             tell(listeners, RunFinished(finished))
             return Report(finished)
         replaced = {target: stamp_of(target) for target in spec.targets} if overwrite else {}
-        driver = Driver(spec, plan, workdir, listeners, settled.tuning, replaced, leases)
+        driver = Driver(spec, plan, workdir, listeners, settled.tuning, replaced, leases, source.listing)
         return Report(driver.run(source.absent_chunks()))
 
 

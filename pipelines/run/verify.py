@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.events import Listener, StageStarted, TileDone, tell
-from pipelines.image.open_source import cached_source
+from pipelines.image.kept_sources import cached_source
 from pipelines.image.window import Region, format_region
 from pipelines.plan.plan import Plan
 from pipelines.plan.search import PlanError, make_plan

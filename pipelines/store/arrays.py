@@ -10,9 +10,12 @@ from typing import Any, Literal
 
 import numpy as np
 import zarr
+from numpy.typing import NDArray
 from zarr.codecs import BloscCodec, BloscShuffle, Crc32cCodec
+from zarr.core.buffer.cpu import NDBuffer
 from zarr.storage import MemoryStore
 
+from diffusion_ops.blocks.spare import release_window, window_memory
 from pipelines.store.checked_codecs import CheckedCodecPipeline
 
 SPATIAL = "zyx"
@@ -196,6 +199,18 @@ def chunk_names(array: zarr.Array[Any], region: Sequence[slice]) -> Iterator[str
 def open_array(root: str, path: str) -> zarr.Array[Any]:
     """Open an array of a hierarchy for reading and writing."""
     return zarr.open_array(root, path=path, mode="r+").with_config({"write_empty_chunks": True})
+
+
+def read_region(array: zarr.Array[Any], region: tuple[slice, ...]) -> NDArray[Any]:
+    """Return a region of an array, in memory that the thread has kept from another window where there is."""
+    dtype = array.dtype
+    if not dtype.isnative or dtype.kind not in "biuf" or array.order != "C":
+        release_window()
+        return np.asarray(array[region])
+    shape = tuple(len(range(*s.indices(n))) for s, n in zip(region, array.shape, strict=True))
+    pixels: Any = window_memory(shape, dtype)
+    array.get_basic_selection(region, out=NDBuffer.from_ndarray_like(pixels))
+    return np.asarray(pixels)
 
 
 def codecs(compression: Compression, dtype: np.dtype[Any]) -> tuple[Any, ...]:

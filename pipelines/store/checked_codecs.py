@@ -18,8 +18,9 @@ from zarr.registry import register_pipeline
 from zarrs import ZarrsCodecPipeline
 from zarrs.pipeline import UnsupportedMetadataError, get_codec_pipeline_fallback, get_codec_pipeline_impl
 
-PILE_BYTES = 4 << 20
-"""Bytes of the chunks that are decoded whole in one call, because only parts of them are read."""
+PILE_BYTES = 2 << 20
+"""Bytes of the chunks that are decoded whole in one call, because only parts of them are read; no more, so that the
+allocator keeps this memory for the next window."""
 
 
 class CheckedCodecPipeline(ZarrsCodecPipeline):
@@ -63,8 +64,9 @@ class CheckedCodecPipeline(ZarrsCodecPipeline):
             # chunk.
             await self.python_impl.read(part, out, drop_axes)
         else:
+            pile = _pile(part)
             for group in _groups(part):
-                await self._read_and_cut(group, out)
+                await self._read_and_cut(group, out, pile)
 
     async def write(
         self, batch_info: Iterable[Any], value: NDBuffer, drop_axes: tuple[int, ...] = ()
@@ -85,14 +87,10 @@ class CheckedCodecPipeline(ZarrsCodecPipeline):
     def _sharded(self) -> bool:
         return any(type(codec).__name__ == "ShardingCodec" for codec in getattr(self.metadata, "codecs", ()))
 
-    async def _read_and_cut(self, group: list[Any], out: NDBuffer) -> None:
-        """Decode the chunks of a group into one stacked array, then copy the requested part of each."""
+    async def _read_and_cut(self, group: list[Any], out: NDBuffer, pile: NDBuffer) -> None:
+        """Decode the chunks of a group into the first rows of `pile`, then copy the requested part of each."""
         spec = group[0][1]
-        rows, *rest = spec.shape
-        pile = spec.prototype.nd_buffer.empty(
-            shape=(rows * len(group), *rest), dtype=spec.dtype.to_native_dtype()
-        )
-        whole = tuple(slice(0, n) for n in spec.shape)
+        rows, whole = spec.shape[0], tuple(slice(0, n) for n in spec.shape)
         regions = [(slice(i * rows, (i + 1) * rows), *whole[1:]) for i in range(len(group))]
         chunks = [(item[0], spec, whole, region, True) for item, region in zip(group, regions, strict=True)]
         await super().read(chunks, pile)
@@ -116,13 +114,25 @@ def _compiled(metadata: Any, store: Any) -> Any:
         return None
 
 
+def _pile(items: list[Any]) -> NDBuffer:
+    """Return an array that holds the chunks of the largest group, stacked along the first axis."""
+    spec = items[0][1]
+    rows, *rest = spec.shape
+    shape = (rows * min(len(items), _group_size(spec)), *rest)
+    pile: NDBuffer = spec.prototype.nd_buffer.empty(shape=shape, dtype=spec.dtype.to_native_dtype())
+    return pile
+
+
 def _groups(items: list[Any]) -> Iterator[list[Any]]:
     """Yield groups of chunks to decode in one call: a call costs as much as a small chunk, a group costs memory."""
-    spec = items[0][1]
-    chunk_bytes = math.prod(spec.shape) * spec.dtype.to_native_dtype().itemsize
-    size = max(1, PILE_BYTES // max(1, chunk_bytes))
+    size = _group_size(items[0][1])
     for i in range(0, len(items), size):
         yield items[i : i + size]
+
+
+def _group_size(spec: Any) -> int:
+    chunk_bytes: int = math.prod(spec.shape) * spec.dtype.to_native_dtype().itemsize
+    return max(1, PILE_BYTES // max(1, chunk_bytes))
 
 
 def _writes_fill_value(item: Any, values: Any) -> bool:

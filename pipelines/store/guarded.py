@@ -16,7 +16,7 @@ from zarr.storage import FsspecStore, WrapperStore
 
 from pipelines.store.addresses import shown, within
 from pipelines.store.listings import Listing
-from pipelines.store.patience import PAUSES
+from pipelines.store.patience import PAUSES, naming
 from pipelines.store.places import FRESH, place_of
 from pipelines.store.targets import names_in
 
@@ -52,7 +52,8 @@ class GuardedStore(WrapperStore[FsspecStore]):
     ) -> Buffer | None:
         """Return an object, None where it is not there and not listed."""
         for pause in (*PAUSES, None):
-            value = await self._store.get(key, prototype, byte_range)
+            with naming(within(self.uri, key)):
+                value = await self._store.get(key, prototype, byte_range)
             if value is not None or not await self._is_listed(key):
                 return value
             if pause is not None:
@@ -77,7 +78,10 @@ class GuardedStore(WrapperStore[FsspecStore]):
 
     async def exists(self, key: str) -> bool:
         """Return whether an object is there or listed."""
-        return await self._store.exists(key) or await self._is_listed(key)
+        with naming(within(self.uri, key)):
+            if await self._store.exists(key):
+                return True
+        return await self._is_listed(key)
 
     async def list_dir(self, prefix: str) -> AsyncIterator[str]:
         """Yield the names in a folder."""

@@ -6,10 +6,14 @@ a request for each folder, and for every thousand objects in one. Of a listing 2
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import io
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextvars import ContextVar
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +22,8 @@ from pipelines.store.addresses import is_remote
 from pipelines.store.patience import patiently
 from pipelines.store.place import Entry, LocalPlace, Place
 from pipelines.store.places import place_of
+
+_TAKEN_OVER: ContextVar[str] = ContextVar("taken_over", default="")
 
 AT_ONCE = 8
 """Folders of a store that are listed at a time."""
@@ -103,6 +109,12 @@ class Listing:
         at = int(np.searchsorted(self.names, key))
         return at < len(self.names) and bool(self.names[at] == key)
 
+    def keep(self, file: Path) -> None:
+        """Write the listing to a file, for processes that are to take it over instead of listing again."""
+        data = io.BytesIO()
+        np.savez(data, names=self.names, digest=np.array(self.digest))
+        LocalPlace().write(str(file), data.getvalue())
+
     def absent(self, names: Iterable[str]) -> int:
         """Return how many of some names were not listed."""
         keys = np.fromiter(map(_key, names), np.uint64)
@@ -127,7 +139,7 @@ def summarize(entries: Iterable[Entry]) -> Listing:
 
 
 def list_below(uri: str, known: str) -> Listing | None:
-    """Return the listing of a folder; None where the store does not list, as many web servers do not.
+    """Return the listing of a folder, or the one taken over; None where the store does not list, as many web servers.
 
     Parameters
     ----------
@@ -136,6 +148,9 @@ def list_below(uri: str, known: str) -> Listing | None:
         Name of a file that has just been read from the folder. A listing without it is none: a server that lists
         nothing, or one that failed in passing, which is asked again.
     """
+    kept = _kept()
+    if kept is not None:
+        return kept
     place, path = place_of(uri)
 
     def once() -> Listing:
@@ -145,6 +160,24 @@ def list_below(uri: str, known: str) -> Listing | None:
         return listing
 
     return _unless_unlisted(uri, lambda: patiently(once, absent_passes=is_remote(uri)))
+
+
+@contextlib.contextmanager
+def taken_over(file: str) -> Iterator[None]:
+    """Let sources that are opened in a block take over a listing that `Listing.keep` has written; "" for none."""
+    token = _TAKEN_OVER.set(file)
+    try:
+        yield
+    finally:
+        _TAKEN_OVER.reset(token)
+
+
+def _kept() -> Listing | None:
+    file = _TAKEN_OVER.get()
+    if not file:
+        return None
+    with np.load(file) as found:
+        return Listing(str(found["digest"]), len(found["names"]), found["names"])
 
 
 def _unless_unlisted(uri: str, call: Callable[[], Listing]) -> Listing | None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TypeVar
+
+from pipelines.store.addresses import shown
 
 T = TypeVar("T")
 
@@ -51,3 +54,18 @@ def passes(error: Exception, absent_passes: bool = False) -> bool:
     if isinstance(error, LASTING) or getattr(error, "errno", None) in LASTING_NUMBERS:
         return False
     return "Credentials" not in type(error).__name__
+
+
+@contextlib.contextmanager
+def naming(address: str) -> Iterator[None]:
+    """Let a store's errors in a block name the address, which says of "Forbidden" what is forbidden."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise  # it is an answer, and most stores name what they do not find
+    except OSError as error:
+        # Errors of libraries are made in other ways; those of Python are all that stores' clients turn a status into.
+        if type(error).__module__ != "builtins" or error.filename is not None:
+            raise
+        number = error.errno or (errno.EACCES if isinstance(error, PermissionError) else errno.EIO)
+        raise type(error)(number, error.strerror or str(error), shown(address)) from error

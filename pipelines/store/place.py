@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -39,6 +40,10 @@ class Place(ABC):
 
     exclusive: bool = True
     """True where `write_if_absent` and `send` with `if_absent` cannot be split by another writer."""
+
+    def address(self, path: str) -> str:
+        """Return what people call a path of this place."""
+        return path
 
     @abstractmethod
     def entries(self, path: str) -> list[Entry]:
@@ -149,14 +154,27 @@ class LocalPlace(Place):
             Path(path).unlink(missing_ok=True)
 
 
+_PART = re.compile(r"\.(.+)\.\d+\.\d+\.part")
+
+
+def whole_name(name: str) -> str:
+    """Return the name of the file that a part left by a killed writer belongs to; any other name as it is."""
+    part = _PART.fullmatch(name)
+    return name if part is None else part.group(1)
+
+
 def _part(path: str, data: bytes) -> Path:
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
     part = target.with_name(f".{target.name}.{os.getpid()}.{threading.get_ident()}.part")
-    with open(part, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
+    try:
+        with open(part, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
     return part
 
 

@@ -10,13 +10,15 @@ import errno
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import fsspec
 
 from pipelines.store.addresses import require_local, scheme_of
-from pipelines.store.patience import patiently
+from pipelines.store.patience import naming, patiently
 from pipelines.store.place import Entry, LocalPlace, NotExclusiveError, Place
+
+T = TypeVar("T")
 
 EXCLUSIVE = ("s3", "s3a", "memory")
 """Schemes whose stores were seen to write an object only if there is none, in one step that no other writer can split
@@ -43,6 +45,10 @@ class FsspecPlace(Place):
 
     def __post_init__(self) -> None:
         self.exclusive = self.scheme in EXCLUSIVE
+
+    def address(self, path: str) -> str:
+        """Return a path with its scheme."""
+        return str(self.filesystem.unstrip_protocol(path))
 
     def entries(self, path: str) -> list[Entry]:
         """Return what is directly in a folder."""
@@ -161,44 +167,53 @@ def _entry(info: dict[str, Any], name: str) -> Entry:
 
 
 class PatientPlace(Place):
-    """A place that is asked again where it fails in passing."""
+    """A place that is asked again where it fails in passing; an error that does not pass names the address."""
 
     def __init__(self, inner: Place) -> None:
         self.inner = inner
         self.exclusive = inner.exclusive
 
+    def address(self, path: str) -> str:
+        """Return what people call a path of this place."""
+        return self.inner.address(path)
+
+    def _ask(self, path: str, call: Callable[[], T], *, absent_passes: bool = False) -> T:
+        with naming(self.inner.address(path)):
+            return patiently(call, absent_passes=absent_passes)
+
     def entries(self, path: str) -> list[Entry]:
         """Return what is directly in a folder."""
-        return patiently(lambda: self.inner.entries(path))
+        return self._ask(path, lambda: self.inner.entries(path))
 
     def entry(self, path: str) -> Entry | None:
         """Return what is known of one file, object or folder."""
-        return patiently(lambda: self.inner.entry(path))
+        return self._ask(path, lambda: self.inner.entry(path))
 
     def read(self, path: str, start: int = 0, stop: int | None = None) -> bytes:
         """Return the bytes of a file or an object, or a part of them."""
-        return patiently(lambda: self.inner.read(path, start, stop))
+        return self._ask(path, lambda: self.inner.read(path, start, stop))
 
     def write(self, path: str, data: bytes) -> None:
         """Write all of a file or an object."""
-        patiently(lambda: self.inner.write(path, data), absent_passes=True)
+        self._ask(path, lambda: self.inner.write(path, data), absent_passes=True)
 
     def write_if_absent(self, path: str, data: bytes) -> bool:
         """Write a file or an object if there is none."""
-        written = patiently(lambda: self.inner.write_if_absent(path, data), absent_passes=True)
+        written = self._ask(path, lambda: self.inner.write_if_absent(path, data), absent_passes=True)
         if written:
             return True
         # Ours may be what is there: the answer to a first try is lost where a connection breaks, and clients of stores
         # try again by themselves.
-        return patiently(lambda: self.inner.read(path), absent_passes=True) == data
+        return self._ask(path, lambda: self.inner.read(path), absent_passes=True) == data
 
     def send(self, file: Path, path: str, *, if_absent: bool = False) -> bool:
         """Write all of an object from a local file."""
-        return patiently(lambda: self.inner.send(file, path, if_absent=if_absent), absent_passes=True)
+        return self._ask(path, lambda: self.inner.send(file, path, if_absent=if_absent), absent_passes=True)
 
     def delete(self, paths: Sequence[str]) -> None:
         """Delete files or objects."""
-        patiently(lambda: self.inner.delete(paths), absent_passes=True)
+        if paths:
+            self._ask(paths[0], lambda: self.inner.delete(paths), absent_passes=True)
 
 
 MAKERS: dict[str, Callable[[str], tuple[Place, str]]] = {}

@@ -12,6 +12,7 @@ from typing import Any
 import distributed
 
 from pipelines.events import Listener, Waiting, WorkerLeftOut, tell
+from pipelines.tasks.heartbeats import Heartbeats
 from pipelines.tasks.memory import TASKS_BYTES
 from pipelines.tasks.proof import own_proof
 from pipelines.tasks.prove_worker import ProveWorker
@@ -71,7 +72,9 @@ class Admission:
         self.left_out: dict[str, str] = {}
         self._client, self._threads, self._listeners = client, threads, listeners
         self._topic = f"diffuse-proof-{uuid.uuid4().hex}"
-        self._there: Mapping[str, int] = {}
+        self._scheduler = ""
+        self._there: Mapping[str, Any] = {}
+        self._heartbeats, self._silent = Heartbeats(), set[str]()
         self._proven: set[str] = set()
         self._mute: set[str] = set()
         self._answered = self._looked = self._able_at = self._back_at = self._said = time.monotonic()
@@ -120,7 +123,7 @@ class Admission:
         self._back_at = time.monotonic()
 
     def attend(self) -> None:
-        """Look now and then whether there are workers still, and say so where there are none.
+        """Look now and then whether there are workers still, and say so where there are none, or some are silent.
 
         Raises
         ------
@@ -132,7 +135,7 @@ class Admission:
             return
         if not self._look():
             self._complain()
-        elif now - self._back_at >= LONG_SECONDS <= now - self._said:
+        elif not self._say_silent(now) and now - self._back_at >= LONG_SECONDS <= now - self._said:
             self._said = now
             reason = (
                 f"nothing has come back from {len(self._there)} workers. Tiles may take long; if not, look whether "
@@ -140,17 +143,38 @@ class Admission:
             )
             tell(self._listeners, Waiting(reason, now - self._back_at))
 
+    def _say_silent(self, now: float) -> bool:
+        """Name the workers that have fallen silent, also while others work; return whether there are any."""
+        silent = self._heartbeats.silent()
+        if silent and (not silent.keys() <= self._silent or now - self._said >= LONG_SECONDS):
+            self._said = now
+            names = ", ".join(silent)
+            reason = (
+                f"{len(silent)} of {len(self._there)} workers give no sign of life: {names}. Look whether their "
+                "processes or machines are stopped, or cut off. Dask gives their tiles to others when they go on, "
+                "end, or have been silent for 300 s."
+            )
+            tell(self._listeners, Waiting(reason, max(silent.values())))
+        self._silent = set(silent)
+        return bool(silent)
+
     def _look(self) -> bool:
         """Read what the scheduler knows, and return whether there is a worker that may have tasks."""
         self._looked = time.monotonic()
         self._require_scheduler()
         try:
-            there = self._ask_scheduler("ncores")
+            scheduler = self._ask_scheduler("identity")
             answers = self._ask_scheduler("events", topic=self._topic)
         except OSError:
             self._require_scheduler()
             return False
         self._answered = time.monotonic()
+        there = scheduler["workers"]
+        self._scheduler = self._scheduler or scheduler["id"]
+        if scheduler["id"] != self._scheduler:
+            # One that was started again at the same address knows neither the tasks nor what workers were asked.
+            raise ClusterError(GONE)
+        self._heartbeats.note({worker: about["last_seen"] for worker, about in there.items()}, self._answered)
         for _, answer in answers:
             self._judge(answer["worker"], answer["found"])
         self._mute |= set(self._there) - set(there) - self._proven - set(self.left_out)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,11 +12,15 @@ from numpy.typing import NDArray
 
 from diffusion_ops.blocks.block import Block
 from diffusion_ops.blocks.fields import make_block, valid_cells, working_dtype
+from diffusion_ops.blocks.spare import keep_window
 from pipelines.image.frames import Frames
 from pipelines.image.window import Region, Window, extent
 from pipelines.tasks.pixels import ConstantPixels, Pixels, ZarrPixels
 from pipelines.tasks.values import Carried
 from pipelines.tasks.work import Work
+
+PARTS = 8
+"""Number of parts in which values are read that few cells need."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +59,21 @@ class Reading:
             for a, s in zip(frames.axes, region, strict=True)
         )
         return frames.fields(self.pixels.read(tuple(every)))
+
+    def rows_at_once(self, frames: Frames, rows: int) -> int:
+        """Return of how many rows a part of a frame is: about one of `PARTS`, but of whole chunks, decoded once."""
+        whole = self.pixels.whole_along(frames.spatial[0])
+        return min(rows, math.ceil(rows / PARTS / whole) * whole)
+
+    def parts(self, frames: Frames, region: Region) -> Iterator[tuple[slice, Region]]:
+        """Yield parts of a frame, of some rows (planes of a volume): their rows in the region, and their region."""
+        axis = frames.axes.index(frames.spatial[0])
+        start, rows = region[axis].start, region[axis].stop - region[axis].start
+        step = self.rows_at_once(frames, rows)
+        for first in range(0, rows, step):
+            stop = min(first + step, rows)
+            along = (slice(start + first, start + stop),)
+            yield slice(first, stop), region[:axis] + along + region[axis + 1 :]
 
     def floats(self, frames: Frames, region: Region) -> NDArray[Any]:
         """Return one frame as (channels, *spatial) in floats, NaN in every channel where one is invalid."""
@@ -151,8 +171,11 @@ class Inputs:
         decoding = max(pixels.decoding_bytes for pixels in self.sources)
         return cells * most + decoding
 
-    def block(self, frames: Frames, window: Window) -> tuple[Block, int]:
-        """Return a window of one frame as a block, and the bytes read for it."""
+    def block(self, frames: Frames, window: Window, keep_memory: bool = False) -> tuple[Block, int]:
+        """Return a window of one frame as a block, and the bytes read for it.
+
+        With `keep_memory` the thread keeps the memory of the pixels as they were read, for what it reads next.
+        """
         image = self.image.fields(frames, window.read)
         read_bytes, count = image.nbytes, 0
         if self.carried is not None:
@@ -172,6 +195,8 @@ class Inputs:
         block = make_block(image, frames.spacing, self.image.nodata, mask, sides, guide, count)
         block.origin = tuple(s.start for s in frames.spatial_part(window.read))
         block.frame = frames.number(window)
+        if keep_memory:
+            keep_window(image)
         return block, read_bytes
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import sys
 import threading
+from pathlib import Path
 from types import TracebackType
 
 import psutil
@@ -59,14 +61,14 @@ def peak_memory() -> tuple[int, int]:
     info = psutil.Process().memory_info()
     peak = getattr(info, "peak_wset", 0)
     if not peak:
-        peak = _high_water_mark() or info.rss
+        peak = high_water_mark() or info.rss
     return int(peak), os.getpid()
 
 
-def _high_water_mark() -> int:
-    """Return VmHWM where the system has it, else 0."""
+def high_water_mark(process: int | str = "self") -> int:
+    """Return the largest resident bytes of a process so far (VmHWM) where the system tells it, else 0."""
     try:
-        with open("/proc/self/status", encoding="ascii") as status:
+        with open(f"/proc/{process}/status", encoding="ascii") as status:
             for line in status:
                 if line.startswith("VmHWM:"):
                     return int(line.split()[1]) * 1024
@@ -88,16 +90,34 @@ def total_memory(tasks: int, processes: int) -> int:
     return (DRIVER_BYTES + TASKS_BYTES * processes if processes else TASKS_BYTES) + tasks
 
 
-def tree_memory() -> int:
-    """Return the resident bytes of this process and all its children now."""
-    total = 0
-    process = psutil.Process()
-    for one in [process, *process.children(recursive=True)]:
+def tree_memory(root: int | None = None) -> int:
+    """Return the resident bytes now of a process, by default this one, and all its children."""
+    total, left = 0, [os.getpid() if root is None else root]
+    while left:
+        number = left.pop()
         try:
-            total += one.memory_info().rss
-        except psutil.Error:
+            process = psutil.Process(number)
+            total += process.memory_info().rss
+            left.extend(_children(process))
+        except (psutil.Error, OSError):
             continue
     return total
+
+
+def _children(process: psutil.Process) -> list[int]:
+    """Return the numbers of the processes that a process has started.
+
+    psutil looks at all processes that there are, which takes nine times as long among 170 of them.
+    """
+    threads = f"/proc/{process.pid}/task"
+    if not os.path.exists(f"{threads}/{process.pid}/children"):
+        return [child.pid for child in process.children()]
+    found: list[int] = []
+    for thread in os.listdir(threads):
+        # A thread may end meanwhile.
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            found.extend(map(int, Path(threads, thread, "children").read_text(encoding="ascii").split()))
+    return found
 
 
 class PeakMemory:

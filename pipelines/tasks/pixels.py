@@ -13,10 +13,12 @@ import numpy as np
 import zarr
 from numpy.typing import NDArray
 
-from pipelines.image.open_source import cached_source
+from diffusion_ops.blocks.spare import release_window
+from pipelines.image.info import ImageInfo
+from pipelines.image.kept_sources import cached_source
 from pipelines.image.source import SourceSpec, read_canonical
 from pipelines.image.window import Region, extent
-from pipelines.store.arrays import CHUNK_VALUES
+from pipelines.store.arrays import CHUNK_VALUES, read_region
 from pipelines.store.checked_codecs import PILE_BYTES
 from pipelines.store.whole_chunks import require_chunks, write_chunks
 from pipelines.tasks.fence import require_own_epoch
@@ -56,6 +58,10 @@ class Pixels(ABC):
         """Memory that decoding takes beside the pixels that are read, at most."""
         return 0
 
+    def whole_along(self, axis: str) -> int:
+        """Return how many cells along an axis are decoded together: reading them in turns decodes them each time."""
+        return 1
+
     def bind(self, values: Mapping[int, Mapping[str, float]]) -> Pixels:
         """Return the pixels with statistics replaced by their values, in operators that compute them."""
         return self
@@ -72,11 +78,29 @@ class SourcePixels(Pixels):
         Canonical axes of the image.
     chunk_bytes : int
         Bytes of a decoded chunk: what its storage reads at once.
+    chunks : tuple of int
+        Length of a chunk per canonical axis; empty where parts of chunks are read.
+    listing : str
+        File with the driver's listing of the image, which workers take over where it is there.
     """
 
     spec: SourceSpec
     axes: str
     chunk_bytes: int = 0
+    chunks: tuple[int, ...] = ()
+    listing: str = ""
+
+    @classmethod
+    def of(cls, spec: SourceSpec, info: ImageInfo, listing: str = "") -> SourcePixels:
+        """Return the pixels of an image that is open."""
+        axes = info.canonical_axes
+        lengths = dict(zip(info.axes, info.chunks, strict=True))
+        chunks = tuple(lengths[a] for a in axes) if info.chunk_bytes else ()
+        return cls(spec, axes, info.chunk_bytes, chunks, listing)
+
+    def whole_along(self, axis: str) -> int:
+        """Return the length of a chunk."""
+        return self.chunks[self.axes.index(axis)] if self.chunks else 1
 
     @property
     def decoding_bytes(self) -> int:
@@ -85,7 +109,10 @@ class SourcePixels(Pixels):
 
     def read(self, region: Region) -> NDArray[Any]:
         """Return a region of the source, with axes of length 1 that its file leaves out."""
-        pixels = read_canonical(cached_source(self.spec), dict(zip(self.axes, region, strict=True)))
+        source = cached_source(self.spec, self.listing)
+        if not source.takes_kept_memory:
+            release_window()
+        pixels = read_canonical(source, dict(zip(self.axes, region, strict=True)))
         return pixels.reshape(extent(region))
 
 
@@ -146,7 +173,7 @@ class ZarrPixels(Pixels):
         """
         array, stored = _open_array(self.root, self.path), self._stored(region)
         require_chunks(array, Path(self.root, self.path), stored)
-        return np.transpose(np.asarray(array[stored]), [self.axes.index(a) for a in self.canonical])
+        return np.transpose(read_region(array, stored), [self.axes.index(a) for a in self.canonical])
 
     def write(self, region: Region, values: NDArray[Any]) -> None:
         """Write a region that covers whole chunks (whole shards) or ends at the array's end.

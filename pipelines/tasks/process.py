@@ -15,9 +15,9 @@ def prepare_process(threads: int = 1) -> None:
 
     Call it before a source is opened: arrays keep the codecs that are set when they are opened.
     """
-    # Workers tell it to their scheduler. `platform` starts a process to find out, which for a moment counts as much
-    # memory as this one: better now than when it is largest. The answer is kept.
-    platform.processor()
+    # Workers tell it to their scheduler. `platform` would start a process to find out, which for a moment counts as
+    # much memory as this one. It keeps an answer in its value of `uname`.
+    vars(platform.uname()).setdefault("processor", platform.machine())
     steady_allocator()
     use_fast_codecs(threads)
 

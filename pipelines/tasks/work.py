@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from diffusion_ops.blocks.block import release_spare
+from diffusion_ops.blocks.spare import keep_window, release_spare
 from diffusion_ops.blocks.statistic import Statistic, Tally
 from diffusion_ops.registry import Registry
 from pipelines.image.window import Grid, Region, Window
@@ -102,7 +102,8 @@ class Work(ABC):
     collects: ClassVar[bool] = False
     """True where tallies are kept one by one until the stage is complete, instead of added up."""
     keeps_memory: ClassVar[bool] = False
-    """True where a task leaves the memory of its state to the next task of its thread, which then asks for none."""
+    """True where a task leaves the memory of its state and of what it wrote to the next task of its thread, which then
+    asks for none."""
     visits_again: ClassVar[bool] = False
     """True for a worklist: its tiles are visited until none has to be visited again."""
 
@@ -233,6 +234,8 @@ class Work(ABC):
         if done.carried is not None and self.carries is not None:
             self.carries.pixels.write(self.carries.region(window.write), done.carried)
             crc, written = checksum(done.carried, crc), written + done.carried.nbytes
+        if done.values is not None and self.keeps_memory:
+            keep_window(done.values)
         memory, process = peak_memory()
         return Outcome(
             crc, done.tallies, done.read_bytes, written, time.perf_counter() - start, memory, process

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
+import dask
 import distributed
 from distributed.utils import format_dashboard_link
 
@@ -93,6 +94,15 @@ def own_workers(workers: int, threads: int, processes: bool, dashboard: bool) ->
         "options": {**host, "port": 0, "dashboard": dashboard, "dashboard_address": pages},
     }
     with (
+        dask.config.set(
+            {
+                # Dask ends the nanny of a worker that has not come back in 15 s. On a machine under load that is too
+                # short to start Python, and no worker would ever come back.
+                "distributed.deploy.lost-worker-timeout": "1h",
+                # It looks at all threads a hundred times a second, for pages of the dashboard: 3 % of a core.
+                "distributed.worker.profile.enabled": dashboard,
+            }
+        ),
         distributed.SpecCluster(
             dict.fromkeys(range(workers), worker), scheduler, silence_logs=quiet
         ) as cluster,

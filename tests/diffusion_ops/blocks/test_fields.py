@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import diffusion_ops as do
-from diffusion_ops.blocks.fields import cast, check_nodata, valid_cells
+from diffusion_ops.blocks.fields import cast, check_nodata, finish_image, give_back, make_block, valid_cells
 
 IMAGE = (np.random.default_rng(0).random((23, 31)) * 200).astype(np.float32)
 
@@ -128,3 +128,15 @@ def test_nodata_is_checked_against_the_type_that_holds_it():
     check_nodata(float("nan"), np.dtype("float16"), "image")
     with pytest.raises(ValueError, match=r"nodata=0\.5"):
         check_nodata(0.5, np.dtype("int16"), "image")
+
+
+@pytest.mark.parametrize("dtype", ["float32", "uint8"])
+def test_invalid_pixels_can_get_back_their_values_later_and_in_parts(dtype):
+    image = np.random.default_rng(0).integers(0, 9, (2, 40, 33)).astype("i2")
+    block = make_block(image, (1.0, 1.0), nodata=0)
+    at_once = finish_image(block, image, np.dtype(dtype), 0)
+    later = finish_image(make_block(image, (1.0, 1.0), nodata=0), None, np.dtype(dtype), 0)
+    for rows in (slice(0, 7), slice(7, 40)):
+        give_back(later[:, rows], image[:, rows], block.valid[rows], 0)
+    assert later.tobytes() == at_once.tobytes()
+    assert (later == 0).any()

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import pickle
+import subprocess
+import sys
 from typing import Any
 
 import dask
@@ -154,3 +157,44 @@ def test_masks_of_another_shape_or_type_are_refused(mask: Any) -> None:
 def test_batches_that_are_not_counts_are_refused(batch: Any) -> None:
     with pytest.raises(ValueError, match=r"batch=.*Allowed"):
         do.evolve(da.from_array(IMAGE, 32), do.Heat(), steps=1, batch=batch)
+
+
+LAZY = """
+import re
+from pathlib import Path
+import dask, dask.array as da, numpy as np
+import diffusion_ops as do
+
+class Nowhere:
+    def __setitem__(self, region, values): pass
+
+def rows(block_info):
+    return np.tile(np.arange(2048, dtype="u1"), (2048, 1))
+
+def compute(chunks):
+    image = da.map_blocks(rows, chunks=((2048,) * chunks,) * 2, dtype="u1")
+    da.store(do.evolve(image, do.Heat(), steps=4), Nowhere(), lock=False)
+
+def resident(name):
+    return int(re.search(name + r":\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) << 10
+
+dask.config.set(scheduler="threads", num_workers=4)
+compute(1)
+Path("/proc/self/clear_refs").write_text("5")  # forgets the peak so far
+before = resident("VmRSS")
+compute(4)
+print(resident("VmHWM") - before)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads the peak from /proc")
+@pytest.mark.parametrize(
+    ("allocator", "most"),
+    [({}, 5.0), pytest.param({"MALLOC_MMAP_THRESHOLD_": str(1 << 20)}, 3.0, marks=pytest.mark.slow)],
+)
+def test_a_thread_holds_a_few_chunks_however_large_the_image(allocator, most):
+    """The docstring of `evolve` states it, without and with what the allocator keeps of what is freed."""
+    environment = {**os.environ, **allocator}
+    done = subprocess.run([sys.executable, "-c", LAZY], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) <= most * 4 * (2048 + 16) ** 2 * 4

@@ -270,8 +270,18 @@ def ways(operator: Operator, spacing: Any) -> list[tuple[Cycle, ...]]:
     return [(Cycle(stable),) * 2, Cycles(2).cycles(stable, 4 * stable, None, None)]
 
 
-@pytest.mark.parametrize("operator", OPERATORS, ids=repr)
-@pytest.mark.parametrize("shape", [(40, 33), (9, 11, 18)])
+@pytest.mark.parametrize(
+    ("operator", "shape"),
+    [
+        *((operator, (40, 33)) for operator in OPERATORS),
+        # One mass with each equation does for volumes.
+        *(
+            pytest.param(operator, (9, 11, 18), marks=[pytest.mark.slow] * (operator in OPERATORS[1:-1]))
+            for operator in OPERATORS
+        ),
+    ],
+    ids=repr,
+)
 def test_walls_are_like_edges_and_keep_the_sum(operator: Operator, shape: tuple[int, ...]) -> None:
     spacing, rng = (1.0, 1.3, 0.8)[: len(shape)], np.random.default_rng(0)
     image = rng.random((2, *shape)) * 200

@@ -254,7 +254,7 @@ def test_white_may_be_the_maximum_of_the_image() -> None:
 
 
 @each
-@pytest.mark.parametrize("shape", [(50, 61), (12, 19, 23)], ids=len)
+@pytest.mark.parametrize("shape", [(50, 61), pytest.param((12, 19, 23), marks=pytest.mark.slow)], ids=len)
 def test_chunks_and_batches_change_no_bit(operator: Any, shape: tuple[int, ...]) -> None:
     image = picture(*shape)
     image[3, 4] = np.nan

@@ -30,6 +30,16 @@ GRIDS = [
     ((1, 6, 5, 9), (2.0, 1.0, 0.5)),
 ]
 
+each_cycle = pytest.mark.parametrize(
+    ("shape", "spacing", "inertial"),
+    [
+        # Inertial steps differ from explicit ones in the same way in planes and in volumes.
+        pytest.param(*grid, inertial, marks=[pytest.mark.slow] * (inertial and len(grid[1]) == 3))
+        for inertial in (False, True)
+        for grid in GRIDS
+    ],
+)
+
 
 def constant(block: Block, components: Any) -> Array:
     """Return the same tensor at every corner."""
@@ -68,8 +78,7 @@ def stepped(
 # ---- the stencil
 
 
-@pytest.mark.parametrize(("shape", "spacing"), GRIDS)
-@pytest.mark.parametrize("inertial", [False, True])
+@each_cycle
 def test_standard_differences_of_the_unit_tensor_are_the_heat_equation(
     shape: Any, spacing: Any, inertial: bool
 ) -> None:
@@ -206,8 +215,7 @@ def test_nodata_is_the_side_of_an_image() -> None:
         np.testing.assert_allclose(whole[4:15, 6:25], part, atol=1e-13)
 
 
-@pytest.mark.parametrize(("shape", "spacing"), GRIDS)
-@pytest.mark.parametrize("inertial", [False, True])
+@each_cycle
 def test_held_cells_stay_and_the_others_find_their_steady_state(
     shape: Any, spacing: Any, inertial: bool
 ) -> None:

@@ -352,6 +352,25 @@ def test_a_live_picture_on_a_terminal(folder):
     assert " tiles" in shown.decode()
 
 
+@pytest.mark.parametrize("asked", [(), ("--traceback",)])
+def test_what_python_ignores_is_shown_when_asked_for(asked):
+    program = """
+import atexit, sys
+from pipelines.cli import command
+class Fails:
+    def __del__(self):
+        raise ValueError
+kept = [Fails()]
+atexit.register(kept.clear)
+command.main()
+"""
+    ran = subprocess.run(
+        [sys.executable, "-c", program, *asked, "list", "operators", "none"], capture_output=True, text=True
+    )
+    assert ran.returncode == 2
+    assert ("Traceback" in ran.stderr) == bool(asked)
+
+
 def test_a_closed_pipe_is_not_a_traceback():
     shell = f"{sys.executable} -m pipelines.cli.command schema | head -c 20"
     done = subprocess.run(["bash", "-c", shell], capture_output=True, text=True, check=False)

@@ -13,7 +13,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pipelines.image.info import ImageInfo
-from pipelines.image.open_source import cached_source, open_source
+from pipelines.image.kept_sources import cached_source
+from pipelines.image.open_source import open_source
 from pipelines.image.source import SOURCES, SourceSpec
 from tests.pipelines.source_files import WRITERS, ramp
 

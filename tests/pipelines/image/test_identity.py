@@ -9,14 +9,8 @@ import numpy as np
 import pytest
 import zarr
 
-from pipelines.image.open_source import (
-    SourceChangedError,
-    cached_source,
-    fresh_source,
-    open_source,
-    reopen_identity,
-    require_unchanged,
-)
+from pipelines.image.kept_sources import cached_source, fresh_source
+from pipelines.image.open_source import SourceChangedError, open_source, reopen_identity, require_unchanged
 from pipelines.image.source import SourceSpec, UnreadableSourceError
 from pipelines.store import guarded
 from pipelines.store.guarded import MissingObjectError

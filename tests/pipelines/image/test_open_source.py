@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import zarr
 
-from pipelines.image.open_source import Magnitude, cached_source, open_source, runs
+from pipelines.image.kept_sources import cached_source
+from pipelines.image.open_source import Magnitude, open_source, runs
 from pipelines.image.source import SourceSpec, UnreadableSourceError, read_canonical
 
 

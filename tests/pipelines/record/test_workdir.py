@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 from pipelines.record import workdir
 from pipelines.record.journal import Claimed, Finished, Forgotten, Journal, Published, event_of, line_of
 from pipelines.record.workdir import DamagedError, OccupiedError, Workdir
+from pipelines.store.place import whole_name
 
 VALUES = {"science": "abc", "tile": [64, 64], "share": 0.1, "nan": float("nan")}
 
@@ -45,7 +47,8 @@ def test_a_folder_of_something_else_is_not_taken(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "left", [("run.json.tmp",), ("report.json", "journal.jsonl", "epoch"), ("holder", "epoch.tmp")]
+    "left",
+    [(".run.json.12.345.part",), ("report.json", "journal.jsonl", "epoch"), ("holder", ".epoch.1.2.part")],
 )
 def test_what_a_killed_run_has_left_is_known_as_its_own(tmp_path: Path, left: tuple[str, ...]) -> None:
     for name in ("lock", *left):
@@ -59,6 +62,8 @@ def test_what_a_killed_run_has_left_is_known_as_its_own(tmp_path: Path, left: tu
 def test_clearing_leaves_what_is_not_the_runs(tmp_path: Path) -> None:
     folder = Workdir(str(tmp_path))
     folder.write("run.json", VALUES)
+    for name in (".run.json.12.345.part", ".epoch.1.2.part", "report.json"):
+        (tmp_path / name).touch()
     (tmp_path / "run-0123456789ab" / "state").mkdir(parents=True)
     (tmp_path / "run-mine").mkdir()
     (tmp_path / "letter.txt").write_text("dear")
@@ -84,6 +89,20 @@ def test_a_run_killed_while_it_removes_an_earlier_one_does_not_go_on_in_its_arra
     folder.require_own()
     folder.clear()
     assert [child.name for child in tmp_path.iterdir()] == ["letter.txt"]
+
+
+def test_a_file_of_a_run_is_whole_and_on_the_disk_before_it_has_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forced: list[str] = []
+
+    def fsync(handle: int) -> None:
+        forced.append(Path(f"/proc/self/fd/{handle}").resolve().name)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    Workdir(str(tmp_path)).write("run.json", VALUES)
+    assert [whole_name(name) for name in forced] == ["run.json", tmp_path.name]
+    assert forced[0] != "run.json"
 
 
 def test_each_process_has_an_epoch_of_its_own(tmp_path: Path) -> None:

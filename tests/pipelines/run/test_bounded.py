@@ -88,6 +88,16 @@ def test_memory_does_not_grow_with_the_image(tmp_path: Path) -> None:
     assert peaks[1] == pytest.approx(peaks[0], rel=0.05)
 
 
+@linux
+@pytest.mark.slow
+@pytest.mark.parametrize("side", [8192, 16384])
+def test_memory_of_images_of_floats_without_holes_is_bounded(tmp_path: Path, side: int) -> None:
+    """They might have NaN anywhere: walls are counted, although none is found."""
+    make_source(tmp_path / "floats.zarr", side, dtype="f4", holes=False)
+    limit = "1GiB" if side == 16384 else "600MiB"
+    check(measure(tmp_path, tmp_path / "floats.zarr", step_of("perona-malik", side), limit, "threads"))
+
+
 def one_chunk(path: Path, side: int, *, compressed: bool) -> None:
     """Write an image of noise as one chunk."""
     pixels = np.random.default_rng(0).integers(1, 200, (side, side), dtype=np.uint8)

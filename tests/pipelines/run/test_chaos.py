@@ -120,7 +120,7 @@ def test_killed_drivers_with_threads(tmp_path: Path, seed: int) -> None:
     kill_drivers(
         Job(tmp_path, ["out.zarr", "out.ome.zarr", "out.tif"][seed % 3]),
         random.Random(seed),
-        2 if seed == 0 else 12,
+        1 if seed == 0 else 12,
     )
 
 
@@ -178,13 +178,10 @@ def s3_job(folder: Path, objects, name: str, **how) -> Job:
     return Job(folder, name, bucket=bucket, environment=objects.environment, **how)
 
 
-@seeds(6, usual=1)
+@seeds(6)
 def test_killed_uploads(tmp_path: Path, objects, seed: int) -> None:
     chance = random.Random(seed)
-    job, kills = (
-        s3_job(tmp_path, objects, ["out.zarr", "out.ome.zarr", "out.tif"][seed % 3]),
-        1 if seed == 0 else 12,
-    )
+    job, kills = s3_job(tmp_path, objects, ["out.zarr", "out.ome.zarr", "out.tif"][seed % 3]), 12
     while kills:
         objects.proxy.clear()
         objects.proxy.add(Fault.slow, method="PUT", rate=0.05, seed=seed)

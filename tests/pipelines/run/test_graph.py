@@ -345,7 +345,7 @@ def test_adaptive_steps_are_those_of_the_whole_image(tmp_path, image, tile, norm
 
 def test_an_interrupted_adaptive_run_goes_on_with_the_same_steps(tmp_path, image):
     schedule = {"adaptive": 1.0}
-    steps = [{**LINEAR, "time": 3, "schedule": schedule}]
+    steps = [{**LINEAR, "time": 2, "schedule": schedule}]
     spec = graph(tmp_path, image, steps)
     seen: list[TileDone] = []
 
@@ -358,7 +358,7 @@ def test_an_interrupted_adaptive_run_goes_on_with_the_same_steps(tmp_path, image
     with pytest.raises(KeyboardInterrupt):
         run(spec, listeners=[interrupt])
     assert carry_out(spec).data["tiles_resumed"] >= 0
-    expected = do.evolve(image, do.PeronaMalik(5000, "rational"), time=3, schedule=schedule)
+    expected = do.evolve(image, do.PeronaMalik(5000, "rational"), time=2, schedule=schedule)
     assert same(read_result(spec.sink.uri), expected)
     events = Journal(Path(spec.workdir) / "journal.jsonl").events()
     rounds = [event.round for event in events if isinstance(event, Finished)]

@@ -34,7 +34,7 @@ linux = pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX signals"
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("kill")
-    np.save(folder / "source.npy", ragged_image((1100, 1300)))
+    np.save(folder / "source.npy", ragged_image((900, 1000)))
     return folder
 
 
@@ -167,8 +167,8 @@ def test_a_full_disk_is_said_and_can_be_resumed(tmp_path, folder, expected):
     shutil.copy(folder / "source.npy", tmp_path)
     disk, spec = tmp_path / "disk", tmp_path / "full.yaml"
     spec.write_text(SPEC.format(target="disk/out.zarr", cluster="threads"))
-    with small_disk(disk, "size=9m") as change:
-        (disk / "ballast").write_bytes(b"x" * (2 << 20))
+    with small_disk(disk, "size=6m") as change:
+        (disk / "ballast").write_bytes(b"x" * (3 << 19))
         full = subprocess.run(command(spec), capture_output=True, text=True, check=False)
         assert full.returncode == 3, full.stderr
         assert re.search(r"[Nn]o space is left|disk is full", full.stdout + full.stderr)

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from urllib.parse import unquote
 
 import numpy as np
 import pytest
@@ -85,6 +86,32 @@ def test_a_chunk_that_stays_lost_is_no_fill_value(objects, bucket, tmp_path, mon
     assert run(spec).exit_code == 0
     expected = do.evolve(image, do.PeronaMalik(contrast=5000, conductance="rational"), steps=9)
     assert read_result(tmp_path / "out.zarr").tobytes() == expected.tobytes()
+
+
+def test_what_a_store_denies_in_mid_run_is_named(objects, bucket, tmp_path):
+    image = ragged_image((64, 64), holes=False)
+    zarr.create_array(f"{bucket}/in.zarr", shape=image.shape, dtype="f4", chunks=(64, 64))[...] = image
+    how = {"retries": 0, "workdir": str(tmp_path / "work")}
+    spec = small_spec(f"{bucket}/in.zarr", f"{bucket}/out.zarr", run=how)
+    objects.proxy.add(Fault.denied, path="in.zarr/c/0/0")
+    assert f"Forbidden: '{bucket}/in.zarr/c/0/0'" in run(spec).data["failed"][0]["error"]
+    objects.proxy.clear()
+    objects.proxy.add(Fault.denied, method="PUT", path="out.zarr/image/c/0/0")
+    assert f"'{bucket}/out.zarr/image/c/0/0'" in run(spec).data["problem"]
+
+
+@pytest.mark.slow
+def test_workers_do_not_list_the_source(objects, bucket, tmp_path):
+    image = ragged_image((200, 170), holes=False)
+    zarr.create_array(f"{bucket}/in.zarr", shape=image.shape, dtype="f4", chunks=(64, 64))[...] = image
+    asked = []
+    for cluster in ("threads", "local"):
+        objects.proxy.clear()
+        how = {"cluster": cluster, "threads": 2, "memory": "2GiB"}
+        assert run(small_spec(f"{bucket}/in.zarr", tmp_path / f"{cluster}.zarr", run=how)).exit_code == 0
+        listed = [unquote(path) for _, path in objects.proxy.requests if "list-type" in path]
+        asked.append(sum("in.zarr/c" in path for path in listed))
+    assert asked[0] == asked[1] > 0
 
 
 RUN = """

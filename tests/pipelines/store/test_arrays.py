@@ -14,6 +14,7 @@ import pytest
 import zarr
 from zarr.storage import MemoryStore
 
+from diffusion_ops.blocks.spare import keep_window, release_spare, window_memory
 from pipelines.store.arrays import (
     FILES_BEFORE_SHARDS,
     Chunking,
@@ -24,6 +25,7 @@ from pipelines.store.arrays import (
     holds,
     json_number,
     open_array,
+    read_region,
     use_fast_codecs,
 )
 from pipelines.tasks.pixels import ZarrPixels
@@ -213,3 +215,34 @@ def test_what_a_killed_task_left_of_a_chunk_at_the_end_is_written_again(tmp_path
             chunk.write_bytes(chunk.read_bytes()[:-left] if left else b"")
     pixels.write(region, values[region])
     assert np.array_equal(array[region], values[region])
+
+
+def test_a_region_is_read_into_kept_memory_and_holds_its_own_pixels(tmp_path):
+    values = np.random.default_rng(0).random((1500, 1100), np.float32)
+    array = create_array(
+        str(tmp_path / "z"), "a", values.shape, values.dtype, Chunking((512, 512)), axes="yx"
+    )
+    array[:] = values
+    release_spare()
+    first = read_region(array, np.s_[10:1400, 3:1100])
+    address, copy = first.ctypes.data, first.copy()
+    other = read_region(array, np.s_[0:1400, 0:1100])
+    assert np.array_equal(first, copy)
+    keep_window(first)
+    again = read_region(array, np.s_[100:1500, 0:1090])
+    assert again.ctypes.data == address
+    assert np.array_equal(again, values[100:1500, 0:1090])
+    assert np.array_equal(other, values[0:1400, 0:1100])
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+@pytest.mark.parametrize("dtype", ["<f4", ">f4", "c8", "u1"])
+def test_regions_of_all_layouts_of_zarr_2_are_as_zarr_reads_them(tmp_path, order, dtype):
+    values = np.random.default_rng(0).integers(0, 99, (1600, 1700)).astype(dtype)
+    array = zarr.create_array(
+        str(tmp_path / "z"), shape=values.shape, dtype=dtype, chunks=(700, 600), zarr_format=2, order=order
+    )
+    array[:] = values
+    keep_window(window_memory(values.shape, np.float32))
+    for region in (np.s_[:, :], np.s_[5:1333, 590:1650]):
+        assert np.array_equal(read_region(array, region), values[region])

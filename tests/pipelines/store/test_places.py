@@ -195,12 +195,20 @@ def test_a_server_without_conditions_gets_objects_and_no_leases(objects, tmp_pat
     assert place.read(path) == b"x"
 
 
-def test_denied_is_said_at_once(objects):
+def test_denied_is_said_at_once_with_the_address(objects):
     place, path = place_of(f"{objects.bucket}/faults/denied")
     rule = objects.proxy.add(Fault.denied)
-    with pytest.raises(PermissionError):
-        place.write(path, b"x")
-    assert rule.used == 1
+    for ask in (
+        lambda: place.write(path, b"x"),
+        lambda: place.read(path),
+        lambda: place.entry(path),
+        lambda: place.entries(path),
+        lambda: place.write_if_absent(path, b"x"),
+        lambda: place.delete([path]),
+    ):
+        with pytest.raises(PermissionError, match=f"{objects.bucket}/faults/denied"):
+            ask()
+    assert rule.used == 6
 
 
 # What is at an address

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import threading
@@ -17,7 +18,8 @@ import diffusion_ops as do
 from pipelines.events import Event, TileDone, Waiting, WorkerLeftOut
 from pipelines.run.run import Report, run
 from pipelines.spec.spec import Spec
-from pipelines.tasks import admission
+from pipelines.tasks import admission, heartbeats
+from pipelines.tasks.memory import TASKS_BYTES
 from pipelines.tasks.workers import ClusterError
 from tests.pipelines.dask_processes import HIDING, DaskProcesses, dask_processes, wait_until
 from tests.pipelines.runs import ragged_image, read_result, save_source, small_spec
@@ -28,7 +30,7 @@ OPERATOR = do.PeronaMalik(contrast=5000, conductance="rational")
 
 @pytest.fixture(scope="module")
 def expected() -> np.ndarray:
-    return do.evolve(ragged_image(), OPERATOR, steps=30)
+    return do.evolve(ragged_image(), OPERATOR, steps=12)
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +43,7 @@ def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def long_spec(folder: Path, **how: str) -> Spec:
     """Return a spec of some seconds, so that something may happen meanwhile."""
-    step = {"operator": "perona-malik", "contrast": 5000, "conductance": "rational", "steps": 30}
+    step = {"operator": "perona-malik", "contrast": 5000, "conductance": "rational", "steps": 12}
     source = folder / "source.npy"
     if not source.exists():
         save_source(folder, ragged_image())
@@ -67,11 +69,18 @@ class Run:
 
     def until(self, kind: type, count: int = 1) -> None:
         """Return when so many events of a kind were told."""
+        self._until(lambda: sum(isinstance(event, kind) for event in self.events) >= count, kind.__name__)
+
+    def until_waiting_for(self, reason: re.Pattern[str]) -> None:
+        """Return when the run has said that it waits for a reason."""
 
         def told() -> bool:
-            return sum(isinstance(event, kind) for event in self.events) >= count
+            return any(reason.search(event.reason) for event in self.events if isinstance(event, Waiting))
 
-        wait_until(lambda: told() or not self._thread.is_alive(), f"{kind.__name__}")
+        self._until(told, reason.pattern)
+
+    def _until(self, told: Callable[[], bool], what: str) -> None:
+        wait_until(lambda: told() or not self._thread.is_alive(), what)
         assert self._thread.is_alive(), (self.error, self.events)
 
     def end(self) -> Report:
@@ -205,6 +214,26 @@ def test_a_stopped_worker_that_comes_back_changes_nothing(tmp_path, expected, qu
     assert read_result(job.target).tobytes() == expected.tobytes()
 
 
+@pytest.mark.slow
+def test_workers_that_are_all_stopped_are_named_long_before_dask_gives_them_up(
+    tmp_path, expected, quick, monkeypatch
+):
+    quick(wait=60)
+    monkeypatch.setattr(heartbeats, "SILENT_SECONDS", 4.0)
+    with dask_processes(tmp_path / "cluster") as cluster:
+        workers = [cluster.worker(), cluster.worker()]
+        job = Run(tmp_path, cluster)
+        job.until(TileDone)
+        for worker in workers:
+            worker.send_signal(signal.SIGSTOP)
+        named = re.compile(r"2 of 2 workers give no sign of life: tcp://127\.0\.0\.1:\d+, tcp://")
+        job.until_waiting_for(named)
+        for worker in workers:
+            worker.send_signal(signal.SIGCONT)
+        assert job.end().exit_code == 0
+    assert read_result(job.target).tobytes() == expected.tobytes()
+
+
 def test_a_scheduler_that_dies_ends_a_run_that_can_go_on(tmp_path, expected, quick):
     with dask_processes(tmp_path / "cluster") as cluster:
         cluster.worker()
@@ -217,6 +246,29 @@ def test_a_scheduler_that_dies_ends_a_run_that_can_go_on(tmp_path, expected, qui
     assert "The scheduler is gone" in report.data["problem"]
     assert run(long_spec(tmp_path)).exit_code == 0
     assert read_result(job.target).tobytes() == expected.tobytes()
+
+
+@pytest.mark.slow
+def test_a_scheduler_that_is_started_anew_ends_a_run_that_can_go_on(tmp_path, expected, quick):
+    quick(wait=60)
+    with dask_processes(tmp_path / "cluster") as cluster:
+        cluster.worker()
+
+        def restart(event: Event) -> None:
+            # The driver is here meanwhile, and finds a connection that works, to another scheduler.
+            if isinstance(event, TileDone) and cluster.scheduler.poll() is None and not restarted:
+                restarted.append(event)
+                time.sleep(3)
+                cluster.scheduler.kill()
+                cluster.start_scheduler()
+                time.sleep(3)
+
+        restarted: list[Event] = []
+        report = run(long_spec(tmp_path, cluster=cluster.address), listeners=[restart])
+    assert report.exit_code == 3
+    assert "The scheduler is gone" in report.data["problem"]
+    assert run(long_spec(tmp_path)).exit_code == 0
+    assert read_result(tmp_path / "out.zarr").tobytes() == expected.tobytes()
 
 
 @pytest.mark.slow
@@ -240,6 +292,7 @@ def test_workers_that_die_for_want_of_memory_are_said(tmp_path):
         cluster.worker("--memory-limit", "150MiB", nanny=True)
         job = Run(tmp_path, cluster)
         with pytest.raises(
-            ClusterError, match=r"ended before they could answer.*memory limit is below.* 280 MiB"
+            ClusterError,
+            match=rf"ended before they could answer.*memory limit is below.* {TASKS_BYTES >> 20} MiB",
         ):
             job.end()

@@ -20,7 +20,7 @@ import diffusion_ops as do
 from pipelines.cli.command import app
 from pipelines.events import Choosing, Event, StageDone
 from pipelines.image.info import ImageInfo
-from pipelines.image.open_source import cached_source
+from pipelines.image.kept_sources import cached_source
 from pipelines.image.source import SOURCES, Source
 from pipelines.record.workdir import Workdir
 from pipelines.run.preview import preview
