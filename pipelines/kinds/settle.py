@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from diffusion_ops.blocks.fields import cast
 from diffusion_ops.blocks.statistic import Tally
 from pipelines.image.window import Grid, Region, Window, extent, one_frame, window_of
-from pipelines.tasks.front_tiles import FRONT_RATE, Land, Latest, begin_visit, load
+from pipelines.kinds.fronts.tiles import FRONT_RATE, Land, Latest, begin_visit, load
 from pipelines.tasks.pixels import Pixels, ZarrPixels
 from pipelines.tasks.values import Cost, Done
 from pipelines.tasks.work import KINDS, Conclusion, Told, Work

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from pipelines.image.info import ImageInfo, digest
-from pipelines.image.open_source import cached_source
+from pipelines.image.kept_sources import cached_source
 from pipelines.image.source import SourceSpec
 from pipelines.plan.points import is_points, read_points
 from pipelines.refusal import RefusedError
