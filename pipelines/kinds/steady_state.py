@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from diffusion_ops.blocks.fields import finish_fields
+from diffusion_ops.blocks.fields import cast_all, give_back
 from diffusion_ops.blocks.statistic import Statistic, Tally, make_statistic
 from diffusion_ops.families.steady_state import TOLERANCE, SteadyState, largest_correction, with_known
 from diffusion_ops.steady.couplings import CELL
@@ -248,7 +248,10 @@ class Finish(ChainWork, Step):
             return result
         original = self.original.fields(self.scene.frames, window.write)
         nodata = None if self.scene.problem.gives_labels else self.scene.frames.nodata
-        return finish_fields(values, setting.valid, original, self.result_type, nodata)
+        result = cast_all(values, self.result_type, nodata)
+        if setting.valid is not None:
+            give_back(result, original, setting.valid, nodata)
+        return result
 
     @property
     def _tolerance(self) -> float:
