@@ -19,7 +19,7 @@ from pipelines.plan.stages import ChainRequest, ChainWork, Image
 from pipelines.refusal import RefusedError
 from pipelines.steady.cycle import Coarse, Down, Up, cycle_of
 from pipelines.steady.preparation import SetUp, Survey
-from pipelines.steady.scene import Scene, read_labels
+from pipelines.steady.scene import Scene, part_of, read_labels
 from pipelines.steady.stacks import StackedPixels
 from pipelines.steady.step import TOGETHER, Step
 from pipelines.tasks.inputs import Reading
@@ -226,7 +226,7 @@ class Finish(ChainWork, Step):
         lattice = held[0] if len(setting.spatial) == 3 else held
         there = grid.image(reached(grid, read_labels(window.read, self.labels, setting.spatial), lattice))
         arrays = self.collected.read(window.read)
-        inside = replace_setting(setting, keep)
+        inside = part_of(setting, keep)
         values = problem.result(arrays[(slice(None), *keep)], inside, there[keep])
         valid = inside.valid
         unknown = ~problem.known(inside) if valid is None else valid & ~problem.known(inside)
@@ -272,15 +272,6 @@ class Finish(ChainWork, Step):
         numbers = {name: int(v[name]) for name in ("cycles", "open", "unreached")}
         found = {"position": self.position, "tolerance": self._tolerance, **numbers}
         return {"steady_states": {**found, "largest_correction": v["largest correction"]}}
-
-
-def replace_setting(setting: Any, keep: Region) -> Any:
-    """Return a part of a window."""
-    parts = {
-        name: None if (one := getattr(setting, name)) is None else one[keep]
-        for name in ("valid", "markers", "known", "own_valid")
-    }
-    return replace(setting, fields=setting.fields[(slice(None), *keep)], **parts)
 
 
 def scene_of(request: ChainRequest) -> Scene:
