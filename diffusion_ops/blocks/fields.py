@@ -251,30 +251,25 @@ def finish_image(
     values = block.u[(slice(None), *(keep or (slice(None),) * len(block.spatial)))]
     if valid is None and block.valid is not None:
         valid = block.valid[keep] if keep else block.valid
-    return finish_fields(values, valid, original, dtype, nodata, empty)
+    result = cast_all(values, dtype, nodata, empty)
+    if original is not None and valid is not None:
+        give_back(result, original, valid, nodata)
+    return result
 
 
-def finish_fields(
+def cast_all(
     values: Image,
-    valid: Bools | None,
-    original: Image | None,
     dtype: np.dtype[Any],
     nodata: float | None = None,
     empty: Callable[..., Image] = np.empty,
 ) -> Image:
-    """Return computed values (channels, *spatial) as `dtype`; invalid pixels get those of `original`.
-
-    The result may be `values` itself: nobody needs them any more.
-    """
-    # Where nothing has to be converted or moved, the values become the result.
+    """Return finished values of shape (channels, *spatial) as `dtype`: themselves, where nothing is converted."""
     own = dtype == values.dtype and values.flags.c_contiguous
     result = values if own else empty(values.shape, dtype)
     for band in row_bands(values.shape[1:]):
         done = cast(values[:, band], dtype, nodata)
         if not np.may_share_memory(done, result):
             result[:, band] = done
-    if original is not None and valid is not None:
-        give_back(result, original, valid, nodata)
     return result
 
 

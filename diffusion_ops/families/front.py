@@ -16,6 +16,7 @@ from diffusion_ops.kernels.fronts.front import (
     EARLIER,
     FIXED,
     LATER,
+    build_fine_front,
     build_front,
     build_violations,
 )
@@ -215,7 +216,9 @@ class FrontWindow:
         room = max(1024, self.flags.size // WAITING)
         lists = [np.empty(room, np.int32) for _ in range(3)]
         state, numbers = self._arguments(image, spacing, until)
-        build_front(self.times.ndim, self.labels is not None, speeds)(*state, *lists, *numbers)
+        which = self.times.ndim, self.labels is not None, speeds
+        if not build_front(*which)(*state, *lists, numbers):
+            build_fine_front(*which)(*state, *lists, numbers)
 
     def violations(self, image: NDArray[Any], speeds: bool, spacing: tuple[float, ...], until: float) -> int:
         """Return how many cells do not fulfil their equation to the last bit; see `run`.
@@ -224,7 +227,7 @@ class FrontWindow:
         """
         state, numbers = self._arguments(image, spacing, until)
         count = build_violations(self.times.ndim, self.labels is not None, speeds)
-        return int(count(*state, *numbers))
+        return int(count(*state, numbers))
 
     def _arguments(
         self, image: NDArray[Any], spacing: tuple[float, ...], until: float

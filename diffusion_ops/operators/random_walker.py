@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,8 +35,9 @@ class RandomWalker(SteadyState):
     formula of scikit-image. A pixel gets the label of the largest probability, the smallest of equal ones. Pixels that
     walls part from all markers get 0.
 
-    The tolerance, 1e-4 by default, is the error of the probabilities; pixels whose two best labels are closer than
-    that may have either.
+    The tolerance, 1e-4 by default, is the error of the probabilities: cycles end where a further one would change none
+    by more than a sixteenth of it. That is no proven bound; against direct solutions no error was larger. Pixels whose
+    two best labels are closer than two tolerances may have either.
 
     Parameters
     ----------
@@ -157,7 +159,7 @@ class RandomWalker(SteadyState):
         return np.where(there, collected[1], 0)[None].astype(np.int64)
 
 
-def markers_of(setting: Setting) -> NDArray[np.int64]:
+def markers_of(setting: Setting) -> NDArray[np.integer[Any]]:
     """Return the markers, which are required."""
     assert setting.markers is not None
     return setting.markers.astype(np.int64, copy=False)

@@ -13,9 +13,7 @@ from numpy.typing import NDArray
 from diffusion_ops.blocks.statistic import Tally
 from diffusion_ops.families.front import Front, FrontWindow, times_type
 from pipelines.image.window import Grid, Region, Window, extent, one_frame, window_of
-from pipelines.plan.batches import request_after, request_inputs
-from pipelines.plan.stages import ChainRequest, ChainWork, Image
-from pipelines.tasks.front_tiles import (
+from pipelines.kinds.fronts.tiles import (
     FRONT_RATE,
     MARKED,
     VISITS,
@@ -27,6 +25,8 @@ from pipelines.tasks.front_tiles import (
     no_markers,
     rehearse,
 )
+from pipelines.plan.batches import request_after, request_inputs
+from pipelines.plan.stages import ChainRequest, ChainWork, Image
 from pipelines.tasks.inputs import Reading
 from pipelines.tasks.pixels import Pixels, ZarrPixels
 from pipelines.tasks.values import Carried, Cost, Done, NewArray

@@ -11,7 +11,7 @@ import numpy as np
 
 from diffusion_ops.blocks.statistic import Tally
 from pipelines.image.window import Grid, Region, Window, extent, one_frame, window_of
-from pipelines.tasks.front_tiles import MARKED, WALLED, Land
+from pipelines.kinds.fronts.tiles import MARKED, WALLED, Land
 from pipelines.tasks.pixels import Pixels
 from pipelines.tasks.values import Cost, Done
 from pipelines.tasks.work import KINDS, Conclusion, Told, Work

@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from diffusion_ops.blocks.block import row_bands
 from diffusion_ops.blocks.fields import cast
 from diffusion_ops.blocks.statistic import Tally
 from pipelines.image.window import Grid, Region, Window, extent, one_frame, window_of
-from pipelines.tasks.front_tiles import FRONT_RATE, Land, Latest, begin_visit, load
+from pipelines.kinds.fronts.tiles import FRONT_RATE, Land, Latest, begin_visit, load
 from pipelines.tasks.pixels import Pixels, ZarrPixels
 from pipelines.tasks.values import Cost, Done
 from pipelines.tasks.work import KINDS, Conclusion, Told, Work
@@ -74,7 +75,7 @@ class Settle(Work):
     def cost(self, grid: Grid) -> Cost:
         """Return the cost of one check of every cell."""
         total, itemsize = math.prod(grid.shape), self.dtype.itemsize
-        memory = self.land.memory(grid) + 2 * math.prod(grid.largest) * itemsize
+        memory = self.land.memory(grid) + math.prod(grid.largest) * itemsize
         return Cost(memory, total * self.land.cell_bytes, total * itemsize, seconds=total / FRONT_RATE / 2)
 
     def compute(self, window: Window) -> Done:
@@ -85,14 +86,17 @@ class Settle(Work):
         merged = np.load(Path(self.merged), mmap_mode="r")
         visits = {tile: int(merged[tile]) for tile in around}
         for index in land.frames.each(shape):
+            part = values[index]
             region = one_frame(window, index).write
-            found, more = self._settled(region, visits, values[index], counts)
-            values[index], read_bytes = found.reshape(values[index].shape), read_bytes + more
+            read_bytes += self._settle(
+                region, visits, part.reshape(extent(land.frames.spatial_part(region))), counts
+            )
         return Done(values, {"cells": Tally(np.arange(2), counts)}, read_bytes)
 
-    def _settled(
-        self, region: Region, visits: Mapping[int, int], values: NDArray[Any], counts: NDArray[np.int64]
-    ) -> tuple[NDArray[Any], int]:
+    def _settle(
+        self, region: Region, visits: Mapping[int, int], result: NDArray[Any], counts: NDArray[np.int64]
+    ) -> int:
+        """Put one frame of the tile into its result, add to the counts, and return the bytes read."""
         land = self.land
         window, read_bytes = load(self.latest, land, self.grid, region, visits)
         (own,) = set(self.grid.covering(region))
@@ -104,14 +108,16 @@ class Settle(Work):
                 "through it. Run the same command again."
             )
         walls, times = window.walls, window.times[window.inner]
-        counts += int((times < np.inf).sum()), int((np.isinf(times) & ~walls).sum())
         found = times if window.labels is None else window.labels[window.inner]
-        with np.errstate(over="ignore"):
-            done = cast(
-                np.ascontiguousarray(found), self.dtype, None if land.labelled else land.frames.nodata
-            )
-        fill = math.nan if self.fill is None and not land.labelled else self.fill or 0
-        return np.where(walls, self.dtype.type(fill), done), read_bytes + more
+        nodata = None if land.labelled else land.frames.nodata
+        fill = self.dtype.type(math.nan if self.fill is None and not land.labelled else self.fill or 0)
+        for band in row_bands(window.spatial):
+            reached = times[band] < np.inf
+            counts += int(reached.sum()), int((~reached & ~walls[band]).sum())
+            with np.errstate(over="ignore"):
+                result[band] = cast(np.ascontiguousarray(found[band]), self.dtype, nodata)
+            result[band][walls[band]] = fill
+        return read_bytes + more
 
     def conclude(self, told: Told) -> Conclusion:
         """Return how many cells were reached, and not."""

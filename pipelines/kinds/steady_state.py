@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from diffusion_ops.blocks.fields import finish_fields
+from diffusion_ops.blocks.fields import cast_all, give_back
 from diffusion_ops.blocks.statistic import Statistic, Tally, make_statistic
 from diffusion_ops.families.steady_state import TOLERANCE, SteadyState, largest_correction, with_known
 from diffusion_ops.steady.couplings import CELL
@@ -19,7 +19,7 @@ from pipelines.plan.stages import ChainRequest, ChainWork, Image
 from pipelines.refusal import RefusedError
 from pipelines.steady.cycle import Coarse, Down, Up, cycle_of
 from pipelines.steady.preparation import SetUp, Survey
-from pipelines.steady.scene import Scene, read_labels
+from pipelines.steady.scene import Scene, part_of, read_labels
 from pipelines.steady.stacks import StackedPixels
 from pipelines.steady.step import TOGETHER, Step
 from pipelines.tasks.inputs import Reading
@@ -54,6 +54,7 @@ class Collect(Step):
     largest: float = 0.0
 
     title = "collect"
+    level_bytes = 45
 
     @property
     def sources(self) -> tuple[Pixels, ...]:
@@ -62,8 +63,8 @@ class Collect(Step):
 
     @property
     def stored(self) -> tuple[ZarrPixels, ...]:
-        """The arrays that it reads, and those of further cycles."""
-        return (*super().stored, self.up.labels, self.up.coarse.rows)
+        """The arrays that it reads, and those that lie beside what a resumed run or further cycles read."""
+        return (*super().stored, self.up.labels, self.up.coarse.rows, self._in_this_cycle(self.up.rest))
 
     @property
     def writes(self) -> ZarrPixels:
@@ -82,8 +83,11 @@ class Collect(Step):
     def moved(self, pixels: Pixels, carried: object) -> Collect:
         """Return the work that reads the answers of the cycle that has written the corrections `pixels`."""
         assert isinstance(pixels, ZarrPixels)
-        path = f"{self.state.path.rpartition('@')[0]}@{pixels.path.rpartition('@')[2]}"
-        return replace(self, state=replace(self.state, path=path))
+        return replace(self, state=_of_cycle(self.state, pixels))
+
+    def _in_this_cycle(self, pixels: StackedPixels) -> StackedPixels:
+        """Return an array of the cycle whose answers are collected."""
+        return _of_cycle(pixels, self.state)
 
     def compute(self, window: Window) -> Done:
         """Return the collected answers of a tile."""
@@ -119,6 +123,11 @@ class Collect(Step):
         return Conclusion(values, again={**again, self.up.number + 3: collect})
 
 
+def _of_cycle(pixels: StackedPixels, like: ZarrPixels) -> StackedPixels:
+    """Return an array of the cycle that another array belongs to."""
+    return replace(pixels, path=f"{pixels.path.rpartition('@')[0]}@{like.path.rpartition('@')[2]}")
+
+
 @KINDS.register("steady-state")
 @dataclass(frozen=True)
 class Finish(ChainWork, Step):
@@ -126,7 +135,8 @@ class Finish(ChainWork, Step):
 
     Attributes
     ----------
-    labels, held, collected : StackedPixels
+    labels, rows, held, collected : StackedPixels
+        Rows are kept because they lie beside the labels, which a resumed run looks at.
     target : ZarrPixels
     result_type : numpy dtype
     final : bool
@@ -136,6 +146,7 @@ class Finish(ChainWork, Step):
     """
 
     labels: StackedPixels = field(kw_only=True)
+    rows: StackedPixels = field(kw_only=True)
     held: StackedPixels = field(kw_only=True)
     collected: StackedPixels = field(kw_only=True)
     target: ZarrPixels = field(kw_only=True)
@@ -144,6 +155,7 @@ class Finish(ChainWork, Step):
     collector: int = field(kw_only=True)
 
     title = "write"
+    level_bytes = 50
     sections = ("steady_states",)
 
     @classmethod
@@ -165,6 +177,11 @@ class Finish(ChainWork, Step):
         """The scene, the labels, and the collected answers."""
         original = () if self.original is None else (self.original.pixels,)
         return (*self.scene.sources, self.labels, self.held, self.collected, *original)
+
+    @property
+    def stored(self) -> tuple[ZarrPixels, ...]:
+        """The arrays that it reads, and the rows."""
+        return (*super().stored, self.rows)
 
     @property
     def writes(self) -> ZarrPixels:
@@ -209,7 +226,7 @@ class Finish(ChainWork, Step):
         lattice = held[0] if len(setting.spatial) == 3 else held
         there = grid.image(reached(grid, read_labels(window.read, self.labels, setting.spatial), lattice))
         arrays = self.collected.read(window.read)
-        inside = replace_setting(setting, keep)
+        inside = part_of(setting, keep)
         values = problem.result(arrays[(slice(None), *keep)], inside, there[keep])
         valid = inside.valid
         unknown = ~problem.known(inside) if valid is None else valid & ~problem.known(inside)
@@ -231,7 +248,10 @@ class Finish(ChainWork, Step):
             return result
         original = self.original.fields(self.scene.frames, window.write)
         nodata = None if self.scene.problem.gives_labels else self.scene.frames.nodata
-        return finish_fields(values, setting.valid, original, self.result_type, nodata)
+        result = cast_all(values, self.result_type, nodata)
+        if setting.valid is not None:
+            give_back(result, original, setting.valid, nodata)
+        return result
 
     @property
     def _tolerance(self) -> float:
@@ -252,15 +272,6 @@ class Finish(ChainWork, Step):
         numbers = {name: int(v[name]) for name in ("cycles", "open", "unreached")}
         found = {"position": self.position, "tolerance": self._tolerance, **numbers}
         return {"steady_states": {**found, "largest_correction": v["largest correction"]}}
-
-
-def replace_setting(setting: Any, keep: Region) -> Any:
-    """Return a part of a window."""
-    parts = {
-        name: None if (one := getattr(setting, name)) is None else one[keep]
-        for name in ("valid", "markers", "known", "own_valid")
-    }
-    return replace(setting, fields=setting.fields[(slice(None), *keep)], **parts)
 
 
 def scene_of(request: ChainRequest) -> Scene:
@@ -361,7 +372,9 @@ class _Layout:
         count = scene.problem.collected_arrays(scene.image.channels)
         collect = Collect(**common, state=arrays["state"], target=self.stack("answers@0", count), up=up)
         stages.add("collect the answers", collect, grid, needs=(first + 2,))
-        return self.finish(Finish, labels=labels, held=held, collected=collect.target, collector=first + 3)
+        return self.finish(
+            Finish, labels=labels, rows=rows, held=held, collected=collect.target, collector=first + 3
+        )
 
     def finish(self, kind: type[Finish], **arrays: Any) -> Image:
         """Add the stage that writes the result."""

@@ -115,10 +115,20 @@ class RunState:
             self.tiles.open_tile(number, tile)
             return
         # Stages that repeat their rounds together start again together, from the plan.
-        for one in self._together.get(number, (number,)):
+        for one in self._all_together(number):
             self.stages[one] = replace(self.stages[one], work=self._planned[one].work)
             self.rounds[one] = 0
             self._clear(one)
+
+    def _all_together(self, number: int) -> set[int]:
+        """Return the stages that repeat their rounds with a stage, or with one of those."""
+        found, before = {number}, 0
+        while len(found) != before:
+            before = len(found)
+            for stage, others in self._together.items():
+                if found.intersection((stage, *others)):
+                    found.update((stage, *others))
+        return found
 
     def _clear(self, number: int) -> None:
         self._tallies.pop(number, None)

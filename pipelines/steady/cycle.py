@@ -27,7 +27,7 @@ from pipelines.tasks.pixels import Pixels, ZarrPixels
 from pipelines.tasks.values import Carried, Cost, Done, NewArray
 from pipelines.tasks.work import Conclusion, Told, Work
 
-NODE_BYTES = 260
+NODE_BYTES = 215
 """Memory per node of the third level while the coarser ones are made: its row, and those of the levels above it."""
 
 
@@ -89,6 +89,7 @@ class Down(Cycling):
     steps: tuple[Steps | None, ...] = (None,) * TOGETHER
 
     title = "down"
+    level_bytes = 115
     reach = DOWN_HALO
 
     @property
@@ -147,6 +148,7 @@ class Coarse(Cycling):
     held: StackedPixels = field(kw_only=True)
 
     title = "coarse"
+    level_bytes = 0
 
     @property
     def sources(self) -> tuple[Pixels, ...]:
@@ -233,6 +235,7 @@ class Up(Cycling):
     cycle: int = 0
 
     title = "up"
+    level_bytes = 75
     reach = UP_HALO
 
     @property
@@ -247,8 +250,8 @@ class Up(Cycling):
 
     @property
     def stored(self) -> tuple[ZarrPixels, ...]:
-        """The arrays that it reads, and those of another cycle."""
-        return (*super().stored, self.coarse.rows)
+        """The arrays that it reads, and those that lie beside what a resumed run or another cycle reads."""
+        return (*super().stored, self.coarse.rows, self.rest)
 
     @property
     def statistics(self) -> Mapping[str, Statistic]:

@@ -23,7 +23,7 @@ from pipelines.tasks.pixels import ZarrPixels
 from pipelines.tasks.values import Carried, Done, NewArray
 from pipelines.tasks.work import Conclusion, Told
 
-NODES = 0.1
+NODES = 0.09
 """Nodes of the third level per pixel that are planned for; 0.06 to 0.08 are usual."""
 
 
@@ -55,6 +55,7 @@ class Survey(Step):
     """Find the parts, such as labels, and measure the problem's statistics."""
 
     title = "survey"
+    level_bytes = 55
     sections = ("statistics",)
 
     @property
@@ -92,6 +93,7 @@ class SetUp(Step):
     rows: StackedPixels = field(kw_only=True)
 
     title = "set up"
+    level_bytes = 170
     reach = SETUP_HALO
 
     @property

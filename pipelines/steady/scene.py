@@ -104,10 +104,9 @@ class Scene:
         self.problem.solve(request.setting(fields, None, found))
 
     def bytes_per_cell(self) -> int:
-        """Return the memory per cell of a window while its levels are made, the image included."""
+        """Return the memory per cell of a window of the image, and of what is read beside it."""
         readings = (self.image, *self.beside.values())
-        held = sum(r.channels * (r.dtype.itemsize + 8) for r in readings)
-        return held + (200 if len(self.frames.spatial) == 2 else 290)
+        return sum(r.channels * (r.dtype.itemsize + 12) for r in readings)
 
 
 def read_labels(region: Region, labels: StackedPixels, spatial: tuple[int, ...]) -> NDArray[np.uint32]:
@@ -117,3 +116,12 @@ def read_labels(region: Region, labels: StackedPixels, spatial: tuple[int, ...])
     there = tuple(slice(0, n) for n in spatial)
     (values if len(spatial) == 3 else values[0])[there] = labels.read(region)[0]
     return values.reshape(-1)
+
+
+def part_of(setting: Setting, keep: Region) -> Setting:
+    """Return a part of a window."""
+    parts: dict[str, Any] = {
+        name: None if (one := getattr(setting, name)) is None else one[keep]
+        for name in ("valid", "markers", "known", "own_valid")
+    }
+    return replace(setting, fields=setting.fields[(slice(None), *keep)], **parts)

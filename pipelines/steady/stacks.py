@@ -63,6 +63,7 @@ class StackedPixels(ZarrPixels):
             tuple(s.stop for s in self.place(tuple(slice(0, n) for n in lengths)))
             for lengths in (grid.shape, grid.tile)
         )
+        tile = tuple(min(t, n) for t, n in zip(tile, shape, strict=True))
         if self.band:
             # Chunks as high as the bands that it is read in.
             tile = (tile[0], math.gcd(tile[1], self.band), *tile[2:])

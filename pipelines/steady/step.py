@@ -70,6 +70,8 @@ class Step(Work):
     first: int = 0
 
     title: ClassVar[str]
+    level_bytes: ClassVar[int]
+    """Memory per pixel of a window for the operator and its levels, in the plane; measured, and a tenth more."""
     reach: ClassVar[int] = 0
     dtype = np.dtype(np.float64)
 
@@ -120,7 +122,10 @@ class Step(Work):
     def cost(self, grid: Grid) -> Cost:
         """Return the cost: the levels of a window, and its arrays."""
         cells, tile, total = grown_cells(grid, self.halo), math.prod(grid.largest), math.prod(grid.shape)
-        memory = cells * (self.scene.bytes_per_cell() + self.more_bytes) + self.codec_bytes
+        levels = self.level_bytes * (9 if len(self.scene.frames.spatial) == 3 else 5) // 5
+        memory = (
+            cells * (self.scene.bytes_per_cell() + levels + self.more_bytes) + self.codec_bytes + (2 << 20)
+        )
         ratio = cells / tile
         read = int(total * ratio * (self.scene.image.dtype.itemsize + 8))
         return Cost(memory, read, 8 * total, seconds=total * ratio / RATE[self.title])

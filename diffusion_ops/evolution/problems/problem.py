@@ -84,7 +84,7 @@ class Problem(Operator):
 
     @abstractmethod
     def solve(self, setting: Setting) -> NDArray[Any]:
-        """Return the answer as (channels, *spatial), of any dtype; values at walls mean nothing, and NaN is one, too.
+        """Return the answer as (channels, *spatial), of any dtype; values at walls mean nothing, NaN makes one.
 
         Raises
         ------

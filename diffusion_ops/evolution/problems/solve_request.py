@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from diffusion_ops.blocks.fields import check_image, check_nodata, finish_fields, valid_cells
+from diffusion_ops.blocks.fields import cast_all, check_image, check_nodata, give_back, valid_cells
 from diffusion_ops.evolution.arguments import resolve_spacing
 from diffusion_ops.evolution.operator import OPERATORS
 from diffusion_ops.evolution.problems.problem import Problem, Setting
@@ -75,7 +75,10 @@ class SolveRequest:
         if problem.new_quantity and values.dtype.kind == "f" and (none := np.isnan(values[0])).any():
             # The problem has found further walls.
             valid = ~none if valid is None else valid & ~none
-        return finish_fields(values, valid, original, self.result_type, nodata)
+        result = cast_all(values, self.result_type, nodata)
+        if valid is not None:
+            give_back(result, original, valid, nodata)
+        return result
 
 
 def make_solve_request(

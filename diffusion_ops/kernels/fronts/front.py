@@ -16,12 +16,11 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 
 from diffusion_ops.kernels.fronts.updates import nearest_label, plane_time, volume_time
-from diffusion_ops.kernels.lanes import INLINED, kernel, njit
+from diffusion_ops.kernels.lanes import INLINED, copied, kernel, njit
 
 SAMPLE = 15
 """Cells of the sample that says which are near."""
@@ -54,10 +53,7 @@ def _middle(u, far, start, stop, sample):  # type: ignore[no-untyped-def]
 
 @njit(**INLINED)
 def _split(u, far, start, stop, near, limit):  # type: ignore[no-untyped-def]
-    """Put cells up to a time at the end of a list; all keep their order, as neighbours in the list are so in memory.
-
-    Return where they begin; with `near` as large as the list they are left there, too.
-    """
+    """Put cells up to a time at the end of a list, and return where they begin; `near` is room for them."""
     kept, now = start, 0
     for k in range(start, stop):
         i = far[k]
@@ -72,7 +68,7 @@ def _split(u, far, start, stop, near, limit):  # type: ignore[no-untyped-def]
 
 
 @njit(**INLINED)
-def _nearest(u, far, ends, limits, top, near, fine, sample):  # type: ignore[no-untyped-def]
+def _nearest(u, far, ends, limits, top, near, sample):  # type: ignore[no-untyped-def]
     """Take near cells out of the nearest list; return their number, their latest time, and the nearest list then.
 
     `ends[k]` and `limits[k]` are the end of list k in `far` and its latest time; lists get nearer with k.
@@ -88,10 +84,10 @@ def _nearest(u, far, ends, limits, top, near, fine, sample):  # type: ignore[no-
         limit = u[far[start]]
         for k in range(start + 1, min(stop, start + FINE)):
             limit = max(limit, u[far[k]])
-    while stop - start > (FINE if fine else 1):
+    while stop - start > FINE:
         limit = _middle(u, far, start, stop, sample)
         middle = _split(u, far, start, stop, near, limit)
-        if not fine or middle == start or top == LEVELS - 1:
+        if middle == start or top == LEVELS - 1:
             start = middle
             break
         ends[top], top = middle, top + 1
@@ -147,38 +143,35 @@ def _volume_cell(i, shape, inverses):  # type: ignore[no-untyped-def]
     return ((plane - 2) * shape[1] + row - 1) * shape[2] + i - line * (shape[2] + 2) - 1
 
 
-@functools.cache
-def _build_update(ndim: int, labelled: bool, speeds: bool) -> Callable[..., Any]:
-    """Compile the update of a cell of a plane (2) or a volume (3), with its label or without, from speeds or costs."""
-    time_of, place = (plane_time, _plane_cell) if ndim == 2 else (volume_time, _volume_cell)
-
-    @njit(**INLINED)
-    def update(u, labels, image, i, pitch, steps, metric, shape, inverses, until):  # type: ignore[no-untyped-def]
-        """Update a cell, and return how it has changed, 0 for not at all."""
-        value = np.float64(image[place(i, shape, inverses)])
-        r = time_of(u, 1.0 / value if speeds else value, i, pitch, metric)
-        r = r if r <= until else u.dtype.type(math.inf)
-        changed = 0 if r == u[i] else EARLIER if r < u[i] else LATER
-        if labelled:
-            label = nearest_label(u, labels, i, steps) if r < math.inf else labels.dtype.type(0)
-            if label != labels[i]:
-                labels[i] = label
-                changed = max(changed, EARLIER)
-        u[i] = r
-        return changed
-
-    found: Callable[..., Any] = update
-    return found
+@copied
+def _update(volume, labelled, speeds, u, labels, image, i, numbers):  # type: ignore[no-untyped-def]
+    """Update a cell, and return how it has changed, 0 for not at all."""
+    pitch, steps, metric, shape, inverses, until = numbers
+    if volume:
+        value = np.float64(image[_volume_cell(i, shape, inverses)])
+        r = volume_time(u, 1.0 / value if speeds else value, i, pitch, metric)
+    else:
+        value = np.float64(image[_plane_cell(i, shape, inverses)])
+        r = plane_time(u, 1.0 / value if speeds else value, i, pitch, metric)
+    r = r if r <= until else u.dtype.type(math.inf)
+    changed = 0 if r == u[i] else EARLIER if r < u[i] else LATER
+    if labelled:
+        label = nearest_label(u, labels, i, steps) if r < math.inf else labels.dtype.type(0)
+        if label != labels[i]:
+            labels[i] = label
+            changed = max(changed, EARLIER)
+    u[i] = r
+    return changed
 
 
 @functools.cache
-def build_front(ndim: int, labelled: bool, speeds: bool) -> Callable[..., None]:
+def build_front(ndim: int, labelled: bool, speeds: bool) -> Callable[..., bool]:
     """Compile the front of planes (2) or volumes (3), with the labels of the nearest seeds or without."""
-    update = _build_update(ndim, labelled, speeds)
+    volume = ndim == 3
 
     @kernel
-    def front(u, labels, image, flags, far, near, spare, pitch, steps, metric, shape, inverses, until):  # type: ignore[no-untyped-def]
-        """Update until nothing changes, from the cells that wait.
+    def front(u, labels, image, flags, far, near, spare, numbers):  # type: ignore[no-untyped-def]
+        """Update until nothing changes, from the cells that wait; return False where the order has to be finer.
 
         Parameters
         ----------
@@ -191,17 +184,69 @@ def build_front(ndim: int, labelled: bool, speeds: bool) -> Callable[..., None]:
         flags : uint8 ndarray, flat
         far, near, spare : int32 ndarray, flat
             Room for cells that wait; where it is too small, it is filled again and again.
-        pitch, steps : tuples
-            Distance of neighbours per axis, and both ways.
-        metric : tuple
-            See `updates`.
-        shape, inverses : tuples
-            Shape without padding, and 1 / padded length, per axis.
-        until : float
-            Later times are infinite.
+        numbers : tuple
+            The distance of neighbours per axis, and both ways; what updates take of the spacing; the shape without
+            padding, and 1 / padded length, per axis; the time beyond which times are infinite.
         """
-        sample, patience = np.empty(SAMPLE, u.dtype), PATIENCE * u.size
-        room = len(spare)
+        sample, patience, room = np.empty(SAMPLE, u.dtype), PATIENCE * u.size, len(spare)
+        count, complete = 0, False
+        while patience > 0:
+            if count == 0:
+                if complete:
+                    break
+                count = _found(flags, far)
+                complete = count < len(far)
+                continue
+            limit = _middle(u, far, 0, count, sample)
+            kept = now = 0
+            for k in range(count):
+                i = far[k]
+                if u[i] <= limit and now < room:
+                    near[now] = i
+                    now += 1
+                else:
+                    # All keep their order, as neighbours in the list are so in memory.
+                    far[kept] = i
+                    kept += 1
+            count = kept
+            while now > 0:
+                following = 0
+                for k in range(now):
+                    i = near[k]
+                    v, later = u[i], flags[i] & LATER
+                    flags[i] &= FIXED
+                    for step in numbers[1]:
+                        j = i + step
+                        # Only later neighbours depend on a cell; one that has got later may have been earlier.
+                        if (u[j] > v or later) and flags[j] < FIXED:
+                            patience -= 1
+                            changed = _update(volume, labelled, speeds, u, labels, image, j, numbers)
+                            if changed:
+                                if not flags[j]:
+                                    if u[j] <= limit and following < room:
+                                        spare[following] = j
+                                        following += 1
+                                    elif count < len(far):
+                                        far[count] = j
+                                        count += 1
+                                    else:
+                                        complete = False
+                                flags[j] = max(flags[j], changed)
+                near, spare, now = spare, near, following
+        return count == 0 and complete
+
+    return front
+
+
+@functools.cache
+def build_fine_front(ndim: int, labelled: bool, speeds: bool) -> Callable[..., None]:
+    """Compile the same front in a finer order: few cells are near at a time."""
+    volume = ndim == 3
+
+    @kernel
+    def front(u, labels, image, flags, far, near, spare, numbers):  # type: ignore[no-untyped-def]
+        """Update until nothing changes, from the cells that wait; see `build_front`."""
+        sample, room = np.empty(SAMPLE, u.dtype), len(spare)
         ends, limits, top = np.zeros(LEVELS, np.int64), np.empty(LEVELS, u.dtype), 0
         limits[0] = math.inf
         complete = False
@@ -211,21 +256,17 @@ def build_front(ndim: int, labelled: bool, speeds: bool) -> Callable[..., None]:
                     break
                 ends[0] = _found(flags, far)
                 complete = ends[0] < len(far)
-            now, limit, top = _nearest(u, far, ends, limits, top, near, patience < 0, sample)
+            now, limit, top = _nearest(u, far, ends, limits, top, near, sample)
             while now > 0:
                 following = 0
                 for k in range(now):
                     i = near[k]
                     v, later = u[i], flags[i] & LATER
                     flags[i] &= FIXED
-                    for step in steps:
+                    for step in numbers[1]:
                         j = i + step
-                        # Only later neighbours depend on a cell; one that has got later may have been earlier.
                         if (u[j] > v or later) and flags[j] < FIXED:
-                            patience -= 1
-                            changed = update(
-                                u, labels, image, j, pitch, steps, metric, shape, inverses, until
-                            )
+                            changed = _update(volume, labelled, speeds, u, labels, image, j, numbers)
                             if changed and not flags[j]:
                                 if u[j] <= limit and following < room:
                                     spare[following] = j
@@ -234,7 +275,7 @@ def build_front(ndim: int, labelled: bool, speeds: bool) -> Callable[..., None]:
                                     complete = False
                             flags[j] = max(flags[j], changed)
                 near, spare, now = spare, near, following
-                if patience < 0 and now > 2 * FINE and top < LEVELS - 1 and ends[top] + now <= len(far):
+                if now > 2 * FINE and top < LEVELS - 1 and ends[top] + now <= len(far):
                     # What is near has grown: it is the nearest list, to be split.
                     far[ends[top] : ends[top] + now] = near[:now]
                     top += 1
@@ -246,16 +287,16 @@ def build_front(ndim: int, labelled: bool, speeds: bool) -> Callable[..., None]:
 @functools.cache
 def build_violations(ndim: int, labelled: bool, speeds: bool) -> Callable[..., int]:
     """Compile the count of the cells that do not fulfil their equation."""
-    update = _build_update(ndim, labelled, speeds)
+    volume = ndim == 3
 
     @kernel
-    def violations(u, labels, image, flags, pitch, steps, metric, shape, inverses, until):  # type: ignore[no-untyped-def]
+    def violations(u, labels, image, flags, numbers):  # type: ignore[no-untyped-def]
         """Return how many cells an update would change, and change none; see `front`."""
         found = 0
         for i in range(len(u)):
             if flags[i] < FIXED:
                 time, label = u[i], labels[i if labelled else 0]
-                if update(u, labels, image, i, pitch, steps, metric, shape, inverses, until):
+                if _update(volume, labelled, speeds, u, labels, image, i, numbers):
                     found += 1
                     u[i], labels[i if labelled else 0] = time, label
         return found

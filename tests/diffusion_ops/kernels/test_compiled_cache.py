@@ -110,7 +110,8 @@ from diffusion_ops.blocks.block import Block
 from diffusion_ops.tuning.criterion import exact_means
 from diffusion_ops.evolve import evolve
 from diffusion_ops.blocks.statistic import statistic_from
-from tests.operator_samples import picture, samples, short_ways
+from diffusion_ops.solve import solve
+from tests.operator_samples import PROBLEMS, picture, samples, short_ways
 from tests.diffusion_ops.kernels.test_compiled_cache import OPERATORS, STATISTICS
 
 class Compiled(event.Listener):
@@ -126,6 +127,10 @@ u = picture(20, 36)
 for name in OPERATORS:
     for operator in samples(name):
         evolve(u, operator, **short_ways(operator)[-1])
+for name in PROBLEMS:
+    given = {"markers": (u > 190).astype(int), "known": u > 100}
+    for problem in samples(name):
+        solve(u + 1, problem, **{word: given[word] for word in problem.reads})
 block = Block.from_image(u[None], (1.0, 1.0))
 for one in STATISTICS:
     statistic = statistic_from("contrast", one)

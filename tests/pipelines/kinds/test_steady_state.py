@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -76,12 +77,33 @@ def test_labels_of_a_random_walker_are_those_of_the_whole_image(tmp_path: Path, 
 def test_a_run_that_is_ended_within_a_cycle_goes_on_to_the_same_bits(tmp_path: Path) -> None:
     image, markers = scene()
     spec = steady_spec(tmp_path, image, {"operator": "random-walker"}, markers=markers)
-    for stages in (4, 9):
+    for stages in (4, 9, 60):
         with pytest.raises(KeyboardInterrupt):
             run(spec, listeners=[_Stop(stages)])
     report = run(spec).data
     assert report["complete"]
-    assert report["tiles_resumed"] > 0
+    # Nine tiles; only those in flight are done twice.
+    cycles = report["steady_states"][0]["cycles"] + 2
+    lines = (tmp_path / "out.zarr.run" / "journal.jsonl").read_text().splitlines()
+    assert len(lines) <= 9 + 9 + cycles * (9 + 1 + 9) + 2 * 9 + 9 + 20
+    assert np.array_equal(
+        read_result(tmp_path / "out.zarr"), do.solve(image, do.RandomWalker(), markers=markers)
+    )
+
+
+@pytest.mark.parametrize("lost", ["state@*", "answers@*", "rows", "labels"])
+def test_a_run_that_has_lost_an_array_starts_again_where_it_must(tmp_path: Path, lost: str) -> None:
+    image, markers = scene()
+    spec = steady_spec(tmp_path, image, {"operator": "random-walker"}, 80, markers=markers)
+    # The second two of five labels are being solved.
+    with pytest.raises(KeyboardInterrupt):
+        run(spec, listeners=[_Stop(62)])
+    (folder,) = (tmp_path / "out.zarr.run").glob("run-*")
+    gone = list((folder / "state").glob(f"random-walker-{lost}"))
+    assert gone
+    for one in gone:
+        shutil.rmtree(one)
+    assert run(spec).data["complete"]
     assert np.array_equal(
         read_result(tmp_path / "out.zarr"), do.solve(image, do.RandomWalker(), markers=markers)
     )

@@ -76,13 +76,13 @@ class Land:
         keep = self.frames.spatial_part(window.keep)
         return image[keep], None if valid is None else valid[keep], fields.nbytes
 
-    def marked(self, region: Region) -> NDArray[np.int64]:
+    def marked(self, region: Region) -> NDArray[np.integer[Any]]:
         """Return the markers of one frame of a region."""
-        markers = self.markers.fields(self.frames, region)[0]
+        markers: NDArray[Any] = self.markers.fields(self.frames, region)[0]
         if markers.dtype.kind == "f":
-            markers = np.where(np.isfinite(markers), markers, 0)
-        found: NDArray[np.int64] = markers.astype(np.int64)
-        return found
+            # What a step has made; its walls are no markers.
+            markers = np.where(np.isfinite(markers), markers, 0).astype(np.int32)
+        return markers
 
     def _masked(self, region: Region) -> Bools | None:
         """Return where the mask lets a front through, None for everywhere."""
@@ -102,9 +102,9 @@ class Land:
         stored = image.channels * image.stored_itemsize
         floats = working_dtype(image.dtype).itemsize
         state = self.kind.itemsize + 4 * self.labelled
-        beside = self.markers.dtype.itemsize + 8 + 5 * (self.inputs.mask is not None)
+        beside = self.markers.dtype.itemsize + 2 + 5 * (self.inputs.mask is not None)
         decoding = max(pixels.decoding_bytes for pixels in (*self.inputs.sources, self.markers.pixels))
-        reading = cells * int(state + 1 + stored + max(floats + beside, floats + 2)) + decoding
+        reading = cells * int(state + 1 + stored + floats + beside) + decoding
         running = cells * (state + floats + self.problem.land_arrays * floats + CELL_BYTES + 1)
         writing = cells * state + ENCODING_BYTES
         tile = math.prod(grid.largest) * state
