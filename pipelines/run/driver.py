@@ -170,8 +170,9 @@ class Driver:
     def _compare(self, taken_over: list[Group], submission: Submission) -> None:
         """Forget the tiles that are not as the journal says: whatever happened to them, they are done again."""
         for number, tile in damaged_tiles(taken_over, submission):
-            stage = self.state.stages[number]
-            if self.state.tiles.done[number][tile]:
+            stage, visits = self.state.stages[number], self.state.tiles.visits(number)
+            # A tile of a worklist that waits for another visit has a state, too.
+            if self.state.tiles.done[number][tile] if visits is None else visits[tile]:
                 region = format_region(stage.grid.region(tile), self.plan.frames.axes)
                 tell(self.listeners, TileLost(number, tile, stage.title, region))
                 self._note(Forgotten(number, tile))

@@ -227,3 +227,21 @@ def test_a_speed_that_is_not_positive_leaves_the_tile_undone(tmp_path: Path) -> 
     spec = spec_of(tmp_path, image, marked((64, 64), (3, 3)), 16, zero="wall")
     assert run(spec).exit_code == 0
     assert np.isnan(read_result(spec.sink.uri)).sum() == 1
+
+
+@linux
+def test_a_damaged_state_is_noticed_and_made_again(tmp_path: Path) -> None:
+    image, markers = rough((200, 210)), marked((200, 210), (3, 3))
+    spec = spec_of(tmp_path, image, markers, 32)
+    text = json.dumps(spec.model_dump(mode="json"))
+    (tmp_path / "spec.json").write_text(text)
+    process = start(tmp_path / "spec.json")
+    wait_for_tiles(tmp_path, "out32", 90, process)
+    kill_all(process)
+    states = Path(f"{spec.sink.uri}.run").glob("run-*/state/*@*/c/**/*")
+    chunk = sorted(path for path in states if path.is_file())[3]
+    chunk.write_bytes(bytes(len(chunk.read_bytes())))
+    report = run(spec)
+    assert report.exit_code == 0, report.data["failed"][:1]
+    expected = do.solve(image, do.Eikonal(), markers=markers)
+    assert read_result(spec.sink.uri).tobytes() == expected.tobytes()
