@@ -11,7 +11,8 @@ solver's own memory is not counted, so that ratio is a lower bound.
 from __future__ import annotations
 
 import argparse
-import importlib.util
+import contextlib
+import importlib
 import time
 import tracemalloc
 import warnings
@@ -63,7 +64,8 @@ def walkers(side: int, beta: float, direct: bool) -> dict[str, Callable[[], Any]
         return lambda: random_walker(image, markers.copy(), beta=beta, mode=mode)
 
     ways = {"ours": lambda: do.solve(image, walker, markers=markers), "cg_j": theirs("cg_j")}
-    if importlib.util.find_spec("pyamg"):
+    with contextlib.suppress(ImportError):
+        importlib.import_module("pyamg")
         ways["cg_mg"] = theirs("cg_mg")
     return {**ways, "direct": theirs("bf")} if direct else ways
 
