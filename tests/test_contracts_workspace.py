@@ -57,9 +57,6 @@ def prepared(operator: Operator, ndim: int, channels: int, walls: bool) -> Block
 def peak_bytes(act: Callable[[], Any]) -> int:
     """Return what an act holds at its peak beyond what was there before."""
     gc.collect()
-    # As often as Python does by itself: garbage that waits is not held.
-    seldom = gc.get_threshold()
-    gc.set_threshold(700, 10, 10)
     tracemalloc.start()
     try:
         before, _ = tracemalloc.get_traced_memory()
@@ -67,7 +64,6 @@ def peak_bytes(act: Callable[[], Any]) -> int:
         return tracemalloc.get_traced_memory()[1] - before
     finally:
         tracemalloc.stop()
-        gc.set_threshold(*seldom)
 
 
 def array_bytes(ndim: int) -> int:

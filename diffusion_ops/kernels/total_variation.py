@@ -211,8 +211,10 @@ def iterate(block: Block, weight: float, count: int, first: int = 0, every: int 
         implicit steps of a flow; 0 for never.
     """
     assert block.carried is not None
-    numbers = [step_numbers(first + k, weight, every, block.spacing) for k in range(count)]
-    _descend(block, block.storage, block.carried, np.array(numbers, block.storage.dtype), False)
+    numbers = np.empty((count, 9), block.storage.dtype)
+    for k in range(count):
+        numbers[k] = step_numbers(first + k, weight, every, block.spacing)
+    _descend(block, block.storage, block.carried, numbers, False)
 
 
 def iterate_between(block: Block, u: Floats, others: Floats, weight: float, count: int) -> None:
@@ -233,7 +235,8 @@ def iterate_between(block: Block, u: Floats, others: Floats, weight: float, coun
     """
     tau = 1 / operator_norm(block.spacing)
     steps = [tau / h for h in reversed(block.spacing)] + [0.0] * (3 - len(block.spacing))
-    numbers = np.array([[*steps, *steps, tau / weight, 1.0, 0.0]] * count, u.dtype)
+    numbers = np.empty((count, 9), u.dtype)
+    numbers[:] = (*steps, *steps, tau / weight, 1.0, 0.0)
     _descend(block, u, others, numbers, True)
 
 
