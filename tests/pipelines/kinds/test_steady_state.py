@@ -60,7 +60,7 @@ class _Stop:
                 raise KeyboardInterrupt
 
 
-@pytest.mark.parametrize("tile", [32, 80])
+@pytest.mark.parametrize("tile", [pytest.param(32, marks=pytest.mark.slow), 80])
 def test_labels_of_a_random_walker_are_those_of_the_whole_image(tmp_path: Path, tile: int) -> None:
     image, markers = scene()
     spec = steady_spec(tmp_path, image, {"operator": "random-walker"}, tile, markers=markers)
@@ -91,7 +91,10 @@ def test_a_run_that_is_ended_within_a_cycle_goes_on_to_the_same_bits(tmp_path: P
     )
 
 
-@pytest.mark.parametrize("lost", ["state@*", "answers@*", "rows", "labels"])
+@pytest.mark.parametrize(
+    "lost",
+    [pytest.param(name, marks=pytest.mark.slow) for name in ("answers@*", "rows", "labels")] + ["state@*"],
+)
 def test_a_run_that_has_lost_an_array_starts_again_where_it_must(tmp_path: Path, lost: str) -> None:
     image, markers = scene()
     spec = steady_spec(tmp_path, image, {"operator": "random-walker"}, 80, markers=markers)
