@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from diffusion_ops.blocks.statistic import Tally
 from diffusion_ops.families.front import Front, FrontWindow, times_type
 from pipelines.image.window import Grid, Region, Window, extent, one_frame, window_of
+from pipelines.kinds.fronts.land_work import LandWork
 from pipelines.kinds.fronts.tiles import (
     FRONT_RATE,
     MARKED,
@@ -35,7 +36,7 @@ from pipelines.tasks.work import KINDS, Conclusion, File, Told
 
 @KINDS.register("front")
 @dataclass(frozen=True)
-class FrontVisits(ChainWork):
+class FrontVisits(LandWork, ChainWork):
     """Visit tiles until no side of any tile changes.
 
     A visit reads the tile as its last visit has left it and one row of cells of each neighbour, and writes the tile
@@ -43,7 +44,6 @@ class FrontVisits(ChainWork):
 
     Attributes
     ----------
-    land : Land
     latest : Latest
     dtype : numpy dtype
         Type of the times.
@@ -58,7 +58,6 @@ class FrontVisits(ChainWork):
     grid : Grid or None
     """
 
-    land: Land
     latest: Latest
     dtype: np.dtype[Any]
     position: int
@@ -143,18 +142,9 @@ class FrontVisits(ChainWork):
         found = values.get(self.position, {})
         if found.get(MARKED) == 0:
             raise ValueError(no_markers(int(found[WALLED])))
-        return replace(self, land=self.land.bind(values))
+        return super().bind(values)
 
     # ---- numbers for the plan
-
-    @property
-    def halo(self) -> tuple[int, ...]:
-        """Cells read around a tile, per axis of the image."""
-        return self.land.halo
-
-    def window(self, region: Region) -> Window:
-        """Return the tile with the cells around it."""
-        return window_of(region, self.land.shape, self.halo)
 
     def cost(self, grid: Grid) -> Cost:
         """Return the cost of the visits that are expected."""

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 
 from diffusion_ops.blocks.statistic import Tally
-from pipelines.image.window import Grid, Region, Window, extent, one_frame, window_of
-from pipelines.kinds.fronts.tiles import MARKED, WALLED, Land
+from pipelines.image.window import Grid, Window, extent, one_frame
+from pipelines.kinds.fronts.land_work import LandWork
+from pipelines.kinds.fronts.tiles import MARKED, WALLED
 from pipelines.tasks.pixels import Pixels
 from pipelines.tasks.values import Cost, Done
 from pipelines.tasks.work import KINDS, Conclusion, Told, Work
@@ -19,12 +20,11 @@ from pipelines.tasks.work import KINDS, Conclusion, Told, Work
 
 @KINDS.register("seek")
 @dataclass(frozen=True)
-class Seek(Work):
+class Seek(LandWork):
     """Count the markers of every tile, and those at walls.
 
     Attributes
     ----------
-    land : Land
     grid : Grid
     front : Work
         Work of the stage that runs the front; its attribute `first` gets the tiles with markers.
@@ -34,7 +34,6 @@ class Seek(Work):
         Position of the problem among the steps.
     """
 
-    land: Land
     grid: Grid
     front: Work
     number: int
@@ -48,18 +47,10 @@ class Seek(Work):
         """The markers, and where there are some the image and its mask."""
         return (*self.land.inputs.sources, self.land.markers.pixels)
 
-    def bind(self, values: Mapping[int, Mapping[str, float]]) -> Seek:
-        """Return the work with statistics of its inputs replaced by their values."""
-        return replace(self, land=self.land.bind(values))
-
     @property
     def halo(self) -> tuple[int, ...]:
         """Cells read around a tile, per axis of the image."""
         return self.land.radius
-
-    def window(self, region: Region) -> Window:
-        """Return the tile."""
-        return window_of(region, self.land.shape, self.halo)
 
     def cost(self, grid: Grid) -> Cost:
         """Return the cost of reading the markers."""

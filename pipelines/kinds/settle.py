@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,20 +15,20 @@ from diffusion_ops.blocks.block import row_bands
 from diffusion_ops.blocks.fields import cast
 from diffusion_ops.blocks.statistic import Tally
 from pipelines.image.window import Grid, Region, Window, extent, one_frame, window_of
-from pipelines.kinds.fronts.tiles import FRONT_RATE, Land, Latest, begin_visit, load
+from pipelines.kinds.fronts.land_work import LandWork
+from pipelines.kinds.fronts.tiles import FRONT_RATE, Latest, begin_visit, load
 from pipelines.tasks.pixels import Pixels, ZarrPixels
 from pipelines.tasks.values import Cost, Done
-from pipelines.tasks.work import KINDS, Conclusion, Told, Work
+from pipelines.tasks.work import KINDS, Conclusion, Told
 
 
 @KINDS.register("settle")
 @dataclass(frozen=True)
-class Settle(Work):
+class Settle(LandWork):
     """Check that every cell of a tile fulfils its equation, and write the result.
 
     Attributes
     ----------
-    land : Land
     latest : Latest
     grid : Grid
     merged : str
@@ -39,7 +39,6 @@ class Settle(Work):
         What walls get in a result; None leaves NaN in a state.
     """
 
-    land: Land
     latest: Latest
     grid: Grid
     merged: str
@@ -58,19 +57,6 @@ class Settle(Work):
     def writes(self) -> ZarrPixels:
         """The result."""
         return self.target
-
-    def bind(self, values: Mapping[int, Mapping[str, float]]) -> Settle:
-        """Return the work with statistics of its inputs replaced by their values."""
-        return replace(self, land=self.land.bind(values))
-
-    @property
-    def halo(self) -> tuple[int, ...]:
-        """Cells read around a tile, per axis of the image."""
-        return self.land.halo
-
-    def window(self, region: Region) -> Window:
-        """Return the tile with the cells around it."""
-        return window_of(region, self.land.shape, self.halo)
 
     def cost(self, grid: Grid) -> Cost:
         """Return the cost of one check of every cell."""

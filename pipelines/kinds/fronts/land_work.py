@@ -1,0 +1,36 @@
+"""What the kinds of work of a front have in common: tiles of a land, read with the cells around them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Self
+
+from pipelines.image.window import Region, Window, window_of
+from pipelines.kinds.fronts.tiles import Land
+from pipelines.tasks.work import Work
+
+
+@dataclass(frozen=True)
+class LandWork(Work):
+    """Work on tiles of a land.
+
+    Attributes
+    ----------
+    land : Land
+    """
+
+    land: Land
+
+    @property
+    def halo(self) -> tuple[int, ...]:
+        """Cells read around a tile, per axis of the image."""
+        return self.land.halo
+
+    def window(self, region: Region) -> Window:
+        """Return the tile with the cells around it."""
+        return window_of(region, self.land.shape, self.halo)
+
+    def bind(self, values: Mapping[int, Mapping[str, float]]) -> Self:
+        """Return the work with statistics of its inputs replaced by their values."""
+        return replace(self, land=self.land.bind(values))
