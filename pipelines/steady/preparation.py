@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from diffusion_ops.blocks.block import Block
-from diffusion_ops.blocks.statistic import Statistic, Tally, make_statistic
+from diffusion_ops.blocks.statistic import Reduction, Tally, make_statistic
 from diffusion_ops.families.steady_state import tallies_of
 from diffusion_ops.steady.aggregates import SETUP_HALO, set_up
 from diffusion_ops.steady.couplings import padded_shape
@@ -28,8 +28,8 @@ NODES = 0.09
 
 
 @dataclass(frozen=True)
-class _Surveyed(Statistic):
-    """What the parts follow from, as a statistic that tiles add to."""
+class _Surveyed(Reduction):
+    """What the parts follow from, as a quantity that tiles add to."""
 
     scene: Scene
 
@@ -39,15 +39,11 @@ class _Surveyed(Statistic):
 
     def measure(self, block: Block, keep: tuple[slice, ...]) -> Tally:
         """Refuse: markers and known pixels do not lie in a block."""
-        raise NotImplementedError
+        raise NotImplementedError("a survey reads markers and known pixels beside the block")
 
     def merge(self, first: Tally, second: Tally) -> Tally:
         """Return the survey of both."""
         return self.scene.problem.merge_surveys(first, second)
-
-    def value(self, tally: Tally) -> float:
-        """Return the number of parts."""
-        return float(len(self.scene.problem.parts(tally)))
 
 
 @dataclass(frozen=True)
@@ -59,7 +55,7 @@ class Survey(Step):
     sections = ("statistics",)
 
     @property
-    def statistics(self) -> Mapping[str, Statistic]:
+    def statistics(self) -> Mapping[str, Reduction]:
         """The problem's statistics, and the survey."""
         return {**self.scene.problem.statistics(), "survey": _Surveyed(self.scene)}
 
@@ -107,7 +103,7 @@ class SetUp(Step):
         return beside(self.rows)
 
     @property
-    def statistics(self) -> Mapping[str, Statistic]:
+    def statistics(self) -> Mapping[str, Reduction]:
         """The number of nodes, and of those without room."""
         return {"nodes": make_statistic("mean")}
 
