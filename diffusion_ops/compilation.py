@@ -25,6 +25,7 @@ from typing import Any
 import numba
 from numba.core import config
 from numba.core.caching import CacheImpl, _CacheLocator
+from numba.core.ccallback import CFunc
 from numba.core.compiler_lock import global_compiler_lock
 from numba.core.dispatcher import Dispatcher
 
@@ -197,15 +198,20 @@ class KernelLocator(_CacheLocator):
 def prepare_compiler() -> None:
     """Make numba ask `KernelLocator` first from now on, and compile nothing at exit."""
     CacheImpl._locator_classes.insert(0, KernelLocator)
-    enable = Dispatcher.enable_caching
-
-    def enable_where_possible(dispatcher: Any) -> None:
-        # Numba refuses to define a function whose machine code it cannot keep.
-        if cache_folder() is not None or not sources_digest():
-            enable(dispatcher)
-
-    Dispatcher.enable_caching = enable_where_possible  # type: ignore[method-assign, assignment]
+    for compiled in (Dispatcher, CFunc):
+        _cache_where_possible(compiled)
     atexit.register(_finish_compiling, os.getpid())
+
+
+def _cache_where_possible(compiled: Any) -> None:
+    """Let compiled functions of a sort do without a cache: numba refuses those whose machine code it cannot keep."""
+    enable = compiled.enable_caching
+
+    def enable_where_possible(function: Any) -> None:
+        if cache_folder() is not None or not sources_digest():
+            enable(function)
+
+    compiled.enable_caching = enable_where_possible
 
 
 def _finish_compiling(process: int) -> None:

@@ -328,3 +328,29 @@ def cube_root_seed(typingctx: Any, lanes: Any) -> Any:
         return builder.bitcast(builder.add(third, constant), args[0].type)
 
     return lanes(lanes), codegen
+
+
+@intrinsic(prefer_literal=True)
+def elements(typingctx: Any, address: Any, count: Any) -> Any:
+    """Return `count` elements, a constant of the compiler, as a tuple."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        each = [builder.load(builder.gep(args[0], [ir.IntType(64)(k)])) for k in range(count.literal_value)]
+        return context.make_tuple(builder, sig.return_type, each)
+
+    return types.UniTuple(address.dtype, count.literal_value)(address, count), codegen
+
+
+@intrinsic
+def call_row(typingctx: Any, function: Any, cells: Any, lines: Any, counts: Any) -> Any:
+    """Call the function at an address with addresses of cells, lines and counts: see `wavefront.compile_row`."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        given = [args[2]]
+        for group, members in zip(args[1::2], sig.args[1::2], strict=True):
+            given += [builder.extract_value(group, k) for k in range(len(members))]
+        kind = ir.FunctionType(ir.VoidType(), [a.type for a in given])
+        builder.call(builder.inttoptr(args[0], kind.as_pointer()), given)
+        return context.get_dummy_value()
+
+    return types.none(types.int64, cells, lines, counts), codegen

@@ -47,16 +47,19 @@ from __future__ import annotations
 import functools
 import threading
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
+from numba import cfunc, from_dtype, types
 
 from diffusion_ops.blocks.block import LANES, Block, Floats, aligned_zeros
 from diffusion_ops.kernels.faces import kernel_grid, kernel_walls
 from diffusion_ops.kernels.lanes import (
     begin,
+    call_row,
     choose,
     copied,
+    elements,
     fill,
     inlined,
     kernel,
@@ -155,7 +158,7 @@ def _inside(bounds, level, p, m):  # type: ignore[no-untyped-def]
     return b[0, 0] <= p < b[0, 1] and b[1, 0] <= m < b[1, 1] and b[2, 0] < b[2, 1]
 
 
-@inlined
+@copied
 def _finish_rows(masked, prepares, is_last, per_call, states, steps, n):  # type: ignore[no-untyped-def]
     """Let invalid cells of new rows be invalid, and put the last level's rows back into the state.
 
@@ -183,72 +186,88 @@ def _finish_rows(masked, prepares, is_last, per_call, states, steps, n):  # type
 
 
 @functools.cache
-def build_sweep(
-    update: Callable[..., None],
-    prepare: Callable[..., None] | None,
-    fields: int,
-    form: tuple[bool, bool],
-    radius: int,
-) -> Callable[..., None]:
-    """Compile the sweep for one update and one sort of block; `form` is whether it is masked, a volume."""
-    masked, volume = form
-    prepared, first = prepare is not None, prepare or update
+def build_row(update: Callable[..., None], masked: bool, volume: bool, many: int) -> Callable[..., None]:
+    """Return what makes a row by an update, for one sort of block and `many` numbers.
 
-    @kernel
-    def sweep(u, valid, data, arrays, together, grid, bounds, numbers, rings, line, lines):  # type: ignore[no-untyped-def]
-        """Make all levels after the first, in place: each a step, or every second one where there is to prepare.
+    What the closure holds shows in the compiler's cache on disk, where the update is known by its name.
+    """
 
-        Parameters
-        ----------
-        u : (channels, cells), flat
-        valid : bool (cells,)
-        data, arrays : (any number, cells), flat, and how many of them belong to a call of the update
-        together : whether a call makes all channels, or one
-        grid : (channels, outer, middle, columns, pitch), see `kernel_grid`
-        bounds : (levels, 3, 2), first and last + 1 of what each level makes, per axis of the grid
-        numbers : tuple of floats
-        rings : scratch of (levels - 1, slots, channels of a call and fields, pitch + 2 LANES), flat
-        line : scratch of one row of such channels and fields
-        lines : scratch of one offset per neighbour line
-        """
-        channels, outer, middle, columns, pitch = grid
-        cells, wide, rows, last = outer * middle * pitch, pitch + 2 * LANES, outer * middle, len(bounds) - 1
-        calls, per_call = (1, channels) if together else (channels, 1)
-        reach = radius * (middle + 1) if volume else radius
-        slots, room, nan = 2 * reach + 1, (per_call + fields) * wide, u.dtype.type(np.nan)
-        u, valid, data = begin(u), begin(valid), begin(data)
-        offsets, fresh, base = begin(lines), begin(line), begin(rings)
-        for call in range(calls):
-            for t in range(rows + last * reach):
-                for level in range(max(0, (t - rows) // reach + 1), min(last, t // reach) + 1):
-                    row = t - level * reach
-                    p, m, slot, ring = row // middle, row % middle, row % slots, level * slots * room + LANES
-                    if not _inside(bounds, level, p, m):
-                        continue
-                    _, _, (j0, n) = step_bounds(bounds, level)
-                    here = row * pitch + j0
-                    state = shift(u, call * per_call * cells + here)
-                    new = shift(fresh, LANES + j0) if level == last else shift(base, ring + slot * room + j0)
-                    if level == 0:
-                        for c in range(per_call):
-                            x, walls = shift(state, c * cells), shift(valid, here)
-                            _fetch(masked, shift(new, c * wide), x, walls, n, nan)
-                    else:
-                        old, prepares = shift(base, ring - slots * room + j0), prepared and level % 2 == 1
-                        _find_lines(volume, radius, lines, p, m, outer, middle, slot, slots, room)
-                        form = (masked, volume, per_call, wide, cells)
-                        coefficients = shift(data, call * arrays * cells + here)
-                        if prepares:
-                            first(form, old, offsets, shift(new, per_call * wide), n, numbers, coefficients)
-                        else:
-                            update(form, old, offsets, new, n, numbers, coefficients)
-                        states = (shift(old, slot * room), new, state)
-                        _finish_rows(masked, prepares, level == last, per_call, states, (wide, cells), n)
-                    if level < last:
-                        for c in range(per_call + fields):
-                            _extend(rings, ring + slot * room + c * wide, columns, radius)
+    def row(lines, u, out, numbers, data, n, channels, wide, stride):  # type: ignore[no-untyped-def]
+        form = (masked, volume, channels, wide, stride)
+        update(form, u, lines, out, n, elements(numbers, many), data)
 
-    return sweep
+    return row
+
+
+@functools.cache
+def compile_row(
+    update: Callable[..., None], masked: bool, volume: bool, many: int, dtype: np.dtype[Any]
+) -> Any:
+    """Compile what makes a row; the sweep calls it by its `address`.
+
+    The sweep takes ten times as long to compile as most updates: so it is compiled once for each type of cells, and not
+    for each update and sort of block. A call costs some nanoseconds, a row of a tile a hundred or more.
+    """
+    whole, pointer = types.int64, cast("Any", types.CPointer)
+    takes = (pointer(whole), *[pointer(from_dtype(dtype))] * 4, *[whole] * 4)
+    return cfunc(types.void(*takes), cache=True, error_model="numpy")(build_row(update, masked, volume, many))
+
+
+@kernel
+def _sweep(rows, form, arrays, u, valid, data, grid, bounds, numbers, rings, line, lines):  # type: ignore[no-untyped-def]
+    """Make all levels after the first, in place: each a step, or every second one where there is to prepare.
+
+    Parameters
+    ----------
+    rows : addresses of what prepares, or 0, and of the update, see `compile_row`
+    form : (masked, volume, together), whether a call of the update makes all channels, or one
+    arrays : (radius, fields, arrays), how many fields and arrays of data belong to a call of the update
+    u, valid : (channels, cells), flat, and bool (cells,)
+    data : (any number, cells), flat
+    grid : (channels, outer, middle, columns, pitch), see `kernel_grid`
+    bounds : (levels, 3, 2), first and last + 1 of what each level makes, per axis of the grid
+    numbers : array of floats
+    rings : scratch of (levels - 1, slots, channels of a call and fields, pitch + 2 LANES), flat
+    line : scratch of one row of such channels and fields
+    lines : scratch of one offset per neighbour line
+    """
+    (first, update), (masked, volume, together), (radius, fields, data_arrays) = rows, form, arrays
+    channels, outer, middle, columns, pitch = grid
+    cells, wide, height, last = outer * middle * pitch, pitch + 2 * LANES, outer * middle, len(bounds) - 1
+    calls, per_call = (1, channels) if together else (channels, 1)
+    reach = radius * (middle + 1) if volume else radius
+    slots, room, nan = 2 * reach + 1, (per_call + fields) * wide, u.dtype.type(np.nan)
+    u, valid, data, numbers = begin(u), begin(valid), begin(data), begin(numbers)
+    offsets, fresh, base = begin(lines), begin(line), begin(rings)
+    for call in range(calls):
+        for t in range(height + last * reach):
+            for level in range(max(0, (t - height) // reach + 1), min(last, t // reach) + 1):
+                row = t - level * reach
+                p, m, slot, ring = row // middle, row % middle, row % slots, level * slots * room + LANES
+                if not _inside(bounds, level, p, m):
+                    continue
+                _, _, (j0, n) = step_bounds(bounds, level)
+                here = row * pitch + j0
+                state = shift(u, call * per_call * cells + here)
+                new = shift(fresh, LANES + j0) if level == last else shift(base, ring + slot * room + j0)
+                if level == 0:
+                    for c in range(per_call):
+                        x, walls = shift(state, c * cells), shift(valid, here)
+                        _fetch(masked, shift(new, c * wide), x, walls, n, nan)
+                else:
+                    old, prepares = shift(base, ring - slots * room + j0), first != 0 and level % 2 == 1
+                    _find_lines(volume, radius, lines, p, m, outer, middle, slot, slots, room)
+                    made = shift(new, per_call * wide) if prepares else new
+                    coefficients = shift(data, call * data_arrays * cells + here)
+                    counts = (n, per_call, wide, cells)
+                    call_row(
+                        first if prepares else update, (old, made, numbers, coefficients), offsets, counts
+                    )
+                    states = (shift(old, slot * room), new, state)
+                    _finish_rows(masked, prepares, level == last, per_call, states, (wide, cells), n)
+                if level < last:
+                    for c in range(per_call + fields):
+                        _extend(rings, ring + slot * room + c * wide, columns, radius)
 
 
 def named_update(namespace: dict[str, Any], name: str, row: Callable[..., None]) -> Callable[..., None]:
@@ -340,19 +359,24 @@ def take_row_steps(
         min(steps, _GROUP_STEPS // levels, _GROUP_BYTES // (ring * dtype.itemsize), u.shape[1] // (4 * ring)),
     )
     scratch = _SCRATCH.rows(group * ring + row, dtype)
-    sweep = build_sweep(update, prepare, fields, (block.valid_storage is not None, volume), radius)
+    masked, given = block.valid_storage is not None, np.array([*numbers], dtype)
+    makes = [
+        compile_row(one, masked, volume, len(given), dtype).address if one else 0 for one in (prepare, update)
+    ]
+    arrays = 0 if data is None else len(data) // calls
     lines = np.empty((2 * radius + 1) ** (2 if volume else 1), np.int64)
     for first in range(0, steps, group):
         some = min(group, steps - first)
-        sweep(
+        _sweep(
+            tuple(makes),
+            (masked, volume, together),
+            (radius, fields, arrays),
             u.reshape(-1),
             kernel_walls(block),
             np.zeros(1, dtype) if data is None else data.reshape(-1),
-            0 if data is None else len(data) // calls,
-            together,
             grid,
             level_bounds(block, radius, first * levels, some * levels),
-            tuple([dtype.type(x) for x in numbers]),
+            given,
             scratch[: group * ring],
             scratch[group * ring :],
             lines,
