@@ -17,12 +17,13 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 from llvmlite import ir  # type: ignore[import-untyped]
+from numba import cfunc, from_dtype, types
 from numba import njit as _njit
-from numba import types
 from numba.core.typing.templates import AbstractTemplate, infer_global, signature
 from numba.extending import intrinsic as _intrinsic
 from numba.extending import lower_builtin, models, overload, register_model
@@ -341,16 +342,29 @@ def elements(typingctx: Any, address: Any, count: Any) -> Any:
     return types.UniTuple(address.dtype, count.literal_value)(address, count), codegen
 
 
+def compile_row(row: Callable[..., None], addresses: Sequence[Any], whole: int) -> Any:
+    """Compile a function that kernels call by its `address`, with addresses of such types and so many whole numbers.
+
+    What surrounds a row takes longer to compile than what makes it: so it is compiled once, and not for every sort of
+    row. A call costs some nanoseconds, a row of a tile a hundred or more. What `row` captures shows in the compiler's
+    cache on disk.
+    """
+    takes = [types.CPointer(from_dtype(np.dtype(one))) for one in addresses] + [types.int64] * whole
+    return cfunc(types.void(*takes), cache=True, error_model="numpy")(row)
+
+
 @intrinsic
-def call_row(typingctx: Any, function: Any, cells: Any, lines: Any, counts: Any) -> Any:
-    """Call the function at an address with addresses of cells, lines and counts: see `wavefront.compile_row`."""
+def call_row(typingctx: Any, function: Any, addresses: Any, whole: Any) -> Any:
+    """Call what `compile_row` compiled, by its address, with a tuple of addresses and one of whole numbers."""
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        given = [args[2]]
-        for group, members in zip(args[1::2], sig.args[1::2], strict=True):
-            given += [builder.extract_value(group, k) for k in range(len(members))]
+        given = [
+            builder.extract_value(group, k)
+            for group, kind in zip(args[1:], sig.args[1:], strict=True)
+            for k in range(len(kind))
+        ]
         kind = ir.FunctionType(ir.VoidType(), [a.type for a in given])
         builder.call(builder.inttoptr(args[0], kind.as_pointer()), given)
         return context.get_dummy_value()
 
-    return types.none(types.int64, cells, lines, counts), codegen
+    return types.none(types.int64, addresses, types.UniTuple(types.int64, len(whole))), codegen

@@ -47,10 +47,9 @@ from __future__ import annotations
 import functools
 import threading
 from collections.abc import Callable, Sequence
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
-from numba import cfunc, from_dtype, types
 
 from diffusion_ops.blocks.block import LANES, Block, Floats, aligned_zeros
 from diffusion_ops.kernels.faces import kernel_grid, kernel_walls
@@ -58,6 +57,7 @@ from diffusion_ops.kernels.lanes import (
     begin,
     call_row,
     choose,
+    compile_row,
     copied,
     elements,
     fill,
@@ -200,17 +200,8 @@ def build_row(update: Callable[..., None], masked: bool, volume: bool, many: int
 
 
 @functools.cache
-def compile_row(
-    update: Callable[..., None], masked: bool, volume: bool, many: int, dtype: np.dtype[Any]
-) -> Any:
-    """Compile what makes a row; the sweep calls it by its `address`.
-
-    The sweep takes ten times as long to compile as most updates: so it is compiled once for each type of cells, and not
-    for each update and sort of block. A call costs some nanoseconds, a row of a tile a hundred or more.
-    """
-    whole, pointer = types.int64, cast("Any", types.CPointer)
-    takes = (pointer(whole), *[pointer(from_dtype(dtype))] * 4, *[whole] * 4)
-    return cfunc(types.void(*takes), cache=True, error_model="numpy")(build_row(update, masked, volume, many))
+def _row(update: Callable[..., None], masked: bool, volume: bool, many: int, dtype: np.dtype[Any]) -> Any:
+    return compile_row(build_row(update, masked, volume, many), (np.int64, *[dtype] * 4), 4)
 
 
 @kernel
@@ -219,7 +210,7 @@ def _sweep(rows, form, arrays, u, valid, data, grid, bounds, numbers, rings, lin
 
     Parameters
     ----------
-    rows : addresses of what prepares, or 0, and of the update, see `compile_row`
+    rows : addresses of what prepares, or 0, and of the update, see `build_row`
     form : (masked, volume, together), whether a call of the update makes all channels, or one
     arrays : (radius, fields, arrays), how many fields and arrays of data belong to a call of the update
     u, valid : (channels, cells), flat, and bool (cells,)
@@ -260,9 +251,8 @@ def _sweep(rows, form, arrays, u, valid, data, grid, bounds, numbers, rings, lin
                     made = shift(new, per_call * wide) if prepares else new
                     coefficients = shift(data, call * data_arrays * cells + here)
                     counts = (n, per_call, wide, cells)
-                    call_row(
-                        first if prepares else update, (old, made, numbers, coefficients), offsets, counts
-                    )
+                    given = (offsets, old, made, numbers, coefficients)
+                    call_row(first if prepares else update, given, counts)
                     states = (shift(old, slot * room), new, state)
                     _finish_rows(masked, prepares, level == last, per_call, states, (wide, cells), n)
                 if level < last:
@@ -360,9 +350,7 @@ def take_row_steps(
     )
     scratch = _SCRATCH.rows(group * ring + row, dtype)
     masked, given = block.valid_storage is not None, np.array([*numbers], dtype)
-    makes = [
-        compile_row(one, masked, volume, len(given), dtype).address if one else 0 for one in (prepare, update)
-    ]
+    makes = [_row(one, masked, volume, len(given), dtype).address if one else 0 for one in (prepare, update)]
     arrays = 0 if data is None else len(data) // calls
     lines = np.empty((2 * radius + 1) ** (2 if volume else 1), np.int64)
     for first in range(0, steps, group):
