@@ -350,7 +350,7 @@ def compile_row(row: Callable[..., None], addresses: Sequence[Any], whole: int) 
     cache on disk.
     """
     takes = [types.CPointer(from_dtype(np.dtype(one))) for one in addresses] + [types.int64] * whole
-    return cfunc(types.void(*takes), cache=True, error_model="numpy")(row)
+    return cfunc(types.void(*takes), cache=True, error_model="numpy", forceinline=True)(row)
 
 
 @intrinsic
