@@ -72,6 +72,8 @@ class Operator(ABC):
     """Whether FSI cycles make sense: for ∂u/∂t = div(D ∇u) with D frozen in a cycle."""
     radius: ClassVar[int] = 1
     """Cells that one step reads on each side."""
+    compiles: ClassVar[bool] = True
+    """Whether it runs compiled kernels, which take memory."""
     reads_guide: ClassVar[bool] = False
     """Whether gradients and tensors may be read from another image, the block's guide."""
     reads: ClassVar[tuple[str, ...]] = ()

@@ -44,6 +44,7 @@ class Thresholding(Map):
     picture = Picture("coins", shown="stretched")
     new_quantity = True
     gives_labels = True
+    compiles = False
 
     def __post_init__(self) -> None:
         assert isinstance(self.thresholds, tuple)

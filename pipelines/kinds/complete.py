@@ -27,6 +27,9 @@ from pipelines.tasks.work import KINDS, Conclusion, File, Told, Work
 COMPLETE_RATE = 3.0e7
 """Values per second of one core that are tallied or completed; measured with components of edges."""
 
+SIDE_CELL_BYTES = 16
+"""Bytes of a tally per cell at the side of a tile where half of the cells are told, as measured with a random mask."""
+
 TOLD = "told"
 """Name of the tally of a tile."""
 
@@ -93,6 +96,15 @@ class Tell(Work):
         total = math.prod(grid.shape)
         memory = math.prod(grid.largest) * self.tiles.completion.cell_bytes + self.codec_bytes
         return Cost(memory, total * self.tiles.reads.dtype.itemsize, 0, seconds=total / COMPLETE_RATE)
+
+    def told_bytes(self, grid: Grid) -> int:
+        """Return the bytes that the cells at the sides of all tiles take: half of them are told."""
+        spatial = [a in self.tiles.frames.spatial for a in self.tiles.frames.axes]
+        cells = math.prod(grid.shape)
+        cut = sum(
+            2 * (n - 1) * cells // m for n, m, s in zip(grid.counts, grid.shape, spatial, strict=True) if s
+        )
+        return cut * SIDE_CELL_BYTES
 
     def compute(self, window: Window) -> Done:
         """Return the tally of the tile."""

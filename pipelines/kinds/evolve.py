@@ -269,6 +269,11 @@ class Evolve(ChainWork):
             return 0
         return math.prod(self.keeps.shape(grid.largest)) * working
 
+    @property
+    def compiles(self) -> bool:
+        """Whether an operator has compiled kernels, or the exact sums of a statistic are compiled."""
+        return bool(self.statistics) or any(leg.operator.compiles for leg in self.legs)
+
     def rehearse(self, walls: bool) -> None:
         """Let every operator take one cycle on a few cells, which compiles its kernels or loads them."""
         # What is carried must be there to be measured.

@@ -25,6 +25,15 @@ DRIVER_SECONDS = 0.0015
 """Time that scheduler and journal take per task, one task after another: it limits runs on many workers."""
 
 
+MERGING = 6
+"""Memory of merging tallies and concluding from them, as a multiple of the tallies themselves; 3 to 6 were measured."""
+
+FEW_BYTES = 1 << 20
+"""Bytes of tallies that are not counted."""
+
+TOLD_SHARE = 8
+"""The part of the memory, one of so many, that tallies are expected to take at most."""
+
 SOURCE_LISTING = "source.npz"
 """File among the arrays of a run with the listing of its source, for workers in other processes."""
 
@@ -196,6 +205,15 @@ class Plan:
     @property
     def memory_total(self) -> int:
         """Predicted resident bytes of all processes together."""
+        return self._tasks_bytes + min(merging_bytes(self.stages), self.memory_limit // TOLD_SHARE)
+
+    @property
+    def tallies_limit(self) -> int:
+        """Bytes of tallies that can be merged without going over the memory; few are among the small objects."""
+        return max(FEW_BYTES, (self.memory_limit - self._tasks_bytes) // MERGING)
+
+    @property
+    def _tasks_bytes(self) -> int:
         return predict_memory(self.stages, self.threads, self.processes) + self.extra_bytes
 
     def output_of(self, stage: Stage) -> int | None:
@@ -299,7 +317,17 @@ def predict_memory(stages: Sequence[Stage], threads: int, processes: int) -> int
         total, left = total + one * min(left, tiles), left - min(left, tiles)
     keeping = sum(len(stage.grid) for stage in stages if stage.cost.kept_bytes)
     total += kept * min(threads - tasks, max(0, keeping - tasks))
-    return total_memory(max(total, alone), processes)
+    return total_memory(max(total, alone), processes, compiles(stages))
+
+
+def compiles(stages: Sequence[Stage]) -> bool:
+    """Return whether any stage runs compiled kernels."""
+    return any(stage.work.compiles for stage in stages)
+
+
+def merging_bytes(stages: Sequence[Stage]) -> int:
+    """Return the resident bytes of the driver while it merges what tiles are expected to tell."""
+    return MERGING * sum(stage.work.told_bytes(stage.grid) for stage in stages)
 
 
 def _all_read(stages: Sequence[Stage]) -> bool:

@@ -16,6 +16,7 @@ from pipelines.plan.graph import Known, is_source, make_chains
 from pipelines.plan.layout import Layout
 from pipelines.plan.outputs import Outputs
 from pipelines.plan.plan import (
+    TOLD_SHARE,
     Begun,
     Geometry,
     Output,
@@ -23,6 +24,7 @@ from pipelines.plan.plan import (
     Stage,
     expected_seconds,
     library_bytes,
+    merging_bytes,
     new_folder,
     predict_memory,
 )
@@ -158,6 +160,7 @@ class _Search:
             if tiles > MOST_TILES:
                 continue
             need = predict_memory(stages, 1, min(1, self.processes)) + self.extra_bytes
+            need += min(merging_bytes(stages), need // (TOLD_SHARE - 1))
             if least is None or need < least[0]:
                 least = (need, candidate)
             threads = self._most_threads(stages)
@@ -187,9 +190,10 @@ class _Search:
 
     def _most_threads(self, stages: Sequence[Stage]) -> int:
         """Return the largest number of threads whose memory is allowed, 0 where there is none."""
+        merging = min(merging_bytes(stages), self.spec.run.memory // TOLD_SHARE) + self.extra_bytes
 
         def taken(threads: int) -> int:
-            return predict_memory(stages, threads, min(threads, self.processes)) + self.extra_bytes
+            return predict_memory(stages, threads, min(threads, self.processes)) + merging
 
         allowed = range(1, self.spec.run.threads + 1)
         return bisect.bisect_right(allowed, self.spec.run.memory, key=taken)

@@ -58,6 +58,7 @@ class RunState:
         self._retries = retries
         self._tallies: dict[int, dict[str, Tally]] = {}
         self._each: dict[int, list[Tally]] = {}
+        self._held: dict[int, int] = {}
         self._together: dict[int, tuple[int, ...]] = {}
 
     # ---- events that the journal keeps
@@ -107,6 +108,16 @@ class RunState:
         else:
             counted = {name: tally for name, tally in tallies.items() if name in work.statistics}
             merge_tallies(work.statistics, self._tallies.setdefault(number, {}), counted)
+        if self._tells_much(number):
+            before = 0 if work.statistics else self._held.get(number, 0)
+            self._held[number] = before + _size(self._tallies.get(number, tallies))
+
+    def _tells_much(self, number: int) -> bool:
+        return self.stages[number].work.told_bytes(self.stages[number].grid) > 0
+
+    def told_bytes(self, number: int, more: Mapping[str, Tally]) -> int:
+        """Return the bytes of all that stages have told that tell much, with tallies of a further tile; else 0."""
+        return sum(self._held.values()) + _size(more) if self._tells_much(number) else 0
 
     def _forget(self, number: int, tile: int | None) -> None:
         """Mark a tile as not done, or its whole stage, because tallies cannot be subtracted tile by tile."""
@@ -131,9 +142,13 @@ class RunState:
         return found
 
     def _clear(self, number: int) -> None:
+        self._drop_tallies(number)
+        self.tiles.open(number)
+
+    def _drop_tallies(self, number: int) -> None:
         self._tallies.pop(number, None)
         self._each.pop(number, None)
-        self.tiles.open(number)
+        self._held.pop(number, None)
 
     # ---- what follows from a complete stage
 
@@ -146,6 +161,7 @@ class RunState:
         )
         concluded = self.stages[number].work.conclude(told)
         self.conclusions[number] = concluded
+        self._drop_tallies(number)
         for position, values in concluded.bound.items():
             self.bound[position] = {**self.bound.get(position, {}), **values}
         for stage in concluded.skipped:
@@ -195,3 +211,7 @@ class RunState:
     def concluded(self, number: int) -> Conclusion | None:
         """Return the conclusion of a stage, None while tiles of it are left."""
         return self.conclusions.get(number) if self.tiles.complete(number) else None
+
+
+def _size(tallies: Mapping[str, Tally]) -> int:
+    return sum(tally.keys.nbytes + tally.counts.nbytes for tally in tallies.values())

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+from diffusion_ops.blocks.statistic import Tally
 from pipelines.events import (
     Connected,
     Listener,
@@ -21,7 +23,7 @@ from pipelines.events import (
 )
 from pipelines.image.open_source import SourceChangedError, require_unchanged
 from pipelines.image.window import format_region
-from pipelines.plan.plan import Plan, Stage
+from pipelines.plan.plan import MERGING, Plan, Stage
 from pipelines.record.journal import Event, Finished, Forgotten
 from pipelines.record.lease import Lease
 from pipelines.record.ready_tiles import TileId
@@ -43,6 +45,10 @@ from pipelines.tasks.process import use_temporary_folder
 from pipelines.tasks.values import Outcome
 from pipelines.tasks.work import Conclusion
 from pipelines.tasks.workers import ClusterError, Workers, cluster_kind, connect
+
+
+class NoRoomError(RuntimeError):
+    """Tallies that would take more memory than the run may."""
 
 
 class UnusableStatisticError(RefusedError):
@@ -210,6 +216,8 @@ class Driver:
             tell(self.listeners, Connected(cluster, workers.dashboard))
             try:
                 self._give_and_take(workers, taken_over)
+            except NoRoomError as error:
+                self.measured.problem = str(error)
             except ClusterError as error:
                 if not self.measured.began and self.state.tiles.left == self.plan.tiles:
                     raise
@@ -227,6 +235,8 @@ class Driver:
             ahead = self.plan.threads if is_address(cluster) else 2 * self.plan.threads
             fence = self.workdir.new_epoch()
             name = f"diffuse-{self.plan.folder}-{fence.epoch}"
+            for number in range(len(self.state.stages)):
+                self._require_room(number, {})
             self._compare(taken_over, Submission(workers.client, admission, f"{name}-check", ahead, fence))
             self._begin_arrays()
             submission = Submission(workers.client, admission, name, ahead, fence)
@@ -268,6 +278,7 @@ class Driver:
 
     def _take(self, found: TileId, outcome: Outcome) -> None:
         number, tile = found
+        self._require_room(number, outcome.tallies)
         stage, done_before = self.state.stages[number], self.state.round(number, tile)
         conclusion = self._note(Finished(number, tile, outcome.crc, dict(outcome.tallies), done_before))
         self.measured.take(outcome)
@@ -288,6 +299,25 @@ class Driver:
             self._act_on(conclusion)
             self._tell_done(number, stage, conclusion)
             self.arrays.drop(self.state)
+
+    def _require_room(self, number: int, more: Mapping[str, Tally]) -> None:
+        """Stop before the tallies of a tile are merged where memory would go over its limit.
+
+        Raises
+        ------
+        NoRoomError
+        """
+        held, limit = self.state.told_bytes(number, more), self.plan.tallies_limit
+        if held <= limit:
+            return
+        left = self.plan.tiles / max(1, self.plan.tiles - self.state.tiles.left)
+        enough = self.plan.memory_limit + int(MERGING * (held * left - limit))
+        raise NoRoomError(
+            f"There are more regions than the memory holds: the tiles have told {held:,} bytes of them, and merging "
+            f"takes {MERGING} times as many, but {limit:,} fit beside the tasks. Run the same command again with about "
+            f"--memory {math.ceil(enough / 2**20)}MiB; finished tiles are kept. Or make fewer regions, such as by "
+            "smoothing before the threshold."
+        )
 
     def _act_on(self, conclusion: Conclusion) -> None:
         """Write the files of a conclusion, and let operators refuse its values here rather than in every task."""

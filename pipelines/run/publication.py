@@ -13,7 +13,7 @@ from pathlib import Path
 
 from pipelines.events import Exporting, Listener, tell
 from pipelines.image.sink import Sink
-from pipelines.plan.plan import Output, Plan
+from pipelines.plan.plan import Output, Plan, compiles
 from pipelines.record.journal import Claimed, Event, Journal, Published
 from pipelines.record.state import RunState
 from pipelines.store.addresses import is_remote, name_of, require_local, shown
@@ -86,7 +86,10 @@ class Publication:
         finished = self._finished(number)
         finished.parent.mkdir(exist_ok=True)
         # The tasks are done: what they took is free for the formats.
-        memory = max(32 << 20, self.plan.memory_total - total_memory(0, 0) - self.plan.extra_bytes)
+        memory = max(
+            32 << 20,
+            self.plan.memory_total - total_memory(0, 0, compiles(self.plan.stages)) - self.plan.extra_bytes,
+        )
         root = str(self.folder / output.folder)
         self.sinks[number].finish(root, output.info, output.levels, str(finished), memory)
 

@@ -12,10 +12,13 @@ from types import TracebackType
 
 import psutil
 
-TASKS_BYTES = 310 << 20
-"""Resident memory of a process that runs tasks, beside their pixels: Python, the libraries, the kernels, small objects.
+LIBRARIES_BYTES = 215 << 20
+"""Resident memory of a process that runs tasks, beside pixels and kernels: Python, the libraries, small objects."""
 
-240 to 260 MiB were measured with kernels that are loaded, and up to 306 MiB where the compiler made them first, which
+KERNELS_BYTES = 95 << 20
+"""Resident memory of compiled kernels, and of the compiler that loads them.
+
+25 to 45 MiB were measured with kernels that are loaded, and up to 91 MiB where the compiler made them first, which
 keeps what it needed for them. A plan does not look for kernels, so the larger number counts.
 """
 
@@ -77,7 +80,12 @@ def high_water_mark(process: int | str = "self") -> int:
     return 0
 
 
-def total_memory(tasks: int, processes: int) -> int:
+def tasks_bytes(compiles: bool) -> int:
+    """Return the resident bytes of a process that runs tasks, beside their pixels, with compiled kernels or without."""
+    return LIBRARIES_BYTES + compiles * KERNELS_BYTES
+
+
+def total_memory(tasks: int, processes: int, compiles: bool = True) -> int:
     """Return the largest resident bytes of a run.
 
     Parameters
@@ -86,8 +94,11 @@ def total_memory(tasks: int, processes: int) -> int:
         Bytes of the tasks that run at a time.
     processes : int
         Number of processes that run them, 0 for this one.
+    compiles : bool
+        Whether they run compiled kernels.
     """
-    return (DRIVER_BYTES + TASKS_BYTES * processes if processes else TASKS_BYTES) + tasks
+    each = tasks_bytes(compiles)
+    return (DRIVER_BYTES + each * processes if processes else each) + tasks
 
 
 def tree_memory(root: int | None = None) -> int:

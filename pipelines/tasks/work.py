@@ -171,6 +171,10 @@ class Work(ABC):
     def cost(self, grid: Grid) -> Cost:
         """Return the predicted cost of the work over a grid."""
 
+    def told_bytes(self, grid: Grid) -> int:
+        """Return how many bytes of tallies the driver is expected to hold at the end; 0 for next to nothing."""
+        return 0
+
     @abstractmethod
     def window(self, region: Region) -> Window:
         """Return the window of a region of the target; what it reads is in the coordinates of the source pixels."""
@@ -218,6 +222,11 @@ class Work(ABC):
 
     def rehearse(self, walls: bool) -> None:  # noqa: B027 (most kinds compile nothing)
         """Load or compile what its tasks will need, where pixels are invalid or where none is."""
+
+    @property
+    def compiles(self) -> bool:
+        """Whether its tasks run compiled kernels: where they are rehearsed, unless a kind knows better."""
+        return type(self).rehearse is not Work.rehearse
 
     @abstractmethod
     def compute(self, window: Window) -> Done:

@@ -52,6 +52,13 @@ def _middle(u, far, start, stop, sample):  # type: ignore[no-untyped-def]
 
 
 @njit(**INLINED)
+def _copy(source, start, target, place, count):  # type: ignore[no-untyped-def]
+    """Copy cells from one list into another; a slice would take the compiler far more memory, which it keeps."""
+    for k in range(count):
+        target[place + k] = source[start + k]
+
+
+@njit(**INLINED)
 def _split(u, far, start, stop, near, limit):  # type: ignore[no-untyped-def]
     """Put cells up to a time at the end of a list, and return where they begin; `near` is room for them."""
     kept, now = start, 0
@@ -63,7 +70,7 @@ def _split(u, far, start, stop, near, limit):  # type: ignore[no-untyped-def]
         else:
             far[kept] = i
             kept += 1
-    far[kept:stop] = near[:now]
+    _copy(near, 0, far, kept, now)
     return kept
 
 
@@ -93,7 +100,7 @@ def _nearest(u, far, ends, limits, top, near, sample):  # type: ignore[no-untype
         ends[top], top = middle, top + 1
         limits[top], start = limit, middle
     count = min(stop - start, len(near))
-    near[:count] = far[stop - count : stop]
+    _copy(far, stop - count, near, 0, count)
     ends[top] = stop - count
     return count, limit, top
 
@@ -277,7 +284,7 @@ def build_fine_front(ndim: int, labelled: bool, speeds: bool) -> Callable[..., N
                 near, spare, now = spare, near, following
                 if now > 2 * FINE and top < LEVELS - 1 and ends[top] + now <= len(far):
                     # What is near has grown: it is the nearest list, to be split.
-                    far[ends[top] : ends[top] + now] = near[:now]
+                    _copy(near, 0, far, ends[top], now)
                     top += 1
                     ends[top], limits[top], now = ends[top - 1] + now, limit, 0
 

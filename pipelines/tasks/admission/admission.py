@@ -10,12 +10,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import distributed
+from distributed.protocol.pickle import dumps
 
 from pipelines.events import Listener, Waiting, WorkerLeftOut, tell
-from pipelines.tasks.admission.heartbeats import Heartbeats
+from pipelines.tasks.admission.heartbeats import Heartbeats, quiet_seconds
 from pipelines.tasks.admission.proof import own_proof
 from pipelines.tasks.admission.prove_worker import ProveWorker
-from pipelines.tasks.memory import TASKS_BYTES
+from pipelines.tasks.admission.watch_workers import WatchWorkers
+from pipelines.tasks.memory import tasks_bytes
 from pipelines.tasks.workers import ClusterError
 
 WAIT_SECONDS = 300.0
@@ -73,7 +75,8 @@ class Admission:
         self._client, self._threads, self._listeners = client, threads, listeners
         self._topic = f"diffuse-proof-{uuid.uuid4().hex}"
         self._scheduler = ""
-        self._there: Mapping[str, Any] = {}
+        self._there = frozenset[str]()
+        self._changes, self._answers = -1, 0
         self._heartbeats, self._silent = Heartbeats(), set[str]()
         self._proven: set[str] = set()
         self._mute: set[str] = set()
@@ -90,7 +93,9 @@ class Admission:
             yield self
         finally:
             if self._client.status == "running":
-                self._send(self._client.unregister_worker_plugin, self._topic).join(1.0)
+                asked = self._send(self._client.unregister_worker_plugin, self._topic)
+                self._send(self._ask_for_changes, True).join(1.0)
+                asked.join(1.0)
 
     @staticmethod
     def _send(call: Any, *arguments: Any) -> threading.Thread:
@@ -163,27 +168,36 @@ class Admission:
         self._looked = time.monotonic()
         self._require_scheduler()
         try:
-            scheduler = self._ask_scheduler("identity")
-            answers = self._ask_scheduler("events", topic=self._topic)
+            found = self._ask_for_changes()
         except OSError:
             self._require_scheduler()
             return False
         self._answered = time.monotonic()
-        there = scheduler["workers"]
-        self._scheduler = self._scheduler or scheduler["id"]
-        if scheduler["id"] != self._scheduler:
-            # One that was started again at the same address knows neither the tasks nor what workers were asked.
+        self._scheduler = self._scheduler or (found or {}).get("id", "")
+        if found is None or found["id"] != self._scheduler:
+            # One that was started again at the same address knows neither the tasks nor what was asked.
             raise ClusterError(GONE)
-        self._heartbeats.note({worker: about["last_seen"] for worker, about in there.items()}, self._answered)
-        for _, answer in answers:
+        self._heartbeats.note(found["quiet"], self._answered)
+        for answer in found["answers"]:
             self._judge(answer["worker"], answer["found"])
-        self._mute |= set(self._there) - set(there) - self._proven - set(self.left_out)
-        self._there = there
-        able = any(worker in self._there for worker in self._proven)
+        self._changes, self._answers = found["changes"], self._answers + len(found["answers"])
+        if found["workers"] is not None:
+            there = frozenset(found["workers"])
+            self._mute |= self._there - there - self._proven - set(self.left_out)
+            self._there = there
+        able = not self._proven.isdisjoint(self._there)
         if able:
             self._able_at = self._answered
             self._mute.clear()
         return able
+
+    def _ask_for_changes(self, last: bool = False) -> Any:
+        """Return what the scheduler knows anew, None from one that does not know the question."""
+        if self._changes < 0:
+            watch = dumps(WatchWorkers(self._topic))
+            self._ask_scheduler("register_scheduler_plugin", plugin=watch, name=self._topic, idempotent=True)
+        known = {"changes": self._changes, "answers": self._answers}
+        return self._ask_scheduler(self._topic, **known, quiet_seconds=quiet_seconds(), last=last)
 
     def _require_scheduler(self) -> None:
         if self._client.status != "running":
@@ -205,7 +219,7 @@ class Admission:
         """Say what the run waits for, and give up where that is in vain."""
         now = time.monotonic()
         waited = now - self._able_at
-        differ = bool(self._there) and set(self._there) <= set(self.left_out)
+        differ = bool(self._there) and self._there <= set(self.left_out)
         if waited > (DIFFER_SECONDS if differ else WAIT_SECONDS) or len(self._mute) >= MOST_MUTE:
             raise ClusterError(f"{self._reason(differ)} The run gives up after {waited:.0f} s.")
         if waited >= SAY_SECONDS and now - self._said >= SAY_SECONDS:
@@ -231,8 +245,8 @@ class Admission:
         if len(self._mute) >= MOST_MUTE:
             return (
                 f"{len(self._mute)} workers at {address} ended before they could answer, such as {max(self._mute)}. "
-                "Perhaps their memory limit is below what libraries and kernels take, about "
-                f"{TASKS_BYTES >> 20} MiB: give them more (--memory-limit of `dask worker`), or look at their logs."
+                f"Perhaps their memory limit is below what libraries and kernels take, about {tasks_bytes(True) >> 20} "
+                "MiB: give them more (--memory-limit of `dask worker`), or look at their logs."
             )
-        mute = ", ".join(sorted(set(self._there) - self._proven - set(self.left_out)))
+        mute = ", ".join(sorted(self._there - self._proven - set(self.left_out)))
         return f"These workers at {address} have not answered yet: {mute}. Look whether they are stopped or busy."

@@ -9,8 +9,13 @@ SILENT_SECONDS = 30.0
 are hundreds of them every few seconds, and are taken for lost after 300 s."""
 
 
+def quiet_seconds() -> float:
+    """Return the time without a sign, by the scheduler's clock, from which it names a worker as quiet."""
+    return SILENT_SECONDS / 2
+
+
 class Heartbeats:
-    """When each worker was last heard of, by the clock of this machine."""
+    """When each quiet worker was last heard of, by the clock of this machine."""
 
     def __init__(self) -> None:
         self._seen: dict[str, tuple[float, float]] = {}
@@ -22,7 +27,7 @@ class Heartbeats:
         Parameters
         ----------
         told : mapping of str to float
-            Time of the last sign of each worker, by the scheduler's clock; only its changes count.
+            Time of the last sign of each quiet worker, by the scheduler's clock; only its changes count.
         now : float
             Seconds by the clock of this machine.
         """
@@ -30,8 +35,9 @@ class Heartbeats:
             # Nobody has looked meanwhile, or the scheduler has not heard: that says nothing of the workers.
             self._seen.clear()
         before, self._noted = self._seen, now
+        since = now - quiet_seconds()
         self._seen = {
-            worker: before[worker] if worker in before and before[worker][0] == sign else (sign, now)
+            worker: before[worker] if worker in before and before[worker][0] == sign else (sign, since)
             for worker, sign in told.items()
         }
 

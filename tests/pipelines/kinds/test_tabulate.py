@@ -94,6 +94,20 @@ def test_frames_and_units(tmp_path: Path) -> None:
     )
 
 
+def test_more_regions_than_memory_holds_stop_a_run_that_goes_on_with_more(tmp_path: Path) -> None:
+    image = np.zeros((512, 512), np.uint8)
+    image[::2, ::2] = 200
+    source, spec = {"uri": save_source(tmp_path, image)}, {"steps": LABEL, "sink": {"dtype": "uint32"}}
+    spec["outputs"] = [{"name": "objects", "uri": str(tmp_path / "objects.csv")}]
+    for memory, complete in (("270MiB", False), ("400MiB", True)):
+        how = {"memory": memory, "tile": 256}
+        report = run(small_spec("", tmp_path / "objects.ome.zarr", source=source, run=how, **spec))
+        assert (report.exit_code == 0) is complete
+        assert ("more regions than the memory holds" in report.data["problem"]) is not complete
+        assert report.data["memory"]["predicted"] <= report.data["memory"]["limit"]
+    assert len(table(tmp_path / "objects.csv")["label"]) == 256**2
+
+
 def test_means_are_exact() -> None:
     rng = np.random.default_rng(0)
     labels = rng.integers(0, 4, (30, 31)).astype(np.float64)

@@ -1,0 +1,36 @@
+"""Operators that say that they compile nothing run no kernels, whose memory a plan then leaves out."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from diffusion_ops.evolution.operator import OPERATORS
+from tests.operator_samples import sample_arguments
+
+SCRIPT = """
+import gc
+import numpy as np
+from numba.core.dispatcher import Dispatcher
+import diffusion_ops as do
+from diffusion_ops.evolution.operator import OPERATORS
+for name, arguments, how in {samples!r}:
+    do.evolve(np.arange(12.0, dtype=np.float32).reshape(3, 4), OPERATORS[name](**arguments), **how)
+print(any(one.overloads for one in gc.get_objects() if isinstance(one, Dispatcher)))
+"""
+
+
+def runs_kernels(samples: Sequence[tuple[str, Mapping[str, Any], Mapping[str, Any]]]) -> str:
+    """Return what a fresh process says that applies operators: "True" where it has compiled or loaded kernels."""
+    script = SCRIPT.format(samples=list(samples))
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    return done.stdout.strip()
+
+
+def test_what_compiles_nothing_runs_no_kernels():
+    silent = [name for name in OPERATORS.names() if not OPERATORS[name].compiles]
+    assert silent
+    assert runs_kernels([(name, sample_arguments(name)[0], {}) for name in silent]) == "False"
+    assert runs_kernels([("heat", {}, {"steps": 1})]) == "True"
