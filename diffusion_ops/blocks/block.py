@@ -64,8 +64,13 @@ def block_memory(shape: tuple[int, ...], dtype: DTypeLike) -> Floats:
     return room[:-LANES].reshape(rows)[..., : shape[-1]]
 
 
+def mask_memory(spatial: tuple[int, ...], dtype: DTypeLike = bool) -> Bools:
+    """Return a mask laid out so that `Block.from_image` need not copy it."""
+    return as_image(allocate(1, spatial, np.dtype(dtype)), spatial)[0]
+
+
 def _room_of(image: Floats) -> Floats | None:
-    """Return the memory that `block_memory` took for an image of shape (channels, *spatial), None for any other."""
+    """Return the memory of an image of shape (channels, *spatial) that is laid out as a block, None for any other."""
     room, pitch, step = owner(image), row_pitch(image.shape[-1]), image.itemsize
     size = (math.prod(image.shape[:-1]) * pitch + LANES) * step
     start = image.ctypes.data - room.ctypes.data
@@ -144,7 +149,7 @@ class Block:
         """Copy an image of shape (channels, *spatial) into the kernels' layout, as `dtype` (its own by default).
 
         The last `carried` channels are carried arrays, not channels of the image. With `in_place` an image in
-        `block_memory` becomes the block itself.
+        `block_memory` becomes the block itself, and a mask in `mask_memory` its walls.
         """
         spatial = image.shape[1:]
         dtype = np.dtype(dtype or image.dtype)
@@ -161,8 +166,12 @@ class Block:
         storage = room[:-LANES].reshape(image.shape[0], -1)
         block = cls(storage, spatial, spacing, None, open_sides)
         if valid is not None and not valid.all():
-            block.valid_storage = allocate(1, spatial, np.dtype(bool))
-            as_image(block.valid_storage, spatial)[0] = valid
+            walls = _room_of(valid[None]) if in_place else None
+            if walls is None:
+                block.valid_storage = allocate(1, spatial, np.dtype(bool))
+                as_image(block.valid_storage, spatial)[0] = valid
+            else:
+                block.valid_storage = walls[:-LANES].reshape(1, -1)
             for band in row_bands(spatial):
                 np.copyto(block.u[:, band], 0, where=~valid[band])
         if carried:

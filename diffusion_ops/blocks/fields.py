@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from diffusion_ops.blocks.block import Block, Bools, OpenSides, allocate, as_image, row_bands
+from diffusion_ops.blocks.block import Block, Bools, OpenSides, allocate, as_image, mask_memory, row_bands
 
 Image = NDArray[Any]
 
@@ -128,10 +128,16 @@ def _is_nodata(image: Image, nodata: float | None) -> Bools:
         return np.asarray(image == image.dtype.type(nodata))
 
 
-def valid_cells(image: Image, nodata: float | None = None, mask: Bools | None = None) -> Bools | None:
+def valid_cells(
+    image: Image,
+    nodata: float | None = None,
+    mask: Bools | None = None,
+    empty: Callable[..., Bools] = np.empty,
+) -> Bools | None:
     """Return True where all channels of an image of shape (channels, *spatial) hold a value, or None for everywhere.
 
-    A pixel is a wall where any channel is NaN, infinite or nodata, or where the mask is False.
+    A pixel is a wall where any channel is NaN, infinite or nodata, or where the mask is False. `empty` makes an
+    uninitialised array from its shape and dtype.
     """
     valid = None if mask is None else np.array(mask, bool)
     if image.dtype.kind == "f" or nodata is not None:
@@ -139,7 +145,9 @@ def valid_cells(image: Image, nodata: float | None = None, mask: Bools | None = 
         for band in row_bands(image.shape[1:]):
             good = _all_channels_valid(image[:, band], nodata)
             if not good.all():
-                valid = np.ones(image.shape[1:], bool) if valid is None else valid
+                if valid is None:
+                    valid = empty(image.shape[1:], bool)
+                    valid[...] = True
                 valid[band] &= good
     return None if valid is None or valid.all() else valid
 
@@ -175,7 +183,7 @@ def make_block(
     last `carried` channels are carried arrays, not channels of the image. With `in_place` an image in `block_memory`
     becomes the block itself.
     """
-    valid = valid_cells(image, nodata, mask)
+    valid = valid_cells(image, nodata, mask, mask_memory if in_place else np.empty)
     if guide is not None:
         valid = valid_cells(guide, None, valid)
     dtype = working_dtype(image.dtype)

@@ -24,7 +24,7 @@ def surrounding(part: NDArray[Any]) -> tuple[NDArray[Any], tuple[int, ...]] | No
     Returns
     -------
     tuple of (ndarray, tuple of int), or None
-        None for a part whose axes are transposed, reversed or skip cells.
+        None for a part whose axes are transposed or reversed, or whose rows skip cells.
 
     Examples
     --------

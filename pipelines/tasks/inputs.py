@@ -167,7 +167,9 @@ class Inputs:
         if self.guide is not None:
             held += self.guide.channels * working_dtype(self.guide.dtype).itemsize
         # Where cells are valid: the mask, and the image's and the guide's walls.
-        made = self.block_bytes(cells) + cells * (held + self.may_have_walls + (self.mask is not None))
+        masks = self.mask is not None or self.guide is not None
+        walls = self.may_have_walls and (masks or not self.in_place)
+        made = self.block_bytes(cells) + cells * (held + walls + (self.mask is not None))
         return max(made, self.loading_bytes(cells))
 
     def loading_bytes(self, cells: int) -> int:
