@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
-from diffusion_ops.blocks.spare import LINE, aligned, keep_state, state_memory
+from diffusion_ops.blocks.spare import LINE, aligned, keep_state, owner, state_memory
 
 LANES = 16
 """Rows are stored in whole groups of this many cells, so that inner loops have no remainder."""
@@ -51,6 +51,36 @@ def as_image(storage: Floats, spatial: tuple[int, ...]) -> Floats:
     """Return the view of shape (copies, *spatial) of an array that `allocate` returned."""
     rows = storage.reshape(storage.shape[0], *spatial[:-1], row_pitch(spatial[-1]))
     return rows[..., : spatial[-1]]
+
+
+def block_memory(shape: tuple[int, ...], dtype: DTypeLike) -> Floats:
+    """Return an uninitialised image in the memory of a state, laid out so that `Block.from_image` need not copy it.
+
+    The last axis of `shape` holds the columns.
+    """
+    dtype, pitch = np.dtype(dtype), row_pitch(shape[-1])
+    rows = (*shape[:-1], pitch)
+    room = state_memory((math.prod(rows) + LANES) * dtype.itemsize).view(dtype)
+    return room[:-LANES].reshape(rows)[..., : shape[-1]]
+
+
+def mask_memory(spatial: tuple[int, ...], dtype: DTypeLike = bool) -> Bools:
+    """Return a mask laid out so that `Block.from_image` need not copy it."""
+    return as_image(allocate(1, spatial, np.dtype(dtype)), spatial)[0]
+
+
+def _room_of(image: Floats) -> Floats | None:
+    """Return the memory of an image of shape (channels, *spatial) that is laid out as a block, None for any other."""
+    room, pitch, step = owner(image), row_pitch(image.shape[-1]), image.itemsize
+    size = (math.prod(image.shape[:-1]) * pitch + LANES) * step
+    start = image.ctypes.data - room.ctypes.data
+    if room.dtype != np.uint8 or room.ndim != 1 or start + size > room.nbytes or image.ctypes.data % LINE:
+        return None
+    for axis in reversed(range(image.ndim)):
+        if image.shape[axis] > 1 and image.strides[axis] != step:
+            return None
+        step *= pitch if axis == image.ndim - 1 else image.shape[axis]
+    return room[start : start + size].view(image.dtype)
 
 
 @dataclass
@@ -114,26 +144,34 @@ class Block:
         open_sides: OpenSides = (),
         dtype: np.dtype[Any] | None = None,
         carried: int = 0,
+        in_place: bool = False,
     ) -> Block:
         """Copy an image of shape (channels, *spatial) into the kernels' layout, as `dtype` (its own by default).
 
-        The last `carried` channels are carried arrays, not channels of the image.
+        The last `carried` channels are carried arrays, not channels of the image. With `in_place` an image in
+        `block_memory` becomes the block itself, and a mask in `mask_memory` its walls.
         """
         spatial = image.shape[1:]
         dtype = np.dtype(dtype or image.dtype)
-        pitch = row_pitch(spatial[-1])
-        cells = int(np.prod(spatial[:-1], dtype=np.int64)) * pitch
-        room = state_memory((image.shape[0] * cells + LANES) * dtype.itemsize).view(dtype)
-        rows = room[:-LANES].reshape(image.shape[0], *spatial[:-1], pitch)
-        rows[..., : spatial[-1]] = image
+        room = _room_of(image) if in_place and dtype == image.dtype else None
+        if room is None:
+            copied = block_memory(image.shape, dtype)
+            copied[...] = image
+            room = _room_of(copied)
+            assert room is not None
+        rows = room[:-LANES].reshape(image.shape[0], *spatial[:-1], row_pitch(spatial[-1]))
         # Padding must be finite, or kernels would compute with NaN in vain.
         rows[..., spatial[-1] :] = 0
         room[-LANES:] = 0
-        storage = room[:-LANES].reshape(image.shape[0], cells)
+        storage = room[:-LANES].reshape(image.shape[0], -1)
         block = cls(storage, spatial, spacing, None, open_sides)
         if valid is not None and not valid.all():
-            block.valid_storage = allocate(1, spatial, np.dtype(bool))
-            as_image(block.valid_storage, spatial)[0] = valid
+            walls = _room_of(valid[None]) if in_place else None
+            if walls is None:
+                block.valid_storage = allocate(1, spatial, np.dtype(bool))
+                as_image(block.valid_storage, spatial)[0] = valid
+            else:
+                block.valid_storage = walls[:-LANES].reshape(1, -1)
             for band in row_bands(spatial):
                 np.copyto(block.u[:, band], 0, where=~valid[band])
         if carried:
@@ -150,19 +188,21 @@ class Block:
         """Array that gradients and tensors are computed from, (channels, cells): the guide, or else the state."""
         return self.storage if self.guide is None else self.guide
 
-    def kept(self, keep: tuple[slice, ...], empty: Callable[..., Floats] = np.empty) -> Floats:
+    def kept(
+        self, keep: tuple[slice, ...], empty: Callable[..., Floats] = np.empty, in_place: bool = False
+    ) -> Floats:
         """Return a copy of part of the state, with carried arrays as further channels and NaN at walls.
 
-        `empty` makes an uninitialised array from its shape and dtype.
+        `empty` makes an uninitialised array from its shape and dtype. With `in_place` the part itself is returned, NaN
+        at its walls, where nothing is carried.
         """
         part = (slice(None), *keep)
-        arrays = (
-            [self.u[part]]
-            if self.carried is None
-            else [self.u[part], as_image(self.carried, self.spatial)[part]]
-        )
-        state = empty((sum(map(len, arrays)), *arrays[0].shape[1:]), self.storage.dtype)
-        np.concatenate(arrays, out=state)
+        state = self.u[part]
+        if self.carried is not None or not in_place:
+            beside = [] if self.carried is None else [as_image(self.carried, self.spatial)[part]]
+            arrays = [state, *beside]
+            state = empty((sum(map(len, arrays)), *state.shape[1:]), self.storage.dtype)
+            np.concatenate(arrays, out=state)
         if self.valid is not None:
             valid = self.valid[keep]
             for band in row_bands(valid.shape):

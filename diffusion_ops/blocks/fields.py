@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from diffusion_ops.blocks.block import Block, Bools, OpenSides, allocate, as_image, row_bands
+from diffusion_ops.blocks.block import Block, Bools, OpenSides, allocate, as_image, mask_memory, row_bands
 
 Image = NDArray[Any]
 
@@ -128,10 +128,16 @@ def _is_nodata(image: Image, nodata: float | None) -> Bools:
         return np.asarray(image == image.dtype.type(nodata))
 
 
-def valid_cells(image: Image, nodata: float | None = None, mask: Bools | None = None) -> Bools | None:
+def valid_cells(
+    image: Image,
+    nodata: float | None = None,
+    mask: Bools | None = None,
+    empty: Callable[..., Bools] = np.empty,
+) -> Bools | None:
     """Return True where all channels of an image of shape (channels, *spatial) hold a value, or None for everywhere.
 
-    A pixel is a wall where any channel is NaN, infinite or nodata, or where the mask is False.
+    A pixel is a wall where any channel is NaN, infinite or nodata, or where the mask is False. `empty` makes an
+    uninitialised array from its shape and dtype.
     """
     valid = None if mask is None else np.array(mask, bool)
     if image.dtype.kind == "f" or nodata is not None:
@@ -139,7 +145,9 @@ def valid_cells(image: Image, nodata: float | None = None, mask: Bools | None = 
         for band in row_bands(image.shape[1:]):
             good = _all_channels_valid(image[:, band], nodata)
             if not good.all():
-                valid = np.ones(image.shape[1:], bool) if valid is None else valid
+                if valid is None:
+                    valid = empty(image.shape[1:], bool)
+                    valid[...] = True
                 valid[band] &= good
     return None if valid is None or valid.all() else valid
 
@@ -167,16 +175,19 @@ def make_block(
     open_sides: OpenSides = (),
     guide: Image | None = None,
     carried: int = 0,
+    in_place: bool = False,
 ) -> Block:
     """Return an image of shape (channels, *spatial) as a block of floats with its walls.
 
     A guide of shape (guide channels, *spatial) is part of the block; a cell is a wall where either has no value. The
-    last `carried` channels are carried arrays, not channels of the image.
+    last `carried` channels are carried arrays, not channels of the image. With `in_place` an image in `block_memory`
+    becomes the block itself.
     """
-    valid = valid_cells(image, nodata, mask)
+    valid = valid_cells(image, nodata, mask, mask_memory if in_place else np.empty)
     if guide is not None:
         valid = valid_cells(guide, None, valid)
-    block = Block.from_image(image, spacing, valid, open_sides, working_dtype(image.dtype), carried)
+    dtype = working_dtype(image.dtype)
+    block = Block.from_image(image, spacing, valid, open_sides, dtype, carried, in_place)
     if guide is not None:
         block.guide = allocate(len(guide), block.spatial, block.storage.dtype)
         np.copyto(as_image(block.guide, block.spatial), guide, where=True if valid is None else valid)
@@ -222,6 +233,7 @@ def finish_image(
     keep: tuple[slice, ...] | None = None,
     valid: Bools | None = None,
     empty: Callable[..., Image] = np.empty,
+    in_place: bool = False,
 ) -> Image:
     """Return the kept part of a block as an image of `dtype`; invalid pixels get back their values.
 
@@ -242,6 +254,8 @@ def finish_image(
         Mask of the kept part, where it is not the block's own.
     empty : callable
         Makes an uninitialised array from its shape and dtype.
+    in_place : bool, optional
+        True where the part of the block itself may become the image, if it is of `dtype`.
 
     Raises
     ------
@@ -251,7 +265,7 @@ def finish_image(
     values = block.u[(slice(None), *(keep or (slice(None),) * len(block.spatial)))]
     if valid is None and block.valid is not None:
         valid = block.valid[keep] if keep else block.valid
-    result = cast_all(values, dtype, nodata, empty)
+    result = cast_all(values, dtype, nodata, empty, in_place)
     if original is not None and valid is not None:
         give_back(result, original, valid, nodata)
     return result
@@ -262,9 +276,13 @@ def cast_all(
     dtype: np.dtype[Any],
     nodata: float | None = None,
     empty: Callable[..., Image] = np.empty,
+    in_place: bool = False,
 ) -> Image:
-    """Return finished values of shape (channels, *spatial) as `dtype`: themselves, where nothing is converted."""
-    own = dtype == values.dtype and values.flags.c_contiguous
+    """Return finished values of shape (channels, *spatial) as `dtype`: themselves, where nothing is converted.
+
+    Values that are not contiguous are copied, unless `in_place` is True.
+    """
+    own = dtype == values.dtype and (in_place or values.flags.c_contiguous)
     result = values if own else empty(values.shape, dtype)
     for band in row_bands(values.shape[1:]):
         done = cast(values[:, band], dtype, nodata)

@@ -30,6 +30,13 @@ def aligned(room: NDArray[Any], size: int) -> NDArray[Any]:
     return room[start : start + size]
 
 
+def owner(array: NDArray[Any]) -> NDArray[Any]:
+    """Return the array that an array is a view of; an array that is no view of another one itself."""
+    while isinstance(array.base, np.ndarray):
+        array = array.base
+    return array
+
+
 class _Spare(threading.local):
     """Memory of one array that a thread no longer reads."""
 
@@ -46,10 +53,9 @@ class _Spare(threading.local):
 
     def give(self, array: NDArray[Any]) -> None:
         """Keep the memory of an array that is no longer read, where it was taken here."""
-        while isinstance(array.base, np.ndarray):
-            array = array.base
-        if array.dtype == np.uint8 and array.ndim == 1:
-            self.room = array
+        room = owner(array)
+        if room.dtype == np.uint8 and room.ndim == 1:
+            self.room = room
 
 
 _STATES, _WINDOWS = _Spare(), _Spare()

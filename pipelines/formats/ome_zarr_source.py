@@ -24,6 +24,7 @@ from pipelines.image.identity import tree_identity
 from pipelines.image.info import Georeference, ImageInfo
 from pipelines.image.source import SOURCES, Source, SourceSpec, UnreadableSourceError
 from pipelines.store.addresses import shown
+from pipelines.store.arrays import reads_into
 from pipelines.store.checked_codecs import reads_parts
 
 SHOWN_WELLS = 12
@@ -134,6 +135,7 @@ def _describe(
         axes=pyramid.axes,
         chunks=array.chunks,
         reads_parts=reads_parts(array.metadata),
+        reads_into=reads_into(array),
         spacing=spacing,
         units=units,
         nodata=cf_nodata({**attributes, **attributes_of(array)}, dtype),

@@ -25,6 +25,7 @@ from pipelines.image.georeference import from_attributes
 from pipelines.image.identity import tree_identity
 from pipelines.image.info import CANONICAL, Georeference, ImageInfo
 from pipelines.image.source import SOURCES, Source, SourceSpec
+from pipelines.store.arrays import reads_into
 from pipelines.store.checked_codecs import reads_parts
 from pipelines.store.listings import Listing
 
@@ -97,6 +98,7 @@ def describe_array(
         axes=axes,
         chunks=array.chunks,
         reads_parts=reads_parts(array.metadata),
+        reads_into=reads_into(array),
         spacing={a: float(v) for a, v in _mapping(attributes.get("spacing")).items() if a in CANONICAL},
         units={a: str(v) for a, v in _mapping(attributes.get("units_of_spacing")).items() if a in CANONICAL},
         nodata=_nodata(array, attributes, dtype),

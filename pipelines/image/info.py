@@ -74,6 +74,8 @@ class ImageInfo:
         options that select what is read.
     reads_parts : bool
         True where a part of a chunk is read without the rest of it, which takes no memory then.
+    reads_into : bool
+        True where pixels are read into the memory that is given for them, so that no other holds them too.
     by_region : bool
         True where a window can be read without the rest; else the image is copied into Zarr first.
     """
@@ -92,6 +94,7 @@ class ImageInfo:
     attributes: Mapping[str, Any] = field(default_factory=dict)
     identity: str = ""
     reads_parts: bool = False
+    reads_into: bool = False
     by_region: bool = True
 
     def __post_init__(self) -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from diffusion_ops.blocks.spare import window_memory
 from diffusion_ops.registry import UnknownNameError
 from pipelines.image.axes import check_axes
 from pipelines.image.errors import damaged
@@ -172,10 +173,9 @@ class Described(Source):
         """Return the pixels of a region."""
         return self.inner.read(region)
 
-    @property
-    def takes_kept_memory(self) -> bool:
-        """Whether the wrapped source does."""
-        return self.inner.takes_kept_memory
+    def read_with(self, region: tuple[slice, ...], empty: Callable[..., NDArray[Any]]) -> NDArray[Any]:
+        """Return the pixels of a region, as the wrapped source reads them."""
+        return self.inner.read_with(region, empty)
 
     @property
     def stale(self) -> bool:
@@ -206,12 +206,17 @@ class Magnitude(Described):
         if nodata is not None and part == "intensity":
             nodata = float(dtype.type(nodata**2))
         identity = digest(info.identity, part)
-        super().__init__(inner, info.replace(dtype=dtype, nodata=nodata, identity=identity))
+        read = info.replace(dtype=dtype, nodata=nodata, identity=identity, reads_into=False)
+        super().__init__(inner, read)
         self.part = part
 
     def read(self, region: tuple[slice, ...]) -> NDArray[Any]:
         """Return |z| or |z|² of a region; 0 and NaN stay what they are."""
-        z = np.ascontiguousarray(self.inner.read(region))
+        return self.read_with(region, window_memory)
+
+    def read_with(self, region: tuple[slice, ...], empty: Callable[..., NDArray[Any]]) -> NDArray[Any]:
+        """Return |z| or |z|² of a region, in new memory."""
+        z = np.ascontiguousarray(self.inner.read_with(region, window_memory))
         out = np.empty(z.shape, self.info.dtype)
         flat, result = z.reshape(-1), out.reshape(-1)
         for start in range(0, flat.size, BLOCK_VALUES):
@@ -238,14 +243,21 @@ class Channels(Described):
                 rgb=info.rgb and len(channels) >= 3 and channels[:3] == (0, 1, 2),
                 attributes=_picked(info.attributes, info.size("c"), channels),
                 identity=digest(info.identity, channels),
+                reads_into=info.reads_into and len(runs(channels)) == 1,
             ),
         )
 
     def read(self, region: tuple[slice, ...]) -> NDArray[Any]:
         """Return the pixels of a region, whose channel slice counts the chosen channels."""
-        wanted = self.channels[region[self.axis]]
-        parts = [self.inner.read(_with(region, self.axis, slice(a, b))) for a, b in runs(wanted)]
-        return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=self.axis)
+        return self.read_with(region, window_memory)
+
+    def read_with(self, region: tuple[slice, ...], empty: Callable[..., NDArray[Any]]) -> NDArray[Any]:
+        """Return the pixels of a region, read with `empty` where the chosen channels follow each other."""
+        wanted = [_with(region, self.axis, slice(a, b)) for a, b in runs(self.channels[region[self.axis]])]
+        if len(wanted) == 1:
+            return self.inner.read_with(wanted[0], empty)
+        parts = [self.inner.read_with(part, window_memory) for part in wanted]
+        return np.concatenate(parts, axis=self.axis)
 
 
 def runs(channels: Sequence[int]) -> list[tuple[int, int]]:

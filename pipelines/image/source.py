@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
+from diffusion_ops.blocks.spare import release_window
 from diffusion_ops.registry import Registry
 from pipelines.image.info import ImageInfo
 from pipelines.refusal import RefusedError
@@ -78,10 +80,13 @@ class Source(ABC):
     def read(self, region: tuple[slice, ...]) -> NDArray[Any]:
         """Return the pixels of a region in the image's own axis order and dtype; slices lie inside, with step 1."""
 
-    @property
-    def takes_kept_memory(self) -> bool:
-        """Whether regions are read into memory that the thread has kept, instead of into new memory."""
-        return False
+    def read_with(self, region: tuple[slice, ...], empty: Callable[..., NDArray[Any]]) -> NDArray[Any]:
+        """Return the pixels of a region, in an array that `empty` makes from its shape and dtype where `read` can.
+
+        By default they are read into new memory, and that of a window before is free first.
+        """
+        release_window()
+        return self.read(region)
 
     @property
     def stale(self) -> bool:
@@ -101,9 +106,12 @@ class Source(ABC):
 SOURCES: Registry[type[Source]] = Registry("source format", "pipelines.formats", "diffuse.formats")
 
 
-def read_canonical(source: Source, region: dict[str, slice]) -> NDArray[Any]:
+def read_canonical(
+    source: Source, region: dict[str, slice], empty: Callable[..., NDArray[Any]] | None = None
+) -> NDArray[Any]:
     """Return a window with axes in canonical order; axes that are not named are read whole."""
     info = source.info
-    pixels = source.read(tuple(region.get(a, slice(0, n)) for a, n in info.sizes.items()))
+    part = tuple(region.get(a, slice(0, n)) for a, n in info.sizes.items())
+    pixels = source.read(part) if empty is None else source.read_with(part, empty)
     pixels = np.transpose(pixels, [info.axes.index(a) for a in info.canonical_axes])
     return pixels.astype(pixels.dtype.newbyteorder("="), copy=False)

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from diffusion_ops.blocks.block import Block, row_pitch
+from diffusion_ops.blocks.block import Block
 from diffusion_ops.blocks.fields import finish_image, give_back, make_block, working_dtype
-from diffusion_ops.blocks.spare import keep_window, window_memory
+from diffusion_ops.blocks.spare import keep_state, keep_window, window_memory
 from diffusion_ops.blocks.statistic import Reduction, Statistic, Tally
 from diffusion_ops.evolution.advance import advance
 from diffusion_ops.evolution.legs import Leg, total_halo
@@ -206,48 +206,41 @@ class Evolve(ChainWork):
         frames = len(list(self.frames.each(grid.largest)))
         kept = self._kept_bytes(grid, working_dtype(self.inputs.image.dtype).itemsize)
         done = math.prod(grid.largest) * self.dtype.itemsize + kept
-        if frames == 1 and self._becomes_result(grid):
-            done = 0
-        window = self._bytes.window(frame) if self.keeps_window else 0
         rows = grid.largest[self.frames.axes.index(self.frames.spatial[0])]
         given = self._given_bytes(math.prod(grid.largest) // frames, rows)
-        largest = self._bytes.largest(frame, given, done, frames, window)
-        return largest, self._bytes.state(frame) + max(window, done // frames)
+        largest = self._bytes.largest(frame, given, done, frames, self.keeps_window)
+        return largest, self._bytes.spare(frame, done, frames, self.keeps_window)
 
     @property
     def keeps_window(self) -> bool:
-        """Whether the memory that pixels are read into is kept while a batch is computed, to hold its result.
+        """Whether the memory of pixels as read, or of the result before, is kept while a batch is computed.
 
         It is, where the largest memory of a task is another one anyway.
         """
         if self.inputs.carried is not None:
             return False
         cells = 1 << 24
-        done = 0 if self._may_become_result else cells * self.inputs.image.channels * self.dtype.itemsize
+        done = cells * self.inputs.image.channels * self.dtype.itemsize
         given = self._given_bytes(cells, 1 << 12)
-        without, kept = (
-            self._bytes.largest(cells, given, done, 1, n) for n in (0, self._bytes.window(cells))
-        )
+        without, kept = (self._bytes.largest(cells, given, done, 1, keeps) for keeps in (False, True))
         return kept == without
 
     @property
     def _bytes(self) -> BatchMemory:
         ndim, channels = len(self.frames.spatial), self.inputs.image.channels
         measured = max((s.extra_arrays(ndim, channels) for s in self.statistics.values()), default=0.0)
-        return BatchMemory(self.inputs, self.legs, ndim, self._puts_back_first, measured)
+        return BatchMemory(self.inputs, self.legs, ndim, self._result_in_place, measured)
 
     @property
-    def _may_become_result(self) -> bool:
-        """Whether the block itself becomes the result, unless its rows are padded: nothing is cut off or converted."""
-        working = working_dtype(self.inputs.image.dtype)
-        return self.last and self.base is None and not any(self.halo) and self.dtype == working
-
-    def _becomes_result(self, grid: Grid) -> bool:
-        """Return whether the block of every tile becomes the result."""
-        axis = self.frames.axes.index(self.frames.spatial[-1])
-        widest = grid.largest[axis]
-        widths = (widest, grid.shape[axis] % widest)
-        return self._may_become_result and all(row_pitch(width) == width for width in widths)
+    def _result_in_place(self) -> bool:
+        """Whether the kept part of the block is written itself: nothing is converted, joined or turned round."""
+        as_computed = self.dtype == working_dtype(self.inputs.image.dtype)
+        return (
+            as_computed
+            and self.base is None
+            and self.keeps is None
+            and self.target.axes == self.target.canonical
+        )
 
     def _given_bytes(self, cells: int, rows: int) -> int:
         """Return the bytes of what invalid cells of a frame get back: values of the source and of the first state."""
@@ -303,7 +296,7 @@ class Evolve(ChainWork):
             assert done.values is not None
             values[index] = done.values.reshape(values[index].shape)
             if done.carried is None:
-                keep_window(done.values)
+                self.keep_memory(done.values)
             merge_tallies(self.statistics, tallies, done.tallies)
             read_bytes += done.read_bytes
             if done.carried is not None:
@@ -331,6 +324,10 @@ class Evolve(ChainWork):
         shape = extent(window.write)
         return Done(values.reshape(shape), tallies, read_bytes, self._shaped(carried, window))
 
+    def keep_memory(self, values: NDArray[Any]) -> None:
+        """Keep the memory of what is written: of the block, or of windows."""
+        (keep_state if self._result_in_place else keep_window)(values)
+
     def _shaped(self, carried: NDArray[Any] | None, window: Window) -> NDArray[Any] | None:
         if carried is None or self.keeps is None:
             return None
@@ -338,7 +335,7 @@ class Evolve(ChainWork):
 
     def _given_back(self, block: Block, window: Window, keep: tuple[slice, ...]) -> NDArray[Any]:
         """Return the kept state; cells outside the step's mask get back the values that the step began with."""
-        state = block.kept(keep, window_memory)
+        state = block.kept(keep, window_memory, self._result_in_place)
         if self.base is None or block.valid is None or block.valid[keep].all():
             return state
         before = self.base.floats(self.frames, self._image_region(window))
@@ -349,25 +346,15 @@ class Evolve(ChainWork):
     def _finished(self, block: Block, window: Window, keep: tuple[slice, ...]) -> NDArray[Any]:
         """Return the kept part as the result's type, with the source's own pixels where walls are."""
         assert self.original is not None
-        if block.valid is None or block.valid[keep].all():
-            return finish_image(block, block.u, self.dtype, self.frames.nodata, keep, empty=window_memory)
-        if self.base is not None:
+        if self.base is not None and block.valid is not None and not block.valid[keep].all():
             state = self._given_back(block, window, keep)
             block, keep = make_block(state, self.frames.spacing), (slice(None),) * len(keep)
         valid = None if block.valid is None else block.valid[keep]
-        first = self._puts_back_first
-        if first and valid is not None:
-            self._put_back(block.u[(slice(None), *keep)], valid, window)
-        image = finish_image(block, None, self.dtype, self.frames.nodata, keep, empty=window_memory)
-        if not first and valid is not None:
+        nodata, in_place = self.frames.nodata, self._result_in_place
+        image = finish_image(block, None, self.dtype, nodata, keep, empty=window_memory, in_place=in_place)
+        if valid is not None and not valid.all():
             self._put_back(image, valid, window)
         return image
-
-    @property
-    def _puts_back_first(self) -> bool:
-        """Whether values are put back into the block, before the result is copied from it: nothing is converted."""
-        working = working_dtype(self.inputs.image.dtype)
-        return self.base is None and self.frames.nodata is None and self.dtype == working
 
     def _put_back(self, image: NDArray[Any], valid: NDArray[np.bool_], window: Window) -> None:
         """Give invalid cells their values of the source, which is read again in parts, as few cells need it."""

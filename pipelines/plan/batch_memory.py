@@ -21,8 +21,8 @@ class BatchMemory:
     legs : tuple of Leg
     ndim : int
         Number of spatial axes.
-    puts_back_first : bool
-        Whether invalid cells get back their values before the result is copied from the block.
+    result_in_place : bool
+        Whether the kept part of the block is the result, so that no other memory holds it.
     measured : float
         Arrays, of one channel's size, that are held while statistics are measured after the steps.
     """
@@ -30,7 +30,7 @@ class BatchMemory:
     inputs: Inputs
     legs: tuple[Leg, ...]
     ndim: int
-    puts_back_first: bool
+    result_in_place: bool
     measured: float = 0.0
 
     @property
@@ -49,7 +49,7 @@ class BatchMemory:
         """Return the bytes of the pixels of a frame as they are read."""
         return frame * self.inputs.image.channels * self.inputs.image.stored_itemsize
 
-    def largest(self, frame: int, given: int, done: int, frames: int, window: int) -> int:
+    def largest(self, frame: int, given: int, done: int, frames: int, keeps: bool) -> int:
         """Return the largest memory of a task: that of reading, stepping, finishing or writing.
 
         Parameters
@@ -59,22 +59,37 @@ class BatchMemory:
         given : int
             Bytes of what invalid cells of a frame get back.
         done : int
-            Bytes of the result; 0 where the block becomes it.
+            Bytes of the result.
         frames : int
             Number of frames, which are computed one by one.
-        window : int
-            Bytes that are kept while a batch is computed; the result takes them over.
+        keeps : bool
+            Whether the memory of windows is kept while a batch is computed.
         """
-        block, result = self.inputs.block_bytes(frame), max(window, done // frames)
-        stepping = block + int(frame * self._extra_arrays() * self._working) + window
-        finishing = block + frame * self._more_channels() * self._working
-        finishing += max(result, window + given) if self.puts_back_first else result + given
+        kept = self._kept(frame, done, frames) if keeps else 0
+        block, result = self.inputs.block_bytes(frame), max(kept, self._result(done, frames))
+        stepping = block + int(frame * self._extra_arrays() * self._working) + kept
+        finishing = block + frame * self._more_channels() * self._working + result + given
         writing = self.state(frame) + result + ENCODING_BYTES
         several = done if frames > 1 else 0
-        return max(self._reading(frame, result), stepping, finishing, writing) + several
+        return max(self._reading(frame, result, kept), stepping, finishing, writing) + several
 
-    def _reading(self, frame: int, result: int) -> int:
+    def spare(self, frame: int, done: int, frames: int, keeps: bool) -> int:
+        """Return the bytes that a thread keeps for its next task; see `largest`."""
+        kept = self._kept(frame, done, frames) if keeps else 0
+        return self.state(frame) + max(kept, self._result(done, frames))
+
+    def _kept(self, frame: int, done: int, frames: int) -> int:
+        """Return the bytes of the memory that is kept: of pixels as they were read, or else of the result before."""
+        return self._result(done, frames) if self.inputs.in_place else self.window(frame)
+
+    def _result(self, done: int, frames: int) -> int:
+        """Return the bytes of the result of a frame beside its block."""
+        return 0 if self.result_in_place else done // frames
+
+    def _reading(self, frame: int, result: int, kept: int) -> int:
         """Return the bytes while a task reads, into the memory of the result before: up to twice as large."""
+        if self.inputs.in_place:
+            return max(self.inputs.reading_bytes(frame), self.inputs.loading_bytes(frame)) + kept
         loading = self.state(frame) + self.inputs.loading_bytes(frame)
         reused = min(self.window(frame), max(0, result - self.window(frame)))
         return max(self.inputs.reading_bytes(frame), loading) + reused

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -201,14 +201,24 @@ def open_array(root: str, path: str) -> zarr.Array[Any]:
     return zarr.open_array(root, path=path, mode="r+").with_config({"write_empty_chunks": True})
 
 
-def read_region(array: zarr.Array[Any], region: tuple[slice, ...]) -> NDArray[Any]:
-    """Return a region of an array, in memory that the thread has kept from another window where there is."""
-    dtype = array.dtype
-    if not dtype.isnative or dtype.kind not in "biuf" or array.order != "C":
+def reads_into(array: zarr.Array[Any]) -> bool:
+    """Return whether pixels of an array are read into the memory that is given for them, without a copy."""
+    return array.dtype.isnative and array.dtype.kind in "biuf" and array.order == "C"
+
+
+def read_region(
+    array: zarr.Array[Any], region: tuple[slice, ...], empty: Callable[..., NDArray[Any]] = window_memory
+) -> NDArray[Any]:
+    """Return a region of an array.
+
+    `empty` makes an uninitialised array from its shape and dtype; by default in memory that the thread has kept from
+    another window where there is.
+    """
+    if not reads_into(array):
         release_window()
         return np.asarray(array[region])
     shape = tuple(len(range(*s.indices(n))) for s, n in zip(region, array.shape, strict=True))
-    pixels: Any = window_memory(shape, dtype)
+    pixels: Any = empty(shape, array.dtype)
     array.get_basic_selection(region, out=NDBuffer.from_ndarray_like(pixels))
     return np.asarray(pixels)
 

@@ -18,6 +18,8 @@ from zarr.registry import register_pipeline
 from zarrs import ZarrsCodecPipeline
 from zarrs.pipeline import UnsupportedMetadataError, get_codec_pipeline_fallback, get_codec_pipeline_impl
 
+from pipelines.store.surrounding import surrounding
+
 PILE_BYTES = 2 << 20
 """Bytes of the chunks that are decoded whole in one call, because only parts of them are read; no more, so that the
 allocator keeps this memory for the next window."""
@@ -43,6 +45,7 @@ class CheckedCodecPipeline(ZarrsCodecPipeline):
 
     async def read(self, batch_info: Iterable[Any], out: NDBuffer, drop_axes: tuple[int, ...] = ()) -> None:
         """Fill `out` from chunks, as zarr-python's codec pipelines do."""
+        batch_info, out = _in_surrounding(list(batch_info), out)
         target = np.asarray(out.as_ndarray_like())
         if self.python_impl is not None and not (target.dtype.isnative and target.flags.c_contiguous):
             await self.python_impl.read(batch_info, out, drop_axes)
@@ -72,6 +75,7 @@ class CheckedCodecPipeline(ZarrsCodecPipeline):
         self, batch_info: Iterable[Any], value: NDBuffer, drop_axes: tuple[int, ...] = ()
     ) -> None:
         """Fill chunks from `value`, as zarr-python's codec pipelines do."""
+        batch_info, value = _in_surrounding(list(batch_info), value)
         values = value.as_ndarray_like()
         full: list[Any] = []
         empty: list[Any] = []
@@ -161,6 +165,26 @@ def _covers_chunk(item: Any) -> bool:
 
 def _plain(item: Any) -> bool:
     return all(isinstance(s, slice) for part in (item[2], item[3]) for s in part)
+
+
+def _in_surrounding(items: list[Any], values: NDBuffer) -> tuple[list[Any], NDBuffer]:
+    """Return chunks and values with a contiguous array around the values in their place, where there is one.
+
+    The compiled codecs take contiguous arrays only: values that are a part of one would be copied.
+    """
+    part: Any = values.as_ndarray_like()
+    if part.flags.c_contiguous or not items or not all(map(_plain, items)):
+        return items, values
+    found = surrounding(part)
+    if found is None:
+        return items, values
+    around, begins = found
+    moved = [(*item[:3], _moved(item[3], begins), *item[4:]) for item in items]
+    return moved, items[0][1].prototype.nd_buffer.from_ndarray_like(around)
+
+
+def _moved(region: tuple[slice, ...], by: tuple[int, ...]) -> tuple[slice, ...]:
+    return tuple(slice(s.start + n, s.stop + n) for s, n in zip(region, by, strict=True))
 
 
 register_pipeline(CheckedCodecPipeline)

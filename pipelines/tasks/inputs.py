@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from diffusion_ops.blocks.block import Block
+from diffusion_ops.blocks.block import Block, block_memory
 from diffusion_ops.blocks.fields import make_block, valid_cells, working_dtype
-from diffusion_ops.blocks.spare import keep_window
+from diffusion_ops.blocks.spare import keep_window, release_window, window_memory
 from pipelines.image.frames import Frames
 from pipelines.image.window import Region, Window, extent
 from pipelines.tasks.pixels import ConstantPixels, Pixels, ZarrPixels
@@ -51,14 +51,24 @@ class Reading:
         """Return the reading with statistics replaced by their values in the operators that compute its pixels."""
         return replace(self, pixels=self.pixels.bind(values))
 
-    def fields(self, frames: Frames, region: Region) -> NDArray[Any]:
-        """Return one frame as (channels, *spatial), as stored; all of its channels where they are joint."""
+    @property
+    def reads_into(self) -> bool:
+        """Whether a frame can be read into the memory of a block: nothing is converted, or copied by the format."""
+        return self.pixels.reads_into and self.dtype == working_dtype(self.dtype)
+
+    def fields(
+        self, frames: Frames, region: Region, empty: Callable[..., NDArray[Any]] = window_memory
+    ) -> NDArray[Any]:
+        """Return one frame as (channels, *spatial), as stored; all of its channels where they are joint.
+
+        `empty` makes an uninitialised array from its shape and dtype, for pixels that are read into one.
+        """
         joint = slice(0, self.channels)
         every = (
             joint if a == "c" and a in frames.together else s
             for a, s in zip(frames.axes, region, strict=True)
         )
-        return frames.fields(self.pixels.read(tuple(every)))
+        return frames.fields(self.pixels.read_with(tuple(every), empty))
 
     def rows_at_once(self, frames: Frames, rows: int) -> int:
         """Return of how many rows a part of a frame is: about one of `PARTS`, but of whole chunks, decoded once."""
@@ -131,6 +141,11 @@ class Inputs:
         return make_block(image, frames.spacing, mask=mask, guide=guide)
 
     @property
+    def in_place(self) -> bool:
+        """Whether the image is read into the block itself."""
+        return self.carried is None and self.image.reads_into
+
+    @property
     def may_have_walls(self) -> bool:
         """Whether cells may be invalid."""
         image = self.image
@@ -146,13 +161,15 @@ class Inputs:
     def reading_bytes(self, cells: int) -> int:
         """Return the largest memory while a block of `cells` per channel is read and made."""
         image, working = self.image, working_dtype(self.image.dtype).itemsize
-        held = image.channels * image.dtype.itemsize
+        held = 0 if self.in_place else image.channels * image.dtype.itemsize
         if self.carried is not None:
             held = (image.channels + self.carried.count) * working
         if self.guide is not None:
             held += self.guide.channels * working_dtype(self.guide.dtype).itemsize
         # Where cells are valid: the mask, and the image's and the guide's walls.
-        made = self.block_bytes(cells) + cells * (held + self.may_have_walls + (self.mask is not None))
+        masks = self.mask is not None or self.guide is not None
+        walls = self.may_have_walls and (masks or not self.in_place)
+        made = self.block_bytes(cells) + cells * (held + walls + (self.mask is not None))
         return max(made, self.loading_bytes(cells))
 
     def loading_bytes(self, cells: int) -> int:
@@ -176,7 +193,9 @@ class Inputs:
 
         With `keep_memory` the thread keeps the memory of the pixels as they were read, for what it reads next.
         """
-        image = self.image.fields(frames, window.read)
+        if self.in_place and not keep_memory:
+            release_window()
+        image = self.image.fields(frames, window.read, block_memory if self.in_place else window_memory)
         read_bytes, count = image.nbytes, 0
         if self.carried is not None:
             region = self.carried.region(window.read)
@@ -192,10 +211,11 @@ class Inputs:
             del values
         read_bytes += sum(0 if other is None else other.nbytes for other in (guide, mask))
         sides = frames.spatial_part(window.open_sides)
-        block = make_block(image, frames.spacing, self.image.nodata, mask, sides, guide, count)
+        nodata, in_place = self.image.nodata, self.in_place
+        block = make_block(image, frames.spacing, nodata, mask, sides, guide, count, in_place)
         block.origin = tuple(s.start for s in frames.spatial_part(window.read))
         block.frame = frames.number(window)
-        if keep_memory:
+        if keep_memory and not self.in_place:
             keep_window(image)
         return block, read_bytes
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ import numpy as np
 import zarr
 from numpy.typing import NDArray
 
-from diffusion_ops.blocks.spare import release_window
+from diffusion_ops.blocks.spare import window_memory
 from pipelines.image.info import ImageInfo
 from pipelines.image.kept_sources import cached_source
 from pipelines.image.source import SourceSpec, read_canonical
@@ -47,6 +47,15 @@ class Pixels(ABC):
     @abstractmethod
     def read(self, region: Region) -> NDArray[Any]:
         """Return a region, axes in canonical order."""
+
+    def read_with(self, region: Region, empty: Callable[..., NDArray[Any]]) -> NDArray[Any]:
+        """Return a region as `read` does; with `reads_into` in an array that `empty` makes from its shape and dtype."""
+        return self.read(region)
+
+    @property
+    def reads_into(self) -> bool:
+        """Whether `read_with` reads into memory from `empty`, and takes none beside it but for decoding."""
+        return False
 
     @property
     def stored(self) -> tuple[ZarrPixels, ...]:
@@ -82,6 +91,7 @@ class SourcePixels(Pixels):
         Length of a chunk per canonical axis; empty where parts of chunks are read.
     listing : str
         File with the driver's listing of the image, which workers take over where it is there.
+    reads_into : bool
     """
 
     spec: SourceSpec
@@ -89,6 +99,7 @@ class SourcePixels(Pixels):
     chunk_bytes: int = 0
     chunks: tuple[int, ...] = ()
     listing: str = ""
+    reads_into: bool = False
 
     @classmethod
     def of(cls, spec: SourceSpec, info: ImageInfo, listing: str = "") -> SourcePixels:
@@ -96,7 +107,7 @@ class SourcePixels(Pixels):
         axes = info.canonical_axes
         lengths = dict(zip(info.axes, info.chunks, strict=True))
         chunks = tuple(lengths[a] for a in axes) if info.chunk_bytes else ()
-        return cls(spec, axes, info.chunk_bytes, chunks, listing)
+        return cls(spec, axes, info.chunk_bytes, chunks, listing, info.reads_into and info.axes == axes)
 
     def whole_along(self, axis: str) -> int:
         """Return the length of a chunk."""
@@ -109,10 +120,12 @@ class SourcePixels(Pixels):
 
     def read(self, region: Region) -> NDArray[Any]:
         """Return a region of the source, with axes of length 1 that its file leaves out."""
+        return self.read_with(region, window_memory)
+
+    def read_with(self, region: Region, empty: Callable[..., NDArray[Any]]) -> NDArray[Any]:
+        """Return a region of the source in memory from `empty`, where its format can."""
         source = cached_source(self.spec, self.listing)
-        if not source.takes_kept_memory:
-            release_window()
-        pixels = read_canonical(source, dict(zip(self.axes, region, strict=True)))
+        pixels = read_canonical(source, dict(zip(self.axes, region, strict=True)), empty)
         return pixels.reshape(extent(region))
 
 
@@ -171,9 +184,18 @@ class ZarrPixels(Pixels):
         MissingChunkError
             Where a chunk of it was never written, or is lost.
         """
+        return self.read_with(region, window_memory)
+
+    def read_with(self, region: Region, empty: Callable[..., NDArray[Any]]) -> NDArray[Any]:
+        """Return a region of the array, in memory from `empty`; see `read`."""
         array, stored = _open_array(self.root, self.path), self._stored(region)
         require_chunks(array, Path(self.root, self.path), stored)
-        return np.transpose(read_region(array, stored), [self.axes.index(a) for a in self.canonical])
+        return np.transpose(read_region(array, stored, empty), [self.axes.index(a) for a in self.canonical])
+
+    @property
+    def reads_into(self) -> bool:
+        """True where the array stores its axes in canonical order."""
+        return self.axes == self.canonical
 
     def write(self, region: Region, values: NDArray[Any]) -> None:
         """Write a region that covers whole chunks (whole shards) or ends at the array's end.

@@ -247,11 +247,15 @@ class Work(ABC):
             self.carries.pixels.write(self.carries.region(window.write), done.carried)
             crc, written = checksum(done.carried, crc), written + done.carried.nbytes
         if done.values is not None and self.keeps_memory:
-            keep_window(done.values)
+            self.keep_memory(done.values)
         memory, process = peak_memory()
         return Outcome(
             crc, done.tallies, done.read_bytes, written, time.perf_counter() - start, memory, process
         )
+
+    def keep_memory(self, values: NDArray[Any]) -> None:
+        """Keep the memory of what is written for the next task of the thread."""
+        keep_window(values)
 
     def stored_checksum(self, region: Region) -> int:
         """Return the checksum of a tile as it is stored, 0 for work that writes nothing."""

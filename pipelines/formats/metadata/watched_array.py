@@ -6,12 +6,14 @@ Zarr takes an absent chunk for one of fill value. It is one only where it was no
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import zarr
 from numpy.typing import NDArray
 
+from diffusion_ops.blocks.spare import window_memory
 from pipelines.image.source import Source
 from pipelines.store.addresses import local_path, within
 from pipelines.store.arrays import chunk_names, read_region
@@ -39,7 +41,9 @@ class WatchedArray:
     listing: Listing | None
     lost: bool = False
 
-    def read(self, region: tuple[slice, ...]) -> NDArray[Any]:
+    def read(
+        self, region: tuple[slice, ...], empty: Callable[..., NDArray[Any]] = window_memory
+    ) -> NDArray[Any]:
         """Return the pixels of a region, decoding the chunks it touches.
 
         Raises
@@ -47,7 +51,7 @@ class WatchedArray:
         MissingObjectError
             Where a chunk that was listed is not found.
         """
-        pixels = read_region(self.array, region)
+        pixels = read_region(self.array, region, empty)
         if self.folder is not None and self.listing is not None:
             for name in chunk_names(self.array, region):
                 # Measured: 7 us for each chunk; decoding one of 512 x 512 takes about a hundred times as long.
@@ -77,12 +81,11 @@ class WatchedSource(Source):
 
     def read(self, region: tuple[slice, ...]) -> NDArray[Any]:
         """Return the pixels of a region, decoding the chunks it touches."""
-        return self._watched.read(region).astype(self.info.dtype, copy=False)
+        return self.read_with(region, window_memory)
 
-    @property
-    def takes_kept_memory(self) -> bool:
-        """True: `read_region` takes it."""
-        return True
+    def read_with(self, region: tuple[slice, ...], empty: Callable[..., NDArray[Any]]) -> NDArray[Any]:
+        """Return the pixels of a region, in memory from `empty` where the array's numbers can be read into it."""
+        return self._watched.read(region, empty).astype(self.info.dtype, copy=False)
 
     @property
     def stale(self) -> bool:

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import diffusion_ops as do
+from diffusion_ops.blocks.block import block_memory
 from diffusion_ops.blocks.fields import cast, check_nodata, finish_image, give_back, make_block, valid_cells
 
 IMAGE = (np.random.default_rng(0).random((23, 31)) * 200).astype(np.float32)
@@ -140,3 +141,22 @@ def test_invalid_pixels_can_get_back_their_values_later_and_in_parts(dtype):
         give_back(later[:, rows], image[:, rows], block.valid[rows], 0)
     assert later.tobytes() == at_once.tobytes()
     assert (later == 0).any()
+
+
+@pytest.mark.parametrize("holes", [False, True])
+@pytest.mark.parametrize("shape", [(1, 5, 7), (2, 33, 17), (1, 3, 9, 31), (3, 2, 16), (1, 1, 1)])
+def test_an_image_in_the_memory_of_a_block_becomes_it_without_a_copy(shape, holes):
+    image = np.random.default_rng(0).random(shape).astype(np.float32)
+    if holes:
+        image[0, 0] = np.nan
+    given, spacing = block_memory(shape, np.float32), (1.0,) * (len(shape) - 1)
+    given[...] = image
+    taken, copied = (make_block(each, spacing, in_place=True) for each in (given, image))
+    assert np.shares_memory(taken.storage, given)
+    assert not np.shares_memory(copied.storage, image)
+    assert np.array_equal(taken.storage, copied.storage)
+    assert np.array_equal(taken.valid_storage, copied.valid_storage) or not holes
+    keep = tuple(slice(n // 3, n) for n in shape[1:])
+    kept, part = taken.kept(keep, in_place=True), copied.kept(keep)
+    assert np.shares_memory(kept, taken.storage)
+    assert np.array_equal(kept, part, equal_nan=True)

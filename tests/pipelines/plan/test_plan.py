@@ -60,6 +60,8 @@ def test_of_values_that_few_cells_get_back_a_part_is_counted_and_of_a_block_that
     for operator, source, most in (
         # The source and its block are read together; four bytes each, and two masks.
         ({"operator": "heat", "steps": 2}, {"dtype": "float32"}, 4 + 4 + 2),
+        # It is read into the block, and the result written from there; an eighth of it is read again for its holes.
+        ({"operator": "heat", "steps": 2}, {"dtype": "float32", "reads_into": True}, 4 + 1 + 4 / 8),
         ({"operator": "random-noise", "level": 5}, {"dtype": "uint8", "nodata": 0.0}, 1 + 4 + 2),
     ):
         image = info((4 * side, 4 * side), **source)
