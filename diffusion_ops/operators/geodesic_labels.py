@@ -13,8 +13,8 @@ from diffusion_ops.evolution.examples import Picture
 from diffusion_ops.evolution.operator import register
 from diffusion_ops.evolution.parameters import Choice, Number, parameter
 from diffusion_ops.evolution.problems.problem import Setting
-from diffusion_ops.families.front import Front, run_front
-from diffusion_ops.families.land import as_floats, require_single_channel, without_zeros
+from diffusion_ops.families.fronts.front import Front, run_front
+from diffusion_ops.families.fronts.land import as_floats, require_single_channel, without_zeros
 from diffusion_ops.families.parameters import SIGMA
 from diffusion_ops.kernels.gaussian import gaussian_radius, smoothed
 from diffusion_ops.kernels.pixels.edges import slope_of

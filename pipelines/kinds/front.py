@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diffusion_ops.blocks.statistic import Tally
-from diffusion_ops.families.front import Front, FrontWindow, times_type
+from diffusion_ops.families.fronts.front import Front, times_type
+from diffusion_ops.families.fronts.window import FrontWindow
 from pipelines.image.window import Grid, Region, Window, extent, one_frame, window_of
 from pipelines.kinds.fronts.land_work import LandWork
 from pipelines.kinds.fronts.tiles import (

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from diffusion_ops.blocks.block import Bools
 from diffusion_ops.blocks.fields import valid_cells, working_dtype
-from diffusion_ops.families.front import CELL_BYTES, Front, FrontWindow
+from diffusion_ops.families.fronts.front import Front
+from diffusion_ops.families.fronts.window import CELL_BYTES, FrontWindow
 from pipelines.image.frames import Frames
 from pipelines.image.window import Grid, Region, extent, window_of
 from pipelines.tasks.inputs import Inputs, Reading

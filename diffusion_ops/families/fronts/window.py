@@ -1,9 +1,8 @@
-"""Run fronts through an array in memory: the whole image, or a tile whose neighbours stand still around it."""
+"""Hold a front in memory: times of the whole image, or of a tile whose neighbours stand still around it."""
 
 from __future__ import annotations
 
 import math
-from abc import abstractmethod
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diffusion_ops.blocks.block import Bools, row_bands
-from diffusion_ops.evolution.problems.problem import LABELS, Problem, Setting
 from diffusion_ops.kernels.fronts.front import (
     EARLIER,
     FIXED,
@@ -25,83 +23,10 @@ from diffusion_ops.kernels.fronts.updates import metric_of
 CELL_BYTES = 1 + 3 * 4 / 8
 """Bytes per cell of a window that a front takes beside times, labels and the image: flags, and room to wait."""
 
-LONG_PATHS = 100_000
-"""Cells of the image's sides together from which times are kept in float64: float32 would lose single steps."""
-
 WAITING = 8
 """One of so many cells may wait at a time before the room for them has to be filled again."""
 
 Region = tuple[slice, ...]
-
-
-class Front(Problem):
-    """A problem whose answer at a cell depends on what a front has reached before; `Eikonal` is the plainest."""
-
-    reads = ("markers",)
-    requires = ("markers",)
-
-    @property
-    def work_kind(self) -> str:
-        """The worklist of tiles."""
-        return "front"
-
-    @property
-    def limit(self) -> float:
-        """Time at which the front stops."""
-        return math.inf
-
-    @property
-    def is_speed(self) -> bool:
-        """True where `land` gives speeds, False where it gives costs."""
-        return False
-
-    @property
-    def land_arrays(self) -> int:
-        """Number of arrays of one channel's size that `land` holds beside the image and what it returns."""
-        return 0
-
-    def require_channels(self, channels: int) -> None:
-        """Refuse a number of channels that it has no cost for."""
-
-    def result_channels(self, channels: int) -> int:
-        """Return 1."""
-        return 1
-
-    def land_radius(self, spacing: tuple[float, ...]) -> tuple[int, ...]:
-        """Return the cells that `land` reads around a cell, per spatial axis."""
-        return (0,) * len(spacing)
-
-    @abstractmethod
-    def land(
-        self, fields: NDArray[Any], valid: Bools | None, spacing: tuple[float, ...]
-    ) -> tuple[NDArray[Any], Bools | None]:
-        """Return what the front runs through, and where it may.
-
-        Parameters
-        ----------
-        fields : ndarray of shape (channels, *spatial)
-            The image as it is stored.
-        valid : bool ndarray of shape `spatial`, or None
-        spacing : tuple of float
-
-        Returns
-        -------
-        image : float32 or float64 ndarray of shape `spatial`
-            Cost, the time per unit of the spacing, or speed. It may be the image itself.
-        valid : bool ndarray of shape `spatial`, or None
-            False at walls; what the image holds there means nothing.
-
-        Raises
-        ------
-        ValueError
-            For values that are no costs or speeds.
-        """
-
-
-def times_type(shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.dtype[Any]:
-    """Return the type of times in an image: that of the result, and float64 where paths may be long."""
-    wide = dtype == np.float64 or sum(shape) >= LONG_PATHS
-    return np.dtype(np.float64 if wide else np.float32)
 
 
 @dataclass
@@ -215,7 +140,7 @@ class FrontWindow:
         """
         room = max(1024, self.flags.size // WAITING)
         lists = [np.empty(room, np.int32) for _ in range(3)]
-        state, numbers = self._arguments(image, spacing, until)
+        state, numbers = self.arguments(image, spacing, until)
         which = self.times.ndim, self.labels is not None, speeds
         if not build_front(*which)(*state, *lists, numbers):
             build_fine_front(*which)(*state, *lists, numbers)
@@ -225,11 +150,11 @@ class FrontWindow:
 
         Where there are none, these are the only times there can be.
         """
-        state, numbers = self._arguments(image, spacing, until)
+        state, numbers = self.arguments(image, spacing, until)
         count = build_violations(self.times.ndim, self.labels is not None, speeds)
         return int(count(*state, numbers))
 
-    def _arguments(
+    def arguments(
         self, image: NDArray[Any], spacing: tuple[float, ...], until: float
     ) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
         """Return what all kernels take: arrays, and numbers."""
@@ -252,46 +177,3 @@ class FrontWindow:
         for k, row in enumerate(np.flatnonzero(inside)):
             flat[k * columns : (k + 1) * columns] = rows[row, 1:-1]
         return flat[: math.prod(self.spatial)].reshape(self.spatial)
-
-
-def run_front(problem: Front, setting: Setting, labelled: bool) -> FrontWindow:
-    """Return the window of a whole image after the front has run through it.
-
-    Raises
-    ------
-    ValueError
-        Where there is no marker that a front can start from.
-    """
-    problem.require_channels(len(setting.fields))
-    image, valid = problem.land(setting.fields, setting.own_valid, setting.spacing)
-    window = FrontWindow.empty(setting.spatial, times_type(setting.spatial, setting.dtype), labelled)
-    assert setting.markers is not None
-    require_markers(setting, labelled)
-    window.wall(valid)
-    window.wall(setting.valid)
-    window.start(setting.markers)
-    window.run(image, problem.is_speed, setting.spacing, problem.limit)
-    if valid is not None and valid is not setting.own_valid:
-        window.times[window.inner][~valid] = np.nan
-    return window
-
-
-def require_markers(setting: Setting, labelled: bool) -> None:
-    """Refuse a lack of markers, those that are all at walls, and labels that are too large.
-
-    Raises
-    ------
-    ValueError
-    """
-    markers = setting.markers
-    assert markers is not None
-    most = int(markers.max())
-    if most <= 0:
-        raise ValueError("There is no marker: all are 0. Give a whole number > 0 where the front starts.")
-    if labelled and most > np.iinfo(LABELS).max:
-        raise ValueError(f"The marker {most} is too large. Allowed: at most {np.iinfo(LABELS).max:,}.")
-    seeds = markers > 0
-    if setting.valid is not None and not (seeds & setting.valid).any():
-        raise ValueError(
-            f"All {int(seeds.sum())} marked pixels are walls: masked, nodata or NaN. Mark valid pixels."
-        )
