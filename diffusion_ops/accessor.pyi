@@ -170,6 +170,7 @@ class DiffuseAccessor(Generic[I]):
         image_is: str = 'speed',
         until: float | None = None,
         zero: str = 'refused',
+        order: int = 1,
         **how: Unpack[_Solution],
     ) -> I:
         """Travel time from markers, |∇u| speed = 1 with u = 0 at the markers (fast marching)."""

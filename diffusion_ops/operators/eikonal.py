@@ -14,7 +14,7 @@ from diffusion_ops.evolution.operator import register
 from diffusion_ops.evolution.parameters import Choice, Number, parameter
 from diffusion_ops.evolution.problems.problem import Setting
 from diffusion_ops.families.fronts.front import Front, run_front
-from diffusion_ops.families.fronts.land import as_floats, require_single_channel, without_zeros
+from diffusion_ops.families.fronts.land import Ground, as_floats, require_single_channel, without_zeros
 
 
 @register("eikonal")
@@ -83,12 +83,10 @@ class Eikonal(Front):
         """Refuse several channels."""
         require_single_channel(self.name, channels)
 
-    def land(
-        self, fields: NDArray[Any], valid: Bools | None, spacing: tuple[float, ...]
-    ) -> tuple[NDArray[Any], Bools | None]:
+    def land(self, fields: NDArray[Any], valid: Bools | None, spacing: tuple[float, ...]) -> Ground:
         """Return the image itself, as floats."""
         image = as_floats(fields[0])
-        return image, without_zeros(image, valid, self.is_speed, self.zero == "wall")
+        return Ground(image, without_zeros(image, valid, self.is_speed, self.zero == "wall"))
 
     def solve(self, setting: Setting) -> NDArray[Any]:
         """Return the travel times."""

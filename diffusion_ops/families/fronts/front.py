@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from diffusion_ops.blocks.block import Bools
 from diffusion_ops.evolution.problems.problem import LABELS, Problem, Setting
+from diffusion_ops.families.fronts.land import Ground
 from diffusion_ops.families.fronts.second_order import SecondOrder
 from diffusion_ops.families.fronts.window import FrontWindow
 
@@ -40,6 +41,11 @@ class Front(Problem):
         return 1
 
     @property
+    def lacks_start(self) -> str:
+        """What is wrong where no front can start, and what to do."""
+        return "There is no marker: all are 0. Give a whole number > 0 where the front starts."
+
+    @property
     def is_speed(self) -> bool:
         """True where `land` gives speeds, False where it gives costs."""
         return False
@@ -61,10 +67,8 @@ class Front(Problem):
         return (0,) * len(spacing)
 
     @abstractmethod
-    def land(
-        self, fields: NDArray[Any], valid: Bools | None, spacing: tuple[float, ...]
-    ) -> tuple[NDArray[Any], Bools | None]:
-        """Return what the front runs through, and where it may.
+    def land(self, fields: NDArray[Any], valid: Bools | None, spacing: tuple[float, ...]) -> Ground:
+        """Return what the front runs through.
 
         Parameters
         ----------
@@ -72,13 +76,6 @@ class Front(Problem):
             The image as it is stored.
         valid : bool ndarray of shape `spatial`, or None
         spacing : tuple of float
-
-        Returns
-        -------
-        image : float32 or float64 ndarray of shape `spatial`
-            Cost, the time per unit of the spacing, or speed. It may be the image itself.
-        valid : bool ndarray of shape `spatial`, or None
-            False at walls; what the image holds there means nothing.
 
         Raises
         ------
@@ -102,20 +99,27 @@ def run_front(problem: Front, setting: Setting, labelled: bool) -> FrontWindow:
         Where there is no marker that a front can start from.
     """
     problem.require_channels(len(setting.fields))
-    image, valid = problem.land(setting.fields, setting.own_valid, setting.spacing)
+    ground = problem.land(setting.fields, setting.own_valid, setting.spacing)
     window = FrontWindow.empty(setting.spatial, times_type(setting.spatial, setting.dtype), labelled)
-    assert setting.markers is not None
-    require_markers(setting, labelled)
-    window.wall(valid)
+    window.wall(ground.valid)
     window.wall(setting.valid)
-    window.start(setting.markers)
-    window.run(image, problem.is_speed, setting.spacing, problem.limit)
+    if setting.markers is not None:
+        require_markers(problem, setting, labelled)
+        window.start(setting.markers)
+    if ground.starts is not None:
+        if not (ground.starts < np.inf).any():
+            raise ValueError(problem.lacks_start)
+        window.hold(ground.starts, begin=True)
+    window.run(ground.image, problem.is_speed, setting.spacing, problem.limit)
     if problem.accuracy == 2:
-        second = SecondOrder.beginning(window)
-        second.run(image, problem.is_speed, setting.spacing)
+        second = SecondOrder.beginning(window, ground.starts)
+        second.run(ground.image, problem.is_speed, setting.spacing)
         window.times = until(second.times, problem.limit)
-    if valid is not None and valid is not setting.own_valid:
-        window.times[window.inner][~valid] = np.nan
+    times = window.times[window.inner]
+    if ground.negative is not None:
+        np.negative(times, out=times, where=ground.negative)
+    if ground.valid is not None and ground.valid is not setting.own_valid:
+        times[~ground.valid] = np.nan
     return window
 
 
@@ -126,7 +130,7 @@ def until(times: NDArray[Any], limit: float) -> NDArray[Any]:
     return times
 
 
-def require_markers(setting: Setting, labelled: bool) -> None:
+def require_markers(problem: Front, setting: Setting, labelled: bool) -> None:
     """Refuse a lack of markers, those that are all at walls, and labels that are too large.
 
     Raises
@@ -137,7 +141,7 @@ def require_markers(setting: Setting, labelled: bool) -> None:
     assert markers is not None
     most = int(markers.max())
     if most <= 0:
-        raise ValueError("There is no marker: all are 0. Give a whole number > 0 where the front starts.")
+        raise ValueError(problem.lacks_start)
     if labelled and most > np.iinfo(LABELS).max:
         raise ValueError(f"The marker {most} is too large. Allowed: at most {np.iinfo(LABELS).max:,}.")
     seeds = markers > 0

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diffusion_ops.blocks.block import Bools
-from diffusion_ops.families.fronts.window import WAITING, FrontWindow, Region
+from diffusion_ops.families.fronts.window import WAITING, FrontWindow
 from diffusion_ops.kernels.fronts.front import FIXED
 from diffusion_ops.kernels.fronts.second_order import (
     BLOCKED,
@@ -18,8 +18,8 @@ from diffusion_ops.kernels.fronts.second_order import (
     build_second_violations,
 )
 
-SECOND_BYTES = 1
-"""Bytes per cell that second-order times take beside themselves and a front: flags."""
+SECOND_BYTES = 4
+"""Bytes per cell that second-order times take beside themselves and a front: flags, and what they are made of."""
 
 
 @dataclass
@@ -41,32 +41,47 @@ class SecondOrder:
     flags: NDArray[np.uint8]
 
     @classmethod
-    def beginning(cls, front: FrontWindow, own: Region | None = None, known: NDArray[Any] | None = None) -> SecondOrder:
-        """Return what is known before anything is computed: at cells that stand still, times are those of the front.
+    def beginning(
+        cls, front: FrontWindow, starts: NDArray[Any] | None = None, known: NDArray[Any] | None = None
+    ) -> SecondOrder:
+        """Return what is known before anything is computed: where fronts start, times are those of the front.
 
         Parameters
         ----------
         front : FrontWindow
-            Flags are `FIXED` at cells that stand still, also around the window.
-        own : tuple of slice, optional
-            Cells of the padded arrays that are to be computed; by default the window.
+        starts : ndarray of the shape of `front.body`, optional
+            Times at which fronts start by themselves, infinite at other cells.
         known : ndarray, optional
             Padded times that are known, infinite at others.
         """
-        first, own = front.times, front.inner if own is None else own
+        first, reached = front.times, front.times < np.inf
         times = np.full(first.shape, np.inf, first.dtype) if known is None else known
         flags = np.full(first.shape, BLOCKED, np.uint8)
-        flags[own] = 0
+        flags[front.inner] = 0
         flags[times < np.inf] |= KNOWN
-        still = (front.flags & FIXED > 0) & (first < np.inf)
+        flags[~reached], times[~reached] = BLOCKED, np.inf
+        still = first == 0
+        if starts is not None:
+            still[front.body] |= starts < np.inf
         flags[still], times[still] = KNOWN | FIXED, first[still]
-        flags[~(first < np.inf)] = BLOCKED
         return cls(front, times, flags)
 
-    @property
-    def waiting(self) -> Bools:
-        """True at cells, around what is computed too, that are reached and not known."""
-        found: Bools = (self.flags & KNOWN == 0) & (self.front.times < np.inf)
+    def gains(self, before: Bools) -> dict[int, float]:
+        """Return the sides beyond which a cell waits for one that is known now and was not before, with its time.
+
+        Parameters
+        ----------
+        before : bool ndarray
+            Padded; True where times were known.
+        """
+        front, found = self.front, {}
+        for side in range(2 * self.times.ndim):
+            ours, theirs = (front.face(*divmod(side, 2), outside=outside) for outside in (False, True))
+            gained = (self.flags[ours] & KNOWN > 0) & ~before[ours]
+            waiting = (self.flags[theirs] & KNOWN == 0) & (front.times[theirs] < np.inf)
+            needed = gained & waiting & (front.times[ours] < front.times[theirs])
+            if needed.any():
+                found[side] = float(front.times[ours][needed].min())
         return found
 
     def run(self, image: NDArray[Any], speeds: bool, spacing: tuple[float, ...]) -> None:

@@ -41,30 +41,53 @@ class FrontWindow:
         Padded in the same way.
     flags : uint8 ndarray
         Padded in the same way; `FIXED` in the halo and at walls and seeds.
+    margin : int
+        Further cells of the halo on each side, which lie on the land too.
     """
 
     times: NDArray[Any]
     labels: NDArray[np.int32] | None
     flags: NDArray[np.uint8]
+    margin: int = 0
 
     @classmethod
-    def empty(cls, spatial: tuple[int, ...], kind: np.dtype[Any], labelled: bool) -> FrontWindow:
+    def empty(
+        cls, spatial: tuple[int, ...], kind: np.dtype[Any], labelled: bool, margin: int = 0
+    ) -> FrontWindow:
         """Return a window that no front has reached."""
-        padded = (spatial[0] + 4, *(n + 2 for n in spatial[1:]))
+        first, *others = (n + 2 * margin for n in spatial)
+        padded = (first + 4, *(n + 2 for n in others))
         flags = np.full(padded, FIXED, np.uint8)
-        window = cls(np.full(padded, np.inf, kind), np.zeros(padded, np.int32) if labelled else None, flags)
+        labels = np.zeros(padded, np.int32) if labelled else None
+        window = cls(np.full(padded, np.inf, kind), labels, flags, margin)
         flags[window.inner] = 0
         return window
 
     @property
     def inner(self) -> Region:
         """The window in its arrays."""
+        pads = (2 + self.margin, *(1 + self.margin,) * (self.times.ndim - 1))
+        return tuple(slice(pad, -pad) for pad in pads)
+
+    @property
+    def body(self) -> Region:
+        """The window with its margin: what the land is known of."""
         return (slice(2, -2), *(slice(1, -1),) * (self.times.ndim - 1))
+
+    @property
+    def own(self) -> Region:
+        """The window in an array of the shape of `body`."""
+        return tuple(slice(self.margin, self.margin + n) for n in self.spatial)
 
     @property
     def spatial(self) -> tuple[int, ...]:
         """Shape without the halo."""
-        return (self.times.shape[0] - 4, *(n - 2 for n in self.times.shape[1:]))
+        return self.times[self.inner].shape
+
+    def place(self, region: Region) -> Region:
+        """Return where a region lies in the arrays, that is counted from the start of the window."""
+        starts = (s.start for s in self.inner)
+        return tuple(slice(a + s.start, a + s.stop) for a, s in zip(starts, region, strict=True))
 
     def face(self, axis: int, end: int, outside: bool) -> Region:
         """Return the cells along a side, 0 or 1 for its low or high end: the outermost ones, or the halo."""
@@ -87,6 +110,14 @@ class FrontWindow:
             if self.labels is not None:
                 self.labels[self.inner][band][seeds] = markers[band][seeds]
 
+    def hold(self, starts: NDArray[Any], begin: bool) -> None:
+        """Keep cells of given times as they are, and let fronts start from them; infinite times are none."""
+        times, flags = self.times[self.inner], self.flags[self.inner]
+        for band in row_bands(self.spatial):
+            held = starts[band] < np.inf
+            times[band][held] = starts[band][held]
+            flags[band][held] = FIXED | EARLIER if begin else FIXED
+
     def fix_seeds(self) -> None:
         """Keep seeds of an earlier visit, the only cells whose time is 0, as they are."""
         flags, times = self.flags[self.inner], self.times[self.inner]
@@ -96,7 +127,7 @@ class FrontWindow:
     @property
     def walls(self) -> Bools:
         """True at walls of the window: fixed cells that are no seeds."""
-        found: Bools = (self.flags[self.inner] == FIXED) & (self.times[self.inner] > 0)
+        found: Bools = (self.flags[self.inner] == FIXED) & ~(self.times[self.inner] < np.inf)
         return found
 
     def sides(self) -> list[tuple[NDArray[Any], NDArray[np.int32] | None]]:
@@ -131,7 +162,7 @@ class FrontWindow:
 
         Parameters
         ----------
-        image : ndarray of the window's shape
+        image : ndarray of the shape of `body`
             Costs or speeds.
         speeds : bool
         spacing : tuple of float
@@ -163,7 +194,7 @@ class FrontWindow:
         labels = np.zeros(1, np.int32) if self.labels is None else self.labels.reshape(-1)
         land = np.ascontiguousarray(image).reshape(-1)
         inverses = tuple(1.0 / n for n in self.times.shape)
-        numbers = (pitch, steps, metric_of(spacing), self.spatial, inverses, until)
+        numbers = (pitch, steps, metric_of(spacing), self.times[self.body].shape, inverses, until)
         return (self.times.reshape(-1), labels, land, self.flags.reshape(-1)), numbers
 
     def result(self) -> NDArray[Any]:

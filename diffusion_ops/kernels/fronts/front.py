@@ -158,10 +158,7 @@ def _update(volume, labelled, speeds, u, labels, image, i, numbers):  # type: ig
     """Update a cell, and return how it has changed, 0 for not at all."""
     pitch, steps, metric, shape, inverses, until = numbers
     f = cost_at(volume, speeds, image, i, shape, inverses)
-    if volume:
-        r = volume_time(u, f, i, pitch, metric)
-    else:
-        r = plane_time(u, f, i, pitch, metric)
+    r = volume_time(u, f, i, pitch, metric) if volume else plane_time(u, f, i, pitch, metric)
     r = r if r <= until else u.dtype.type(math.inf)
     changed = 0 if r == u[i] else EARLIER if r < u[i] else LATER
     if labelled:

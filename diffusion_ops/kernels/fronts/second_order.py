@@ -29,7 +29,7 @@ KNOWN, BLOCKED = 1, 2
 
 @njit(**INLINED)
 def _upwind(u, i, p):  # type: ignore[no-untyped-def]
-    """Return the step along an axis, p or -p, to the earlier neighbour; of two alike to that behind which it is earlier."""
+    """Return the step along an axis, p or -p, to the earlier neighbour; of two alike, by those behind them."""
     low, high = u[i - p], u[i + p]
     backward = low < high or (low == high and u[i - 2 * p] <= u[i + 2 * p])
     return -p if backward else p
