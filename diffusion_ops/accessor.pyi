@@ -400,6 +400,16 @@ class DiffuseAccessor(Generic[I]):
     ) -> I:
         """Shock filter, ∂u/∂t = -sgn(L(u)) |∇u|: dilation where L < 0, erosion where L > 0, a jump in between."""
 
+    def signed_distance(
+        self,
+        level: float = 0.0,
+        inside: str = 'below',
+        until: float | None = None,
+        order: int = 2,
+        **how: Unpack[_Solution],
+    ) -> I:
+        """Distance from where the image crosses a level, |∇d| = 1, negative inside."""
+
     def speckle_reducing(
         self,
         level: NumberOrStatistic = 'auto',

@@ -87,6 +87,30 @@ def test_times_of_second_order_have_the_bits_of_the_whole_image(
         assert read_result(spec.sink.uri).tobytes() == whole.tobytes()
 
 
+def test_signed_distances_have_the_bits_of_the_whole_image(tmp_path: Path) -> None:
+    image = np.random.default_rng(0).normal(size=(65, 101)).astype(np.float32).cumsum(axis=0).cumsum(axis=1)
+    image[30, 5:] = np.nan
+    for order, tile in ((1, 32), (2, 16)):
+        step = {"operator": "signed-distance", "level": 9, "order": order}
+        spec = small_spec(
+            save_source(tmp_path, image),
+            tmp_path / f"distance{order}.zarr",
+            steps=[step],
+            run={"tile": tile},
+            sink={"chunk": 16},
+        )
+        report = run(spec)
+        assert found(report, "residual") == 0
+        whole = do.solve(image, do.SignedDistance(level=9, order=order))
+        assert (whole < 0).any()
+        assert read_result(spec.sink.uri).tobytes() == whole.tobytes()
+        assert verify(spec.sink.uri)["ok"]
+    lost = small_spec(spec.source.uri, tmp_path / "none.zarr", steps=[{**step, "level": 1e9}])
+    with pytest.raises(RefusedError, match="does not cross the level 1e\\+09"):
+        run(lost)
+    assert not (tmp_path / "none.zarr").exists()
+
+
 def test_labels_of_volumes_have_the_bits_of_the_whole_image(tmp_path: Path) -> None:
     shape = (20, 60, 40)
     image, markers = rough(shape), marked(shape, (0, 3, 3), (19, 55, 39), (7, 40, 10))
