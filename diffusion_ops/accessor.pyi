@@ -400,6 +400,13 @@ class DiffuseAccessor(Generic[I]):
     ) -> I:
         """Shock filter, ∂u/∂t = -sgn(L(u)) |∇u|: dilation where L < 0, erosion where L > 0, a jump in between."""
 
+    def shortest_path(
+        self,
+        step: float = 0.5,
+        **how: Unpack[_Solution],
+    ) -> I:
+        """Shortest paths from marked pixels to where a front began, dx/ds = -∇T / |∇T| on a map T of its times."""
+
     def signed_distance(
         self,
         level: float = 0.0,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,8 +22,8 @@ LONG_PATHS = 100_000
 class Front(Problem):
     """A problem whose answer at a cell depends on what a front has reached before; `Eikonal` is the plainest."""
 
-    reads = ("markers",)
-    requires = ("markers",)
+    reads: ClassVar[tuple[str, ...]] = ("markers",)
+    requires: ClassVar[tuple[str, ...]] = ("markers",)
 
     @property
     def work_kind(self) -> str:
