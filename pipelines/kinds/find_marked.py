@@ -8,12 +8,11 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
 import numpy as np
-from numpy.typing import NDArray
 
 from diffusion_ops.blocks.statistic import Tally
 from pipelines.image.frames import Frames
 from pipelines.image.window import Grid, Region, Window, extent, window_of
-from pipelines.kinds.fronts.tiles import MARKED
+from pipelines.kinds.fronts.tiles import MARKED, whole_labels
 from pipelines.tasks.inputs import Reading
 from pipelines.tasks.pixels import Pixels
 from pipelines.tasks.values import Cost, Done
@@ -89,11 +88,3 @@ class FindMarked(Work):
     def report(self, title: str, concluded: Conclusion | None) -> Mapping[str, Mapping[str, Any]]:
         """Return the number of marked pixels."""
         return {} if concluded is None else {"paths": {"title": title, "ends": int(concluded.values[MARKED])}}
-
-
-def whole_labels(markers: NDArray[Any]) -> NDArray[np.integer[Any]]:
-    """Return markers as whole numbers; walls of what a step has made are no markers."""
-    if markers.dtype.kind != "f":
-        return markers
-    found: NDArray[np.integer[Any]] = np.where(np.isfinite(markers), markers, 0).astype(np.int32)
-    return found

@@ -177,9 +177,9 @@ class Paths(ChainWork):
     def _times(self, region: Region) -> NDArray[Any]:
         """Return times of a region, NaN at walls."""
         times: NDArray[Any] = self.inputs.image.floats(self.frames, region)[0]
-        if self.inputs.mask is not None:
-            mask = self.inputs.mask.floats(self.frames, region)
-            times[~((mask != 0) & ~np.isnan(mask)).all(axis=0)] = np.nan
+        passable = self.inputs.passable(self.frames, region)
+        if passable is not None:
+            times[~passable] = np.nan
         return times
 
     def conclude(self, told: Told) -> Conclusion:

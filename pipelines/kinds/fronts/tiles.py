@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from diffusion_ops.blocks.block import Bools
 from diffusion_ops.blocks.fields import valid_cells, working_dtype
 from diffusion_ops.families.fronts.front import Front
 from diffusion_ops.families.fronts.land import Ground
@@ -80,26 +79,14 @@ class Land:
         """Return what the front runs through in one frame of a region, and the bytes read."""
         window = window_of(region, self.shape, self.radius)
         fields = self.inputs.image.fields(self.frames, window.read)
-        valid = valid_cells(fields, self.inputs.image.nodata, self._masked(window.read))
+        valid = valid_cells(fields, self.inputs.image.nodata, self.inputs.passable(self.frames, window.read))
         ground = self.problem.land(fields, valid, self.frames.spacing)
         return ground.part(self.frames.spatial_part(window.keep)), fields.nbytes
 
     def marked(self, region: Region) -> NDArray[np.integer[Any]]:
         """Return the markers of one frame of a region."""
         assert self.markers is not None
-        markers: NDArray[Any] = self.markers.fields(self.frames, region)[0]
-        if markers.dtype.kind == "f":
-            # What a step has made; its walls are no markers.
-            markers = np.where(np.isfinite(markers), markers, 0).astype(np.int32)
-        return markers
-
-    def _masked(self, region: Region) -> Bools | None:
-        """Return where the mask lets a front through, None for everywhere."""
-        if self.inputs.mask is None:
-            return None
-        values = self.inputs.mask.floats(self.frames, region)
-        found: Bools = ((values != 0) & ~np.isnan(values)).all(axis=0)
-        return found
+        return whole_labels(self.markers.fields(self.frames, region)[0])
 
     def bind(self, values: Mapping[int, Mapping[str, float]]) -> Land:
         """Return the land with statistics of its inputs replaced by their values."""
@@ -261,6 +248,14 @@ def _read_with_margin(land: Land, window: FrontWindow, region: Region) -> tuple[
     there = land.frames.spatial_part([slice(a.start - b.start, a.stop - b.start) for a, b in pairs])
     place = tuple(slice(s.start + window.margin, s.stop + window.margin) for s in there)
     return ground.within(window.times[window.body].shape, place), read_bytes
+
+
+def whole_labels(markers: NDArray[Any]) -> NDArray[np.integer[Any]]:
+    """Return markers as whole numbers; walls of what a step has made are no markers."""
+    if markers.dtype.kind != "f":
+        return markers
+    found: NDArray[np.integer[Any]] = np.where(np.isfinite(markers), markers, 0).astype(np.int32)
+    return found
 
 
 def no_start(land: Land, at_walls: int) -> str:
