@@ -62,6 +62,8 @@ from diffusion_ops.operators.random_walker import RandomWalker as RandomWalker
 from diffusion_ops.operators.salt_and_pepper import SaltAndPepper as SaltAndPepper
 from diffusion_ops.operators.schnakenberg import Schnakenberg as Schnakenberg
 from diffusion_ops.operators.shock import Shock as Shock
+from diffusion_ops.operators.shortest_path import ShortestPath as ShortestPath
+from diffusion_ops.operators.signed_distance import SignedDistance as SignedDistance
 from diffusion_ops.operators.speckle_reducing import SpeckleReducing as SpeckleReducing
 from diffusion_ops.operators.stochastic_heat import StochasticHeat as StochasticHeat
 from diffusion_ops.operators.threshold_dynamics import ThresholdDynamics as ThresholdDynamics
@@ -163,6 +165,8 @@ __all__ = [
     "Schnakenberg",
     "Setting",
     "Shock",
+    "ShortestPath",
+    "SignedDistance",
     "SpeckleLevel",
     "SpeckleReducing",
     "StandardDeviation",

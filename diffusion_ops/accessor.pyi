@@ -170,6 +170,7 @@ class DiffuseAccessor(Generic[I]):
         image_is: str = 'speed',
         until: float | None = None,
         zero: str = 'refused',
+        order: int = 1,
         **how: Unpack[_Solution],
     ) -> I:
         """Travel time from markers, |∇u| speed = 1 with u = 0 at the markers (fast marching)."""
@@ -398,6 +399,23 @@ class DiffuseAccessor(Generic[I]):
         **how: Unpack[_Evolution],
     ) -> I:
         """Shock filter, ∂u/∂t = -sgn(L(u)) |∇u|: dilation where L < 0, erosion where L > 0, a jump in between."""
+
+    def shortest_path(
+        self,
+        step: float = 0.5,
+        **how: Unpack[_Solution],
+    ) -> I:
+        """Shortest paths from marked pixels to where a front began, dx/ds = -∇T / |∇T| on a map T of its times."""
+
+    def signed_distance(
+        self,
+        level: float = 0.0,
+        inside: str = 'below',
+        until: float | None = None,
+        order: int = 2,
+        **how: Unpack[_Solution],
+    ) -> I:
+        """Distance from where the image crosses a level, |∇d| = 1, negative inside."""
 
     def speckle_reducing(
         self,

@@ -38,6 +38,52 @@ def update(lows: Sequence[tuple[float, float]], f: float, kind: type[np.floating
     return r
 
 
+def second_order(
+    times: NDArray[Any], cost: NDArray[Any], spacing: Sequence[float], still: NDArray[np.bool_]
+) -> NDArray[Any]:
+    """Return second-order times, cell by cell in the order of first-order ones; `still` keep these."""
+    found = np.where(still, times, np.inf).astype(times.dtype)
+    cells = [tuple(c) for c in np.argwhere((times < np.inf) & ~still)]
+    for cell in sorted(cells, key=lambda c: float(times[c])):
+        found[cell] = _second(found, times, cell, float(cost[cell]), spacing, still)
+    return found
+
+
+def _second(
+    found: NDArray[Any], times: NDArray[Any], cell: Cell, f: float, spacing: Sequence[float], still: Any
+) -> Any:
+    kind, lows, terms, used = times.dtype.type, [], [], -math.inf
+    for axis, h in enumerate(spacing):
+        far, low, here, high, beyond = (_along(cell, axis, d, times.shape) for d in (-2, -1, 0, 1, 2))
+
+        def early(at: Cell | None) -> float:
+            return math.inf if at is None else float(times[at])
+
+        backward = (early(low), early(far)) <= (early(high), early(beyond))
+        near, behind = (low, far) if backward else (high, beyond)
+        lows.append((float(found[near]) if near is not None and early(near) < early(here) else math.inf, h))
+        if near is None or early(near) >= early(here):
+            continue
+        a, w, used = float(found[near]), 1.0 / (h * h), max(used, float(found[near]))
+        if behind is not None and early(behind) < early(near) and not still[near]:
+            used = max(used, float(found[behind]))
+            a, w = a + (a - float(found[behind])) / 3.0, w * 2.25
+        terms.append((a, w))
+    base, total, first, square = terms[0][0], 0.0, 0.0, 0.0
+    for a, w in terms:
+        total, first, square = total + w, first + w * (a - base), square + w * (a - base) * (a - base)
+    rest = first * first - total * (square - f * f)
+    time = float(kind(base + (first + math.sqrt(max(rest, 0.0))) / total))
+    if rest < 0 or time < used or time == math.inf:
+        return update(lows, f, kind)
+    return time if time > used else np.nextafter(kind(used), kind(math.inf))
+
+
+def _along(cell: Cell, axis: int, d: int, shape: tuple[int, ...]) -> Cell | None:
+    at = cell[axis] + d
+    return (*cell[:axis], at, *cell[axis + 1 :]) if 0 <= at < shape[axis] else None
+
+
 def lows_of(times: NDArray[Any], cell: Cell, spacing: Sequence[float]) -> list[tuple[float, float]]:
     """Return the smaller neighbour and the spacing of each axis."""
     found = []

@@ -30,6 +30,8 @@ class Samples:
         its own for how far it reads.
     numbered : str
         The reason why the values at one place depend on how many things there are elsewhere, if they do.
+    image : str
+        "noise", or "times" where it takes the times of a front only.
     """
 
     parameters: tuple[Mapping[str, Any], ...] = ()
@@ -38,6 +40,7 @@ class Samples:
     faint: str = ""
     decisive: str = ""
     numbered: str = ""
+    image: Literal["noise", "times"] = "noise"
 
 
 @dataclass(frozen=True)

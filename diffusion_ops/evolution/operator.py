@@ -82,6 +82,8 @@ class Operator(ABC):
     """Those of them that must be given."""
     gives_labels: ClassVar[bool] = False
     """Whether the result is whole numbers that name things: pyramids take the commonest, regions can be measured."""
+    gives_lines: ClassVar[bool] = False
+    """Whether the labels are those of lines, which tables hold point by point."""
     new_quantity: ClassVar[bool] = False
     """Whether the result is no image but a slope, an angle, a class: invalid pixels have no value to get back then."""
 

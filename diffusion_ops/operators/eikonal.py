@@ -13,8 +13,8 @@ from diffusion_ops.evolution.examples import Picture
 from diffusion_ops.evolution.operator import register
 from diffusion_ops.evolution.parameters import Choice, Number, parameter
 from diffusion_ops.evolution.problems.problem import Setting
-from diffusion_ops.families.front import Front, run_front
-from diffusion_ops.families.land import as_floats, require_single_channel, without_zeros
+from diffusion_ops.families.fronts.front import Front, run_front
+from diffusion_ops.families.fronts.land import Ground, as_floats, require_single_channel, without_zeros
 
 
 @register("eikonal")
@@ -24,6 +24,10 @@ class Eikonal(Front):
     First-order upwind differences (Godunov), solved exactly: every cell fulfils its equation to the last bit, and the
     bits are those of any order of computing. Cells that no front reaches have an infinite time. Of constant speed and
     one marker the error is that of the scheme, O(h log 1/h). The image has one channel.
+
+    Second-order differences follow once the first-order times are known, and take from these which neighbours a cell
+    depends on, (3u - 4u_1 + u_2) / 2h where both are earlier: so they have the same bits in any order of computing,
+    too. The error is O(h²) away from corners of the front, and O(h), but 3 to 5 times smaller, around one marker.
 
     Times are computed in 64 bits and kept in the type of the result; in float64 where the sides of the image together
     have 100,000 cells or more. Paths as long as that in smaller images, as in mazes, need dtype="float64".
@@ -36,6 +40,8 @@ class Eikonal(Front):
         Times beyond it are infinite, and are not computed.
     zero : str
         What a speed of 0 is: "refused", or a "wall". A cost of 0 is possible.
+    order : int
+        Of the differences: 1, or 2. Beyond `until` is then what either order finds beyond it.
 
     Raises
     ------
@@ -45,11 +51,14 @@ class Eikonal(Front):
     References
     ----------
     Sethian: A fast marching level set method for monotonically advancing fronts. PNAS 1996.
+    Sethian: Fast marching methods. SIAM Review 1999 (second-order differences).
     """
 
     image_is: str = parameter(Choice(("speed", "cost")), default="speed")
     until: float | None = parameter(Number(unit="time", least=0, optional=True), default=None)
     zero: str = parameter(Choice(("refused", "wall")), default="refused")
+
+    order: int = parameter(Choice((1, 2)), default=1)
 
     equation = "|∇u| = 1 / speed, u = 0 at the markers"
     reference = "Sethian 1996"
@@ -61,6 +70,11 @@ class Eikonal(Front):
         return math.inf if self.until is None else self.until
 
     @property
+    def accuracy(self) -> int:
+        """Order of the differences."""
+        return self.order
+
+    @property
     def is_speed(self) -> bool:
         """True where the image holds speeds."""
         return self.image_is == "speed"
@@ -69,12 +83,10 @@ class Eikonal(Front):
         """Refuse several channels."""
         require_single_channel(self.name, channels)
 
-    def land(
-        self, fields: NDArray[Any], valid: Bools | None, spacing: tuple[float, ...]
-    ) -> tuple[NDArray[Any], Bools | None]:
+    def land(self, fields: NDArray[Any], valid: Bools | None, spacing: tuple[float, ...]) -> Ground:
         """Return the image itself, as floats."""
         image = as_floats(fields[0])
-        return image, without_zeros(image, valid, self.is_speed, self.zero == "wall")
+        return Ground(image, without_zeros(image, valid, self.is_speed, self.zero == "wall"))
 
     def solve(self, setting: Setting) -> NDArray[Any]:
         """Return the travel times."""

@@ -13,8 +13,8 @@ from diffusion_ops.evolution.examples import Picture
 from diffusion_ops.evolution.operator import register
 from diffusion_ops.evolution.parameters import Choice, Number, parameter
 from diffusion_ops.evolution.problems.problem import Setting
-from diffusion_ops.families.front import Front, run_front
-from diffusion_ops.families.land import as_floats, require_single_channel, without_zeros
+from diffusion_ops.families.fronts.front import Front, run_front
+from diffusion_ops.families.fronts.land import Ground, as_floats, require_single_channel, without_zeros
 from diffusion_ops.families.parameters import SIGMA
 from diffusion_ops.kernels.gaussian import gaussian_radius, smoothed
 from diffusion_ops.kernels.pixels.edges import slope_of
@@ -77,9 +77,7 @@ class GeodesicLabels(Front):
             return super().land_radius(spacing)
         return tuple(1 + r for r in gaussian_radius(self.sigma, spacing))
 
-    def land(
-        self, fields: NDArray[Any], valid: Bools | None, spacing: tuple[float, ...]
-    ) -> tuple[NDArray[Any], Bools | None]:
+    def land(self, fields: NDArray[Any], valid: Bools | None, spacing: tuple[float, ...]) -> Ground:
         """Return the cost."""
         if self.by == "image":
             cost = as_floats(fields[0])
@@ -87,7 +85,7 @@ class GeodesicLabels(Front):
         else:
             block = make_block(fields, spacing, None, valid)
             cost = as_image(slope_of(block, smoothed(block, self.sigma)), block.spatial)[0]
-        return cost + cost.dtype.type(self.offset) if self.offset else cost, valid
+        return Ground(cost + cost.dtype.type(self.offset) if self.offset else cost, valid)
 
     def solve(self, setting: Setting) -> NDArray[Any]:
         """Return the labels."""

@@ -1,4 +1,4 @@
-"""Write a table of labelled regions as CSV, in the units of the image."""
+"""Write a table of labelled regions, or of lines, as CSV, in the units of the image."""
 
 from __future__ import annotations
 
@@ -10,36 +10,41 @@ from typing import ClassVar
 
 import numpy as np
 
+from pipelines.formats.metadata.tables import Table, TableSink, holds_lines, lines_of
 from pipelines.image.info import ImageInfo
-from pipelines.image.sink import SINKS, TABLE, Level, Sink
+from pipelines.image.sink import SINKS, TABLE, Level
 from pipelines.store.publish import finished_file
 
 
 @SINKS.register("csv")
-class CsvSink(Sink):
-    """One row per region of a label image: place, size, box and mean values."""
+class CsvSink(TableSink):
+    """One row per region of a label image: place, size, box and mean values; of lines one per point."""
 
     extensions: ClassVar[tuple[str, ...]] = (".csv",)
     about: ClassVar[str] = (
-        "CSV, one row per region of a label image: cells, area, centroid, box and means in units"
+        "CSV, one row per region of a label image: cells, area, centroid, box, means in units; or per point of a path"
     )
-    is_table: ClassVar[bool] = True
-
-    def levels(self, info: ImageInfo) -> tuple[Level, ...]:
-        """Return no arrays: a table is made of sums."""
-        return ()
-
-    def create(self, root: str, info: ImageInfo, levels: tuple[Level, ...]) -> None:
-        """Make the folder that the sums are put into."""
-        Path(root).mkdir()
 
     def finish(self, root: str, info: ImageInfo, levels: tuple[Level, ...], target: str, memory: int) -> None:
-        """Write the rows in order of frames and labels."""
+        """Write the rows in order of frames and labels, or of lines and their points."""
         with finished_file(target) as part, open(part, "w", newline="", encoding="utf-8") as file:
-            csv.writer(file).writerows(_rows(np.load(Path(root, TABLE), mmap_mode="r"), info))
+            table = np.load(Path(root, TABLE), mmap_mode="r")
+            rows = _points(table, info) if holds_lines(table) else _rows(table, info)
+            csv.writer(file).writerows(rows)
 
 
-def _rows(table: np.ndarray[tuple[int, int], np.dtype[np.int64]], info: ImageInfo) -> Iterator[list[object]]:
+def _points(table: Table, info: ImageInfo) -> Iterator[list[object]]:
+    """Yield the names of the columns, then the points of all lines."""
+    ndim = int(table[0, 0])
+    yield ["path", "label", *("plane", "row", "column")[-ndim:], *"xyz"[:ndim], "time"]
+    for line in lines_of(table, info):
+        for cell, place, time in zip(
+            line.cells.tolist(), line.places.tolist(), line.times.tolist(), strict=True
+        ):
+            yield [line.number, line.label, *cell, *place, time]
+
+
+def _rows(table: Table, info: ImageInfo) -> Iterator[list[object]]:
     """Yield the names of the columns, then the regions; the table begins with the numbers of axes and of means."""
     ndim, channels = (int(n) for n in table[0, :2])
     axes = "zyx"[-ndim:]

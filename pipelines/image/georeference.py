@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.image.info import Georeference
+from pipelines.image.info import Georeference, ImageInfo
 
 
 def to_attributes(reference: Georeference) -> dict[str, Any]:
@@ -64,3 +64,32 @@ def pixel_centres(reference: Georeference, sizes: Mapping[str, int]) -> dict[str
         return {}
     rows, columns = (np.arange(sizes[axis], dtype=np.float64) + 0.5 for axis in "yx")
     return {"y": np.asarray(f + e * rows, np.float64), "x": np.asarray(c + a * columns, np.float64)}
+
+
+def to_pixels(at: Mapping[str, float], image: ImageInfo) -> dict[str, float]:
+    """Return a place on the ground as numbers of pixels from the image's first corner.
+
+    Without a transform a place is in units of the spacing, from the centre of the first pixel.
+    """
+    ground = image.georeference
+    if ground is None or ground.transform is None:
+        return {axis: value / image.spacing.get(axis, 1.0) + 0.5 for axis, value in at.items()}
+    a, b, c, d, e, f = ground.transform
+    x, y, scale = at["x"] - c, at["y"] - f, a * e - b * d
+    pixels = {"x": (e * x - b * y) / scale, "y": (a * y - d * x) / scale}
+    return {**{axis: value + 0.5 for axis, value in at.items()}, **pixels}
+
+
+def to_ground(cells: NDArray[np.float64], image: ImageInfo) -> NDArray[np.float64]:
+    """Return places on the ground, x first, of places in cells from the centre of the first one, rows first.
+
+    The inverse of `to_pixels`.
+    """
+    axes, ground = "zyx"[-cells.shape[1] :], image.georeference
+    at = dict(zip(axes, cells.T, strict=True))
+    if ground is None or ground.transform is None:
+        return np.stack([at[axis] * image.spacing.get(axis, 1.0) for axis in reversed(axes)], axis=1)
+    a, b, c, d, e, f = ground.transform
+    column, row = at["x"] + 0.5, at["y"] + 0.5
+    planes = [at["z"]] if "z" in at else []
+    return np.stack([a * column + b * row + c, d * column + e * row + f, *planes], axis=1)

@@ -55,6 +55,9 @@ class SinkSpec(BaseModel):
 TABLE = "table.npy"
 """Name of the file that a table is made of, inside the folder of its result."""
 
+LINES = -1
+"""Second number of a table of lines, after that of axes; in tables of regions it is the number of means."""
+
 
 @dataclass(frozen=True)
 class Level:
@@ -99,6 +102,9 @@ class Sink(ABC):
     """True where the run writes levels below the finest."""
     is_table: ClassVar[bool] = False
     """True where the target is a table of labelled regions, made of `TABLE` instead of arrays."""
+
+    lines_only: ClassVar[bool] = False
+    """True for tables that hold lines, and no regions."""
 
     def __init__(self, spec: SinkSpec) -> None:
         self.spec = spec

@@ -202,14 +202,19 @@ class Layout:
         self.stages.add(title, work, self.stages.grid(shape), after)
 
     def _table(self, output: Output, labels: Image) -> None:
-        """Add the stage of a table of the regions of a label image."""
+        """Add the stage of a table of the regions of a label image, or let the stage that has one write it."""
         spec: Any = output.spec
+        table = f"{self.stages.folder}/{output.folder}/{TABLE}"
+        if labels.table is not None:
+            stage = self.stages.stages[labels.table]
+            self.stages.stages[labels.table] = replace(stage, work=stage.work.with_table(table))
+            return
         values = self._image(spec.of, 0)
         work = KINDS["tabulate"].make(
             labels=labels.reading,
             values=values.reading,
             frames=self.frames,
-            table=f"{self.stages.folder}/{output.folder}/{TABLE}",
+            table=table,
         )
         after = tuple(dict.fromkeys((*labels.stages, *values.stages)))
         self.stages.add(f"measure the regions of {spec.name}", work, self.stages.grid(labels.shape), after)

@@ -67,6 +67,11 @@ class Outputs:
             raise ValueError(
                 f"{spec.uri}: {step} is no label image. A table needs one: the result of {able}."
             )
+        if sink.lines_only and not (way and way[-1].gives_lines):
+            able = ", ".join(name for name, operator in OPERATORS.items() if operator.gives_lines)
+            raise ValueError(
+                f"{spec.uri}: {step} has no lines. This format needs them: the result of {able}. Regions go into .csv."
+            )
         new = any(operator.new_quantity for operator in way)
         fill = way[-1].fill_value(dtype, self.source.nodata) if new else None
         return Output(spec, folder, info, sink.levels(info), sink.is_zarr, sink.library_bytes, fill)

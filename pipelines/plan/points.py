@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import PurePath
 from typing import Any
 
+from pipelines.image.georeference import to_pixels
 from pipelines.image.info import ImageInfo
 from pipelines.refusal import RefusedError
 from pipelines.store.places import place_of
@@ -85,7 +86,7 @@ def _cell(uri: str, number: int, row: Mapping[str, Any], source: ImageInfo, spat
         wanted = ", ".join(words[axis] for axis in reversed(spatial))
         raise RefusedError(f"{uri}, point {number}: {wanted} are to be numbers, got {dict(row)}.") from error
     if words is _GROUND:
-        values = _pixels(values, source)
+        values = to_pixels(values, source)
     for axis in spatial:
         index = math.floor(values[axis]) if math.isfinite(values[axis]) else -1
         if not 0 <= index < source.size(axis):
@@ -94,18 +95,6 @@ def _cell(uri: str, number: int, row: Mapping[str, Any], source: ImageInfo, spat
                 f"along {axis}. Give points in the image's coordinate system, or row and column."
             )
         yield index
-
-
-def _pixels(at: Mapping[str, float], source: ImageInfo) -> dict[str, float]:
-    """Return coordinates as numbers of pixels from the image's first corner."""
-    ground = source.georeference
-    if ground is None or ground.transform is None:
-        # The centre of the first pixel is the origin.
-        return {axis: value / source.spacing.get(axis, 1.0) + 0.5 for axis, value in at.items()}
-    a, b, c, d, e, f = ground.transform
-    x, y, scale = at["x"] - c, at["y"] - f, a * e - b * d
-    pixels = {"x": (e * x - b * y) / scale, "y": (a * y - d * x) / scale}
-    return {**{axis: value + 0.5 for axis, value in at.items()}, **pixels}
 
 
 def _label(uri: str, number: int, row: Mapping[str, Any]) -> int:

@@ -33,11 +33,14 @@ class Image:
         Length per canonical axis.
     stages : tuple of int
         Numbers of the stages that write it.
+    table : int or None
+        Number of the stage that makes a table of it; None where regions are measured for one.
     """
 
     reading: Reading
     shape: tuple[int, ...]
     stages: tuple[int, ...] = ()
+    table: int | None = None
 
 
 @dataclass

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from diffusion_ops.blocks.block import Block, block_memory
+from diffusion_ops.blocks.block import Block, Bools, block_memory
 from diffusion_ops.blocks.fields import make_block, valid_cells, working_dtype
 from diffusion_ops.blocks.spare import keep_window, release_window, window_memory
 from pipelines.image.frames import Frames
@@ -131,6 +131,14 @@ class Inputs:
     def moved(self, pixels: Pixels, carried: Carried | None) -> Inputs:
         """Return the inputs with the state read from other arrays."""
         return replace(self, image=replace(self.image, pixels=pixels), carried=carried)
+
+    def passable(self, frames: Frames, region: Region) -> Bools | None:
+        """Return where the mask of one frame of a region lets something through; None for everywhere."""
+        if self.mask is None:
+            return None
+        values = self.mask.floats(frames, region)
+        found: Bools = ((values != 0) & ~np.isnan(values)).all(axis=0)
+        return found
 
     def few_cells(self, frames: Frames, walls: bool) -> Block:
         """Return a small block of zeros of the same types and channels, to compile kernels with."""

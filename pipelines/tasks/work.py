@@ -154,6 +154,10 @@ class Work(ABC):
         """Return the work with the state read from other arrays."""
         raise TypeError(f"{type(self).__name__} does not read a state that could lie elsewhere.")
 
+    def with_table(self, path: str) -> Work:
+        """Return the work that also writes the table of what it finds."""
+        raise TypeError(f"{type(self).__name__} makes no table.")
+
     # ---- numbers for the plan
 
     @property

@@ -46,6 +46,14 @@ def contrasted(image: Image, factor: float) -> Image:
     return np.clip(128 + factor * (image - image.mean()), 0, 255)
 
 
+def times_of(cost: Image) -> Image:
+    """Return the times of a front that runs through the dark parts of an image, up to 255."""
+    markers = np.zeros(cost.shape, np.int32)
+    markers[73, 42] = 1
+    times: Image = do.solve(cost, do.Eikonal("cost", order=2), markers=markers)
+    return times / times.max() * 255
+
+
 def holed(image: Image, known: float) -> Image:
     """Return an image with NaN, but for a part of its pixels."""
     return np.where(np.random.default_rng(0).random(image.shape) < known, image, np.nan).astype(np.float32)
@@ -61,6 +69,7 @@ IMAGES: dict[str, Callable[[], Image]] = {
     "masked coins": lambda: 255 * (ndimage.gaussian_filter(crop(data.coins(), 25, 20), 2) > 107.0),
     "bricks": lambda: crop(data.brick(), 100, 100),
     "vessels": lambda: contrasted(crop(data.retina()[..., 1], 560, 980), 5),
+    "times of vessels": lambda: times_of(contrasted(crop(data.retina()[..., 1], 560, 980), 5)),
     "noisy vessels": lambda: noisy(contrasted(crop(data.retina()[..., 1], 560, 980), 5), 20),
     "blurred text": lambda: ndimage.gaussian_filter(crop(data.text(), 0, 100), 1.5),
     "grey": lambda: np.full((SIZE, SIZE), 128, np.float32),
@@ -78,6 +87,7 @@ IMAGES_IN_WORDS: dict[str, str] = {
     "masked coins": "a mask of a part of `data.coins()`",
     "bricks": "a part of `data.brick()`",
     "vessels": "vessels of `data.retina()`",
+    "times of vessels": "times of a front along vessels of `data.retina()`, later ones lighter",
     "noisy vessels": "vessels of `data.retina()` with Gaussian noise of 20 grey levels",
     "blurred text": "a part of `data.text()`, blurred with a Gaussian of 1.5 pixels",
     "grey": "an even grey",

@@ -151,15 +151,21 @@ def _volume_cell(i, shape, inverses):  # type: ignore[no-untyped-def]
 
 
 @copied
+def cost_at(volume, speeds, image, i, shape, inverses):  # type: ignore[no-untyped-def]
+    """Return the cost of a cell, in 64 bits, from its cost or its speed."""
+    if volume:
+        value = np.float64(image[_volume_cell(i, shape, inverses)])
+    else:
+        value = np.float64(image[_plane_cell(i, shape, inverses)])
+    return 1.0 / value if speeds else value
+
+
+@copied
 def _update(volume, labelled, speeds, u, labels, image, i, numbers):  # type: ignore[no-untyped-def]
     """Update a cell, and return how it has changed, 0 for not at all."""
     pitch, steps, metric, shape, inverses, until = numbers
-    if volume:
-        value = np.float64(image[_volume_cell(i, shape, inverses)])
-        r = volume_time(u, 1.0 / value if speeds else value, i, pitch, metric)
-    else:
-        value = np.float64(image[_plane_cell(i, shape, inverses)])
-        r = plane_time(u, 1.0 / value if speeds else value, i, pitch, metric)
+    f = cost_at(volume, speeds, image, i, shape, inverses)
+    r = volume_time(u, f, i, pitch, metric) if volume else plane_time(u, f, i, pitch, metric)
     r = r if r <= until else u.dtype.type(math.inf)
     changed = 0 if r == u[i] else EARLIER if r < u[i] else LATER
     if labelled:

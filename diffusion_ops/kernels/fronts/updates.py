@@ -58,8 +58,13 @@ def _triple(a, b, c, f, wb, wc, total, inverse):  # type: ignore[no-untyped-def]
 @njit(**INLINED)
 def plane_time(u, f, i, pitch, metric):  # type: ignore[no-untyped-def]
     """Return F of a cell of a plane with cost f; u is flat."""
-    kind = u.dtype.type
     y, x = min(u[i - pitch[0]], u[i + pitch[0]]), min(u[i - pitch[1]], u[i + pitch[1]])
+    return plane_solution(y, x, f, u.dtype.type, metric)
+
+
+@njit(**INLINED)
+def plane_solution(y, x, f, kind, metric):  # type: ignore[no-untyped-def]
+    """Return the first-order solution of a plane from the earlier neighbour along each axis."""
     first = y <= x
     a, b = (y, x) if first else (x, y)
     ha, wb = (metric[0], metric[3]) if first else (metric[1], metric[2])
@@ -73,10 +78,15 @@ def plane_time(u, f, i, pitch, metric):  # type: ignore[no-untyped-def]
 @njit(**INLINED)
 def volume_time(u, f, i, pitch, metric):  # type: ignore[no-untyped-def]
     """Return F of a cell of a volume with cost f; u is flat."""
-    kind = u.dtype.type
-    a, ka = min(u[i - pitch[0]], u[i + pitch[0]]), 0
-    b, kb = min(u[i - pitch[1]], u[i + pitch[1]]), 1
-    c, kc = min(u[i - pitch[2]], u[i + pitch[2]]), 2
+    z, y = min(u[i - pitch[0]], u[i + pitch[0]]), min(u[i - pitch[1]], u[i + pitch[1]])
+    x = min(u[i - pitch[2]], u[i + pitch[2]])
+    return volume_solution(z, y, x, f, u.dtype.type, metric)
+
+
+@njit(**INLINED)
+def volume_solution(z, y, x, f, kind, metric):  # type: ignore[no-untyped-def]
+    """Return the first-order solution of a volume from the earlier neighbour along each axis."""
+    a, ka, b, kb, c, kc = z, 0, y, 1, x, 2
     if b < a:
         a, ka, b, kb = b, kb, a, ka
     if c < b:

@@ -23,9 +23,14 @@ class LandWork(Work):
     land: Land
 
     @property
+    def margin(self) -> int:
+        """Cells around a tile, besides one, whose times are read."""
+        return 0
+
+    @property
     def halo(self) -> tuple[int, ...]:
         """Cells read around a tile, per axis of the image."""
-        return self.land.halo
+        return self.land.halo(self.margin)
 
     def window(self, region: Region) -> Window:
         """Return the tile with the cells around it."""

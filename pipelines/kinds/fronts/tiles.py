@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from diffusion_ops.blocks.block import Bools
 from diffusion_ops.blocks.fields import valid_cells, working_dtype
-from diffusion_ops.families.front import CELL_BYTES, Front, FrontWindow
+from diffusion_ops.families.fronts.front import Front
+from diffusion_ops.families.fronts.land import Ground
+from diffusion_ops.families.fronts.second_order import SECOND_BYTES, SecondOrder
+from diffusion_ops.families.fronts.window import CELL_BYTES, FrontWindow
 from pipelines.image.frames import Frames
 from pipelines.image.window import Grid, Region, extent, window_of
 from pipelines.tasks.inputs import Inputs, Reading
-from pipelines.tasks.pixels import ENCODING_BYTES, ZarrPixels
+from pipelines.tasks.pixels import ENCODING_BYTES, Pixels, ZarrPixels
 from pipelines.tasks.values import Carried
 
 VISITS = 3.0
@@ -38,7 +40,8 @@ class Land:
     problem : Front
     inputs : Inputs
         The image, and the mask.
-    markers : Reading
+    markers : Reading or None
+        None where fronts start by themselves.
     frames : Frames
     shape : tuple of int
         Shape of the image that is read.
@@ -50,7 +53,7 @@ class Land:
 
     problem: Front
     inputs: Inputs
-    markers: Reading
+    markers: Reading | None
     frames: Frames
     shape: tuple[int, ...]
     kind: np.dtype[Any]
@@ -67,54 +70,52 @@ class Land:
         image = self.inputs.image
         return image.channels * image.dtype.itemsize + self.kind.itemsize + 4 * self.labelled
 
-    def read(self, region: Region) -> tuple[NDArray[Any], Bools | None, int]:
-        """Return costs or speeds of one frame of a region, its valid cells, and the bytes read."""
+    @property
+    def sources(self) -> tuple[Pixels, ...]:
+        """The image, its mask, and the markers."""
+        return (*self.inputs.sources, *(() if self.markers is None else (self.markers.pixels,)))
+
+    def read(self, region: Region) -> tuple[Ground, int]:
+        """Return what the front runs through in one frame of a region, and the bytes read."""
         window = window_of(region, self.shape, self.radius)
         fields = self.inputs.image.fields(self.frames, window.read)
-        valid = valid_cells(fields, self.inputs.image.nodata, self._masked(window.read))
-        image, valid = self.problem.land(fields, valid, self.frames.spacing)
-        keep = self.frames.spatial_part(window.keep)
-        return image[keep], None if valid is None else valid[keep], fields.nbytes
+        valid = valid_cells(fields, self.inputs.image.nodata, self.inputs.passable(self.frames, window.read))
+        ground = self.problem.land(fields, valid, self.frames.spacing)
+        return ground.part(self.frames.spatial_part(window.keep)), fields.nbytes
 
     def marked(self, region: Region) -> NDArray[np.integer[Any]]:
         """Return the markers of one frame of a region."""
-        markers: NDArray[Any] = self.markers.fields(self.frames, region)[0]
-        if markers.dtype.kind == "f":
-            # What a step has made; its walls are no markers.
-            markers = np.where(np.isfinite(markers), markers, 0).astype(np.int32)
-        return markers
-
-    def _masked(self, region: Region) -> Bools | None:
-        """Return where the mask lets a front through, None for everywhere."""
-        if self.inputs.mask is None:
-            return None
-        values = self.inputs.mask.floats(self.frames, region)
-        found: Bools = ((values != 0) & ~np.isnan(values)).all(axis=0)
-        return found
+        assert self.markers is not None
+        return whole_labels(self.markers.fields(self.frames, region)[0])
 
     def bind(self, values: Mapping[int, Mapping[str, float]]) -> Land:
         """Return the land with statistics of its inputs replaced by their values."""
-        return replace(self, inputs=self.inputs.bind(values), markers=self.markers.bind(values))
+        markers = None if self.markers is None else self.markers.bind(values)
+        return replace(self, inputs=self.inputs.bind(values), markers=markers)
 
-    def memory(self, grid: Grid) -> int:
-        """Return the largest memory of a task: a window that a front runs through, the image, and the tile to write."""
-        image, (_, cells) = self.inputs.image, self.frames.split_cells(grid, self.halo)
+    def memory(self, grid: Grid, margin: int = 0) -> int:
+        """Return the largest memory of a task: a window that a front runs through, the image, and the tile to write.
+
+        With a margin there are second-order times beside it.
+        """
+        image, (_, cells) = self.inputs.image, self.frames.split_cells(grid, self.halo(margin))
         stored = image.channels * image.stored_itemsize
         floats = working_dtype(image.dtype).itemsize
         state = self.kind.itemsize + 4 * self.labelled
-        beside = self.markers.dtype.itemsize + 2 + 5 * (self.inputs.mask is not None)
-        decoding = max(pixels.decoding_bytes for pixels in (*self.inputs.sources, self.markers.pixels))
+        state += (self.kind.itemsize + SECOND_BYTES) * margin
+        marked = 0 if self.markers is None else self.markers.dtype.itemsize
+        beside = marked + 2 + 5 * (self.inputs.mask is not None)
+        decoding = max(pixels.decoding_bytes for pixels in self.sources)
         reading = cells * int(state + 1 + stored + floats + beside) + decoding
         running = cells * (state + floats + self.problem.land_arrays * floats + CELL_BYTES + 1)
         writing = cells * state + ENCODING_BYTES
         tile = math.prod(grid.largest) * state
         return int(max(reading, running, writing)) + tile
 
-    @property
-    def halo(self) -> tuple[int, ...]:
-        """Cells read around a tile, per axis of the image."""
-        one = self.frames.on_axes((1,) * len(self.frames.spatial))
-        return tuple(max(a, b) for a, b in zip(one, self.radius, strict=True))
+    def halo(self, margin: int = 0) -> tuple[int, ...]:
+        """Return the cells read around a tile with a margin, per axis of the image."""
+        times, image = (self.frames.on_axes((n,) * len(self.frames.spatial)) for n in (1 + margin, margin))
+        return tuple(max(t, i + r) for t, i, r in zip(times, image, self.radius, strict=True))
 
 
 @dataclass(frozen=True)
@@ -156,10 +157,29 @@ class Latest:
         return times, labels
 
 
+def around(land: Land, grid: Grid, region: Region, depth: int) -> Iterator[tuple[int, Region, Region]]:
+    """Yield one frame of a tile, and each plane of cells up to `depth` beyond its sides: its tile, region, and place.
+
+    The place is counted from the start of the tile, along the spatial axes.
+    """
+    frames = land.frames
+    (own,) = set(grid.covering(region))
+    inside = tuple(slice(0, n) for n in extent(frames.spatial_part(region)))
+    yield own, region, inside
+    for axis, letter in enumerate(frames.spatial):
+        at = frames.axes.index(letter)
+        for cell in (c for d in range(depth) for c in (region[at].start - 1 - d, region[at].stop + d)):
+            if 0 <= cell < grid.shape[at]:
+                face = (*region[:at], slice(cell, cell + 1), *region[at + 1 :])
+                (tile,) = grid.covering(face)
+                there = cell - region[at].start
+                yield tile, face, (*inside[:axis], slice(there, there + 1), *inside[axis + 1 :])
+
+
 def load(
-    latest: Latest, land: Land, grid: Grid, region: Region, visits: Mapping[int, int]
+    latest: Latest, land: Land, grid: Grid, region: Region, visits: Mapping[int, int], margin: int = 0
 ) -> tuple[FrontWindow, int]:
-    """Return a tile, and one cell around it, as the visits so far have left them, and the bytes read.
+    """Return a tile, and the cells around it, as the visits so far have left them, and the bytes read.
 
     Parameters
     ----------
@@ -167,61 +187,94 @@ def load(
         One frame of a tile.
     visits : mapping
         Number of visits of the tile and of those beside it.
+    margin : int
+        Cells around it besides one.
     """
-    frames = land.frames
-    window = FrontWindow.empty(extent(frames.spatial_part(region)), land.kind, land.labelled)
-    (own,) = set(grid.covering(region))
-    parts = [(own, region, window.inner)] if visits.get(own) else []
-    for axis, letter in enumerate(frames.spatial):
-        at = frames.axes.index(letter)
-        for end, cell in enumerate((region[at].start - 1, region[at].stop)):
-            if 0 <= cell < grid.shape[at]:
-                face = (*region[:at], slice(cell, cell + 1), *region[at + 1 :])
-                (tile,) = grid.covering(face)
-                parts += [(tile, face, window.face(axis, end, outside=True))] if visits.get(tile) else []
+    spatial = extent(land.frames.spatial_part(region))
+    window = FrontWindow.empty(spatial, land.kind, land.labelled, margin)
     read_bytes = 0
-    for tile, part, place in parts:
-        times, labels = latest.read(part, visits[tile])
-        times = times.reshape(window.times[place].shape)
-        walls = np.isnan(times)
-        window.times[place] = np.where(walls, np.inf, times)
-        read_bytes += times.nbytes
-        if tile == own:
-            window.wall(~walls)
-        if labels is not None and window.labels is not None:
-            window.labels[place] = labels.reshape(times.shape)
-            read_bytes += labels.nbytes
+    for part in around(land, grid, region, 1 + margin):
+        read_bytes += _fill(window, latest, part, visits)
     return window, read_bytes
 
 
-def begin_visit(land: Land, window: FrontWindow, region: Region, *, first: bool) -> tuple[NDArray[Any], int]:
-    """Let fronts start from the markers of a tile, or come in from around it; return what they run through."""
-    image, valid, read_bytes = land.read(region)
+def _fill(
+    window: FrontWindow, latest: Latest, part: tuple[int, Region, Region], visits: Mapping[int, int]
+) -> int:
+    """Put a part of a tile into a window, and return the bytes read."""
+    tile, region, inside = part
+    if not visits.get(tile):
+        return 0
+    place = window.place(inside)
+    times, labels = latest.read(region, visits[tile])
+    times = times.reshape(window.times[place].shape)
+    walls = np.isnan(times)
+    window.times[place] = np.where(walls, np.inf, times)
+    if all(s.start == 0 for s in inside) and times.shape == window.spatial:
+        window.wall(~walls)
+    if labels is None or window.labels is None:
+        return times.nbytes
+    window.labels[place] = labels.reshape(times.shape)
+    return times.nbytes + labels.nbytes
+
+
+def begin_visit(land: Land, window: FrontWindow, region: Region, *, first: bool) -> tuple[Ground, int]:
+    """Let fronts start in a tile, or come in from around it; return what they run through, in the shape of `body`."""
+    ground, read_bytes = _read_with_margin(land, window, region)
+    own = ground.part(window.own)
     if first:
+        window.wall(own.valid)
+    if first and land.markers is not None:
         markers = land.marked(region)
         read_bytes += markers.nbytes
-        window.wall(valid)
         window.wall(None if (markers >= 0).all() else markers >= 0)
         window.start(markers)
-    else:
+    if own.starts is not None:
+        window.hold(own.starts, begin=first)
+    elif not first:
         window.fix_seeds()
     window.enter()
-    return image, read_bytes
+    return ground, read_bytes
 
 
-def no_markers(at_walls: int) -> str:
+def _read_with_margin(land: Land, window: FrontWindow, region: Region) -> tuple[Ground, int]:
+    """Return what a front runs through in a tile and its margin, walls beyond the image, and the bytes read."""
+    if not window.margin:
+        return land.read(region)
+    margin = land.frames.on_axes((window.margin,) * len(window.spatial))
+    read = window_of(region, land.shape, margin).read
+    ground, read_bytes = land.read(read)
+    pairs = zip(read, region, strict=True)
+    there = land.frames.spatial_part([slice(a.start - b.start, a.stop - b.start) for a, b in pairs])
+    place = tuple(slice(s.start + window.margin, s.stop + window.margin) for s in there)
+    return ground.within(window.times[window.body].shape, place), read_bytes
+
+
+def whole_labels(markers: NDArray[Any]) -> NDArray[np.integer[Any]]:
+    """Return markers as whole numbers; walls of what a step has made are no markers."""
+    if markers.dtype.kind != "f":
+        return markers
+    found: NDArray[np.integer[Any]] = np.where(np.isfinite(markers), markers, 0).astype(np.int32)
+    return found
+
+
+def no_start(land: Land, at_walls: int) -> str:
     """Return what is wrong where no front can start."""
     if at_walls:
         return f"All {at_walls:,} marked pixels are walls: masked, nodata or NaN. Mark valid pixels."
-    return "There is no marker: all are 0. Give markers with whole numbers > 0 where the front starts."
+    return land.problem.lacks_start
 
 
 def rehearse(land: Land) -> None:
     """Run a front through a few cells, which compiles its kernels or loads them."""
     ndim, image = len(land.frames.spatial), land.inputs.image
     fields = np.ones((image.channels, *(3,) * ndim), image.dtype)
-    floats, _ = land.problem.land(fields, None, land.frames.spacing)
+    floats = land.problem.land(fields, None, land.frames.spacing).image
     window = FrontWindow.empty(floats.shape, land.kind, land.labelled)
     window.start(np.eye(27, dtype=np.int64)[13 if ndim == 3 else 4, : floats.size].reshape(floats.shape))
     window.run(floats, land.problem.is_speed, land.frames.spacing, math.inf)
     window.violations(floats, land.problem.is_speed, land.frames.spacing, math.inf)
+    if land.problem.accuracy == 2:
+        second = SecondOrder.beginning(window)
+        second.run(floats, land.problem.is_speed, land.frames.spacing)
+        second.violations(floats, land.problem.is_speed, land.frames.spacing)

@@ -11,8 +11,8 @@ import pytest
 from numpy.typing import NDArray
 
 import diffusion_ops as do
-from diffusion_ops.families.front import FrontWindow
-from tests.plain_fronts import march, violations
+from diffusion_ops.families.fronts.window import FrontWindow
+from tests.plain_fronts import march, second_order, violations
 
 
 def maze(shape: tuple[int, ...]) -> NDArray[Any]:
@@ -121,6 +121,18 @@ def test_volumes_have_the_bits_of_fast_marching(which: str, kind: type) -> None:
         assert np.array_equal(np.where(np.isnan(times), np.inf, times), expected)
 
 
+@pytest.mark.parametrize("kind", [np.float32, np.float64])
+@pytest.mark.parametrize("which", costs(VOLUME))
+def test_second_order_has_the_bits_of_a_sweep_in_the_order_of_the_first(which: str, kind: type) -> None:
+    for shape, spacing in ((PLANE, (0.5, 2.0)), (VOLUME, (2.0, 1.0, 0.75))):
+        cost: NDArray[Any] = costs(shape)[which].astype(kind)
+        markers = seeds(shape, 2)
+        times = do.solve(cost, do.Eikonal("cost", order=2), markers=markers, spacing=spacing)
+        first, _ = march(cost, markers, spacing, kind)
+        expected = second_order(first, cost, spacing, first == 0)
+        assert np.array_equal(np.where(np.isnan(times), np.inf, times), expected)
+
+
 @pytest.mark.parametrize("which", ["constant", "noise", "maze"])
 def test_labels_are_those_of_the_nearest_marker_and_ties_go_to_the_smaller(which: str) -> None:
     """Of constant cost thousands of pixels are equally near."""
@@ -178,6 +190,21 @@ def test_times_at_linear_speed_are_those_of_the_formula() -> None:
     times = do.solve(speed, do.Eikonal(), markers=markers, spacing=1 / (n - 1))
     exact = np.arccosh(1 + (slope @ slope) * (y * y + x * x) / (2 * speed)) / np.hypot(*slope)
     assert np.abs(times - exact).max() < 8e-3
+
+
+def test_second_order_converges_with_the_square_of_the_spacing() -> None:
+    errors = []
+    for n in (51, 101, 201):
+        y, x = np.meshgrid(np.linspace(0, 1, n), np.linspace(0, math.pi, n), indexing="ij")
+        exact = y * (1 + 0.3 * np.cos(x))
+        cost = np.hypot(1 + 0.3 * np.cos(x), 0.3 * y * np.sin(x))
+        markers = np.zeros((n, n), int)
+        markers[0] = 1
+        spacing = (1 / (n - 1), math.pi / (n - 1))
+        times = do.solve(cost, do.Eikonal("cost", order=2), markers=markers, spacing=spacing)
+        errors.append(np.abs(times - exact).max())
+    assert errors[0] < 6.1e-5
+    assert all(a / b > 3.9 for a, b in itertools.pairwise(errors))
 
 
 def test_units_of_powers_of_two_change_no_bit() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,46 @@ from numpy.typing import NDArray
 
 from diffusion_ops.blocks.block import Bools, row_bands
 from diffusion_ops.blocks.fields import working_dtype
+
+
+@dataclass(frozen=True)
+class Ground:
+    """What a front runs through.
+
+    Attributes
+    ----------
+    image : float32 or float64 ndarray of shape `spatial`
+        Cost, the time per unit of the spacing, or speed. It may be the image itself.
+    valid : bool ndarray of shape `spatial`, or None
+        False at walls; what the image holds there means nothing.
+    starts : ndarray of shape `spatial`, or None
+        Times of cells that fronts start from without a marker, infinite at others.
+    negative : bool ndarray of shape `spatial`, or None
+        True where times count as negative.
+    """
+
+    image: NDArray[Any]
+    valid: Bools | None = None
+    starts: NDArray[Any] | None = None
+    negative: Bools | None = None
+
+    def part(self, region: tuple[slice, ...]) -> Ground:
+        """Return a part of it."""
+        every = (self.valid, self.starts, self.negative)
+        return Ground(self.image[region], *(None if one is None else one[region] for one in every))
+
+    def within(self, shape: tuple[int, ...], place: tuple[slice, ...]) -> Ground:
+        """Return it as a part of something larger, where nothing else can be reached."""
+
+        def inside(values: Any, outside: Any) -> Any:
+            if values is None:
+                return None
+            larger = np.full(shape, outside, values.dtype)
+            larger[place] = values
+            return larger
+
+        starts, negative = inside(self.starts, np.inf), inside(self.negative, False)
+        return Ground(inside(self.image, 1), inside(self.valid, False), starts, negative)
 
 
 def require_single_channel(name: str, channels: int) -> None:

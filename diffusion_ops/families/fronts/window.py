@@ -1,9 +1,8 @@
-"""Run fronts through an array in memory: the whole image, or a tile whose neighbours stand still around it."""
+"""Hold a front in memory: times of the whole image, or of a tile whose neighbours stand still around it."""
 
 from __future__ import annotations
 
 import math
-from abc import abstractmethod
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diffusion_ops.blocks.block import Bools, row_bands
-from diffusion_ops.evolution.problems.problem import LABELS, Problem, Setting
 from diffusion_ops.kernels.fronts.front import (
     EARLIER,
     FIXED,
@@ -25,83 +23,10 @@ from diffusion_ops.kernels.fronts.updates import metric_of
 CELL_BYTES = 1 + 3 * 4 / 8
 """Bytes per cell of a window that a front takes beside times, labels and the image: flags, and room to wait."""
 
-LONG_PATHS = 100_000
-"""Cells of the image's sides together from which times are kept in float64: float32 would lose single steps."""
-
 WAITING = 8
 """One of so many cells may wait at a time before the room for them has to be filled again."""
 
 Region = tuple[slice, ...]
-
-
-class Front(Problem):
-    """A problem whose answer at a cell depends on what a front has reached before; `Eikonal` is the plainest."""
-
-    reads = ("markers",)
-    requires = ("markers",)
-
-    @property
-    def work_kind(self) -> str:
-        """The worklist of tiles."""
-        return "front"
-
-    @property
-    def limit(self) -> float:
-        """Time at which the front stops."""
-        return math.inf
-
-    @property
-    def is_speed(self) -> bool:
-        """True where `land` gives speeds, False where it gives costs."""
-        return False
-
-    @property
-    def land_arrays(self) -> int:
-        """Number of arrays of one channel's size that `land` holds beside the image and what it returns."""
-        return 0
-
-    def require_channels(self, channels: int) -> None:
-        """Refuse a number of channels that it has no cost for."""
-
-    def result_channels(self, channels: int) -> int:
-        """Return 1."""
-        return 1
-
-    def land_radius(self, spacing: tuple[float, ...]) -> tuple[int, ...]:
-        """Return the cells that `land` reads around a cell, per spatial axis."""
-        return (0,) * len(spacing)
-
-    @abstractmethod
-    def land(
-        self, fields: NDArray[Any], valid: Bools | None, spacing: tuple[float, ...]
-    ) -> tuple[NDArray[Any], Bools | None]:
-        """Return what the front runs through, and where it may.
-
-        Parameters
-        ----------
-        fields : ndarray of shape (channels, *spatial)
-            The image as it is stored.
-        valid : bool ndarray of shape `spatial`, or None
-        spacing : tuple of float
-
-        Returns
-        -------
-        image : float32 or float64 ndarray of shape `spatial`
-            Cost, the time per unit of the spacing, or speed. It may be the image itself.
-        valid : bool ndarray of shape `spatial`, or None
-            False at walls; what the image holds there means nothing.
-
-        Raises
-        ------
-        ValueError
-            For values that are no costs or speeds.
-        """
-
-
-def times_type(shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.dtype[Any]:
-    """Return the type of times in an image: that of the result, and float64 where paths may be long."""
-    wide = dtype == np.float64 or sum(shape) >= LONG_PATHS
-    return np.dtype(np.float64 if wide else np.float32)
 
 
 @dataclass
@@ -116,30 +41,53 @@ class FrontWindow:
         Padded in the same way.
     flags : uint8 ndarray
         Padded in the same way; `FIXED` in the halo and at walls and seeds.
+    margin : int
+        Further cells of the halo on each side, which lie on the land too.
     """
 
     times: NDArray[Any]
     labels: NDArray[np.int32] | None
     flags: NDArray[np.uint8]
+    margin: int = 0
 
     @classmethod
-    def empty(cls, spatial: tuple[int, ...], kind: np.dtype[Any], labelled: bool) -> FrontWindow:
+    def empty(
+        cls, spatial: tuple[int, ...], kind: np.dtype[Any], labelled: bool, margin: int = 0
+    ) -> FrontWindow:
         """Return a window that no front has reached."""
-        padded = (spatial[0] + 4, *(n + 2 for n in spatial[1:]))
+        first, *others = (n + 2 * margin for n in spatial)
+        padded = (first + 4, *(n + 2 for n in others))
         flags = np.full(padded, FIXED, np.uint8)
-        window = cls(np.full(padded, np.inf, kind), np.zeros(padded, np.int32) if labelled else None, flags)
+        labels = np.zeros(padded, np.int32) if labelled else None
+        window = cls(np.full(padded, np.inf, kind), labels, flags, margin)
         flags[window.inner] = 0
         return window
 
     @property
     def inner(self) -> Region:
         """The window in its arrays."""
+        pads = (2 + self.margin, *(1 + self.margin,) * (self.times.ndim - 1))
+        return tuple(slice(pad, -pad) for pad in pads)
+
+    @property
+    def body(self) -> Region:
+        """The window with its margin: what the land is known of."""
         return (slice(2, -2), *(slice(1, -1),) * (self.times.ndim - 1))
+
+    @property
+    def own(self) -> Region:
+        """The window in an array of the shape of `body`."""
+        return tuple(slice(self.margin, self.margin + n) for n in self.spatial)
 
     @property
     def spatial(self) -> tuple[int, ...]:
         """Shape without the halo."""
-        return (self.times.shape[0] - 4, *(n - 2 for n in self.times.shape[1:]))
+        return self.times[self.inner].shape
+
+    def place(self, region: Region) -> Region:
+        """Return where a region lies in the arrays, that is counted from the start of the window."""
+        starts = (s.start for s in self.inner)
+        return tuple(slice(a + s.start, a + s.stop) for a, s in zip(starts, region, strict=True))
 
     def face(self, axis: int, end: int, outside: bool) -> Region:
         """Return the cells along a side, 0 or 1 for its low or high end: the outermost ones, or the halo."""
@@ -162,6 +110,14 @@ class FrontWindow:
             if self.labels is not None:
                 self.labels[self.inner][band][seeds] = markers[band][seeds]
 
+    def hold(self, starts: NDArray[Any], begin: bool) -> None:
+        """Keep cells of given times as they are, and let fronts start from them; infinite times are none."""
+        times, flags = self.times[self.inner], self.flags[self.inner]
+        for band in row_bands(self.spatial):
+            held = starts[band] < np.inf
+            times[band][held] = starts[band][held]
+            flags[band][held] = FIXED | EARLIER if begin else FIXED
+
     def fix_seeds(self) -> None:
         """Keep seeds of an earlier visit, the only cells whose time is 0, as they are."""
         flags, times = self.flags[self.inner], self.times[self.inner]
@@ -171,7 +127,7 @@ class FrontWindow:
     @property
     def walls(self) -> Bools:
         """True at walls of the window: fixed cells that are no seeds."""
-        found: Bools = (self.flags[self.inner] == FIXED) & (self.times[self.inner] > 0)
+        found: Bools = (self.flags[self.inner] == FIXED) & ~(self.times[self.inner] < np.inf)
         return found
 
     def sides(self) -> list[tuple[NDArray[Any], NDArray[np.int32] | None]]:
@@ -206,7 +162,7 @@ class FrontWindow:
 
         Parameters
         ----------
-        image : ndarray of the window's shape
+        image : ndarray of the shape of `body`
             Costs or speeds.
         speeds : bool
         spacing : tuple of float
@@ -215,7 +171,7 @@ class FrontWindow:
         """
         room = max(1024, self.flags.size // WAITING)
         lists = [np.empty(room, np.int32) for _ in range(3)]
-        state, numbers = self._arguments(image, spacing, until)
+        state, numbers = self.arguments(image, spacing, until)
         which = self.times.ndim, self.labels is not None, speeds
         if not build_front(*which)(*state, *lists, numbers):
             build_fine_front(*which)(*state, *lists, numbers)
@@ -225,11 +181,11 @@ class FrontWindow:
 
         Where there are none, these are the only times there can be.
         """
-        state, numbers = self._arguments(image, spacing, until)
+        state, numbers = self.arguments(image, spacing, until)
         count = build_violations(self.times.ndim, self.labels is not None, speeds)
         return int(count(*state, numbers))
 
-    def _arguments(
+    def arguments(
         self, image: NDArray[Any], spacing: tuple[float, ...], until: float
     ) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
         """Return what all kernels take: arrays, and numbers."""
@@ -238,7 +194,7 @@ class FrontWindow:
         labels = np.zeros(1, np.int32) if self.labels is None else self.labels.reshape(-1)
         land = np.ascontiguousarray(image).reshape(-1)
         inverses = tuple(1.0 / n for n in self.times.shape)
-        numbers = (pitch, steps, metric_of(spacing), self.spatial, inverses, until)
+        numbers = (pitch, steps, metric_of(spacing), self.times[self.body].shape, inverses, until)
         return (self.times.reshape(-1), labels, land, self.flags.reshape(-1)), numbers
 
     def result(self) -> NDArray[Any]:
@@ -252,46 +208,3 @@ class FrontWindow:
         for k, row in enumerate(np.flatnonzero(inside)):
             flat[k * columns : (k + 1) * columns] = rows[row, 1:-1]
         return flat[: math.prod(self.spatial)].reshape(self.spatial)
-
-
-def run_front(problem: Front, setting: Setting, labelled: bool) -> FrontWindow:
-    """Return the window of a whole image after the front has run through it.
-
-    Raises
-    ------
-    ValueError
-        Where there is no marker that a front can start from.
-    """
-    problem.require_channels(len(setting.fields))
-    image, valid = problem.land(setting.fields, setting.own_valid, setting.spacing)
-    window = FrontWindow.empty(setting.spatial, times_type(setting.spatial, setting.dtype), labelled)
-    assert setting.markers is not None
-    require_markers(setting, labelled)
-    window.wall(valid)
-    window.wall(setting.valid)
-    window.start(setting.markers)
-    window.run(image, problem.is_speed, setting.spacing, problem.limit)
-    if valid is not None and valid is not setting.own_valid:
-        window.times[window.inner][~valid] = np.nan
-    return window
-
-
-def require_markers(setting: Setting, labelled: bool) -> None:
-    """Refuse a lack of markers, those that are all at walls, and labels that are too large.
-
-    Raises
-    ------
-    ValueError
-    """
-    markers = setting.markers
-    assert markers is not None
-    most = int(markers.max())
-    if most <= 0:
-        raise ValueError("There is no marker: all are 0. Give a whole number > 0 where the front starts.")
-    if labelled and most > np.iinfo(LABELS).max:
-        raise ValueError(f"The marker {most} is too large. Allowed: at most {np.iinfo(LABELS).max:,}.")
-    seeds = markers > 0
-    if setting.valid is not None and not (seeds & setting.valid).any():
-        raise ValueError(
-            f"All {int(seeds.sum())} marked pixels are walls: masked, nodata or NaN. Mark valid pixels."
-        )

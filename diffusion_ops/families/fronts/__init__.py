@@ -1,0 +1,1 @@
+"""What fronts run through, and how they run through arrays in memory."""
