@@ -15,7 +15,7 @@ from diffusion_ops.steady.aggregates import set_up
 from diffusion_ops.steady.conjugate import Steps
 from diffusion_ops.steady.couplings import Couplings
 from diffusion_ops.steady.cycle import Coarse, Fine
-from diffusion_ops.steady.third_level import coarse_levels, reached, require_room, spread_out
+from diffusion_ops.steady.lattice import coarse_levels, reached, require_room, spread_out
 
 Operation = Callable[[Floats], Floats]
 
@@ -42,7 +42,7 @@ class Solution:
 
 
 def stored(values: Floats) -> Floats:
-    """Return values of the third level as tiles store them, in float32: it is a correction that they are part of."""
+    """Return values of the fourth level as tiles store them, in float32: it is a correction that they are part of."""
     return values.astype(np.float32).astype(np.float64)
 
 
@@ -57,7 +57,7 @@ class Solver:
     Raises
     ------
     ValueError
-        Where walls cut the image into more pieces than the third level has room for.
+        Where walls cut the image into more pieces than the fourth level has room for.
     """
 
     def __init__(self, grid: Couplings) -> None:

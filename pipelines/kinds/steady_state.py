@@ -12,7 +12,7 @@ from diffusion_ops.blocks.fields import cast_all, give_back
 from diffusion_ops.blocks.statistic import Statistic, Tally, make_statistic
 from diffusion_ops.families.steady_state import TOLERANCE, SteadyState, largest_correction, with_known
 from diffusion_ops.steady.couplings import CELL
-from diffusion_ops.steady.third_level import reached
+from diffusion_ops.steady.lattice import reached
 from pipelines.image.window import Grid, Region, Window, extent, window_of
 from pipelines.plan.batches import request_after
 from pipelines.plan.stages import ChainRequest, ChainWork, Image
@@ -366,8 +366,8 @@ class _Layout:
         coarse = Coarse(**common, **arrays, rows=rows, held=held)
         first = stages.following
         up = Up(**common, **arrays, number=first, survey=survey, down=down, coarse=coarse)
-        stages.add("go down to the third level", down, grid, needs=(ready,))
-        stages.add("correct the third level", coarse, Grid(scene.shape, scene.shape), needs=(first,))
+        stages.add("go down to the fourth level", down, grid, needs=(ready,))
+        stages.add("correct the fourth level", coarse, Grid(scene.shape, scene.shape), needs=(first,))
         stages.add("go up and decide", up, grid, needs=(first + 1,))
         count = scene.problem.collected_arrays(scene.image.channels)
         collect = Collect(**common, state=arrays["state"], target=self.stack("answers@0", count), up=up)

@@ -1,4 +1,4 @@
-"""The stages of a cycle: down to the third level, its correction, and up again."""
+"""The stages of a cycle: down to the fourth level, its correction, and up again."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from diffusion_ops.steady.conjugate import Steps
 from diffusion_ops.steady.couplings import CELL, padded_shape
 from diffusion_ops.steady.cycle import DOWN_HALO, UP_HALO
 from diffusion_ops.steady.linear import CYCLES
-from diffusion_ops.steady.third_level import by_cell, coarse_levels, collected, lattice_shape, spread_out
+from diffusion_ops.steady.lattice import by_cell, coarse_levels, collected, lattice_shape, spread_out
 from pipelines.image.window import Grid, Region, Window
 from pipelines.steady.preparation import NODES, planned_nodes
 from pipelines.steady.stacks import BAND, StackedPixels, beside, in_cells, sizes_of
@@ -27,9 +27,8 @@ from pipelines.tasks.pixels import Pixels, ZarrPixels
 from pipelines.tasks.values import Carried, Cost, Done, NewArray
 from pipelines.tasks.work import Conclusion, Told, Work
 
-NODE_BYTES = 215
-"""Memory per node of the third level while the coarser ones are made: its row, and those of the levels above it."""
-
+NODE_BYTES = 120
+"""Memory per node of the fourth level while the coarser ones are made: its row, and those of the levels above it."""
 
 COMPILED_BYTES = 64 << 20
 """Memory that a process keeps where it has compiled the kernels of a cycle itself, beside that of other kernels."""
@@ -45,7 +44,7 @@ class Cycling(Step):
     state : StackedPixels
         Answers x of the parts, then directions p.
     rest, correction : StackedPixels
-        Residual and correction of the third level.
+        Residual and correction of the fourth level.
     z : StackedPixels
         Corrections of the answers.
     active : tuple of bool
@@ -75,7 +74,7 @@ class Cycling(Step):
 
 @dataclass(frozen=True)
 class Down(Cycling):
-    """Take the step of an iteration, and bring what is left to the third level.
+    """Take the step of an iteration, and bring what is left to the fourth level.
 
     Attributes
     ----------
@@ -104,7 +103,7 @@ class Down(Cycling):
 
     @property
     def carries(self) -> Carried:
-        """The third level's residual."""
+        """The fourth level's residual."""
         return beside(self.rest)
 
     def arrays(self, grid: Grid) -> tuple[NewArray, ...]:
@@ -112,7 +111,7 @@ class Down(Cycling):
         return self.state.new(grid, np.float64), self.rest.new(grid, np.float32)
 
     def compute(self, window: Window) -> Done:
-        """Return the state of a tile after the step, and the third level's residual."""
+        """Return the state of a tile after the step, and the fourth level's residual."""
         setting, fine = self.scene.fine(window.read, self.labels)
         grid, keep = fine.grid, self.scene.frames.spatial_part(window.keep)
         state = np.zeros((2 * TOGETHER, *setting.spatial))
@@ -136,12 +135,12 @@ class Down(Cycling):
 
 @dataclass(frozen=True)
 class Coarse(Cycling):
-    """Correct the third level, in one task.
+    """Correct the fourth level, in one task.
 
     Attributes
     ----------
     rows, held : StackedPixels
-        Rows of the third level, and which of its nodes known pixels hold; the latter is the same in every cycle.
+        Rows of the fourth level, and which of its nodes known pixels hold; the latter is the same in every cycle.
     """
 
     rows: StackedPixels = field(kw_only=True)
@@ -172,15 +171,13 @@ class Coarse(Cycling):
     def cost(self, grid: Grid) -> Cost:
         """Return the cost: the coarser levels, and the lattices."""
         pixels = math.prod(self.scene.spatial)
-        memory = (
-            planned_nodes(pixels) * NODE_BYTES
-            + pixels * 2 * (TOGETHER + 2)
-            + self.codec_bytes
-            + COMPILED_BYTES
-        )
-        per_cell = 4 if len(self.scene.frames.spatial) == 2 else 12
+        volume = len(self.scene.frames.spatial) == 3
+        # Residuals and corrections, which nodes are held, and two copies of one on its way.
+        lattices = pixels * 4 * (2 * TOGETHER + 3) // (16 if volume else 10)
+        memory = planned_nodes(pixels) * NODE_BYTES + lattices + self.codec_bytes + COMPILED_BYTES
+        per_cell = 12 if volume else 2
         seconds = pixels * NODES / 1.5e6
-        return Cost(memory, 8 * per_cell * pixels, 4 * pixels, seconds=seconds)
+        return Cost(memory, 4 * per_cell * pixels, pixels, seconds=seconds)
 
     def compute(self, window: Window) -> Done:
         """Return the corrections."""
@@ -190,15 +187,14 @@ class Coarse(Cycling):
         found = np.zeros((TOGETHER + 1, *lattice_shape(shape)), np.float32)
         for i, _ in self.solving():
             one = rest[i] if rest.ndim == 4 else rest[i][None]
-            found[i] = spread_out(
-                levels.correction(collected(one, counts, shape).astype(np.float64)), counts, shape
-            )
-        found[-1] = spread_out(levels.held().astype(np.float64), counts, shape)
+            values = levels.correction(collected(one, counts, shape).astype(np.float64))
+            found[i] = spread_out(values.astype(np.float32), counts, shape)
+        found[-1] = spread_out(levels.held().astype(np.float32), counts, shape)
         found = found if rest.ndim == 4 else found[:, 0]
-        return Done(found[:-1].copy(), {}, rest.nbytes, found[-1:].copy())
+        return Done(found[:-1], {}, rest.nbytes, found[-1:])
 
     def _bands(self, region: Region, shape: tuple[int, int, int]) -> Any:
-        """Yield the rows of the third level, a few rows of cells after another."""
+        """Yield the rows of the fourth level, a few rows of cells after another."""
         axis = self.rows.along[0]
         for start in range(0, region[axis].stop, BAND):
             stop = min(start + BAND, region[axis].stop)
@@ -240,7 +236,7 @@ class Up(Cycling):
 
     @property
     def sources(self) -> tuple[Pixels, ...]:
-        """The scene, the labels, the state and the third level's correction."""
+        """The scene, the labels, the state and the fourth level's correction."""
         return (*self.scene.sources, self.labels, self.state, self.correction)
 
     @property
@@ -336,7 +332,7 @@ def cycle_of(
 
 
 def _kept_cells(shape: tuple[int, int, int], keep: Region) -> NDArray[np.int64]:
-    """Return the numbers of the cells of 16 pixels that a part of a window has."""
+    """Return the numbers of the cells of 32 pixels that a part of a window has."""
     grid = cell_grid(shape)
     spans = ((0, 1),) * (3 - len(keep)) + tuple((s.start // CELL, -(-s.stop // CELL)) for s in keep)
     numbers = np.arange(math.prod(grid)).reshape(grid)
