@@ -11,7 +11,6 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from diffusion_ops.blocks.block import Floats
 from diffusion_ops.kernels.multigrid.graph import coarsen, gather, grid_graph, row_sums
 from diffusion_ops.kernels.multigrid.matching import CLOSED, match
 from diffusion_ops.kernels.multigrid.packing import (
@@ -152,7 +151,8 @@ def closed_cells(labels: NDArray[np.uint32]) -> NDArray[np.bool_]:
     levels = (
         (labels >> np.uint32(s)) & np.uint32(2**b - 1) == 2**b - 1 for s, b in zip(SHIFTS, BITS, strict=True)
     )
-    return np.logical_or.reduce(list(levels))
+    closed: NDArray[np.bool_] = np.logical_or.reduce(list(levels))
+    return closed
 
 
 def _key_in_cell(pixels: NDArray[np.int32], shape: Triple) -> NDArray[np.int32]:

@@ -34,7 +34,7 @@ more, 80. Its residual needs what the way down reads of the finer levels, 21.
 """
 
 SWEEPS, DAMPING, STEP = 2, 0.6, 1.6
-"""Sweeps before and after, damping of Jacobi's, and the step of each of the two cycles of a level from the fourth on."""
+"""Sweeps before and after, damping of Jacobi's, and the step of both cycles of levels from the fourth on."""
 
 _PARITY = 1.0 - np.arange(LANES + 1) % 2
 
@@ -44,7 +44,7 @@ _SMALL, _LARGEST = 300, 2000
 
 def inverted(graph: Graph) -> NDArray[np.float32]:
     """Return 1 / D, 0 where D is 0."""
-    diagonal = row_sums(graph[0], graph[2], graph[3])
+    diagonal: NDArray[np.float32] = row_sums(graph[0], graph[2], graph[3])
     np.divide(1.0, diagonal, out=diagonal, where=diagonal > 0)
     return diagonal
 

@@ -11,18 +11,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diffusion_ops.blocks import exact_sum
-from diffusion_ops.blocks.statistic import Statistic, Tally, make_statistic, ordered_key
+from diffusion_ops.blocks.statistic import Statistic, make_statistic
 from diffusion_ops.families.steady_state import Part, largest_correction, unreached_tolerance
 from diffusion_ops.steady.aggregates import cell_grid
 from diffusion_ops.steady.conjugate import Steps
 from diffusion_ops.steady.couplings import CELL, padded_shape
 from diffusion_ops.steady.cycle import DOWN_HALO, UP_HALO
-from diffusion_ops.steady.linear import CYCLES
 from diffusion_ops.steady.lattice import by_cell, coarse_levels, collected, lattice_shape, spread_out
+from diffusion_ops.steady.linear import BARRIER_LEFT, CYCLES, barrier, left_of_barrier
 from pipelines.image.window import Grid, Region, Window
 from pipelines.steady.preparation import NODES, planned_nodes
 from pipelines.steady.stacks import BAND, StackedPixels, beside, in_cells, sizes_of
-from pipelines.steady.step import TOGETHER, Step, as_parts
+from pipelines.steady.step import TOGETHER, Step, as_parts, tally_of_largest
 from pipelines.tasks.pixels import Pixels, ZarrPixels
 from pipelines.tasks.values import Carried, Cost, Done, NewArray
 from pipelines.tasks.work import Conclusion, Told, Work
@@ -49,6 +49,11 @@ class Cycling(Step):
         Corrections of the answers.
     active : tuple of bool
         False for parts that are solved.
+    residuals : StackedPixels or None
+        Array whose last plane holds the residuals of all parts, where what is solved is a barrier that bounds the
+        errors; -1 where there is no answer.
+    floor : float
+        What is added to them.
     """
 
     labels: StackedPixels = field(kw_only=True)
@@ -57,6 +62,18 @@ class Cycling(Step):
     correction: StackedPixels = field(kw_only=True)
     z: StackedPixels = field(kw_only=True)
     active: tuple[bool, ...] = (True,) * TOGETHER
+    residuals: StackedPixels | None = None
+    floor: float = 0.0
+
+    @property
+    def now(self) -> tuple[Part, ...]:
+        """The parts that are solved now; the barrier is a part of its own."""
+        return super().now if self.residuals is None else (Part(0, 0),)
+
+    @property
+    def sources(self) -> tuple[Pixels, ...]:
+        """The scene, the labels, and the residuals of a barrier."""
+        return (*self.scene.sources, self.labels, *(() if self.residuals is None else (self.residuals,)))
 
     @property
     def more_bytes(self) -> int:
@@ -67,8 +84,11 @@ class Cycling(Step):
         """Return the parts that are not solved yet, each with its place."""
         return [(i, part) for i, part in enumerate(self.now) if self.active[i]]
 
-    def right_side(self, setting: Any, grid: Any, part: Part) -> Any:
+    def right_side(self, setting: Any, grid: Any, part: Part, region: Region) -> Any:
         """Return b of a part."""
+        if self.residuals is not None:
+            values = grid.flat(self.residuals.read(region)[-1])
+            return barrier(values, values >= 0, self.floor)
         return grid.flow(grid.flat(self.scene.problem.values(setting, part)))
 
 
@@ -94,7 +114,7 @@ class Down(Cycling):
     @property
     def sources(self) -> tuple[Pixels, ...]:
         """The scene, the labels, and the state before."""
-        return (*self.scene.sources, self.labels, *self.before)
+        return (*super().sources, *self.before)
 
     @property
     def writes(self) -> ZarrPixels:
@@ -126,7 +146,7 @@ class Down(Cycling):
                 p *= step.beta
                 p += z[i]
                 x += step.alpha * p
-            r = grid.residual(self.right_side(setting, grid, part), grid.flat(x))
+            r = grid.residual(self.right_side(setting, grid, part, window.read), grid.flat(x))
             rest[i] = spread_out(fine.down(r)[1], counts, grid.shape)
         rest = rest if len(setting.spatial) == 3 else rest[:, 0]
         kept = rest[(slice(None), *in_cells(keep, self.rest))].copy()
@@ -237,7 +257,7 @@ class Up(Cycling):
     @property
     def sources(self) -> tuple[Pixels, ...]:
         """The scene, the labels, the state and the fourth level's correction."""
-        return (*self.scene.sources, self.labels, self.state, self.correction)
+        return (*super().sources, self.state, self.correction)
 
     @property
     def writes(self) -> ZarrPixels:
@@ -266,9 +286,10 @@ class Up(Cycling):
         state, lattice = self.state.read(window.read), self.correction.read(window.read)
         counts, tallies = np.diff(fine.base), {}
         z = np.zeros((TOGETHER, *sizes_of(keep)))
-        cells = _kept_cells(grid.shape, keep)
+        cells = kept_cells(grid.shape, keep)
         for i, part in self.solving():
-            r = grid.residual(self.right_side(setting, grid, part), grid.flat(state[i]))
+            b = self.right_side(setting, grid, part, window.read)
+            r = grid.residual(b, grid.flat(state[i]))
             one = lattice[i] if lattice.ndim == 4 else lattice[i][None]
             found = fine.up(r, fine.down(r)[0], collected(one, counts, grid.shape).astype(np.float64))
             z[i] = grid.image(found)[keep]
@@ -276,14 +297,16 @@ class Up(Cycling):
             tallies.update(
                 {f"{n} {i}": exact_sum.tally_of_values(v) for n, v in zip(SUMS, products, strict=True)}
             )
-            largest = ordered_key(float(np.abs(z[i]).max()))
-            tallies[f"largest {i}"] = Tally(np.array([largest]), np.ones(1, np.int64))
+            left = float(np.abs(z[i]).max())
+            if self.residuals is not None:
+                left = left_of_barrier(grid.image(r)[keep], grid.image(b)[keep])
+            tallies[f"largest {i}"] = tally_of_largest(left)
         return Done(z, tallies, 2 * state.nbytes)
 
     def conclude(self, told: Told) -> Conclusion:
         """Begin another cycle, unless the corrections are small enough, or no further one is allowed."""
         here = replace(self, parts=self.parts_of(told))
-        tolerance = largest_correction(self.scene.tolerance)
+        tolerance = largest_correction(self.scene.tolerance) if self.residuals is None else BARRIER_LEFT
         active, steps, most = list(self.active), list(self.down.steps), 0.0
         for i, part in enumerate(here.now):
             if not self.active[i]:
@@ -324,14 +347,14 @@ def cycle_of(
 
     names = ("state", "rest", "correction", "z")
     common: dict[str, Any] = {name: anew(getattr(up, name)) for name in names}
-    common |= {"active": active, "first": first}
+    common |= {"active": active, "first": first, "residuals": up.residuals, "floor": up.floor}
     down = replace(up.down, **common, steps=steps, before=before)
     coarse = replace(up.coarse, **common)
     following = replace(up, **common, down=down, coarse=coarse, cycle=cycle)
     return {up.number: down, up.number + 1: coarse, up.number + 2: following}
 
 
-def _kept_cells(shape: tuple[int, int, int], keep: Region) -> NDArray[np.int64]:
+def kept_cells(shape: tuple[int, int, int], keep: Region) -> NDArray[np.int64]:
     """Return the numbers of the cells of 32 pixels that a part of a window has."""
     grid = cell_grid(shape)
     spans = ((0, 1),) * (3 - len(keep)) + tuple((s.start // CELL, -(-s.stop // CELL)) for s in keep)

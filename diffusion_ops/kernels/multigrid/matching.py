@@ -42,7 +42,7 @@ def _parallel(a, b):  # type: ignore[no-untyped-def]
 
 @kernel
 def match(starts, ends, w, sigma, diagonal, fine, cells, keys, quality, leave_out):  # type: ignore[no-untyped-def]
-    """Return the group of every node, and the number of groups; -1 for those left out, CLOSED for those without equation.
+    """Return the group of every node, -1 for those left out, CLOSED without an equation; and the number of groups.
 
     Parameters
     ----------

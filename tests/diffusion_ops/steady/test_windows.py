@@ -12,7 +12,6 @@ import pytest
 from diffusion_ops.steady.aggregates import SETUP_HALO, set_up
 from diffusion_ops.steady.couplings import CELL, Couplings, similarity
 from diffusion_ops.steady.cycle import DOWN_HALO, UP_HALO, Fine
-from diffusion_ops.steady.linear import Solver
 from diffusion_ops.steady.lattice import (
     as_lattice,
     by_cell,
@@ -21,6 +20,7 @@ from diffusion_ops.steady.lattice import (
     rows_shape,
     spread_out,
 )
+from diffusion_ops.steady.linear import Solver
 
 SHAPE = (420, 380)
 TILES = [
