@@ -23,8 +23,8 @@ TOLERANCE = 1e-4
 LEAST_TOLERANCE = 1e-9
 """Smallest tolerance: rounding alone makes errors of this size where couplings are weak."""
 
-_SAFETY = 16.0
-"""Ratio of the error to the largest correction of a cycle: at most 14 against direct solutions."""
+_SAFETY = 32.0
+"""Ratio of the error to the largest correction of a cycle: at most 21 against direct solutions."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +58,8 @@ class SteadyState(Problem):
     """
 
     takes_tolerance = True
+    error_bound: float = 0.0
+    """Largest proven bound of the errors, for a range of 1, that is accepted; 0 where nothing is proven."""
     is_linear = True
     """Whether it is the linear problem that cycles over tiles solve; else it is solved in memory only."""
 
@@ -124,7 +126,7 @@ class SteadyState(Problem):
             Where unknown cells that are not reached have no answer.
         """
 
-    def open_cells(self, collected: Floats, tolerance: float) -> Bools | None:
+    def open_cells(self, collected: Floats, tolerance: float | Floats) -> Bools | None:
         """Return where the tolerance leaves the result open, from the answers; None where that means nothing."""
         return None
 
@@ -136,16 +138,22 @@ class SteadyState(Problem):
         solver = Solver(couplings_of(bound, setting))
         reached = solver.grid.image(solver.reached())
         collected = np.zeros((bound.collected_arrays(len(parts)), *setting.spatial))
+        residuals = np.zeros(solver.grid.sigma.size)
         for part in parts:
-            answer = None if part.rest else answer_of(bound, solver, setting, part, correction)
+            answer = None
+            if not part.rest:
+                answer, residual = answer_of(bound, solver, setting, part, correction)
+                add_residual(residuals, residual, part)
             bound.collect(collected, part, answer)
+        if self.error_bound:
+            require_bound(float(solver.bound(residuals).max()), self.error_bound)
         return bound.result(collected, setting, reached)
 
 
 def answer_of(
     problem: SteadyState, solver: Solver, setting: Setting, part: Part, correction: float
-) -> Floats:
-    """Return the answer of a part, with the values at known cells.
+) -> tuple[Floats, Floats]:
+    """Return the answer of a part, with the values at known cells, and the residual.
 
     Raises
     ------
@@ -156,7 +164,30 @@ def answer_of(
     found = solver.solve(grid.flow(grid.flat(values)), correction * part.span)
     if found.correction > correction * part.span:
         raise ValueError(unreached_tolerance(found.cycles, found.correction, correction * part.span))
-    return with_known(grid, found.x, values)
+    return with_known(grid, found.x, values), found.residual
+
+
+def add_residual(residuals: Floats, residual: Floats, part: Part) -> None:
+    """Add the magnitude of a part's residual, for a range of 1, in place.
+
+    Errors of the answers add up in the part that is what is left of 1, and in differences of two parts.
+    """
+    if part.span:
+        residuals += np.abs(residual) / part.span
+
+
+def require_bound(bound: float, accepted: float) -> None:
+    """Refuse a bound of the errors above the accepted one.
+
+    Raises
+    ------
+    ValueError
+    """
+    if bound > accepted:
+        raise ValueError(
+            f"The errors are proven to be at most {bound:.3g}; error_bound={accepted:g} is accepted. Give a smaller "
+            "tolerance, which the bound follows, or a larger error_bound."
+        )
 
 
 def with_known(grid: Couplings, x: Floats, values: Floats) -> Floats:

@@ -5,7 +5,7 @@ An iteration knows r = b - A x, always made anew, and z = M r. With gamma = r·z
     beta = gamma / gamma_before,  alpha = gamma / (delta - beta gamma / alpha_before),
     p = z + beta p,  x = x + alpha p.
 
-Products are summed within cells of 16 pixels and then without rounding, so that no tiling changes a bit.
+Products are summed within cells of 32 pixels and then without rounding, so that no tiling changes a bit.
 """
 
 from __future__ import annotations

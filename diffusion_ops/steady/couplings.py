@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from diffusion_ops.blocks.block import Bools, Floats
 from diffusion_ops.kernels.multigrid import couplings as kernels
 from diffusion_ops.kernels.multigrid.grid import apply_grid, cell_products, grid_residual
-from diffusion_ops.kernels.multigrid.packing import SIDE
+from diffusion_ops.kernels.multigrid.packing import SIDES
 
-CELL = 2 * SIDE
+CELL = SIDES[-1]
 """Side of the cells that windows are made of; sums are taken cell by cell."""
 
 Triple = tuple[int, int, int]
@@ -117,7 +117,7 @@ class Couplings:
         return y
 
     def products(self, x: Floats, y: Floats) -> Floats:
-        """Return the sums of x times y, one per cell of 16 pixels a side, in row-major order."""
+        """Return the sums of x times y, one per cell of 32 pixels a side, in row-major order."""
         depth = -(-self.shape[0] // CELL)
         sums = np.zeros(depth * (self.shape[1] // CELL) * (self.shape[2] // CELL))
         cell_products(sums, x, y, self.shape, CELL, self.pad)

@@ -10,122 +10,22 @@ import numpy as np
 
 from diffusion_ops.blocks.fields import cast_all, give_back
 from diffusion_ops.blocks.statistic import Statistic, Tally, make_statistic
-from diffusion_ops.families.steady_state import TOLERANCE, SteadyState, largest_correction, with_known
+from diffusion_ops.families.steady_state import TOLERANCE, SteadyState, largest_correction
 from diffusion_ops.steady.couplings import CELL
-from diffusion_ops.steady.third_level import reached
 from pipelines.image.window import Grid, Region, Window, extent, window_of
 from pipelines.plan.batches import request_after
 from pipelines.plan.stages import ChainRequest, ChainWork, Image
 from pipelines.refusal import RefusedError
-from pipelines.steady.cycle import Coarse, Down, Up, cycle_of
+from pipelines.steady.collect import Collect, reached_cells
+from pipelines.steady.cycle import Coarse, Down, Up
 from pipelines.steady.preparation import SetUp, Survey
-from pipelines.steady.scene import Scene, part_of, read_labels
+from pipelines.steady.scene import Scene, part_of
 from pipelines.steady.stacks import StackedPixels
 from pipelines.steady.step import TOGETHER, Step
 from pipelines.tasks.inputs import Reading
 from pipelines.tasks.pixels import Pixels, ZarrPixels
 from pipelines.tasks.values import Done, NewArray
 from pipelines.tasks.work import KINDS, Conclusion, Told
-
-
-@dataclass(frozen=True)
-class Collect(Step):
-    """Collect the answers of the parts that are solved, and begin with the next ones.
-
-    Attributes
-    ----------
-    state, target : StackedPixels
-        Answers, and what they are collected in.
-    before : StackedPixels or None
-        What earlier answers are collected in.
-    up : Up
-        Last stage of a cycle.
-    cycles : int
-        Number of all cycles before.
-    largest : float
-        Largest correction that they have left.
-    """
-
-    state: StackedPixels = field(kw_only=True)
-    target: StackedPixels = field(kw_only=True)
-    up: Up = field(kw_only=True)
-    before: StackedPixels | None = None
-    cycles: int = 0
-    largest: float = 0.0
-
-    title = "collect"
-    level_bytes = 45
-
-    @property
-    def sources(self) -> tuple[Pixels, ...]:
-        """The scene, the answers, and what earlier ones are collected in."""
-        return (*self.scene.sources, self.state, *(() if self.before is None else (self.before,)))
-
-    @property
-    def stored(self) -> tuple[ZarrPixels, ...]:
-        """The arrays that it reads, and those that lie beside what a resumed run or further cycles read."""
-        return (*super().stored, self.up.labels, self.up.coarse.rows, self._in_this_cycle(self.up.rest))
-
-    @property
-    def writes(self) -> ZarrPixels:
-        """What the answers are collected in."""
-        return self.target
-
-    @property
-    def more_bytes(self) -> int:
-        """The arrays, before and after, and the answers."""
-        return 8 * (2 * self.target.count + 2 * TOGETHER + 4)
-
-    def arrays(self, grid: Grid) -> tuple[NewArray, ...]:
-        """Return the array."""
-        return (self.target.new(grid, np.float64),)
-
-    def moved(self, pixels: Pixels, carried: object) -> Collect:
-        """Return the work that reads the answers of the cycle that has written the corrections `pixels`."""
-        assert isinstance(pixels, ZarrPixels)
-        return replace(self, state=_of_cycle(self.state, pixels))
-
-    def _in_this_cycle(self, pixels: StackedPixels) -> StackedPixels:
-        """Return an array of the cycle whose answers are collected."""
-        return _of_cycle(pixels, self.state)
-
-    def compute(self, window: Window) -> Done:
-        """Return the collected answers of a tile."""
-        setting, grid = self.scene.couplings(window.read)
-        problem, answers = self.scene.problem, self.state.read(window.read)
-        arrays = np.zeros((self.target.count, *setting.spatial))
-        if self.before is not None:
-            arrays = self.before.read(window.read)
-        for part in self.parts[self.first : self.first + TOGETHER + 1]:
-            if part.rest:
-                problem.collect(arrays, part, None)
-            elif part.index < self.first + TOGETHER:
-                values = problem.values(setting, part)
-                x = grid.flat(answers[part.index - self.first])
-                problem.collect(arrays, part, with_known(grid, x, values))
-        return Done(arrays, {}, answers.nbytes)
-
-    def conclude(self, told: Told) -> Conclusion:
-        """Begin with the next parts, if any."""
-        parts = self.up.parts_of(told)
-        done = told.earlier[self.up.number + 2].values
-        cycles = self.cycles + int(done["cycles"])
-        largest = max(self.largest, done["largest correction"])
-        values = {"cycles": float(cycles), "largest correction": largest}
-        first = self.first + TOGETHER
-        if not any(part.index >= first and not part.rest for part in parts):
-            return Conclusion(values, reader=self.up.number + 4)
-        again = cycle_of(self.up, 0, first, (True,) * TOGETHER, (None,) * TOGETHER, ())
-        target = replace(self.target, path=f"{self.target.path.rpartition('@')[0]}@{first}")
-        collect = replace(
-            self, first=first, before=self.target, target=target, cycles=cycles, largest=largest
-        )
-        return Conclusion(values, again={**again, self.up.number + 3: collect})
-
-
-def _of_cycle(pixels: StackedPixels, like: ZarrPixels) -> StackedPixels:
-    """Return an array of the cycle that another array belongs to."""
-    return replace(pixels, path=f"{pixels.path.rpartition('@')[0]}@{like.path.rpartition('@')[2]}")
 
 
 @KINDS.register("steady-state")
@@ -222,15 +122,15 @@ class Finish(ChainWork, Step):
         """Return the result of a tile."""
         setting, grid = self.scene.couplings(window.read)
         keep, problem = self.scene.frames.spatial_part(window.keep), self.scene.problem
-        held = self.held.read(window.read)
-        lattice = held[0] if len(setting.spatial) == 3 else held
-        there = grid.image(reached(grid, read_labels(window.read, self.labels, setting.spatial), lattice))
-        arrays = self.collected.read(window.read)
-        inside = part_of(setting, keep)
-        values = problem.result(arrays[(slice(None), *keep)], inside, there[keep])
+        there = grid.image(reached_cells(self.scene, setting, grid, window.read, self.labels, self.held))
+        arrays = self.collected.read(window.read)[(slice(None), *keep)]
+        inside, bound = part_of(setting, keep), self._tolerance
+        if problem.error_bound:
+            arrays, bound = arrays[:-1], arrays[-1]
+        values = problem.result(arrays, inside, there[keep])
         valid = inside.valid
         unknown = ~problem.known(inside) if valid is None else valid & ~problem.known(inside)
-        open_ = problem.open_cells(arrays[(slice(None), *keep)], self._tolerance)
+        open_ = problem.open_cells(arrays, bound)
         counts = [
             0 if open_ is None else np.count_nonzero(open_ & unknown),
             np.count_nonzero(unknown & ~there[keep]),
@@ -271,6 +171,8 @@ class Finish(ChainWork, Step):
         v = concluded.values
         numbers = {name: int(v[name]) for name in ("cycles", "open", "unreached")}
         found = {"position": self.position, "tolerance": self._tolerance, **numbers}
+        if "bound" in v:
+            found |= {"error_bound": v["bound"], "cycles_of_the_bound": int(v["cycles of the bound"])}
         return {"steady_states": {**found, "largest_correction": v["largest correction"]}}
 
 
@@ -366,11 +268,12 @@ class _Layout:
         coarse = Coarse(**common, **arrays, rows=rows, held=held)
         first = stages.following
         up = Up(**common, **arrays, number=first, survey=survey, down=down, coarse=coarse)
-        stages.add("go down to the third level", down, grid, needs=(ready,))
-        stages.add("correct the third level", coarse, Grid(scene.shape, scene.shape), needs=(first,))
+        stages.add("go down to the fourth level", down, grid, needs=(ready,))
+        stages.add("correct the fourth level", coarse, Grid(scene.shape, scene.shape), needs=(first,))
         stages.add("go up and decide", up, grid, needs=(first + 1,))
-        count = scene.problem.collected_arrays(scene.image.channels)
-        collect = Collect(**common, state=arrays["state"], target=self.stack("answers@0", count), up=up)
+        count = scene.problem.collected_arrays(scene.image.channels) + bool(scene.problem.error_bound)
+        target = self.stack("answers@0", count)
+        collect = Collect(**common, state=arrays["state"], target=target, held=held, up=up)
         stages.add("collect the answers", collect, grid, needs=(first + 2,))
         return self.finish(
             Finish, labels=labels, rows=rows, held=held, collected=collect.target, collector=first + 3

@@ -1,4 +1,4 @@
-"""The stages of a cycle: down to the third level, its correction, and up again."""
+"""The stages of a cycle: down to the fourth level, its correction, and up again."""
 
 from __future__ import annotations
 
@@ -11,25 +11,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diffusion_ops.blocks import exact_sum
-from diffusion_ops.blocks.statistic import Statistic, Tally, make_statistic, ordered_key
+from diffusion_ops.blocks.statistic import Statistic, make_statistic
 from diffusion_ops.families.steady_state import Part, largest_correction, unreached_tolerance
 from diffusion_ops.steady.aggregates import cell_grid
 from diffusion_ops.steady.conjugate import Steps
 from diffusion_ops.steady.couplings import CELL, padded_shape
 from diffusion_ops.steady.cycle import DOWN_HALO, UP_HALO
-from diffusion_ops.steady.linear import CYCLES
-from diffusion_ops.steady.third_level import by_cell, coarse_levels, collected, lattice_shape, spread_out
+from diffusion_ops.steady.lattice import by_cell, coarse_levels, collected, lattice_shape, spread_out
+from diffusion_ops.steady.linear import BARRIER_LEFT, CYCLES, barrier, left_of_barrier
 from pipelines.image.window import Grid, Region, Window
 from pipelines.steady.preparation import NODES, planned_nodes
 from pipelines.steady.stacks import BAND, StackedPixels, beside, in_cells, sizes_of
-from pipelines.steady.step import TOGETHER, Step, as_parts
+from pipelines.steady.step import TOGETHER, Step, as_parts, tally_of_largest
 from pipelines.tasks.pixels import Pixels, ZarrPixels
 from pipelines.tasks.values import Carried, Cost, Done, NewArray
 from pipelines.tasks.work import Conclusion, Told, Work
 
-NODE_BYTES = 215
-"""Memory per node of the third level while the coarser ones are made: its row, and those of the levels above it."""
-
+NODE_BYTES = 120
+"""Memory per node of the fourth level while the coarser ones are made: its row, and those of the levels above it."""
 
 COMPILED_BYTES = 64 << 20
 """Memory that a process keeps where it has compiled the kernels of a cycle itself, beside that of other kernels."""
@@ -45,11 +44,16 @@ class Cycling(Step):
     state : StackedPixels
         Answers x of the parts, then directions p.
     rest, correction : StackedPixels
-        Residual and correction of the third level.
+        Residual and correction of the fourth level.
     z : StackedPixels
         Corrections of the answers.
     active : tuple of bool
         False for parts that are solved.
+    residuals : StackedPixels or None
+        Array whose last plane holds the residuals of all parts, where what is solved is a barrier that bounds the
+        errors; -1 where there is no answer.
+    floor : float
+        What is added to them.
     """
 
     labels: StackedPixels = field(kw_only=True)
@@ -58,6 +62,18 @@ class Cycling(Step):
     correction: StackedPixels = field(kw_only=True)
     z: StackedPixels = field(kw_only=True)
     active: tuple[bool, ...] = (True,) * TOGETHER
+    residuals: StackedPixels | None = None
+    floor: float = 0.0
+
+    @property
+    def now(self) -> tuple[Part, ...]:
+        """The parts that are solved now; the barrier is a part of its own."""
+        return super().now if self.residuals is None else (Part(0, 0),)
+
+    @property
+    def sources(self) -> tuple[Pixels, ...]:
+        """The scene, the labels, and the residuals of a barrier."""
+        return (*self.scene.sources, self.labels, *(() if self.residuals is None else (self.residuals,)))
 
     @property
     def more_bytes(self) -> int:
@@ -68,14 +84,17 @@ class Cycling(Step):
         """Return the parts that are not solved yet, each with its place."""
         return [(i, part) for i, part in enumerate(self.now) if self.active[i]]
 
-    def right_side(self, setting: Any, grid: Any, part: Part) -> Any:
+    def right_side(self, setting: Any, grid: Any, part: Part, region: Region) -> Any:
         """Return b of a part."""
+        if self.residuals is not None:
+            values = grid.flat(self.residuals.read(region)[-1])
+            return barrier(values, values >= 0, self.floor)
         return grid.flow(grid.flat(self.scene.problem.values(setting, part)))
 
 
 @dataclass(frozen=True)
 class Down(Cycling):
-    """Take the step of an iteration, and bring what is left to the third level.
+    """Take the step of an iteration, and bring what is left to the fourth level.
 
     Attributes
     ----------
@@ -95,7 +114,7 @@ class Down(Cycling):
     @property
     def sources(self) -> tuple[Pixels, ...]:
         """The scene, the labels, and the state before."""
-        return (*self.scene.sources, self.labels, *self.before)
+        return (*super().sources, *self.before)
 
     @property
     def writes(self) -> ZarrPixels:
@@ -104,7 +123,7 @@ class Down(Cycling):
 
     @property
     def carries(self) -> Carried:
-        """The third level's residual."""
+        """The fourth level's residual."""
         return beside(self.rest)
 
     def arrays(self, grid: Grid) -> tuple[NewArray, ...]:
@@ -112,7 +131,7 @@ class Down(Cycling):
         return self.state.new(grid, np.float64), self.rest.new(grid, np.float32)
 
     def compute(self, window: Window) -> Done:
-        """Return the state of a tile after the step, and the third level's residual."""
+        """Return the state of a tile after the step, and the fourth level's residual."""
         setting, fine = self.scene.fine(window.read, self.labels)
         grid, keep = fine.grid, self.scene.frames.spatial_part(window.keep)
         state = np.zeros((2 * TOGETHER, *setting.spatial))
@@ -127,7 +146,7 @@ class Down(Cycling):
                 p *= step.beta
                 p += z[i]
                 x += step.alpha * p
-            r = grid.residual(self.right_side(setting, grid, part), grid.flat(x))
+            r = grid.residual(self.right_side(setting, grid, part, window.read), grid.flat(x))
             rest[i] = spread_out(fine.down(r)[1], counts, grid.shape)
         rest = rest if len(setting.spatial) == 3 else rest[:, 0]
         kept = rest[(slice(None), *in_cells(keep, self.rest))].copy()
@@ -136,12 +155,12 @@ class Down(Cycling):
 
 @dataclass(frozen=True)
 class Coarse(Cycling):
-    """Correct the third level, in one task.
+    """Correct the fourth level, in one task.
 
     Attributes
     ----------
     rows, held : StackedPixels
-        Rows of the third level, and which of its nodes known pixels hold; the latter is the same in every cycle.
+        Rows of the fourth level, and which of its nodes known pixels hold; the latter is the same in every cycle.
     """
 
     rows: StackedPixels = field(kw_only=True)
@@ -172,15 +191,13 @@ class Coarse(Cycling):
     def cost(self, grid: Grid) -> Cost:
         """Return the cost: the coarser levels, and the lattices."""
         pixels = math.prod(self.scene.spatial)
-        memory = (
-            planned_nodes(pixels) * NODE_BYTES
-            + pixels * 2 * (TOGETHER + 2)
-            + self.codec_bytes
-            + COMPILED_BYTES
-        )
-        per_cell = 4 if len(self.scene.frames.spatial) == 2 else 12
+        volume = len(self.scene.frames.spatial) == 3
+        # Residuals and corrections, which nodes are held, and two copies of one on its way.
+        lattices = pixels * 4 * (2 * TOGETHER + 3) // (16 if volume else 10)
+        memory = planned_nodes(pixels) * NODE_BYTES + lattices + self.codec_bytes + COMPILED_BYTES
+        per_cell = 12 if volume else 2
         seconds = pixels * NODES / 1.5e6
-        return Cost(memory, 8 * per_cell * pixels, 4 * pixels, seconds=seconds)
+        return Cost(memory, 4 * per_cell * pixels, pixels, seconds=seconds)
 
     def compute(self, window: Window) -> Done:
         """Return the corrections."""
@@ -190,15 +207,14 @@ class Coarse(Cycling):
         found = np.zeros((TOGETHER + 1, *lattice_shape(shape)), np.float32)
         for i, _ in self.solving():
             one = rest[i] if rest.ndim == 4 else rest[i][None]
-            found[i] = spread_out(
-                levels.correction(collected(one, counts, shape).astype(np.float64)), counts, shape
-            )
-        found[-1] = spread_out(levels.held().astype(np.float64), counts, shape)
+            values = levels.correction(collected(one, counts, shape).astype(np.float64))
+            found[i] = spread_out(values.astype(np.float32), counts, shape)
+        found[-1] = spread_out(levels.held().astype(np.float32), counts, shape)
         found = found if rest.ndim == 4 else found[:, 0]
-        return Done(found[:-1].copy(), {}, rest.nbytes, found[-1:].copy())
+        return Done(found[:-1], {}, rest.nbytes, found[-1:])
 
     def _bands(self, region: Region, shape: tuple[int, int, int]) -> Any:
-        """Yield the rows of the third level, a few rows of cells after another."""
+        """Yield the rows of the fourth level, a few rows of cells after another."""
         axis = self.rows.along[0]
         for start in range(0, region[axis].stop, BAND):
             stop = min(start + BAND, region[axis].stop)
@@ -240,8 +256,8 @@ class Up(Cycling):
 
     @property
     def sources(self) -> tuple[Pixels, ...]:
-        """The scene, the labels, the state and the third level's correction."""
-        return (*self.scene.sources, self.labels, self.state, self.correction)
+        """The scene, the labels, the state and the fourth level's correction."""
+        return (*super().sources, self.state, self.correction)
 
     @property
     def writes(self) -> ZarrPixels:
@@ -270,9 +286,10 @@ class Up(Cycling):
         state, lattice = self.state.read(window.read), self.correction.read(window.read)
         counts, tallies = np.diff(fine.base), {}
         z = np.zeros((TOGETHER, *sizes_of(keep)))
-        cells = _kept_cells(grid.shape, keep)
+        cells = kept_cells(grid.shape, keep)
         for i, part in self.solving():
-            r = grid.residual(self.right_side(setting, grid, part), grid.flat(state[i]))
+            b = self.right_side(setting, grid, part, window.read)
+            r = grid.residual(b, grid.flat(state[i]))
             one = lattice[i] if lattice.ndim == 4 else lattice[i][None]
             found = fine.up(r, fine.down(r)[0], collected(one, counts, grid.shape).astype(np.float64))
             z[i] = grid.image(found)[keep]
@@ -280,14 +297,16 @@ class Up(Cycling):
             tallies.update(
                 {f"{n} {i}": exact_sum.tally_of_values(v) for n, v in zip(SUMS, products, strict=True)}
             )
-            largest = ordered_key(float(np.abs(z[i]).max()))
-            tallies[f"largest {i}"] = Tally(np.array([largest]), np.ones(1, np.int64))
+            left = float(np.abs(z[i]).max())
+            if self.residuals is not None:
+                left = left_of_barrier(grid.image(r)[keep], grid.image(b)[keep])
+            tallies[f"largest {i}"] = tally_of_largest(left)
         return Done(z, tallies, 2 * state.nbytes)
 
     def conclude(self, told: Told) -> Conclusion:
         """Begin another cycle, unless the corrections are small enough, or no further one is allowed."""
         here = replace(self, parts=self.parts_of(told))
-        tolerance = largest_correction(self.scene.tolerance)
+        tolerance = largest_correction(self.scene.tolerance) if self.residuals is None else BARRIER_LEFT
         active, steps, most = list(self.active), list(self.down.steps), 0.0
         for i, part in enumerate(here.now):
             if not self.active[i]:
@@ -328,15 +347,15 @@ def cycle_of(
 
     names = ("state", "rest", "correction", "z")
     common: dict[str, Any] = {name: anew(getattr(up, name)) for name in names}
-    common |= {"active": active, "first": first}
+    common |= {"active": active, "first": first, "residuals": up.residuals, "floor": up.floor}
     down = replace(up.down, **common, steps=steps, before=before)
     coarse = replace(up.coarse, **common)
     following = replace(up, **common, down=down, coarse=coarse, cycle=cycle)
     return {up.number: down, up.number + 1: coarse, up.number + 2: following}
 
 
-def _kept_cells(shape: tuple[int, int, int], keep: Region) -> NDArray[np.int64]:
-    """Return the numbers of the cells of 16 pixels that a part of a window has."""
+def kept_cells(shape: tuple[int, int, int], keep: Region) -> NDArray[np.int64]:
+    """Return the numbers of the cells of 32 pixels that a part of a window has."""
     grid = cell_grid(shape)
     spans = ((0, 1),) * (3 - len(keep)) + tuple((s.start // CELL, -(-s.stop // CELL)) for s in keep)
     numbers = np.arange(math.prod(grid)).reshape(grid)

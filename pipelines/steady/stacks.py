@@ -1,4 +1,4 @@
-"""Arrays of a steady state: several values per pixel, or numbers per cell of 16 pixels, in the regions of the image."""
+"""Arrays of a steady state: several values per pixel, or numbers per cell of 32 pixels, in the regions of the image."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ from numpy.typing import NDArray
 
 from diffusion_ops.steady.aggregates import room_of
 from diffusion_ops.steady.couplings import CELL, Triple
+from diffusion_ops.steady.lattice import lattice_shape
 from pipelines.image.frames import Frames
 from pipelines.image.window import Grid, Region
 from pipelines.tasks.pixels import ZarrPixels
 from pipelines.tasks.values import Carried, NewArray
 
 BAND = 4 * CELL
-"""Rows of the third level's rows that are read at a time."""
+"""Rows of the fourth level's rows that are read at a time."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class StackedPixels(ZarrPixels):
     along : tuple of int
         Axes of the image that the array has.
     per_cell : tuple of int
-        How many numbers it has along each of them for 16 pixels; empty where it has one per pixel.
+        How many numbers it has along each of them for 32 pixels; empty where it has one per pixel.
     band : int
         Rows of a chunk, at most; 0 for the usual chunks.
     """
@@ -42,14 +43,14 @@ class StackedPixels(ZarrPixels):
 
     @classmethod
     def of(cls, frames: Frames, root: str, path: str, count: int, kind: str = "pixels") -> StackedPixels:
-        """Return an array of one of three kinds: "pixels", "nodes" of the third level, or their "rows"."""
+        """Return an array of one of three kinds: "pixels", "nodes" of the fourth level, or their "rows"."""
         axes = f"k{frames.spatial}"
         along = tuple(frames.axes.index(a) for a in frames.spatial)
         volume = len(frames.spatial) == 3
-        half = (CELL, CELL // 2, CELL // 2) if volume else (CELL // 2, CELL // 2)
-        shape: Triple = (CELL if volume else 1, CELL, CELL)
-        wide = (*(CELL,) * (len(along) - 1), room_of(shape) // CELL ** (len(along) - 1))
-        per_cell = {"pixels": (), "nodes": half, "rows": wide}[kind]
+        whole: Triple = (CELL if volume else 1, CELL, CELL)
+        nodes = lattice_shape(whole)[3 - len(along) :]
+        wide = (*(CELL,) * (len(along) - 1), room_of(whole) // CELL ** (len(along) - 1))
+        per_cell = {"pixels": (), "nodes": nodes, "rows": wide}[kind]
         return cls(root, path, axes, axes, count, along, per_cell, BAND if kind == "rows" else 0)
 
     def place(self, region: Region) -> Region:

@@ -9,6 +9,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from diffusion_ops.blocks.statistic import Tally, ordered_key
 from diffusion_ops.families.steady_state import Part
 from pipelines.image.window import Grid, Region, Window, grown_cells, window_of
 from pipelines.steady.scene import Scene
@@ -47,6 +48,11 @@ def as_parts(numbers: Mapping[str, float]) -> tuple[Part, ...]:
         )
         for i in range(len(numbers) // 4)
     )
+
+
+def tally_of_largest(value: float) -> Tally:
+    """Return a tile's largest value as a tally of the statistic "maximum"."""
+    return Tally(np.array([ordered_key(value)]), np.ones(1, np.int64))
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ def eliminate(starts, ends, w, sigma):  # type: ignore[no-untyped-def]
     couplings is. A part of the graph that is held by nothing gets a diagonal of 0 in its last node.
     """
     n = sigma.shape[0]
-    full, diagonal, held = np.zeros((n, n)), np.empty(n), sigma.copy()
+    full, diagonal, held = np.zeros((n, n)), np.empty(n), sigma.astype(np.float64)
     for i in range(n):
         for k in range(starts[i], starts[i + 1]):
             full[i, ends[k]] = w[k]

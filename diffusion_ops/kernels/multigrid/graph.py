@@ -1,7 +1,8 @@
 """Coarser levels as graphs: rows of couplings, (A x)_i = sigma_i x_i + sum_j w_ij (x_i - x_j).
 
 A graph is (starts, ends, w, sigma): the couplings of node i are w[starts[i] : starts[i + 1]] to the nodes of `ends`.
-`groups` gives the node of the next coarser level that a node belongs to, -1 for those left out, whose correction is 0.
+`groups` gives the node of the next coarser level that a node belongs to, below 0 for those left out, whose correction
+is 0. Couplings are kept in float32: graphs serve corrections only, and what is left is measured on the pixels.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ def grid_graph(starts, ends, weights, w, shape, pad):  # type: ignore[no-untyped
 @kernel
 def row_sums(starts, w, sigma):  # type: ignore[no-untyped-def]
     """Return the diagonal, sigma plus all couplings of a row."""
-    diagonal = np.empty(sigma.shape[0])
+    diagonal = np.empty(sigma.shape[0], np.float32)
     for i in range(sigma.shape[0]):
         s = 0.0
         for k in range(starts[i], starts[i + 1]):
@@ -89,7 +90,8 @@ def coarsen(starts, ends, w, sigma, groups, count):  # type: ignore[no-untyped-d
     """Return the graph of `count` groups: couplings across are summed, those to nodes left out go into sigma."""
     members, first = members_of(groups, count)
     above, total = np.zeros(count + 1, np.int64), 0
-    new_ends, new_w, new_sigma = np.empty(ends.shape[0], np.int32), np.empty(ends.shape[0]), np.zeros(count)
+    new_ends, new_w = np.empty(ends.shape[0], np.int32), np.empty(ends.shape[0], np.float32)
+    new_sigma = np.zeros(count, np.float32)
     last = np.full(count, -1, np.int64)
     for g in range(count):
         begin, s = total, 0.0
@@ -116,7 +118,8 @@ def coarsen_grid(w, sigma, groups, count, shape, pad):  # type: ignore[no-untype
     steps = (-up, -nx, -1, 1, nx, up)
     room = groups.shape[0] * (6 if up else 4)
     above, total = np.zeros(count + 1, np.int64), 0
-    new_ends, new_w, new_sigma = np.empty(room, np.int32), np.empty(room), np.zeros(count)
+    new_ends, new_w = np.empty(room, np.int32), np.empty(room, np.float32)
+    new_sigma = np.zeros(count, np.float32)
     last = np.full(count, -1, np.int64)
     for g in range(count):
         begin, s = total, 0.0

@@ -17,6 +17,9 @@ from diffusion_ops.kernels.lanes import copied, kernel
 _ROUNDS = 6
 """Rounds of proposals; later ones find next to nothing."""
 
+CLOSED = -2
+"""Group of nodes that are coupled to nothing, and have no equation."""
+
 _SLACK = 1.001
 """Factor by which the second test is laxer than the first."""
 
@@ -31,9 +34,15 @@ def _mixed(a, b, low):  # type: ignore[no-untyped-def]
     return h ^ (h >> np.uint64(32))
 
 
+@copied
+def _parallel(a, b):  # type: ignore[no-untyped-def]
+    """Return a b / (a + b)."""
+    return np.float64(a) * np.float64(b) / (np.float64(a) + np.float64(b))
+
+
 @kernel
 def match(starts, ends, w, sigma, diagonal, fine, cells, keys, quality, leave_out):  # type: ignore[no-untyped-def]
-    """Return the group of every node, -1 for those left out, and the number of groups.
+    """Return the group of every node, -1 for those left out, CLOSED without an equation; and the number of groups.
 
     Parameters
     ----------
@@ -54,7 +63,6 @@ def match(starts, ends, w, sigma, diagonal, fine, cells, keys, quality, leave_ou
     mate, wish = np.full(n, -1, np.int32), np.full(n, -1, np.int32)
     out = np.zeros(n, np.bool_)
     for i in range(n):
-        # Cells that are coupled to nothing have no equation.
         strong = leave_out and diagonal[i] * (quality - 2.0) >= quality * (diagonal[i] - sigma[i])
         out[i] = strong or diagonal[i] == 0.0
     for _ in range(_ROUNDS):
@@ -67,13 +75,13 @@ def match(starts, ends, w, sigma, diagonal, fine, cells, keys, quality, leave_ou
                 j = ends[k]
                 if mate[j] >= 0 or out[j] or cells[i] != cells[j]:
                     continue
-                strength = w[k]
+                strength = np.float64(w[k])
                 if sigma[i] > 0.0 and sigma[j] > 0.0:
-                    strength += sigma[i] * sigma[j] / (sigma[i] + sigma[j])
-                mu = 2.0 * (diagonal[i] * diagonal[j] / (diagonal[i] + diagonal[j])) / strength
+                    strength += _parallel(sigma[i], sigma[j])
+                mu = 2.0 * _parallel(diagonal[i], diagonal[j]) / strength
                 if mu > least:
                     continue
-                if 2.0 * (fine[i] * fine[j] / (fine[i] + fine[j])) / strength > _SLACK * quality:
+                if 2.0 * _parallel(fine[i], fine[j]) / strength > _SLACK * quality:
                     continue
                 h = _mixed(keys[i], keys[j], np.uint64(0))
                 if mu < least or h < least_hash:
@@ -109,6 +117,8 @@ def _number(starts, ends, w, diagonal, fine, cells, keys, quality, mate, out):  
         if 2.0 * diagonal[i] <= quality * heaviest and 2.0 * fine[i] <= _SLACK * quality * heaviest:
             join[i] = best
     for i in range(n):
+        if diagonal[i] == 0.0:
+            groups[i] = CLOSED
         if out[i] or join[i] >= 0:
             continue
         if mate[i] < 0 or i < mate[i]:

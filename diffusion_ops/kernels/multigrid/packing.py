@@ -1,7 +1,8 @@
-"""Names of aggregates within fixed cells of the image, the same for every tile; rows of the third level per cell.
+"""Names of aggregates within fixed cells of the image, the same for every tile; rows of the fourth level per cell.
 
-An aggregate of the second level lies in a cell of 8 pixels a side and one of the third level in a cell of 16; within
-its cell it has a number, so a pixel's label is 16 bits for each, 0 where it has none.
+An aggregate of the second level lies in a cell of 8 pixels a side, one of the third level in a cell of 16, and one of
+the fourth in a cell of 32. Within its cell it has a number from 1 on, and a pixel's label holds the three of them. A
+number of 0 stands for a node that is left out, all bits for one of a closed region without any known cell.
 """
 
 from __future__ import annotations
@@ -10,8 +11,11 @@ import numpy as np
 
 from diffusion_ops.kernels.lanes import copied, kernel
 
-SIDE = 8
-"""Pixels along a side of the cells of the second level; those of the third level are twice as long."""
+SIDES = (8, 16, 32)
+"""Pixels along a side of the cells of the second, third and fourth level."""
+
+SHIFTS, BITS = (0, 10, 21), (10, 11, 11)
+"""Where the number of each of these levels begins in a label, and how many bits it has."""
 
 
 @kernel

@@ -32,7 +32,7 @@ def scene() -> tuple[np.ndarray, np.ndarray]:
 
 
 def steady_spec(
-    folder: Path, image: np.ndarray, step: dict[str, Any], tile: int = 32, **beside: np.ndarray
+    folder: Path, image: np.ndarray, step: dict[str, Any], tile: int = 64, **beside: np.ndarray
 ) -> Any:
     """Return a spec with further images beside the source."""
     for word, one in beside.items():
@@ -60,7 +60,7 @@ class _Stop:
                 raise KeyboardInterrupt
 
 
-@pytest.mark.parametrize("tile", [pytest.param(32, marks=pytest.mark.slow), 80])
+@pytest.mark.parametrize("tile", [pytest.param(32, marks=pytest.mark.slow), 64])
 def test_labels_of_a_random_walker_are_those_of_the_whole_image(tmp_path: Path, tile: int) -> None:
     image, markers = scene()
     spec = steady_spec(tmp_path, image, {"operator": "random-walker"}, tile, markers=markers)
@@ -82,10 +82,10 @@ def test_a_run_that_is_ended_within_a_cycle_goes_on_to_the_same_bits(tmp_path: P
             run(spec, listeners=[_Stop(stages)])
     report = run(spec).data
     assert report["complete"]
-    # Nine tiles; only those in flight are done twice.
+    # Four tiles; only those in flight are done twice.
     cycles = report["steady_states"][0]["cycles"] + 2
     lines = (tmp_path / "out.zarr.run" / "journal.jsonl").read_text().splitlines()
-    assert len(lines) <= 9 + 9 + cycles * (9 + 1 + 9) + 2 * 9 + 9 + 20
+    assert len(lines) <= 4 + 4 + cycles * (4 + 1 + 4) + 2 * 4 + 4 + 20
     assert np.array_equal(
         read_result(tmp_path / "out.zarr"), do.solve(image, do.RandomWalker(), markers=markers)
     )
@@ -170,3 +170,19 @@ def test_steps_follow_from_products_once() -> None:
     first = Steps.after(4.0, 2.0, None)
     assert (first.alpha, first.beta) == (2.0, 0.0)
     assert dataclasses.astuple(Steps.after(0.0, 0.0, first)) == (0.0, 0.0, 0.0)
+
+
+def test_proven_bounds_are_those_of_the_whole_image_and_open_pixels_follow(tmp_path: Path) -> None:
+    image, markers = scene()
+    walker = do.RandomWalker(error_bound=1.0)
+    step = {"operator": "random-walker", "error_bound": 1.0, "tolerance": 1e-3}
+    report = run(steady_spec(tmp_path, image, step, 64, markers=markers)).data
+    assert report["complete"]
+    (found,) = report["steady_states"]
+    with pytest.raises(ValueError, match="proven to be at most") as refused:
+        do.solve(image, do.RandomWalker(error_bound=1e-12), markers=markers, tolerance=1e-3)
+    assert f"at most {found['error_bound']:.3g};" in str(refused.value)
+    assert 0 < found["open"] < 0.1 * image.size
+    assert np.array_equal(
+        read_result(tmp_path / "out.zarr"), do.solve(image, walker, markers=markers, tolerance=1e-3)
+    )

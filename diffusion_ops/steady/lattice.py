@@ -1,4 +1,4 @@
-"""Lay the third level out like an image, for tiles to write and one task to read: numbers per cell of 16 pixels."""
+"""Lay the fourth level out like an image, for tiles to write and one task to read: numbers per cell of 32 pixels."""
 
 from __future__ import annotations
 
@@ -8,15 +8,27 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diffusion_ops.blocks.block import Bools, Floats
-from diffusion_ops.kernels.multigrid.packing import cell_numbers, count_rows, unpack_rows
-from diffusion_ops.steady.aggregates import Graph, cell_grid, quality_of, room_of, slots_of
+from diffusion_ops.kernels.multigrid.packing import SIDES, cell_numbers, count_rows, unpack_rows
+from diffusion_ops.steady.aggregates import (
+    Graph,
+    cell_grid,
+    closed_cells,
+    codes_of,
+    quality_of,
+    room_of,
+    slots_of,
+)
 from diffusion_ops.steady.couplings import CELL, Couplings, Triple
 from diffusion_ops.steady.cycle import Coarse
 
 
 def lattice_shape(shape: Triple) -> Triple:
-    """Return the shape of a lattice of values: half as many rows and columns as there are pixels."""
-    return shape[0], shape[1] // 2, shape[2] // 2
+    """Return the shape of a lattice of values, as many per cell as it may have nodes: 8 x 12, or 8 x 16 x 16."""
+    return (
+        (shape[0] // 4, shape[1] // 2, shape[2] // 2)
+        if shape[0] > 1
+        else (1, shape[1] // 4, shape[2] * 3 // 8)
+    )
 
 
 def rows_shape(shape: Triple) -> Triple:
@@ -42,7 +54,7 @@ def as_lattice(cells: NDArray[np.generic], shape: Triple, lattice: Triple) -> ND
 def spread_out(values: Floats, counts: NDArray[np.int64], shape: Triple) -> Floats:
     """Return the values of the nodes, cell by cell, as a lattice with 0 between."""
     slots = slots_of(shape)
-    cells = np.zeros((len(counts), slots))
+    cells = np.zeros((len(counts), slots), values.dtype)
     cells[np.arange(slots) < counts[:, None]] = values
     return as_lattice(cells, shape, lattice_shape(shape))
 
@@ -61,19 +73,20 @@ def reached(grid: Couplings, labels: NDArray[np.uint32], held: Floats) -> Bools:
     grid : Couplings
     labels : ndarray of shape (pixels,)
     held : ndarray
-        Lattice with 1 for the nodes of the third level that are held, else 0. A coupled cell that belongs to none is
+        Lattice with 1 for the nodes of the fourth level that are held, else 0. A coupled cell that belongs to none is
         dominated by known cells.
     """
     nodes = by_cell(held, grid.shape)
-    third = (labels >> np.uint32(16)).astype(np.int64)
+    fourth = codes_of(labels, len(SIDES) - 1).astype(np.int64)
     cells = cell_numbers(grid.shape, CELL)
+    open_ = ~closed_cells(labels) & ((fourth == 0) | (nodes[cells, np.maximum(fourth, 1) - 1] > 0))
     found = grid.inverse > 0
-    found[grid.pad : found.size - grid.pad] &= (third == 0) | (nodes[cells, np.maximum(third, 1) - 1] > 0)
+    found[grid.pad : found.size - grid.pad] &= open_
     return found
 
 
 def require_room(crowded: int) -> None:
-    """Refuse an image whose third level has more nodes in a cell than there is room for.
+    """Refuse an image whose fourth level has more nodes in a cell than there is room for.
 
     Raises
     ------
@@ -81,12 +94,14 @@ def require_room(crowded: int) -> None:
     """
     if crowded:
         raise ValueError(
-            f"Walls cut the image into too many pieces: {crowded} find no room, of 64 within 16 x 16 pixels. "
+            f"Walls cut the image into too many pieces: {crowded} find no room, of 96 within 32 x 32 pixels. "
             "Fill small holes of the mask first."
         )
 
 
-def coarse_levels(bands: Iterable[Floats], shape: Triple, ndim: int) -> tuple[Coarse, NDArray[np.int64]]:
+def coarse_levels(
+    bands: Iterable[NDArray[np.float32]], shape: Triple, ndim: int
+) -> tuple[Coarse, NDArray[np.int64]]:
     """Return the levels from the third one on, and the number of nodes per cell.
 
     Parameters
@@ -103,9 +118,12 @@ def coarse_levels(bands: Iterable[Floats], shape: Triple, ndim: int) -> tuple[Co
     base = np.concatenate([[0], np.cumsum(counts)])
     nodes, total = int(base[-1]), sum(one[2] for one in kept)
     starts, ends = np.zeros(nodes + 1, np.int64), np.empty(total, np.int32)
-    w, sigma = np.empty(total), np.empty(nodes)
+    w, sigma = np.empty(total, np.float32), np.empty(nodes, np.float32)
     found = first = 0
-    for rows, _, _ in kept:
+    # Each goes as soon as it is unpacked.
+    kept.reverse()
+    while kept:
+        rows = kept.pop()[0]
         found = unpack_rows(
             rows, first, found, starts, ends, w, sigma, base, cell_grid(shape), slots_of(shape)
         )
@@ -114,7 +132,7 @@ def coarse_levels(bands: Iterable[Floats], shape: Triple, ndim: int) -> tuple[Co
     return Coarse(graph, quality_of(ndim)), counts
 
 
-def _compact(rows: Floats) -> tuple[Floats, NDArray[np.int64], int]:
+def _compact(rows: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.int64], int]:
     """Return rows without the room that none of them uses, the nodes per cell, and the number of couplings."""
     counts = np.zeros(len(rows), np.int64)
     total = count_rows(rows, counts)
