@@ -41,6 +41,7 @@ from diffusion_ops.operators.curvature_diffusion import CurvatureDiffusion as Cu
 from diffusion_ops.operators.edge_enhancing import EdgeEnhancing as EdgeEnhancing
 from diffusion_ops.operators.edge_stopping import EdgeStopping as EdgeStopping
 from diffusion_ops.operators.eikonal import Eikonal as Eikonal
+from diffusion_ops.operators.extrema import Extrema as Extrema
 from diffusion_ops.operators.finite_element_heat import FiniteElementHeat as FiniteElementHeat
 from diffusion_ops.operators.finite_element_perona_malik import FiniteElementPeronaMalik as FiniteElementPeronaMalik
 from diffusion_ops.operators.fitzhugh_nagumo import FitzHughNagumo as FitzHughNagumo
@@ -120,6 +121,7 @@ __all__ = [
     "Energy",
     "Ensemble",
     "Explicit",
+    "Extrema",
     "FiniteElementHeat",
     "FiniteElementPeronaMalik",
     "FitzHughNagumo",

@@ -175,6 +175,15 @@ class DiffuseAccessor(Generic[I]):
     ) -> I:
         """Travel time from markers, |∇u| speed = 1 with u = 0 at the markers (fast marching)."""
 
+    def extrema(
+        self,
+        of: str = 'maxima',
+        distance: float = 3.0,
+        height: float = 0.0,
+        **how: Unpack[_Evolution],
+    ) -> I:
+        """Local extrema: 1 where no value for some way around is higher, or none is lower; 0 elsewhere."""
+
     def finite_element_heat(
         self,
         mass: str = 'lumped',
@@ -351,6 +360,7 @@ class DiffuseAccessor(Generic[I]):
         deviation: NumberOrStatistic = 'auto',
         full_scale: NumberOrStatistic = 'auto',
         probabilities: bool = False,
+        error_bound: float = 0.0,
         **how: Unpack[_Solution],
     ) -> I:
         """Segmentation by random walks from markers: sum of w (p - p_neighbour) = 0, p = 1 at a label's markers, else 0."""
@@ -452,9 +462,10 @@ class DiffuseAccessor(Generic[I]):
         self,
         classes: int = 2,
         thresholds: NumbersOrStatistics = 'auto',
+        objects: str = 'bright',
         **how: Unpack[_Evolution],
     ) -> I:
-        """Number of thresholds that a value is above: 0 or 1 with one threshold, 0 to n with n."""
+        """Number of thresholds that a value is above, or not above: 0 or 1 with one threshold, 0 to n with n."""
 
     def total_variation(
         self,

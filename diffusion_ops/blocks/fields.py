@@ -204,6 +204,9 @@ def cast(values: Image, dtype: np.dtype[Any], nodata: float | None = None) -> Im
     elif dtype.kind == "f":
         with np.errstate(over="ignore"):
             result = values.astype(dtype)
+    elif values.dtype.kind != "f":
+        info, held = np.iinfo(dtype), np.iinfo(values.dtype)
+        result = np.clip(values, max(info.min, held.min), min(info.max, held.max)).astype(dtype)
     else:
         info = np.iinfo(dtype)
         result = np.rint(values)
@@ -336,9 +339,4 @@ def _cast_invalid(values: Image, dtype: np.dtype[Any], nodata: float | None) -> 
     if dtype.kind == "f":
         with np.errstate(over="ignore"):
             return values.astype(dtype)
-    if values.dtype.kind == "f":
-        return cast(values, dtype)
-    info = np.iinfo(dtype)
-    return np.clip(
-        values, max(info.min, np.iinfo(values.dtype).min), min(info.max, np.iinfo(values.dtype).max)
-    ).astype(dtype)
+    return cast(values, dtype)

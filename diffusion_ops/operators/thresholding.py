@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from diffusion_ops.blocks.block import Block
 from diffusion_ops.evolution.examples import Picture, Samples
 from diffusion_ops.evolution.number_lists import NumbersOrStatistics
 from diffusion_ops.evolution.operator import Map, register
-from diffusion_ops.evolution.parameters import AUTO, parameter
+from diffusion_ops.evolution.parameters import AUTO, Choice, parameter
 from diffusion_ops.evolution.reach import Reach
 from diffusion_ops.families.segmentation.thresholds import CLASSES, THRESHOLDS, check_thresholds, classes_of
 
 
 @register("thresholding")
 class Thresholding(Map):
-    """Number of thresholds that a value is above: 0 or 1 with one threshold, 0 to n with n.
+    """Number of thresholds that a value is above, or not above: 0 or 1 with one threshold, 0 to n with n.
 
     Channels are classed each by themselves, with the same thresholds.
 
@@ -24,6 +26,8 @@ class Thresholding(Map):
     thresholds : list of float or Statistic, or "auto"
         One less than the classes, rising, in image units. "auto" are the thresholds of the whole image between which
         the classes have the least variance (Otsu); for images of whole numbers those of scikit-image.
+    objects : str
+        "bright", which numbers classes from dark to bright, or "dark", from bright to dark; 0 is the ground.
 
     Raises
     ------
@@ -37,10 +41,11 @@ class Thresholding(Map):
 
     classes: int = parameter(CLASSES, default=2)
     thresholds: NumbersOrStatistics = parameter(THRESHOLDS, default=AUTO)
+    objects: str = parameter(Choice(("bright", "dark")), default="bright")
 
-    equation = "number of thresholds t with u > t"
+    equation = "number of thresholds t with u > t, or with u <= t"
     reference = "Otsu 1979; Liao, Chen and Chung 2001"
-    samples = Samples(({"thresholds": 90.0}, {"classes": 3, "thresholds": [60.0, 110.0]}))
+    samples = Samples(({"thresholds": 90.0}, {"classes": 3, "thresholds": [60.0, 110.0], "objects": "dark"}))
     picture = Picture("coins", shown="stretched")
     new_quantity = True
     gives_labels = True
@@ -65,4 +70,7 @@ class Thresholding(Map):
     def apply(self, block: Block) -> None:
         """Put the classes in the place of the state."""
         assert isinstance(self.thresholds, tuple)
-        block.storage[...] = classes_of(block.storage, self.thresholds)
+        above = classes_of(block.storage, self.thresholds)
+        if self.objects == "dark":
+            np.subtract(len(self.thresholds), above, out=above)
+        block.storage[...] = above

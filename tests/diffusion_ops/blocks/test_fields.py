@@ -11,6 +11,8 @@ import diffusion_ops as do
 from diffusion_ops.blocks.block import block_memory
 from diffusion_ops.blocks.fields import cast, check_nodata, finish_image, give_back, make_block, valid_cells
 
+WHOLE = (np.int8, np.uint8, np.int16, np.uint16, np.int32, np.uint32, np.int64, np.uint64)
+
 IMAGE = (np.random.default_rng(0).random((23, 31)) * 200).astype(np.float32)
 
 
@@ -100,6 +102,13 @@ def test_integers_are_rounded_to_nearest_and_clipped(values, dtype):
         assert abs(int(got) - nearest) <= max(
             0, info.max - int(np.nextafter(np.float32(info.max), np.float32(0)))
         )
+
+
+@given(st.sampled_from(WHOLE), st.sampled_from(WHOLE), st.lists(st.integers(-(1 << 63), (1 << 64) - 1)))
+def test_whole_numbers_are_clipped_to_what_another_type_holds(held, wanted, values):
+    values = np.array([v for v in values if np.iinfo(held).min <= v <= np.iinfo(held).max], held)
+    low, high = np.iinfo(wanted).min, np.iinfo(wanted).max
+    assert cast(values, np.dtype(wanted)).tolist() == [min(max(v, low), high) for v in values.tolist()]
 
 
 @pytest.mark.parametrize(("nodata", "beside"), [(0, 1), (255, 254), (7, 6)])
