@@ -49,7 +49,7 @@ class Labelling(Completion):
     connectivity: int = 3
 
     title = "label components"
-    cell_bytes = 100
+    cell_bytes = 80
 
     def tally(self, tile: NDArray[Any], origin: Shape, shape: Shape) -> Tally:
         """Return the components at the sides of a tile, and the numbers of those inside."""
@@ -91,17 +91,26 @@ class Labelling(Completion):
     def complete(self, tile: NDArray[Any], origin: Shape, shape: Shape, merged: Ids) -> Ids:
         """Return the labels of a tile."""
         found = self._found(tile, origin, shape)
+        every, numbers = self._labels(found, tile.shape[-1], shape, merged)
+        ids = found.ids
+        # Of many components each of these arrays is as large as the tile.
+        del found
+        return np.asarray(numbers[np.searchsorted(every, ids)])
+
+    def _labels(self, found: _Found, columns: int, shape: Shape, merged: Ids) -> tuple[Ids, Ids]:
+        """Return the components of a tile in order, 0 included, and their labels."""
         sides, lines = (int(n) for n in merged[:, 0])
         names, labels = merged[:, 2 : 2 + sides]
         starts, total = merged[:, 2 + sides : 2 + sides + lines]
         table = _Numbering(starts, total, merged[0, 2 + sides + lines :], self._image_size(shape))
-        ends = np.searchsorted(found.inner, found.lines_of(found.inner - 1) + tile.shape[-1], side="right")
-        after = ends - np.arange(len(found.inner))
+        after = np.searchsorted(found.inner, found.lines_of(found.inner - 1) + columns, side="right")
+        after -= np.arange(len(found.inner))
+        numbers = table.of(found.inner - 1, after)
+        del after
+        numbers = np.concatenate([[0], numbers, labels[np.searchsorted(names, found.outer)]])
         every = np.concatenate([[0], found.inner, found.outer])
-        inside = table.of(found.inner - 1, after)
-        numbers = np.concatenate([[0], inside, labels[np.searchsorted(names, found.outer)]])
         order = np.argsort(every)
-        return np.asarray(numbers[order][np.searchsorted(every[order], found.ids)])
+        return every[order], numbers[order]
 
     def largest(self, merged: Ids) -> int:
         """Return the largest label."""
