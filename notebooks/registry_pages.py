@@ -132,6 +132,12 @@ _BESIDE = {
 }
 """Lines of an example that make what a problem reads beside the image."""
 
+_BEFORE = {
+    "noise": "",
+    "times": "image = do.solve(image + 1.0, do.Eikonal(), markers=(image == image.min()).astype(int))  # times\n",
+}
+"""Lines of an example that make of an image what an operator takes."""
+
 
 def _example(cls: type[do.Operator], entry: Entry) -> str:
     parameters, far = cls.picture.parameters, extent(cls)
@@ -142,12 +148,12 @@ def _example(cls: type[do.Operator], entry: Entry) -> str:
         f"{k}: {value_text(v)}" for k, v in {"operator": entry["name"], **parameters, **far, **files}.items()
     )
     call = f"do.evolve(image, do.{cls.__name__}({words}){after})"
-    if cls.reads:
-        call = f"do.solve(image, do.{cls.__name__}({words}), {', '.join(f'{w}={w}' for w in cls.reads)})"
+    if cls.controlled_by == "convergence":
+        call = f"do.solve({', '.join(['image', f'do.{cls.__name__}({words})', *(f'{w}={w}' for w in cls.reads)])})"
     made = "".join(_BESIDE[word] for word in cls.reads)
     python = (
         "from pywt import data\n\nimport diffusion_ops as do\n\n"
-        f"image = data.camera()  # any NumPy, Dask or xarray image\n{made}result = {call}"
+        f"image = data.camera()  # any NumPy, Dask or xarray image\n{_BEFORE[cls.samples.image]}{made}result = {call}"
     )
     return (
         f"In Python:\n\n```python\n{python}\n```\n\n"

@@ -8,10 +8,9 @@ import dask.array as da
 import numpy as np
 import pytest
 import xarray as xr
-from numpy.typing import NDArray
 
 import diffusion_ops as do
-from tests.operator_samples import each_problem, picture, samples
+from tests.operator_samples import each_problem, picture, problem_image, samples
 
 
 def beside(problem: do.Operator, shape: tuple[int, ...]) -> dict[str, Any]:
@@ -22,20 +21,10 @@ def beside(problem: do.Operator, shape: tuple[int, ...]) -> dict[str, Any]:
     return {word: every[word] for word in problem.reads}
 
 
-def scene(problem: do.Operator, *shape: int) -> NDArray[Any]:
-    """Return an image that it has an answer for: noise above 0, or the times of fronts from two places."""
-    if problem.samples.image == "noise":
-        return picture(*shape) + 1
-    y, x = np.indices(shape)
-    (rows, columns), ways = shape, [(1, 1), (2, 2)]
-    times = [abs(y - a * rows // 3) + abs(x - b * columns // 3) for a, b in ways]
-    return np.minimum(*times).astype(np.float32)
-
-
 @each_problem
 def test_it_needs_what_it_says_and_takes_nothing_else(name: str) -> None:
     problem = samples(name)[0]
-    image = scene(problem, 12, 13)
+    image = problem_image(problem, 12, 13)
     given = beside(problem, image.shape)
     for word in problem.requires:
         with pytest.raises(ValueError, match=f"{name} needs {word}"):
@@ -50,7 +39,7 @@ def test_it_needs_what_it_says_and_takes_nothing_else(name: str) -> None:
 @each_problem
 def test_every_container_has_the_bytes_of_numpy(name: str) -> None:
     problem = samples(name)[0]
-    image = scene(problem, 24, 25)
+    image = problem_image(problem, 24, 25)
     image[4:7, 5] = np.nan
     given = beside(problem, image.shape)
     whole = do.solve(image, problem, **given)
@@ -75,7 +64,7 @@ def test_every_container_has_the_bytes_of_numpy(name: str) -> None:
 @each_problem
 def test_walls_have_no_answer_and_let_nothing_through(name: str) -> None:
     problem = samples(name)[0]
-    image = scene(problem, 20, 30)
+    image = problem_image(problem, 20, 30)
     image[:, 12] = np.nan
     given, mask = beside(problem, image.shape), np.ones(image.shape, bool)
     # A pixel without a value is a wall, but for problems that give it one.
@@ -93,7 +82,7 @@ def test_walls_have_no_answer_and_let_nothing_through(name: str) -> None:
 @each_problem
 def test_types_are_the_images_own_or_as_asked_for(name: str) -> None:
     problem = samples(name)[0]
-    image = scene(problem, 16, 17).astype(np.uint8)
+    image = problem_image(problem, 16, 17).astype(np.uint8)
     given = beside(problem, image.shape)
     own = np.int32 if problem.gives_labels else np.float32
     found = do.solve(image, problem, **given)

@@ -112,7 +112,7 @@ from diffusion_ops.tuning.criterion import exact_means
 from diffusion_ops.evolve import evolve
 from diffusion_ops.blocks.statistic import statistic_from
 from diffusion_ops.solve import solve
-from tests.operator_samples import PROBLEMS, picture, samples, short_ways
+from tests.operator_samples import PROBLEMS, picture, problem_image, samples, short_ways
 from tests.diffusion_ops.kernels.test_compiled_cache import OPERATORS, STATISTICS
 
 class Compiled(event.Listener):
@@ -131,7 +131,7 @@ for name in OPERATORS:
 for name in PROBLEMS:
     given = {"markers": (u > 190).astype(int), "known": u > 100}
     for problem in samples(name):
-        solve(u + 1, problem, **{word: given[word] for word in problem.reads})
+        solve(problem_image(problem, *u.shape), problem, **{word: given[word] for word in problem.reads})
 block = Block.from_image(u[None], (1.0, 1.0))
 for one in STATISTICS:
     statistic = statistic_from("contrast", one)
