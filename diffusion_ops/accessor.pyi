@@ -266,6 +266,7 @@ class DiffuseAccessor(Generic[I]):
         sigma: float = 0.5,
         rho: float = 1.6,
         rounds: int = 32,
+        neighbourhood: float = 5.0,
         **how: Unpack[_Solution],
     ) -> I:
         """Fill unknown pixels from the known ones around them."""
@@ -350,6 +351,7 @@ class DiffuseAccessor(Generic[I]):
         deviation: NumberOrStatistic = 'auto',
         full_scale: NumberOrStatistic = 'auto',
         probabilities: bool = False,
+        error_bound: float = 0.0,
         **how: Unpack[_Solution],
     ) -> I:
         """Segmentation by random walks from markers: sum of w (p - p_neighbour) = 0, p = 1 at a label's markers, else 0."""
