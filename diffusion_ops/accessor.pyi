@@ -276,6 +276,7 @@ class DiffuseAccessor(Generic[I]):
         sigma: float = 0.5,
         rho: float = 1.6,
         rounds: int = 32,
+        neighbourhood: float = 5.0,
         **how: Unpack[_Solution],
     ) -> I:
         """Fill unknown pixels from the known ones around them."""

@@ -26,10 +26,11 @@ from diffusion_ops.families.steady_state import (
     unreached_tolerance,
     valid_cells_of,
 )
+from diffusion_ops.families.telea import fill_by_distance
 from diffusion_ops.families.tensor_field import TensorField
 from diffusion_ops.steady.couplings import padded_shape, padding, uniform
 
-WAYS = ("edge-enhancing", "harmonic", "biharmonic", "total-variation")
+WAYS = ("edge-enhancing", "harmonic", "biharmonic", "total-variation", "telea")
 
 VARIATION_TOLERANCE = 4e-3
 """Largest change of a round of "total-variation", as a part of the range, where no tolerance is given."""
@@ -44,16 +45,17 @@ class Inpainting(SteadyState):
 
     Unknown are pixels where `known` is False, and those that are NaN, infinite or nodata; where `known` is not given,
     those alone. Known pixels come back as they are. The tolerance, 1e-4 by default, is a part of the range of the known
-    values; "edge-enhancing" has none, and that of "total-variation" is the largest change of a further round, 4e-3 by
-    default. Over files "harmonic" is possible, the others take images in memory.
+    values; "edge-enhancing" and "telea" have none, and that of "total-variation" is the largest change of a further
+    round, 4e-3 by default. Over files "harmonic" is possible, the others take images in memory.
 
     Parameters
     ----------
     by : str
         "edge-enhancing": div(D ∇u) = 0, D as of edge-enhancing diffusion with the image itself, by `rounds` on
         every level of a pyramid; channels share D. "harmonic": Δu = 0. "biharmonic": Δ²u = 0, smooth beyond the rim of
-        a hole. "total-variation": the least sum of |∇u|, which is smoothed below 1e-3 of the range. The latter three
-        fill channels one by one.
+        a hole. "total-variation": the least sum of |∇u|, which is smoothed below 1e-3 of the range. These three fill
+        channels one by one. "telea": from the rim inwards, each pixel the weighted mean of pixels within
+        `neighbourhood` that are nearer to known ones; fast, and for thin gaps.
     contrast : float
         Gradient that parts edges from flat areas, as a part of the range of the known values per cell; of
         "edge-enhancing".
@@ -61,6 +63,8 @@ class Inpainting(SteadyState):
         Noise scale and feature scale of the structure tensor, in units of the spacing; of "edge-enhancing".
     rounds : int
         Rounds of "edge-enhancing" on every level: each makes D anew and takes 10 FSI steps.
+    neighbourhood : float
+        How far "telea" looks, in units of the finest spacing.
 
     Raises
     ------
@@ -70,7 +74,7 @@ class Inpainting(SteadyState):
     References
     ----------
     Galić, Weickert, Welk, Bruhn, Belyaev, Seidel: Image compression with anisotropic diffusion. J. Math. Imaging Vis.
-    2008.
+    2008. Telea: An image inpainting technique based on the fast marching method. J. Graphics Tools 2004.
     """
 
     by: str = parameter(Choice(WAYS), default="edge-enhancing")
@@ -78,6 +82,7 @@ class Inpainting(SteadyState):
     sigma: float = parameter(SIGMA, default=0.5)
     rho: float = parameter(SIGMA, default=1.6)
     rounds: int = parameter(Count(unit="rounds"), default=32)
+    neighbourhood: float = parameter(Number(unit="finest spacing", least=1), default=5.0)
 
     equation = "div(D ∇u) = 0, Δu = 0, Δ²u = 0 or least ∫|∇u| at unknown pixels"
     reference = "Galić et al. 2008"
@@ -89,7 +94,7 @@ class Inpainting(SteadyState):
     couples_channels = True
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "takes_tolerance", self.by != "edge-enhancing")
+        object.__setattr__(self, "takes_tolerance", self.by not in ("edge-enhancing", "telea"))
         object.__setattr__(self, "is_linear", self.by == "harmonic")
 
     def solve(self, setting: Setting) -> NDArray[np.generic]:
@@ -102,6 +107,9 @@ class Inpainting(SteadyState):
         require_held(parted_cells(known, valid))
         if self.by == "edge-enhancing":
             answers = self._along_edges(setting, parts)
+        elif self.by == "telea":
+            fields = finite_fields(setting).astype(np.float64)
+            answers = fill_by_distance(fields, known, valid, setting.spacing, self.neighbourhood)
         else:
             fill = self._biharmonic if self.by == "biharmonic" else self._of_least_variation
             answers = np.stack([fill(setting, part, correction * part.span) + part.low for part in parts])

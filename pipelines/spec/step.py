@@ -35,6 +35,9 @@ TIME_ALIASES = {word: name for word, name in ALIASES.items() if name in ("time",
 BESIDE = ("guide", "mask", "markers", "known")
 """Keys of a step for what it reads beside its input."""
 
+VALID = "valid"
+"""What `known` may say instead of a name: known are the pixels that have a value."""
+
 
 class UntilSpec(BaseModel):
     """When a step may stop early: its `until`."""
@@ -87,7 +90,8 @@ class StepSpec(BaseModel):
     )
     known: str = Field(
         default="",
-        description="Where the image is known, not 0: name of an earlier step, or path or address of an image.",
+        description="Where the image is known, not 0: name of an earlier step, or path or address of an image; or "
+        "'valid', as without it: pixels that are nodata, NaN or infinite are unknown.",
     )
     tolerance: float | None = Field(
         default=None,
@@ -133,7 +137,8 @@ class StepSpec(BaseModel):
     @property
     def beside(self) -> dict[str, str]:
         """What it reads beside its input: names of steps, or addresses, by what they are read as."""
-        return {key: getattr(self, key) for key in BESIDE if getattr(self, key)}
+        read = {key: getattr(self, key) for key in BESIDE if getattr(self, key)}
+        return {key: name for key, name in read.items() if (key, name) != ("known", VALID)}
 
     def times(self) -> dict[str, Any]:
         """Return time, steps, dt and schedule, for `make_legs`."""

@@ -11,7 +11,7 @@ from skimage import data
 import diffusion_ops as do
 from tests.diffusion_ops.steady.direct import laplacian, solved
 
-WAYS = ("edge-enhancing", "harmonic", "biharmonic", "total-variation")
+WAYS = ("edge-enhancing", "harmonic", "biharmonic", "total-variation", "telea")
 
 
 def scene(part: float = 0.2) -> tuple[Any, Any]:
@@ -89,6 +89,16 @@ def test_least_variation_has_less_of_it_than_the_harmonic_image() -> None:
     assert least < 0.97 * harmonic
 
 
+def test_filling_by_distance_looks_over_no_wall_and_keeps_to_the_nearest() -> None:
+    y, x = np.mgrid[:40, :48]
+    sides, mask = np.where(x < 24, 10.0, 200.0), (x != 24) | (y > 36)
+    known = (np.abs(x - 24) > 6) & mask
+    filled = do.solve(sides, do.Inpainting(by="telea"), known=known, mask=mask)
+    assert np.abs(filled[:30] - sides[:30])[mask[:30]].max() < 1e-9
+    # Once the gap in the wall is reached, both sides count.
+    assert 10 < filled[39, 24] < 200
+
+
 def test_units_do_not_matter() -> None:
     image, known = scene()
     for by in WAYS:
@@ -105,6 +115,6 @@ def test_what_has_no_answer_is_refused(by: str) -> None:
     mask[30:42, 35] = mask[30:42, 19] = mask[29, 19:36] = mask[42, 19:36] = False
     with pytest.raises(ValueError, match="have no known one"):
         do.solve(image, do.Inpainting(by=by), known=known, mask=mask)
-    if by == "edge-enhancing":
+    if by in ("edge-enhancing", "telea"):
         with pytest.raises(ValueError, match="tolerance"):
             do.solve(image, do.Inpainting(by=by), known=known, tolerance=1e-3)

@@ -103,6 +103,34 @@ def test_regions_without_a_marker_get_no_label() -> None:
     assert set(np.unique(labels[~inside])) == {7, 9}
 
 
+def test_small_regions_without_a_marker_get_no_label_either() -> None:
+    markers, mask = np.zeros((64, 64), int), np.ones((64, 64), bool)
+    markers[3, 3], markers[50, 50] = 1, 2
+    islands = np.zeros_like(mask)
+    for n in range(1, 6):
+        mask[20 : 22 + n, 10 * n - 5 : 10 * n - 3 + n] = False
+        islands[21 : 21 + n, 10 * n - 4 : 10 * n - 4 + n] = True
+    mask |= islands
+    labels = do.solve(np.zeros((64, 64)), do.RandomWalker(), markers=markers, mask=mask)
+    assert (labels[islands] == 0).all()
+    assert (labels[mask & ~islands] > 0).all()
+
+
+@pytest.mark.parametrize("case", ["plane", "harsh"])
+def test_no_error_is_above_its_proven_bound(case: str) -> None:
+    image, _, beta, spacing = CASES[case]
+    markers = seeds(image.shape)
+    walker = do.RandomWalker(beta=beta, full_scale=255.0, probabilities=True, error_bound=1.0)
+    settings: dict[str, Any] = {"markers": markers, "tolerance": 1e-4, "dtype": float}
+    error = np.abs(
+        do.solve(image, walker, **settings) - direct(image[None], markers, beta, 255.0, spacing)
+    ).max()
+    with pytest.raises(ValueError, match="at most") as refused:
+        do.solve(image, do.RandomWalker(beta=beta, full_scale=255.0, error_bound=1e-15), **settings)
+    bound = float(str(refused.value).split("at most ")[1].split(";")[0])
+    assert error <= bound < 1e5 * error
+
+
 def test_one_label_goes_everywhere() -> None:
     markers = np.zeros((20, 20), int)
     markers[3, 4] = 2

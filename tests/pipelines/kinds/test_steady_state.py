@@ -127,6 +127,16 @@ def test_unknown_pixels_of_colours_are_filled_with_the_bits_of_the_whole_image(t
     assert np.array_equal(whole[there], image[there])
 
 
+def test_pixels_without_a_value_are_those_to_be_filled_where_the_valid_ones_are_known(tmp_path: Path) -> None:
+    image = np.random.default_rng(2).random((40, 45)).astype(np.float32)
+    image[10:20, 5:30] = np.nan
+    step = {"operator": "inpainting", "by": "harmonic", "known": "valid"}
+    assert run(steady_spec(tmp_path, image, step)).data["complete"]
+    result = read_result(tmp_path / "out.zarr")
+    assert np.isfinite(result).all()
+    assert np.array_equal(result, do.solve(image, do.Inpainting(by="harmonic")))
+
+
 def test_a_tolerance_that_is_not_reached_is_said_and_nothing_is_published(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
