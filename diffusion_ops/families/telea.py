@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diffusion_ops.blocks.block import Bools, Floats
-from diffusion_ops.families.front import FrontWindow
+from diffusion_ops.families.fronts.window import FrontWindow
 from diffusion_ops.kernels.ordered_filling import fill_in_order
 
 
