@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from diffusion_ops.families.fronts.front import Front, times_type
 from pipelines.image.window import Region
-from pipelines.kinds.fronts.tiles import MARKED, WALLED, Land, Latest, begin_visit, load, no_start, rehearse
+from pipelines.kinds.fronts.tiles import MARKED, WALLED, Land, Latest, begin_visit, load, no_start
 from pipelines.kinds.fronts.visits import TileVisits
 from pipelines.plan.batches import request_after, request_inputs
 from pipelines.plan.stages import ChainRequest, ChainWork, Image
@@ -79,10 +79,6 @@ class FrontVisits(TileVisits, ChainWork):
         return super().bind(values)
 
     # ---- what a task does
-
-    def rehearse(self, walls: bool) -> None:
-        """Run a front through a few cells, which compiles its kernels or loads them."""
-        rehearse(self.land)
 
     def visit(
         self, region: Region, changes: dict[int, float]

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from diffusion_ops.families.fronts.second_order import SecondOrder
 from pipelines.image.window import Region
-from pipelines.kinds.fronts.tiles import begin_visit, load, rehearse
+from pipelines.kinds.fronts.tiles import begin_visit, load
 from pipelines.kinds.fronts.visits import TileVisits
 from pipelines.tasks.pixels import Pixels
 from pipelines.tasks.work import KINDS
@@ -38,10 +38,6 @@ class SecondVisits(TileVisits):
     def sources(self) -> tuple[Pixels, ...]:
         """What the front has read and left, and the times so far."""
         return (*super().sources, *self.front.latest.pixels)
-
-    def rehearse(self, walls: bool) -> None:
-        """Compute a few cells, which compiles its kernels or loads them."""
-        rehearse(self.land)
 
     def visit(
         self, region: Region, changes: dict[int, float]
