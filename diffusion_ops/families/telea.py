@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from diffusion_ops.blocks.block import Bools, Floats
 from diffusion_ops.families.fronts.window import FrontWindow
-from diffusion_ops.kernels.ordered_filling import fill_in_order
+from diffusion_ops.kernels.fronts.ordered_filling import fill_in_order
 
 
 def distances(known: Bools, valid: Bools, spacing: tuple[float, ...]) -> Floats:
