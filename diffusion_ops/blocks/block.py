@@ -66,7 +66,8 @@ def block_memory(shape: tuple[int, ...], dtype: DTypeLike) -> Floats:
 
 def mask_memory(spatial: tuple[int, ...], dtype: DTypeLike = bool) -> Bools:
     """Return a mask laid out so that `Block.from_image` need not copy it."""
-    return as_image(allocate(1, spatial, np.dtype(dtype)), spatial)[0]
+    mask: Bools = as_image(allocate(1, spatial, np.dtype(dtype)), spatial)[0]
+    return mask
 
 
 def _room_of(image: Floats) -> Floats | None:
