@@ -66,7 +66,7 @@ class Evolve(ChainWork):
     keeps : Carried or None
         Arrays that are carried to the next batch.
     base : Reading or None
-        Image whose values cells outside a mask of the step get back at its end.
+        Image whose values cells outside a mask of the step get at its end.
     original : Reading or None
         Source, or fill value, for invalid pixels; None where the batch ends in a state.
     check : EnergyCheck or None
@@ -334,13 +334,12 @@ class Evolve(ChainWork):
         return carried.reshape(self.keeps.shape(extent(window.write)))
 
     def _given_back(self, block: Block, window: Window, keep: tuple[slice, ...]) -> NDArray[Any]:
-        """Return the kept state; cells outside the step's mask get back the values that the step began with."""
+        """Return the kept state; cells outside the step's mask get the values of `base`."""
         state = block.kept(keep, window_memory, self._result_in_place)
         if self.base is None or block.valid is None or block.valid[keep].all():
             return state
         before = self.base.floats(self.frames, self._image_region(window))
-        if len(before) == len(state):
-            np.copyto(state, before, where=~block.valid[keep])
+        np.copyto(state, before, where=~block.valid[keep])
         return state
 
     def _finished(self, block: Block, window: Window, keep: tuple[slice, ...]) -> NDArray[Any]:

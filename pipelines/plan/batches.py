@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -11,7 +12,7 @@ from diffusion_ops.evolution.legs import Leg, carried_into, carried_out_of, resu
 from pipelines.plan.graph import is_source
 from pipelines.plan.plan import Output
 from pipelines.plan.stages import ChainRequest, Image
-from pipelines.tasks.inputs import ComputedPixels, Inputs, Reading
+from pipelines.tasks.inputs import ComputedPixels, Inputs, Reading, constant
 from pipelines.tasks.pixels import ZarrPixels
 from pipelines.tasks.values import Carried
 from pipelines.tasks.work import KINDS, Work
@@ -151,9 +152,7 @@ class Batches:
             dtype=dtype,
             image_shape=self.shape,
             keeps=keeps,
-            base=(request.given_back or request.begin.reading)
-            if ends and "mask" in self.chain.beside
-            else None,
+            base=self._base(final) if ends and "mask" in self.chain.beside else None,
             original=request.final_original() if ends else None,
             roi=stages.roi if final is not None else None,
             check=self._check(legs, left) if ends_part and self.chain.energy else None,
@@ -167,6 +166,12 @@ class Batches:
         self.shape, self.channels, self.number = shape, out, self.number + 1
         if ends_part:
             self.measured = number
+
+    def _base(self, final: Output | None) -> Reading:
+        """Return what cells outside the mask get: what the chain began with, or no value of a new quantity."""
+        if not any(leg.operator.new_quantity for leg in self.chain.legs):
+            return self.request.given_back or self.request.begin.reading
+        return constant(math.nan if final is None or final.fill is None else final.fill)
 
     def _needs(self, legs: tuple[Leg, ...]) -> tuple[int, ...]:
         """Return the stages that must be complete before a batch."""

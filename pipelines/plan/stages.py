@@ -13,8 +13,8 @@ from pipelines.image.window import Grid, Region
 from pipelines.plan.graph import Chain
 from pipelines.plan.plan import Geometry, Output, Stage
 from pipelines.refusal import RefusedError
-from pipelines.tasks.inputs import Reading
-from pipelines.tasks.pixels import ConstantPixels, ZarrPixels
+from pipelines.tasks.inputs import Reading, constant
+from pipelines.tasks.pixels import ZarrPixels
 from pipelines.tasks.work import KINDS, Work
 
 
@@ -111,7 +111,7 @@ class Stages:
         """Return what invalid pixels of a result get: the source's values, or the fill value."""
         if output.fill is None:
             return source
-        return Reading(ConstantPixels(output.fill), np.dtype(np.float64), None, 1)
+        return constant(output.fill)
 
 
 @dataclass(frozen=True)

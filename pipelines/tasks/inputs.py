@@ -95,6 +95,11 @@ class Reading:
         return floats
 
 
+def constant(value: float) -> Reading:
+    """Return an image that has one value everywhere."""
+    return Reading(ConstantPixels(value), np.dtype(np.float64))
+
+
 @dataclass(frozen=True)
 class Inputs:
     """All that an operator reads.

@@ -87,6 +87,21 @@ def test_what_lies_beyond_a_mask_is_kept_for_the_steps_after(tmp_path):
     assert (expected[30:50, 20:40] != 0).any()
 
 
+def test_a_new_quantity_has_no_value_beyond_a_mask(tmp_path, image):
+    slope = {"operator": "gradient-magnitude", "sigma": 1, "mask": "bright"}
+    steps = [
+        {"operator": "thresholding", "name": "bright", "thresholds": [90.0]},
+        {**slope, "input": "source"},
+    ]
+    bright = do.evolve(image, do.Thresholding(thresholds=90.0))
+    expected = do.evolve(image, do.GradientMagnitude(sigma=1), mask=np.nan_to_num(bright) != 0)
+    assert np.isnan(expected[bright == 0]).all()
+    assert same(result_of(tmp_path, image, steps), expected)
+    (tmp_path / "further").mkdir()
+    further = result_of(tmp_path / "further", image, [*steps, {**HEAT, "steps": 2}])
+    assert same(further, do.evolve(expected, do.Heat(), steps=2))
+
+
 @pytest.mark.parametrize("name", [name for name, operator in OPERATORS.items() if operator.reads_guide])
 def test_the_structure_of_another_step_may_guide(tmp_path, image, name):
     operator = next(o for o in samples(name) if 2 in o.dimensions)
