@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -27,12 +28,20 @@ REAL = {
 MADE = {"texture"}
 """Specs whose result owes nothing to an image."""
 
+LANDSAT = ("satellite", "landsat8_rgb_uint16_nodata0.tif")
+FOUND = {
+    "fluorescence_nuclei": (("medical", "xy_8bit__nuclei_PLK1_control.ome.zarr"), (20, 400)),
+    "slide_nuclei": (("slide", "CMU-1-Small-Region.svs"), (500, 5000)),
+    "fields": (LANDSAT, (300, 3000)),
+}
+"""Specs that number objects, images, and how many objects there are, about."""
+
 
 @pytest.mark.parametrize("path", SPECS, ids=lambda path: path.stem)
 def test_spec_is_valid_and_listed(path: Path) -> None:
     assert load_spec(path).steps
     assert f"({path.name})" in (DEPLOY / "README.md").read_text(encoding="utf-8")
-    assert path.stem in REAL.keys() | MADE
+    assert path.stem in REAL.keys() | MADE | FOUND.keys() | {"fill"}
 
 
 @pytest.mark.parametrize("name", REAL)
@@ -54,6 +63,37 @@ def test_texture_grows_all_over(tmp_path: Path) -> None:
     pixels = read_canonical(maze, {})
     parts = [part for half in np.split(pixels, 2, axis=-1) for part in np.split(half, 2, axis=-2)]
     assert all(part.min() < 30 and part.max() > 150 for part in parts)
+
+
+@pytest.mark.parametrize(
+    "name", [n if n == "fluorescence_nuclei" else pytest.param(n, marks=pytest.mark.slow) for n in FOUND]
+)
+def test_spec_numbers_the_objects_of_a_real_image(
+    name: str, tmp_path: Path, shared_data: Callable[..., Path]
+) -> None:
+    image, (least, most) = FOUND[name]
+    spec = _carry_out(name, shared_data(*image), tmp_path)
+    labels = read_canonical(open_source(SourceSpec(uri=spec.sink.uri)), {})
+    (table,) = tmp_path.glob("*.csv")
+    with table.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert least < len(rows) < most
+    numbers, cells = np.unique(labels[labels > 0], return_counts=True)
+    assert [(int(row["label"]), int(row["cells"])) for row in rows] == list(
+        zip(numbers.tolist(), cells.tolist(), strict=True)
+    )
+
+
+@pytest.mark.slow
+def test_gaps_of_a_scene_are_filled(tmp_path: Path, shared_data: Callable[..., Path]) -> None:
+    spec = _carry_out("fill", shared_data(*LANDSAT), tmp_path)
+    before, after = (
+        read_canonical(open_source(one), {}) for one in (spec.source, SourceSpec(uri=spec.sink.uri))
+    )
+    known = (before != 0).all(axis=0)
+    assert known.mean() < 0.7
+    assert (after != 0).all()
+    assert np.array_equal(after[:, known], before[:, known])
 
 
 def _carry_out(name: str, image: Path, folder: Path) -> Spec:

@@ -48,13 +48,17 @@ def _part_text(when: str, part: Mapping[str, Any]) -> str:
 
 
 def markdown_table(entries: Iterable[Mapping[str, Any]]) -> str:
-    """Return the operators as a table of Markdown: name with a link to its file, purpose, picture."""
-    rows = [_row(("operator", "what it is for", "before and after")), _row(["---"] * 3)]
-    for e in entries:
-        file = f"{e['module'].replace('.', '/')}.py"
-        picture = f"![{e['name']}]({PICTURES}/{e['name']}.png)"
-        rows.append(_row([f"[`{e['name']}`]({file})", e["purpose"], picture]))
-    return "\n".join(rows)
+    """Return the operators as a table of Markdown, two in a row: name with a link to its file, purpose, picture."""
+    cells = [cell for entry in entries for cell in _entry(entry)]
+    rows = [cells[i : i + 4] for i in range(0, len(cells), 4)]
+    head = (["operator", "before and after"] * 2, ["---"] * 4)
+    return "\n".join(_row([*row, *[""] * (4 - len(row))]) for row in (*head, *rows))
+
+
+def _entry(entry: Mapping[str, Any]) -> tuple[str, str]:
+    """Return the cells of an operator."""
+    name, file = entry["name"], f"{entry['module'].replace('.', '/')}.py"
+    return f"[`{name}`]({file}): {entry['purpose']}", f"![{name}]({PICTURES}/{name}.png)"
 
 
 def _row(cells: Iterable[str]) -> str:
