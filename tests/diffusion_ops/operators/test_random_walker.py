@@ -121,14 +121,14 @@ def test_no_error_is_above_its_proven_bound(case: str) -> None:
     image, _, beta, spacing = CASES[case]
     markers = seeds(image.shape)
     walker = do.RandomWalker(beta=beta, full_scale=255.0, probabilities=True, error_bound=1.0)
-    settings: dict[str, Any] = {"markers": markers, "tolerance": 1e-4, "dtype": float}
+    settings: dict[str, Any] = {"markers": markers, "tolerance": 1e-5, "dtype": float}
     error = np.abs(
         do.solve(image, walker, **settings) - direct(image[None], markers, beta, 255.0, spacing)
     ).max()
     with pytest.raises(ValueError, match="at most") as refused:
         do.solve(image, do.RandomWalker(beta=beta, full_scale=255.0, error_bound=1e-15), **settings)
     bound = float(str(refused.value).split("at most ")[1].split(";")[0])
-    assert error <= bound < 1e5 * error
+    assert error <= bound < 0.1
 
 
 def test_one_label_goes_everywhere() -> None:

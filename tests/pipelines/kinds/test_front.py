@@ -72,7 +72,7 @@ def test_times_have_the_bits_of_the_whole_image(tmp_path: Path, tile: int) -> No
     assert "runs through the whole image" in " ".join(proof["notes"])
 
 
-@pytest.mark.parametrize("shape", [(65, 101), (20, 60, 40)])
+@pytest.mark.parametrize("shape", [(65, 101), pytest.param((20, 60, 40), marks=pytest.mark.slow)])
 def test_times_of_second_order_have_the_bits_of_the_whole_image(
     tmp_path: Path, shape: tuple[int, ...]
 ) -> None:

@@ -61,7 +61,7 @@ def found(report: Report, key: str) -> int:
     return next(entry[key] for entry in report.data["paths"] if key in entry)
 
 
-@pytest.mark.parametrize("tile", [16, 48])
+@pytest.mark.parametrize("tile", [pytest.param(16, marks=pytest.mark.slow), 48])
 def test_paths_have_the_bits_of_the_whole_image(tmp_path: Path, tile: int) -> None:
     spec = spec_of(tmp_path, tile, ("paths.csv", "paths.geojson"), order=2)
     times, ends = whole(order=2)
