@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
@@ -13,12 +12,12 @@ from diffusion_ops.evolution.examples import Picture
 from diffusion_ops.evolution.operator import register
 from diffusion_ops.evolution.parameters import Choice, Number, parameter
 from diffusion_ops.evolution.problems.problem import Setting
-from diffusion_ops.families.fronts.front import Front, run_front
-from diffusion_ops.families.fronts.land import Ground, as_floats, require_single_channel, without_zeros
+from diffusion_ops.families.fronts.front import TimedFront, run_front
+from diffusion_ops.families.fronts.land import Ground, as_floats, without_zeros
 
 
 @register("eikonal")
-class Eikonal(Front):
+class Eikonal(TimedFront):
     """Travel time from markers, |∇u| speed = 1 with u = 0 at the markers (fast marching).
 
     First-order upwind differences (Godunov), solved exactly: every cell fulfils its equation to the last bit, and the
@@ -65,23 +64,9 @@ class Eikonal(Front):
     picture = Picture("vessels", {"image_is": "cost"}, shown="stretched", markers=((73, 42),))
 
     @property
-    def limit(self) -> float:
-        """Time at which the front stops."""
-        return math.inf if self.until is None else self.until
-
-    @property
-    def accuracy(self) -> int:
-        """Order of the differences."""
-        return self.order
-
-    @property
     def is_speed(self) -> bool:
         """True where the image holds speeds."""
         return self.image_is == "speed"
-
-    def require_channels(self, channels: int) -> None:
-        """Refuse several channels."""
-        require_single_channel(self.name, channels)
 
     def land(self, fields: NDArray[Any], valid: Bools | None, spacing: tuple[float, ...]) -> Ground:
         """Return the image itself, as floats."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
@@ -13,13 +12,13 @@ from diffusion_ops.evolution.examples import Picture, Samples
 from diffusion_ops.evolution.operator import register
 from diffusion_ops.evolution.parameters import Choice, Number, parameter
 from diffusion_ops.evolution.problems.problem import Setting
-from diffusion_ops.families.fronts.front import Front, run_front
-from diffusion_ops.families.fronts.land import Ground, as_floats, require_single_channel
+from diffusion_ops.families.fronts.front import TimedFront, run_front
+from diffusion_ops.families.fronts.land import Ground, as_floats
 from diffusion_ops.families.fronts.level_set import crossing_distances
 
 
 @register("signed-distance")
-class SignedDistance(Front):
+class SignedDistance(TimedFront):
     """Distance from where the image crosses a level, |∇d| = 1, negative inside.
 
     The crossing is found between pixels, by linear interpolation along the axes; from the pixels beside it the distance
@@ -63,16 +62,6 @@ class SignedDistance(Front):
     requires = ()
 
     @property
-    def limit(self) -> float:
-        """Distance at which it stops."""
-        return math.inf if self.until is None else self.until
-
-    @property
-    def accuracy(self) -> int:
-        """Order of the differences."""
-        return self.order
-
-    @property
     def lacks_start(self) -> str:
         """What is wrong where the image does not cross the level, and what to do."""
         return (
@@ -84,10 +73,6 @@ class SignedDistance(Front):
     def land_arrays(self) -> int:
         """The cost, the distances of pixels beside the crossing, and where these are negative."""
         return 3
-
-    def require_channels(self, channels: int) -> None:
-        """Refuse several channels."""
-        require_single_channel(self.name, channels)
 
     def land_radius(self, spacing: tuple[float, ...]) -> tuple[int, ...]:
         """Return one cell: a crossing is between two."""

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from diffusion_ops.blocks.block import Bools
 from diffusion_ops.evolution.problems.problem import LABELS, Problem, Setting
-from diffusion_ops.families.fronts.land import Ground
+from diffusion_ops.families.fronts.land import Ground, require_single_channel
 from diffusion_ops.families.fronts.second_order import SecondOrder
 from diffusion_ops.families.fronts.window import FrontWindow
 
@@ -82,6 +82,28 @@ class Front(Problem):
         ValueError
             For values that are no costs or speeds.
         """
+
+
+class TimedFront(Front):
+    """A front whose times are the result: `until` ends it, and `order` is that of its differences."""
+
+    if TYPE_CHECKING:
+        until: float | None
+        order: int
+
+    @property
+    def limit(self) -> float:
+        """Time, or distance, at which the front stops."""
+        return math.inf if self.until is None else self.until
+
+    @property
+    def accuracy(self) -> int:
+        """Order of the differences."""
+        return self.order
+
+    def require_channels(self, channels: int) -> None:
+        """Refuse several channels."""
+        require_single_channel(self.name, channels)
 
 
 def times_type(shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.dtype[Any]:
