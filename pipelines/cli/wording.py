@@ -36,6 +36,8 @@ def count_text(count: float) -> str:
 
 def speed_text(cell_steps_per_second: float) -> str:
     """Return pixels times steps per second: "512 Mpx·steps/s"."""
+    if cell_steps_per_second < 1e6:
+        return f"{cell_steps_per_second / 1e3:.0f} kpx·steps/s"
     return f"{cell_steps_per_second / 1e6:,.{0 if cell_steps_per_second >= 1e7 else 1}f} Mpx·steps/s"
 
 

@@ -26,4 +26,5 @@ def test_sizes_speeds_and_bytes():
     assert shape_text((512, 1024), "yx") == "y 512 × x 1,024"
     assert speed_text(512e6) == "512 Mpx·steps/s"
     assert speed_text(1.2e6) == "1.2 Mpx·steps/s"
+    assert speed_text(3.4e4) == "34 kpx·steps/s"
     assert bytes_text(1.5 * 2**30) == "1.50 GiB"
