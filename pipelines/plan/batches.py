@@ -152,7 +152,7 @@ class Batches:
             dtype=dtype,
             image_shape=self.shape,
             keeps=keeps,
-            base=self._base(final) if ends and "mask" in self.chain.beside else None,
+            base=self._base() if ends and "mask" in self.chain.beside else None,
             original=request.final_original() if ends else None,
             roi=stages.roi if final is not None else None,
             check=self._check(legs, left) if ends_part and self.chain.energy else None,
@@ -167,11 +167,11 @@ class Batches:
         if ends_part:
             self.measured = number
 
-    def _base(self, final: Output | None) -> Reading:
+    def _base(self) -> Reading:
         """Return what cells outside the mask get: what the chain began with, or no value of a new quantity."""
         if not any(leg.operator.new_quantity for leg in self.chain.legs):
             return self.request.given_back or self.request.begin.reading
-        return constant(math.nan if final is None or final.fill is None else final.fill)
+        return constant(math.nan)
 
     def _needs(self, legs: tuple[Leg, ...]) -> tuple[int, ...]:
         """Return the stages that must be complete before a batch."""

@@ -102,6 +102,17 @@ def test_a_new_quantity_has_no_value_beyond_a_mask(tmp_path, image):
     assert same(further, do.evolve(expected, do.Heat(), steps=2))
 
 
+def test_whole_numbers_of_a_new_quantity_are_nodata_beyond_a_mask(tmp_path):
+    image = np.random.default_rng(0).integers(0, 250, (203, 187)).astype(np.uint8)
+    image[10:30, 40:60] = 255
+    slope = {"operator": "gradient-magnitude", "sigma": 1, "mask": "bright", "input": "source"}
+    steps = [{"operator": "thresholding", "name": "bright", "thresholds": [90.0]}, slope]
+    found = result_of(tmp_path, image, steps, source={"nodata": 255}, sink={"dtype": "uint8"})
+    mask = (image > 90) & (image < 255)
+    assert (found[~mask] == 255).all()
+    assert same(found, do.evolve(image, do.GradientMagnitude(sigma=1), mask=mask, nodata=255, dtype=np.uint8))
+
+
 @pytest.mark.parametrize("name", [name for name, operator in OPERATORS.items() if operator.reads_guide])
 def test_the_structure_of_another_step_may_guide(tmp_path, image, name):
     operator = next(o for o in samples(name) if 2 in o.dimensions)
