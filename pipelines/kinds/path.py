@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
@@ -159,10 +159,7 @@ class Paths(ChainWork):
             read_bytes += times.nbytes
             return times
 
-        ends = {
-            tuple(int(at) for at in np.unravel_index(number, shape)): int(label)
-            for number, label in np.load(self.ends)
-        }
+        ends = _by_cell(np.load(self.ends), shape)
         tracing = Tracing(read, shape, self.part, self.frames.spacing, self.problem.step)
         paths = tracing.trace(ends)
         lost = tracing.lost(ends, paths)
@@ -187,10 +184,7 @@ class Paths(ChainWork):
         shape = self.frames.spatial_part(self.shape)
         points, missed = told.each
         rows = points.counts.reshape(-1, 3 + len(shape))
-        lost = {
-            tuple(int(at) for at in np.unravel_index(number, shape)): int(label)
-            for number, label in zip(missed.keys, missed.counts, strict=True)
-        }
+        lost = _by_cell(zip(missed.keys, missed.counts, strict=True), shape)
         found = {"paths": float(len(np.unique(rows[:, 0]))), "points": float(len(rows))}
         head = np.zeros((1, rows.shape[1]), np.int64)
         head[0, :2] = len(shape), LINES
@@ -203,3 +197,8 @@ class Paths(ChainWork):
         if concluded is None:
             return {}
         return {"paths": {"title": title, **{k: int(v) for k, v in concluded.values.items()}}}
+
+
+def _by_cell(marked: Iterable[tuple[int, int]], shape: tuple[int, ...]) -> dict[tuple[int, ...], int]:
+    """Return labels by the indices of their pixels, from the numbers of these in the image."""
+    return {tuple(int(at) for at in np.unravel_index(n, shape)): int(label) for n, label in marked}

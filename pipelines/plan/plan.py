@@ -205,7 +205,7 @@ class Plan:
     @property
     def memory_total(self) -> int:
         """Predicted resident bytes of all processes together."""
-        return self._tasks_bytes + min(merging_bytes(self.stages), self.memory_limit // TOLD_SHARE)
+        return self._tasks_bytes + merging_bytes(self.stages, self.memory_limit)
 
     @property
     def tallies_limit(self) -> int:
@@ -325,9 +325,10 @@ def compiles(stages: Sequence[Stage]) -> bool:
     return any(stage.work.compiles for stage in stages)
 
 
-def merging_bytes(stages: Sequence[Stage]) -> int:
-    """Return the resident bytes of the driver while it merges what tiles are expected to tell."""
-    return MERGING * sum(stage.work.told_bytes(stage.grid) for stage in stages)
+def merging_bytes(stages: Sequence[Stage], memory: int) -> int:
+    """Return the resident bytes of the driver while it merges what tiles are expected to tell, of all memory."""
+    told = sum(stage.work.told_bytes(stage.grid) for stage in stages)
+    return min(MERGING * told, memory // TOLD_SHARE)
 
 
 def _all_read(stages: Sequence[Stage]) -> bool:

@@ -160,7 +160,7 @@ class _Search:
             if tiles > MOST_TILES:
                 continue
             need = predict_memory(stages, 1, min(1, self.processes)) + self.extra_bytes
-            need += min(merging_bytes(stages), need // (TOLD_SHARE - 1))
+            need += merging_bytes(stages, TOLD_SHARE * need // (TOLD_SHARE - 1))
             if least is None or need < least[0]:
                 least = (need, candidate)
             threads = self._most_threads(stages)
@@ -190,7 +190,7 @@ class _Search:
 
     def _most_threads(self, stages: Sequence[Stage]) -> int:
         """Return the largest number of threads whose memory is allowed, 0 where there is none."""
-        merging = min(merging_bytes(stages), self.spec.run.memory // TOLD_SHARE) + self.extra_bytes
+        merging = merging_bytes(stages, self.spec.run.memory) + self.extra_bytes
 
         def taken(threads: int) -> int:
             return predict_memory(stages, threads, min(threads, self.processes)) + merging

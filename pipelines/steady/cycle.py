@@ -21,7 +21,7 @@ from diffusion_ops.steady.lattice import by_cell, coarse_levels, collected, latt
 from diffusion_ops.steady.linear import BARRIER_LEFT, CYCLES, barrier, left_of_barrier
 from pipelines.image.window import Grid, Region, Window
 from pipelines.steady.preparation import NODES, planned_nodes
-from pipelines.steady.stacks import BAND, StackedPixels, beside, in_cells, sizes_of
+from pipelines.steady.stacks import BAND, StackedPixels, as_volume, beside, in_cells, sizes_of
 from pipelines.steady.step import TOGETHER, Step, as_parts, tally_of_largest
 from pipelines.tasks.pixels import Pixels, ZarrPixels
 from pipelines.tasks.values import Carried, Cost, Done, NewArray
@@ -206,7 +206,7 @@ class Coarse(Cycling):
         rest = self.rest.read(window.read)
         found = np.zeros((TOGETHER + 1, *lattice_shape(shape)), np.float32)
         for i, _ in self.solving():
-            one = rest[i] if rest.ndim == 4 else rest[i][None]
+            one = as_volume(rest[i])
             values = levels.correction(collected(one, counts, shape).astype(np.float64))
             found[i] = spread_out(values.astype(np.float32), counts, shape)
         found[-1] = spread_out(levels.held().astype(np.float32), counts, shape)
@@ -219,8 +219,7 @@ class Coarse(Cycling):
         for start in range(0, region[axis].stop, BAND):
             stop = min(start + BAND, region[axis].stop)
             part = tuple(slice(start, stop) if a == axis else s for a, s in enumerate(region))
-            band = self.rows.read(part)[0]
-            band = band if band.ndim == 3 else band[None]
+            band = as_volume(self.rows.read(part)[0])
             thin = (band.shape[0], band.shape[1], shape[2])
             yield by_cell(band, thin)
 
@@ -290,7 +289,7 @@ class Up(Cycling):
         for i, part in self.solving():
             b = self.right_side(setting, grid, part, window.read)
             r = grid.residual(b, grid.flat(state[i]))
-            one = lattice[i] if lattice.ndim == 4 else lattice[i][None]
+            one = as_volume(lattice[i])
             found = fine.up(r, fine.down(r)[0], collected(one, counts, grid.shape).astype(np.float64))
             z[i] = grid.image(found)[keep]
             products = (grid.products(found, other)[cells] for other in (r, grid.applied(found)))

@@ -17,7 +17,7 @@ from diffusion_ops.steady.couplings import padded_shape
 from diffusion_ops.steady.lattice import as_lattice, by_cell, require_room, rows_shape
 from pipelines.image.window import Grid, Window
 from pipelines.steady.scene import Scene
-from pipelines.steady.stacks import StackedPixels, beside, in_cells, sizes_of
+from pipelines.steady.stacks import StackedPixels, as_volume, beside, in_cells, sizes_of
 from pipelines.steady.step import REFUSED, Step, as_numbers
 from pipelines.tasks.pixels import ZarrPixels
 from pipelines.tasks.values import Carried, Done, NewArray
@@ -126,7 +126,7 @@ class SetUp(Step):
         lattice = as_lattice(rows, grid.shape, rows_shape(grid.shape))
         lattice = lattice if len(setting.spatial) == 3 else lattice[0]
         kept = lattice[in_cells(keep, self.rows)]
-        nodes = int(by_cell(kept if kept.ndim == 3 else kept[None], padded_shape(sizes_of(keep)))[:, 0].sum())
+        nodes = int(by_cell(as_volume(kept), padded_shape(sizes_of(keep)))[:, 0].sum())
         tally = Tally(np.array([0, 1]), np.array([nodes, crowded]))
         return Done(image[keep].copy(), {"nodes": tally}, setting.fields.nbytes, kept[None].copy())
 

@@ -77,11 +77,7 @@ class Scene:
         return request.setting(fields, mask, found)
 
     def _flags(self, word: str, region: Region) -> NDArray[np.bool_] | None:
-        if word not in self.beside:
-            return None
-        values = self.beside[word].floats(self.frames, region)
-        flags: NDArray[np.bool_] = ((values != 0) & ~np.isnan(values)).all(axis=0)
-        return flags
+        return self.beside[word].passable(self.frames, region) if word in self.beside else None
 
     def couplings(self, region: Region) -> tuple[Setting, Couplings]:
         """Return a window and the operator on it."""

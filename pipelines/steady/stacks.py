@@ -93,6 +93,11 @@ def beside(pixels: StackedPixels) -> CarriedStack:
     return CarriedStack(pixels, pixels.count, pixels.along)
 
 
+def as_volume(values: NDArray[Any]) -> NDArray[Any]:
+    """Return values with three spatial axes: of a plane as a volume of one."""
+    return values if values.ndim == 3 else values[None]
+
+
 def sizes_of(region: Region) -> tuple[int, ...]:
     """Return the shape of a region."""
     return tuple(s.stop - s.start for s in region)

@@ -94,6 +94,12 @@ class Reading:
             np.copyto(floats, np.nan, where=~valid)
         return floats
 
+    def passable(self, frames: Frames, region: Region) -> Bools:
+        """Return where one frame, taken as a mask, is not 0 and has a value, in every channel."""
+        values = self.floats(frames, region)
+        found: Bools = ((values != 0) & ~np.isnan(values)).all(axis=0)
+        return found
+
 
 def constant(value: float) -> Reading:
     """Return an image that has one value everywhere."""
@@ -139,11 +145,7 @@ class Inputs:
 
     def passable(self, frames: Frames, region: Region) -> Bools | None:
         """Return where the mask of one frame of a region lets something through; None for everywhere."""
-        if self.mask is None:
-            return None
-        values = self.mask.floats(frames, region)
-        found: Bools = ((values != 0) & ~np.isnan(values)).all(axis=0)
-        return found
+        return None if self.mask is None else self.mask.passable(frames, region)
 
     def few_cells(self, frames: Frames, walls: bool) -> Block:
         """Return a small block of zeros of the same types and channels, to compile kernels with."""
@@ -217,11 +219,7 @@ class Inputs:
             image = np.concatenate([image, beside])
             del beside
         guide = None if self.guide is None else self.guide.floats(frames, window.read)
-        mask = None
-        if self.mask is not None:
-            values = self.mask.floats(frames, window.read)
-            mask = ((values != 0) & ~np.isnan(values)).all(axis=0)
-            del values
+        mask = self.passable(frames, window.read)
         read_bytes += sum(0 if other is None else other.nbytes for other in (guide, mask))
         sides = frames.spatial_part(window.open_sides)
         nodata, in_place = self.image.nodata, self.in_place

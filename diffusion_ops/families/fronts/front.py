@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -87,9 +87,8 @@ class Front(Problem):
 class TimedFront(Front):
     """A front whose times are the result: `until` ends it, and `order` is that of its differences."""
 
-    if TYPE_CHECKING:
-        until: float | None
-        order: int
+    until: float | None
+    order: int
 
     @property
     def limit(self) -> float:
