@@ -19,6 +19,11 @@ from pipelines.steady import cycle
 from tests.pipelines.runs import read_result, save_source, small_spec
 
 SHAPE = (90, 75)
+TOLERANCE = 0.02
+"""Coarse: what is compared here are bits, and they are the same at any; every cycle is a dozen small tasks."""
+
+
+WALKER = {"operator": "random-walker", "tolerance": TOLERANCE}
 
 
 def scene() -> tuple[np.ndarray, np.ndarray]:
@@ -63,20 +68,20 @@ class _Stop:
 @pytest.mark.parametrize("tile", [pytest.param(32, marks=pytest.mark.slow), 64])
 def test_labels_of_a_random_walker_are_those_of_the_whole_image(tmp_path: Path, tile: int) -> None:
     image, markers = scene()
-    spec = steady_spec(tmp_path, image, {"operator": "random-walker"}, tile, markers=markers)
+    spec = steady_spec(tmp_path, image, WALKER, tile, markers=markers)
     report = run(spec).data
     assert report["complete"]
-    whole = do.solve(image, do.RandomWalker(), markers=markers)
+    whole = do.solve(image, do.RandomWalker(), markers=markers, tolerance=TOLERANCE)
     assert np.array_equal(read_result(tmp_path / "out.zarr"), whole)
     (found,) = report["steady_states"]
-    assert found["cycles"] > 15
-    assert found["largest_correction"] <= 1e-4 / 16
+    assert found["cycles"] > 5
+    assert found["largest_correction"] <= TOLERANCE / 16
     assert found["unreached"] == 0
 
 
 def test_a_run_that_is_ended_within_a_cycle_goes_on_to_the_same_bits(tmp_path: Path) -> None:
     image, markers = scene()
-    spec = steady_spec(tmp_path, image, {"operator": "random-walker"}, markers=markers)
+    spec = steady_spec(tmp_path, image, WALKER, markers=markers)
     for stages in (4, 9, 60):
         with pytest.raises(KeyboardInterrupt):
             run(spec, listeners=[_Stop(stages)])
@@ -87,7 +92,7 @@ def test_a_run_that_is_ended_within_a_cycle_goes_on_to_the_same_bits(tmp_path: P
     lines = (tmp_path / "out.zarr.run" / "journal.jsonl").read_text().splitlines()
     assert len(lines) <= 4 + 4 + cycles * (4 + 1 + 4) + 2 * 4 + 4 + 20
     assert np.array_equal(
-        read_result(tmp_path / "out.zarr"), do.solve(image, do.RandomWalker(), markers=markers)
+        read_result(tmp_path / "out.zarr"), do.solve(image, do.RandomWalker(), markers=markers, tolerance=TOLERANCE)
     )
 
 
@@ -97,7 +102,7 @@ def test_a_run_that_is_ended_within_a_cycle_goes_on_to_the_same_bits(tmp_path: P
 )
 def test_a_run_that_has_lost_an_array_starts_again_where_it_must(tmp_path: Path, lost: str) -> None:
     image, markers = scene()
-    spec = steady_spec(tmp_path, image, {"operator": "random-walker"}, 80, markers=markers)
+    spec = steady_spec(tmp_path, image, WALKER, 80, markers=markers)
     # The second two of five labels are being solved.
     with pytest.raises(KeyboardInterrupt):
         run(spec, listeners=[_Stop(62)])
@@ -108,7 +113,7 @@ def test_a_run_that_has_lost_an_array_starts_again_where_it_must(tmp_path: Path,
         shutil.rmtree(one)
     assert run(spec).data["complete"]
     assert np.array_equal(
-        read_result(tmp_path / "out.zarr"), do.solve(image, do.RandomWalker(), markers=markers)
+        read_result(tmp_path / "out.zarr"), do.solve(image, do.RandomWalker(), markers=markers, tolerance=TOLERANCE)
     )
 
 
@@ -141,7 +146,7 @@ def test_a_tolerance_that_is_not_reached_is_said_and_nothing_is_published(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     image, markers = scene()
-    spec = steady_spec(tmp_path, image, {"operator": "random-walker"}, 80, markers=markers)
+    spec = steady_spec(tmp_path, image, WALKER, 80, markers=markers)
     monkeypatch.setattr(cycle, "CYCLES", 2)
     report = run(spec)
     assert report.exit_code == 3
@@ -171,7 +176,7 @@ def test_markers_at_walls_are_refused_once_they_are_found(tmp_path: Path) -> Non
     image, markers = scene()
     image = image.astype(np.float32)
     image[np.nonzero(markers == 1)] = np.nan
-    spec = steady_spec(tmp_path, image, {"operator": "random-walker"}, markers=markers)
+    spec = steady_spec(tmp_path, image, WALKER, markers=markers)
     with pytest.raises(RefusedError, match="markers lie at walls"):
         run(spec)
 

@@ -27,7 +27,7 @@ LINEAR = {"operator": "perona-malik", "contrast": 5000, "conductance": "rational
 
 @pytest.fixture(scope="module")
 def image() -> np.ndarray:
-    return ragged_image((203, 187))
+    return ragged_image((139, 125))
 
 
 def graph(folder: Path, image: np.ndarray, steps: list[dict[str, Any]], /, **sections: Any) -> Spec:
@@ -198,7 +198,8 @@ def test_levels_do_not_depend_on_tiles(tmp_path, image, tile, batch):
 
 
 @pytest.mark.parametrize(("tile", "batch"), [(32, 1), (96, 4)])
-def test_edges_are_joined_over_the_whole_image(tmp_path, image, tile, batch):
+def test_edges_are_joined_over_the_whole_image(tmp_path, tile, batch):
+    image = ragged_image((203, 187))
     steps = [{**HEAT, "time": 1}, {"operator": "canny", "low": 3.0, "high": 12.0, "sigma": 1.0}]
     spec = graph(tmp_path, image, steps, run={"tile": tile, "batch": batch}, sink={"chunk": 32})
     carry_out(spec)

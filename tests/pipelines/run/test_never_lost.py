@@ -23,7 +23,7 @@ from tests.pipelines.small_disks import small_disk
 
 SPEC = """
 source: {{uri: source.npy}}
-steps: [{{operator: perona-malik, contrast: 5000, conductance: rational, steps: 24}}]
+steps: [{{operator: perona-malik, contrast: 5000, conductance: rational, steps: 12}}]
 sink: {{uri: {target}, chunk: 128}}
 run: {{tile: 128, batch: 4, threads: 2, cluster: {cluster}, memory: 3GiB}}
 """
@@ -41,7 +41,7 @@ def folder(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def expected(folder) -> bytes:
     operator = do.PeronaMalik(contrast=5000, conductance="rational")
-    return do.evolve(np.load(folder / "source.npy"), operator, steps=24).tobytes()
+    return do.evolve(np.load(folder / "source.npy"), operator, steps=12).tobytes()
 
 
 def write_spec(folder: Path, name: str, cluster: str = "threads") -> Path:
@@ -100,7 +100,7 @@ def test_killed_drivers_resume_with_the_same_bytes(folder, expected, cluster):
     done = 0
     for _ in range(3):
         process = start(spec)
-        wait_for_tiles(folder, name, done + chance.randint(1, 150), process)
+        wait_for_tiles(folder, name, done + chance.randint(1, 60), process)
         time.sleep(chance.random() * 0.05)
         kill_all(process)
         done = tiles_in_journal(folder, name)
@@ -120,7 +120,7 @@ def test_killed_workers_are_replaced_and_the_bytes_are_the_same(folder, expected
     spec = write_spec(folder, "workers", "local")
     process = start(spec)
     for round_ in range(2):
-        wait_for_tiles(folder, "workers", 60 * (round_ + 1), process)
+        wait_for_tiles(folder, "workers", 40 * (round_ + 1), process)
         workers = [
             p
             for p in psutil.Process(process.pid).children(recursive=True)

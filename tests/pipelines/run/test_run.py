@@ -33,7 +33,7 @@ OPERATOR = do.PeronaMalik(contrast=5000, conductance="rational")
 
 @pytest.fixture(scope="module")
 def image() -> np.ndarray:
-    return ragged_image()
+    return ragged_image((203, 187))
 
 
 @pytest.fixture(scope="module")
@@ -269,10 +269,10 @@ def test_an_interrupted_run_goes_on_and_redoes_only_unfinished_tiles(tmp_path, i
     spec = small_spec(save_source(tmp_path, image), tmp_path / "out.zarr")
     for _ in range(3):
         with pytest.raises(Interrupt):
-            run(spec, listeners=[stop_after(17)])
+            run(spec, listeners=[stop_after(8)])
     events: list[object] = []
     report = run(spec, listeners=[events.append])
-    assert report.data["tiles_resumed"] >= 3 * 17
+    assert report.data["tiles_resumed"] >= 3 * 8
     assert report.data["tiles_resumed"] + sum(isinstance(e, TileDone) for e in events) == report.data["tiles"]
     assert same(read_result(tmp_path / "out.zarr"), expected)
 
@@ -322,7 +322,7 @@ def chunks_of(folder: Path, array: str) -> list[Path]:
 def test_damage_is_found_on_resume_and_done_again(tmp_path, image, expected, fault, batch):
     spec = small_spec(save_source(tmp_path, image), tmp_path / "out.zarr", run={"batch": batch})
     with pytest.raises(Interrupt):
-        run(spec, listeners=[stop_after(20)])
+        run(spec, listeners=[stop_after(20 if batch == 4 else 8)])
     array = "result" if batch == 9 else "state"
     victim = chunks_of(tmp_path, array)[4]
     content = bytearray(victim.read_bytes())
@@ -347,7 +347,7 @@ def test_damage_is_found_on_resume_and_done_again(tmp_path, image, expected, fau
 def test_damaged_metadata_are_written_anew_on_resume(tmp_path, image, expected, array, fault):
     spec = small_spec(save_source(tmp_path, image), tmp_path / "out.zarr", run={"batch": 4})
     with pytest.raises(Interrupt):
-        run(spec, listeners=[stop_after(40)])
+        run(spec, listeners=[stop_after(26)])
     for victim in (tmp_path / "out.zarr.run").glob(f"run-*/{array}/**/zarr.json"):
         content = victim.read_bytes()
         victim.unlink() if fault == "missing" else victim.write_bytes(
@@ -355,7 +355,7 @@ def test_damaged_metadata_are_written_anew_on_resume(tmp_path, image, expected, 
         )
     report = run(spec)
     assert report.exit_code == 0
-    assert report.data["tiles_resumed"] > 30
+    assert report.data["tiles_resumed"] > 20
     assert same(read_result(tmp_path / "out.zarr"), expected)
 
 
@@ -511,7 +511,7 @@ def test_a_target_inside_the_source_is_refused(tmp_path):
 # ---- preview, verify, status
 
 
-@pytest.mark.parametrize("roi", ["100:300,33:333", ":64,:", "330:331,456:457"])
+@pytest.mark.parametrize("roi", ["100:200,33:133", ":64,:", "202:203,186:187"])
 def test_a_preview_has_the_bits_of_the_full_run(tmp_path, image, expected, roi):
     spec = small_spec(save_source(tmp_path, image), tmp_path / "out.zarr", run={"batch": None})
     preview(spec, roi, str(tmp_path / "part.zarr"))
@@ -553,12 +553,9 @@ def test_verify_catches_a_changed_value_behind_a_good_checksum(tmp_path, image):
     run(small_spec(save_source(tmp_path, image), tmp_path / "out.zarr"))
     node = zarr.open(str(tmp_path / "out.zarr"))
     array = node if isinstance(node, zarr.Array) else node[next(iter(node.array_keys()))]
-    array[200, 300] = np.nextafter(array[200, 300], np.float32(np.inf))
-    checked = verify(str(tmp_path / "out.zarr"), samples=0)
-    assert checked["problems"] == [
-        f"{checked['problems'][0].split(':')[0]}:" + checked["problems"][0].split(":", 1)[1]
-    ]
-    assert "y 192:256, x 256:320" in checked["problems"][0]
+    array[100, 150] = np.nextafter(array[100, 150], np.float32(np.inf))
+    (problem,) = verify(str(tmp_path / "out.zarr"), samples=0)["problems"]
+    assert "y 64:128, x 128:187" in problem
 
 
 def test_verify_needs_a_run(tmp_path, image):
