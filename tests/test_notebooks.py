@@ -11,8 +11,8 @@ import pytest
 NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
 each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 
-LONG = ("parameters",)
-"""Notebooks that take many trials."""
+LONG = ("parameters", "satellite")
+"""Notebooks that take many trials, or much time; the others show the same ways of working."""
 
 each_to_run = pytest.mark.parametrize(
     "path",

@@ -101,7 +101,10 @@ def test_stable_steps() -> None:
 
 
 @both_masses
-@pytest.mark.parametrize(("shape", "spacing"), [((24, 24), (1.0, 0.6)), ((8, 9, 10), (1.0, 1.0, 0.6))])
+@pytest.mark.parametrize(
+    ("shape", "spacing"),
+    [((24, 24), (1.0, 0.6)), pytest.param((8, 9, 10), (1.0, 1.0, 0.6), marks=pytest.mark.slow)],
+)
 def test_steps_at_the_stable_limit_never_grow(mass: str, shape: tuple[int, ...], spacing: Any) -> None:
     rng = np.random.default_rng(0)
     for part in (0.0, 0.2, 0.5):
@@ -274,9 +277,9 @@ def ways(operator: Operator, spacing: Any) -> list[tuple[Cycle, ...]]:
     ("operator", "shape"),
     [
         *((operator, (40, 33)) for operator in OPERATORS),
-        # One mass with each equation does for volumes.
+        # One equation does for volumes.
         *(
-            pytest.param(operator, (9, 11, 18), marks=[pytest.mark.slow] * (operator in OPERATORS[1:-1]))
+            pytest.param(operator, (9, 11, 18), marks=[pytest.mark.slow] * (operator in OPERATORS[1:]))
             for operator in OPERATORS
         ),
     ],
@@ -298,7 +301,7 @@ def test_walls_are_like_edges_and_keep_the_sum(operator: Operator, shape: tuple[
 
 
 @pytest.mark.parametrize("operator", OPERATORS, ids=repr)
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("dtype", [pytest.param(np.float32, marks=pytest.mark.slow), np.float64])
 def test_windows_have_the_bits_of_the_whole(operator: Operator, dtype: Any) -> None:
     spacing, rng = (1.0, 1.5), np.random.default_rng(0)
     for cycles in ways(operator, spacing):

@@ -202,7 +202,7 @@ def test_apply_takes_markers_from_a_file(tmp_path: Path) -> None:
 
 @linux
 def test_a_killed_front_goes_on_and_has_the_same_bytes(tmp_path: Path) -> None:
-    image = np.ones((132, 240), np.float32)
+    image = np.ones((68, 160), np.float32)
     image[8::16] = np.nan
     image[8::32, -3:] = image[24::32, :3] = 1
     markers = marked(image.shape, (0, 0))
@@ -215,7 +215,7 @@ def test_a_killed_front_goes_on_and_has_the_same_bytes(tmp_path: Path) -> None:
     )
     done = 0
     # Twice in the front, and while its order is raised.
-    for more in (60, 250, 130):
+    for more in (40, 30, 35):
         process = start(spec)
         wait_for_tiles(tmp_path, "killed", done + more, process)
         kill_all(process)
