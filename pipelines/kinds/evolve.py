@@ -267,6 +267,11 @@ class Evolve(ChainWork):
         """Whether an operator has compiled kernels, or the exact sums of a statistic are compiled."""
         return bool(self.statistics) or any(leg.operator.compiles for leg in self.legs)
 
+    @property
+    def may_have_walls(self) -> bool:
+        """Whether what it reads may have invalid pixels."""
+        return self.inputs.may_have_walls
+
     def rehearse(self, walls: bool) -> None:
         """Let every operator take one cycle on a few cells, which compiles its kernels or loads them."""
         # What is carried must be there to be measured.

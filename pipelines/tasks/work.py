@@ -228,6 +228,11 @@ class Work(ABC):
         """Load or compile what its tasks will need, where pixels are invalid or where none is."""
 
     @property
+    def may_have_walls(self) -> bool:
+        """Whether there may be invalid pixels, which some kernels are compiled for once more."""
+        return False
+
+    @property
     def compiles(self) -> bool:
         """Whether its tasks run compiled kernels: where they are rehearsed, unless a kind knows better."""
         return type(self).rehearse is not Work.rehearse
