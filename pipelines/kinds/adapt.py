@@ -185,6 +185,11 @@ class Adapt(ChainWork):
             seconds,
         )
 
+    @property
+    def may_have_walls(self) -> bool:
+        """Whether what it reads may have invalid pixels."""
+        return self.inputs.may_have_walls
+
     def rehearse(self, walls: bool) -> None:
         """Take one batch of a few cells, which compiles its kernels or loads them."""
         block, leg = self.inputs.few_cells(self.frames, walls), self.leg.stand_in()

@@ -263,9 +263,15 @@ class Evolve(ChainWork):
         return math.prod(self.keeps.shape(grid.largest)) * working
 
     @property
-    def compiles(self) -> bool:
-        """Whether an operator has compiled kernels, or the exact sums of a statistic are compiled."""
-        return bool(self.statistics) or any(leg.operator.compiles for leg in self.legs)
+    def kernels_bytes(self) -> int:
+        """Memory of the kernels, where an operator has some, or the exact sums of a statistic are compiled."""
+        compiled = bool(self.statistics) or any(leg.operator.compiles for leg in self.legs)
+        return super().kernels_bytes if compiled else 0
+
+    @property
+    def may_have_walls(self) -> bool:
+        """Whether what it reads may have invalid pixels."""
+        return self.inputs.may_have_walls
 
     def rehearse(self, walls: bool) -> None:
         """Let every operator take one cycle on a few cells, which compiles its kernels or loads them."""

@@ -90,6 +90,11 @@ class Measure(Work):
         read = int(total * cells / math.prod(grid.largest)) * stored.itemsize
         return Cost(memory, read, 0, seconds=len(self.wanted) * total / MEASURE_RATE)
 
+    @property
+    def may_have_walls(self) -> bool:
+        """Whether what it reads may have invalid pixels."""
+        return self.inputs.may_have_walls
+
     def rehearse(self, walls: bool) -> None:
         """Measure a few cells, which compiles the kernels of the statistics or loads them."""
         block = self.inputs.few_cells(self.frames, walls)

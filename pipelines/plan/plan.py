@@ -317,12 +317,12 @@ def predict_memory(stages: Sequence[Stage], threads: int, processes: int) -> int
         total, left = total + one * min(left, tiles), left - min(left, tiles)
     keeping = sum(len(stage.grid) for stage in stages if stage.cost.kept_bytes)
     total += kept * min(threads - tasks, max(0, keeping - tasks))
-    return total_memory(max(total, alone), processes, compiles(stages))
+    return total_memory(max(total, alone), processes, kernels_bytes(stages))
 
 
-def compiles(stages: Sequence[Stage]) -> bool:
-    """Return whether any stage runs compiled kernels."""
-    return any(stage.work.compiles for stage in stages)
+def kernels_bytes(stages: Sequence[Stage]) -> int:
+    """Return the bytes of the compiled kernels of the stage that has the most; they share many."""
+    return max(stage.work.kernels_bytes for stage in stages)
 
 
 def merging_bytes(stages: Sequence[Stage], memory: int) -> int:

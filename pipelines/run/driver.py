@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -72,6 +73,8 @@ class Driver:
         Leases on the targets.
     listing : Listing, optional
         What is stored of the source, for workers in other processes.
+    rehearsal : Thread, optional
+        Loads the kernels; no tile is begun before it ends, as what it takes would come on top.
     """
 
     def __init__(
@@ -84,9 +87,10 @@ class Driver:
         replaced: Mapping[str, list[int] | None] | None = None,
         leases: Sequence[Lease] = (),
         listing: Listing | None = None,
+        rehearsal: threading.Thread | None = None,
     ) -> None:
         self.spec, self.plan, self.workdir, self.listeners = spec, plan, workdir, listeners
-        self.tuning, self.leases, self.listing = tuning, leases, listing
+        self.tuning, self.leases, self.listing, self.rehearsal = tuning, leases, listing, rehearsal
         self.state = RunState(plan.stages, spec.run.retries)
         self.arrays = RunArrays(plan, workdir)
         self.publication = Publication(plan, self.arrays.folder, self.arrays.sinks, replaced or {})
@@ -239,6 +243,8 @@ class Driver:
                 self._require_room(number, {})
             self._compare(taken_over, Submission(workers.client, admission, f"{name}-check", ahead, fence))
             self._begin_arrays()
+            if self.rehearsal is not None:
+                self.rehearsal.join()
             submission = Submission(workers.client, admission, name, ahead, fence)
             self._top_up(submission)
             for group in submission.outcomes():

@@ -13,14 +13,14 @@ from pathlib import Path
 
 from pipelines.events import Exporting, Listener, tell
 from pipelines.image.sink import Sink
-from pipelines.plan.plan import Output, Plan, compiles
+from pipelines.plan.plan import Output, Plan, kernels_bytes
 from pipelines.record.journal import Claimed, Event, Journal, Published
 from pipelines.record.state import RunState
 from pipelines.store.addresses import is_remote, name_of, require_local, shown
 from pipelines.store.publish import bring_beside, content_checksum, hand_over, remove_local, stamp, stamp_of
 from pipelines.store.targets import remove
 from pipelines.store.upload import TargetTakenError
-from pipelines.tasks.memory import total_memory
+from pipelines.tasks.memory import tasks_bytes
 
 
 class Publication:
@@ -88,7 +88,7 @@ class Publication:
         # The tasks are done: what they took is free for the formats.
         memory = max(
             32 << 20,
-            self.plan.memory_total - total_memory(0, 0, compiles(self.plan.stages)) - self.plan.extra_bytes,
+            self.plan.memory_total - tasks_bytes(kernels_bytes(self.plan.stages)) - self.plan.extra_bytes,
         )
         root = str(self.folder / output.folder)
         self.sinks[number].finish(root, output.info, output.levels, str(finished), memory)

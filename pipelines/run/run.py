@@ -66,8 +66,8 @@ def run(spec: Spec, *, overwrite: bool = False, listeners: Sequence[Listener] = 
     settled = settle_times(spec, source, listeners, earlier.run)
     spec = settled.spec
     plan = make_plan(spec, source.info, begun=unfinished(earlier.run, earlier.report))
-    if cluster_kind(spec.run.cluster).in_process:
-        warm_beside(plan)
+    # Workers in other processes load what they need before their first tiles.
+    rehearsal = warm_beside(plan) if cluster_kind(spec.run.cluster).in_process else None
     require_valid_pixels(source, plan)
     with contextlib.ExitStack() as held:
         held.enter_context(workdir.lock(spec.sink.uri))
@@ -81,7 +81,9 @@ def run(spec: Spec, *, overwrite: bool = False, listeners: Sequence[Listener] = 
             tell(listeners, RunFinished(finished))
             return Report(finished)
         replaced = {target: stamp_of(target) for target in spec.targets} if overwrite else {}
-        driver = Driver(spec, plan, workdir, listeners, settled.tuning, replaced, leases, source.listing)
+        driver = Driver(
+            spec, plan, workdir, listeners, settled.tuning, replaced, leases, source.listing, rehearsal
+        )
         return Report(driver.run(source.absent_chunks()))
 
 

@@ -79,11 +79,13 @@ class Submission:
     def give(self, tiles: Sequence[TileId], work: Task, grid: Grid) -> None:
         """Give a group of tiles of one stage to the workers, who do one after another."""
         numbers = [tile for _, tile in tiles]
-        key = f"{self._name}-{tiles[0][0]}-{numbers[0]}-{next(self._count)}"
+        stage = f"{self._name}-{tiles[0][0]}"
+        key = f"{stage}-{numbers[0]}-{next(self._count)}"
         future = self._client.submit(
             perform_group,
             self._admission.proof,
             self._fence,
+            stage,
             work,
             grid,
             numbers,

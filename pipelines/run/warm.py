@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from diffusion_ops.compilation import cache_folder
 from pipelines.events import Compiling, Listener, tell
 from pipelines.plan.plan import Plan
+from pipelines.tasks.kernels import load_kernels
+from pipelines.tasks.memory import give_back_compiler
 
 
-def warm(
-    plan: Plan, listeners: Sequence[Listener] = (), walls: Sequence[bool] = (False, True)
-) -> dict[str, str]:
+def warm(plan: Plan, listeners: Sequence[Listener] = ()) -> dict[str, str]:
     """Load the kernels that the tasks of a plan need, or compile and keep them.
 
     Parameters
@@ -20,8 +20,6 @@ def warm(
     plan : Plan
     listeners : sequence of Listener
         Are told the stages.
-    walls : sequence of bool
-        Whether for images with invalid pixels, and for those without.
 
     Returns
     -------
@@ -31,17 +29,17 @@ def warm(
     wrong: dict[str, str] = {}
     for number, stage in enumerate(plan.stages):
         tell(listeners, Compiling(stage.title, number / len(plan.stages)))
-        for there in walls:
-            try:
-                stage.work.rehearse(there)
-            except Exception as error:
-                wrong[stage.title] = f"{type(error).__name__}: {error}"
+        if said := load_kernels(stage.work):
+            wrong[stage.title] = said
+    give_back_compiler()
     return wrong
 
 
-def warm_beside(plan: Plan) -> None:
-    """Begin to load the kernels of images without invalid pixels, while the driver prepares the rest."""
-    threading.Thread(target=warm, args=(plan, (), (False,)), daemon=True, name="rehearsal").start()
+def warm_beside(plan: Plan) -> threading.Thread:
+    """Begin to load the kernels of a plan while the driver prepares the rest; return the thread that does."""
+    thread = threading.Thread(target=warm, args=(plan,), daemon=True, name="rehearsal")
+    thread.start()
+    return thread
 
 
 def kept_kernels() -> tuple[str, int]:

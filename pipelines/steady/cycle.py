@@ -30,9 +30,6 @@ from pipelines.tasks.work import Conclusion, Told, Work
 NODE_BYTES = 120
 """Memory per node of the fourth level while the coarser ones are made: its row, and those of the levels above it."""
 
-COMPILED_BYTES = 64 << 20
-"""Memory that a process keeps where it has compiled the kernels of a cycle itself, beside that of other kernels."""
-
 
 @dataclass(frozen=True)
 class Cycling(Step):
@@ -194,7 +191,7 @@ class Coarse(Cycling):
         volume = len(self.scene.frames.spatial) == 3
         # Residuals and corrections, which nodes are held, and two copies of one on its way.
         lattices = pixels * 4 * (2 * TOGETHER + 3) // (16 if volume else 10)
-        memory = planned_nodes(pixels) * NODE_BYTES + lattices + self.codec_bytes + COMPILED_BYTES
+        memory = planned_nodes(pixels) * NODE_BYTES + lattices + self.codec_bytes
         per_cell = 12 if volume else 2
         seconds = pixels * NODES / 1.5e6
         return Cost(memory, 4 * per_cell * pixels, pixels, seconds=seconds)

@@ -11,7 +11,9 @@ from typing import Protocol
 from pipelines.image.window import Grid
 from pipelines.tasks.admission.proof import own_proof
 from pipelines.tasks.fence import Fence, behind
+from pipelines.tasks.kernels import load_kernels_once
 from pipelines.tasks.values import Outcome
+from pipelines.tasks.work import Work
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,7 @@ class Task(Protocol):
 
 
 def perform_group(
-    proof: str, fence: Fence, work: Task, grid: Grid, tiles: Sequence[int]
+    proof: str, fence: Fence, stage: str, work: Task, grid: Grid, tiles: Sequence[int]
 ) -> list[Outcome | Failure]:
     """Do tiles one after another; every task calls this function.
 
@@ -75,6 +77,8 @@ def perform_group(
         Digest of the proof that the process must have.
     fence : Fence
         Keeps the task from writing once another process has taken over the run.
+    stage : str
+        Name of the stage, which is that of no other; kernels are loaded before its first tile in a process.
     work : Task
     grid : Grid
     tiles : sequence of int
@@ -87,6 +91,8 @@ def perform_group(
     """
     if own_proof().digest != proof:
         raise OtherCodeError("This worker has other code or libraries than the driver. Restart the worker.")
+    if isinstance(work, Work):
+        load_kernels_once(stage, work)
     with behind(fence):
         return [_perform(work, grid, tile) for tile in tiles]
 

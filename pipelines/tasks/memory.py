@@ -12,17 +12,23 @@ from types import TracebackType
 
 import psutil
 
-LIBRARIES_BYTES = 215 << 20
-"""Resident memory of a process that runs tasks, beside pixels and kernels: Python, the libraries, small objects."""
+LIBRARIES_BYTES = 190 << 20
+"""Resident memory of a process that runs tasks, beside pixels and kernels: Python, the libraries, small objects.
 
-KERNELS_BYTES = 95 << 20
-"""Resident memory of compiled kernels, and of the compiler that loads them.
-
-25 to 45 MiB were measured with kernels that are loaded, and up to 91 MiB where the compiler made them first, which
-keeps what it needed for them. A plan does not look for kernels, so the larger number counts.
+180 to 187 MiB were measured. The code of the compiler, which is imported too, is given back.
 """
 
-DRIVER_BYTES = 208 << 20
+KERNELS_BYTES = 50 << 20
+"""Resident memory of compiled kernels, and of what the compiler keeps of them.
+
+10 to 30 MiB were measured with kernels that are loaded, and 25 to 45 MiB where the compiler made them first. A plan
+does not look for kernels, so the larger number counts.
+"""
+
+COMPILER_BYTES = 56 << 20
+"""Resident code of the compiler after kernels were loaded or made, until `give_back_compiler`."""
+
+DRIVER_BYTES = 185 << 20
 """Resident memory of a driver that leaves its tasks to other processes, with the process that looks after these."""
 
 WINDOW_BYTES = 33 << 16
@@ -32,6 +38,11 @@ codec, of up to 2 MiB; returning each of them took two thirds of the reading tim
 
 KEPT_BYTES = 4 << 20
 """Freed memory that each part of the allocator may keep for the next chunks."""
+
+_COMPILER = ("libllvmlite", "libLLVM")
+"""Beginnings of the names of the files with the compiler's code."""
+
+_MADV_DONTNEED = 4
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
 
@@ -59,6 +70,28 @@ def give_back_freed() -> None:
             trim(0)
 
 
+def gives_back_code() -> bool:
+    """Return whether this system takes pages of code back."""
+    return sys.platform.startswith("linux") and hasattr(ctypes.CDLL(None), "madvise")
+
+
+def give_back_compiler() -> None:
+    """Return the pages of the compiler's code to the system; those that are needed again come back from their file.
+
+    25 MiB are read as it is imported, and 50 to 55 MiB when it loads or makes a kernel, but none when a kernel runs.
+    """
+    if not gives_back_code():
+        return
+    advise = ctypes.CDLL(None).madvise
+    with open("/proc/self/maps", encoding="utf-8", errors="surrogateescape") as maps:
+        for line in maps:
+            addresses, rights, _, _, _, *path = line.split(maxsplit=5)
+            # Only code is as in its file; other parts are changed as a library is loaded.
+            if rights == "r-xp" and path and Path(path[0]).name.startswith(_COMPILER):
+                start, stop = (int(address, 16) for address in addresses.split("-"))
+                advise(ctypes.c_void_p(start), ctypes.c_size_t(stop - start), _MADV_DONTNEED)
+
+
 def peak_memory() -> tuple[int, int]:
     """Return (peak resident bytes of this process so far, process id)."""
     info = psutil.Process().memory_info()
@@ -80,13 +113,13 @@ def high_water_mark(process: int | str = "self") -> int:
     return 0
 
 
-def tasks_bytes(compiles: bool) -> int:
-    """Return the resident bytes of a process that runs tasks, beside their pixels, with compiled kernels or without."""
-    return LIBRARIES_BYTES + compiles * KERNELS_BYTES
+def tasks_bytes(kernels_bytes: int = KERNELS_BYTES) -> int:
+    """Return the resident bytes of a process that runs tasks, beside their pixels; without kernels these take 0."""
+    return LIBRARIES_BYTES + kernels_bytes + (0 if gives_back_code() or not kernels_bytes else COMPILER_BYTES)
 
 
-def total_memory(tasks: int, processes: int, compiles: bool = True) -> int:
-    """Return the largest resident bytes of a run.
+def total_memory(tasks: int, processes: int, kernels_bytes: int = KERNELS_BYTES) -> int:
+    """Return the largest resident bytes of a run: while kernels are loaded, or while tasks run.
 
     Parameters
     ----------
@@ -94,11 +127,12 @@ def total_memory(tasks: int, processes: int, compiles: bool = True) -> int:
         Bytes of the tasks that run at a time.
     processes : int
         Number of processes that run them, 0 for this one.
-    compiles : bool
-        Whether they run compiled kernels.
+    kernels_bytes : int
+        Bytes of the compiled kernels that each process holds.
     """
-    each = tasks_bytes(compiles)
-    return (DRIVER_BYTES + each * processes if processes else each) + tasks
+    count, driver = max(1, processes), DRIVER_BYTES if processes else 0
+    loading = LIBRARIES_BYTES + kernels_bytes + COMPILER_BYTES if kernels_bytes else 0
+    return driver + max(count * tasks_bytes(kernels_bytes) + tasks, count * loading)
 
 
 def tree_memory(root: int | None = None) -> int:

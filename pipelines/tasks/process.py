@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 
 from pipelines.store.arrays import use_fast_codecs
-from pipelines.tasks.memory import steady_allocator
+from pipelines.tasks.memory import give_back_compiler, steady_allocator
 
 
 def prepare_process(threads: int = 1) -> None:
@@ -20,6 +20,8 @@ def prepare_process(threads: int = 1) -> None:
     vars(platform.uname()).setdefault("processor", platform.machine())
     steady_allocator()
     use_fast_codecs(threads)
+    # What importing it takes.
+    give_back_compiler()
 
 
 def use_temporary_folder(folder: Path) -> None:

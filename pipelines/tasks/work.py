@@ -15,7 +15,7 @@ from diffusion_ops.blocks.spare import keep_window, release_spare
 from diffusion_ops.blocks.statistic import Reduction, Tally
 from diffusion_ops.registry import Registry
 from pipelines.image.window import Grid, Region, Window
-from pipelines.tasks.memory import peak_memory
+from pipelines.tasks.memory import KERNELS_BYTES, peak_memory
 from pipelines.tasks.pixels import ENCODING_BYTES, Pixels, ZarrPixels
 from pipelines.tasks.values import Carried, Cost, Done, NewArray, Outcome, checksum
 
@@ -228,9 +228,14 @@ class Work(ABC):
         """Load or compile what its tasks will need, where pixels are invalid or where none is."""
 
     @property
-    def compiles(self) -> bool:
-        """Whether its tasks run compiled kernels: where they are rehearsed, unless a kind knows better."""
-        return type(self).rehearse is not Work.rehearse
+    def may_have_walls(self) -> bool:
+        """Whether there may be invalid pixels, which some kernels are compiled for once more."""
+        return False
+
+    @property
+    def kernels_bytes(self) -> int:
+        """Memory of its compiled kernels: the usual, where they are rehearsed, unless a kind knows better."""
+        return 0 if type(self).rehearse is Work.rehearse else KERNELS_BYTES
 
     @abstractmethod
     def compute(self, window: Window) -> Done:

@@ -27,7 +27,7 @@ from pipelines.refusal import RefusedError, refusing
 from pipelines.spec.spec import Spec
 from pipelines.spec.step import StepSpec
 from pipelines.tasks.inputs import Reading
-from pipelines.tasks.memory import give_back_freed, total_memory
+from pipelines.tasks.memory import COMPILER_BYTES, give_back_freed, total_memory
 from pipelines.tasks.pixels import Pixels, SourcePixels
 from pipelines.tasks.version import code_version
 
@@ -147,7 +147,8 @@ def _require_memory(spec: Spec, source: Source, values: int) -> None:
     values = min(values, math.prod(source.info.shape))
     arrays = max(_operator_arrays(step.make_operator()) for step in spec.steps) + SAMPLE_ARRAYS
     held = 0 if source.info.by_region else source.info.nbytes
-    need = total_memory(int(values * size * arrays) + held, 0)
+    # Kernels are loaded while the samples are held.
+    need = total_memory(int(values * size * arrays) + held + COMPILER_BYTES, 0)
     if need > spec.run.memory:
         raise TuningError(
             f"Choosing from samples needs {need:,} bytes ({values:,} values), but only {spec.run.memory:,} are "

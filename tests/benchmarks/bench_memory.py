@@ -1,11 +1,14 @@
 """Measure the memory of whole runs of every operator, from outside, beside the limit and the prediction.
 
     python tests/benchmarks/bench_memory.py
-    python tests/benchmarks/bench_memory.py --operators heat canny --limits 400MiB --clusters threads --side 16384
+    python tests/benchmarks/bench_memory.py --jobs heat canny --limits 400MiB --clusters threads --side 16384
 
-The image is uint8 with holes, or float32 without (--floats). Memory is the resident set of `diffuse run` and all its
-child processes, added up, 50 times a second, or the peak that the system has noted of the first of them where that is
-larger; pages that processes share count once for each of them. Each row is one run:
+A job is an operator, a problem, or a chain of CHAINS, which has a kind of work that no operator has alone. The image is
+uint8 with holes, or float32 without (--floats); for some chains it is noise.
+
+Memory is the resident set of `diffuse run` and all its child processes, added up, 50 times a second, or the peak that
+the system has noted of the first of them where that is larger; pages that processes share count once for each of them.
+Each row is one run:
 
     predicted       memory_total of the plan
     peak            largest resident set of the process tree
@@ -26,20 +29,20 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import psutil
+import zarr
 
 from diffusion_ops.evolution.operator import OPERATORS
 from pipelines.image.window import Grid
 from pipelines.store.arrays import Chunking, create_array, use_fast_codecs
 from pipelines.tasks.memory import high_water_mark
 from pipelines.tasks.pixels import ZarrPixels
-from tests.operator_samples import EVOLUTIONS, sample_arguments
+from tests.operator_samples import sample_arguments
 
 PERIOD = 0.02
 """Seconds between two measurements."""
@@ -76,8 +79,79 @@ class Measurement:
         )
 
 
-def make_source(path: Path, side: int, depth: int = 0, dtype: str = "u1", holes: bool = True) -> None:
-    """Write noisy rings with round holes of nodata, a square at a time; a volume where `depth` is given."""
+@dataclass(frozen=True)
+class Job:
+    """What a run does.
+
+    Attributes
+    ----------
+    steps : list of dict
+        The steps of the spec.
+    parts : dict
+        Further parts of the spec.
+    image : str
+        "rings", or "noise", which has the most regions that there can be.
+    """
+
+    steps: list[dict[str, Any]]
+    parts: dict[str, Any] = field(default_factory=dict)
+    image: str = "rings"
+
+
+DARK = {"operator": "thresholding", "thresholds": [60]}
+OBJECTS = {"operator": "components"}
+NUMBERED = {"sink": {"dtype": "uint32"}}
+TABLE = {**NUMBERED, "outputs": [{"name": "objects", "uri": "objects.csv"}]}
+SMOOTH = {"operator": "heat", "time": 64, "schedule": "explicit"}
+
+CHAINS = {
+    "objects": Job([SMOOTH, DARK, OBJECTS], NUMBERED),
+    "objects with a table": Job([SMOOTH, DARK, {"name": "objects", **OBJECTS}], TABLE),
+    "objects of noise": Job([DARK, OBJECTS], NUMBERED, "noise"),
+    "contrast measured": Job([{"operator": "perona-malik", "contrast": {"quantile": 0.9}, "steps": 8}]),
+    "adaptive steps": Job([{"operator": "heat", "time": 4, "schedule": {"adaptive": 2.0}}]),
+    "until the energy falls no more": Job(
+        [{"operator": "total-variation", "weight": 6, "steps": 8, "until": {"energy": 1e-3}}]
+    ),
+    "under a mask": Job([{"name": "dark", **DARK}, {**SMOOTH, "input": "source", "mask": "dark"}]),
+    "along a guide of half the size": Job(
+        [
+            {"name": "outline", "operator": "heat", "octave": 1, "time": 8},
+            {
+                "operator": "coherence-enhancing",
+                "contrast": 8,
+                "input": "source",
+                "guide": "outline",
+                "steps": 4,
+            },
+        ]
+    ),
+}
+"""Jobs whose kinds of work no operator has alone."""
+
+JOBS = (*OPERATORS.names(), *CHAINS)
+
+
+def job_of(name: str, side: int) -> Job:
+    """Return a chain, or an operator's first sample with as many time steps as take a few seconds."""
+    if name in CHAINS:
+        return CHAINS[name]
+    operator = OPERATORS[name](**sample_arguments(name)[0])
+    step: dict[str, Any] = {"operator": name, **sample_arguments(name)[0]}
+    if operator.controlled_by not in ("once", "convergence"):
+        pace = operator.pace(operator.dimensions[0], 1)
+        step["steps"] = int(min(32, max(2, STEP_SECONDS * pace / side**2)))
+    if "markers" in operator.reads:
+        step["markers"] = "marks.csv"
+    if name == "shortest-path":
+        return Job([{"operator": "eikonal", "markers": "marks.csv"}, {**step, "markers": "ends.csv"}])
+    return Job([step], NUMBERED if operator.gives_labels else {})
+
+
+def make_source(
+    path: Path, side: int, depth: int = 0, dtype: str = "u1", holes: bool = True, image: str = "rings"
+) -> None:
+    """Write noisy rings, or noise, with round holes of nodata, a square at a time; a volume where `depth` is given."""
     if (path / "zarr.json").exists():
         return
     use_fast_codecs()
@@ -92,7 +166,8 @@ def make_source(path: Path, side: int, depth: int = 0, dtype: str = "u1", holes:
     random = np.random.default_rng(0)
     rows, columns = np.mgrid[-512:512, -512:512]
     rings = np.hypot(rows, columns)
-    noisy = (np.clip(rings % 100 + 40 + 20 * random.standard_normal(rings.shape), 1, 255)).astype(dtype)
+    smooth = rings % 100 + 40 if image == "rings" else 60.0
+    noisy = (np.clip(smooth + 20 * random.standard_normal(rings.shape), 1, 255)).astype(dtype)
     if holes:
         noisy[np.hypot(rows - 200, columns + 100) < 90] = 0
     for tile in range(len(grid)):
@@ -103,35 +178,30 @@ def make_source(path: Path, side: int, depth: int = 0, dtype: str = "u1", holes:
         pixels.write(region, np.ascontiguousarray(part))
 
 
-def step_of(name: str, side: int) -> dict[str, Any]:
-    """Return a step of a spec: an operator's first sample, and as many time steps as take a few seconds."""
-    operator = OPERATORS[name](**sample_arguments(name)[0])
-    step: dict[str, Any] = {"operator": name, **sample_arguments(name)[0]}
-    if operator.controlled_by != "once":
-        pace = operator.pace(operator.dimensions[0], 1)
-        step["steps"] = int(min(32, max(2, STEP_SECONDS * pace / side**2)))
-    return step
-
-
-def measure(
-    folder: Path, source: Path, step: Mapping[str, Any], limit: str, cluster: str, **more: Any
-) -> Measurement:
-    """Return the memory of a run in processes of its own; `more` are further parts of the spec."""
+def measure(folder: Path, source: Path, job: Job, limit: str, cluster: str) -> Measurement:
+    """Return the memory of a run in processes of its own."""
     target, spec = folder / "result.zarr", folder / "spec.json"
     for path in (target, Path(f"{target}.run")):
         shutil.rmtree(path, ignore_errors=True)
+    side = zarr.open_array(source, mode="r").shape[-1]
+    for name, places in {"marks": (2, 3, 4), "ends": (5, 6)}.items():
+        rows = "".join(f"{side // n},{side // 3},{label}\n" for label, n in enumerate(places, 1))
+        (folder / f"{name}.csv").write_text(f"row,column,label\n{rows}")
     parts = {
         "source": {"uri": str(source)},
-        "steps": [dict(step)],
-        "sink": {"uri": str(target)},
+        "steps": job.steps,
+        **job.parts,
+        "sink": {"uri": str(target), **job.parts.get("sink", {})},
         "run": {"memory": limit, "threads": 2, "cluster": cluster},
     }
-    spec.write_text(json.dumps({**parts, **more}))
+    spec.write_text(json.dumps(parts))
     process = subprocess.Popen(
         [sys.executable, "-m", "pipelines.cli.command", "run", str(spec), "--json"],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
     )
     peak, ended = [0], threading.Event()
     watcher = threading.Thread(target=watch, args=(process.pid, peak, ended))
@@ -143,10 +213,11 @@ def measure(
     if process.returncode == 2:
         return Measurement(allowed, 0, 0, told + out)
     if process.returncode:
-        raise RuntimeError(f"The run of {step} ended with {process.returncode}: {told}{out}")
+        raise RuntimeError(f"The run of {job} ended with {process.returncode}: {told}{out}")
     report = json.loads(Path(f"{target}.run", "report.json").read_text())
     for path in (target, Path(f"{target}.run")):
         shutil.rmtree(path)
+    (folder / "objects.csv").unlink(missing_ok=True)
     plan = report["plan"]
     told = f"tile {'x'.join(map(str, plan['tile']))}, {plan['passes']} passes, {plan['threads']} threads"
     return Measurement(allowed, report["memory"]["predicted"], peak[0], told)
@@ -178,7 +249,7 @@ def bytes_of(limit: str) -> int:
 
 def row(name: str, limit: str, cluster: str, found: Measurement) -> str:
     """Return a row of the table."""
-    begin = f"{name:28} {limit:>7} {cluster:7}"
+    begin = f"{name:31} {limit:>7} {cluster:7}"
     if not found.peak:
         return f"{begin} refused: {' '.join(found.told.split())[:160]}"
     mib = 1 << 20
@@ -188,22 +259,26 @@ def row(name: str, limit: str, cluster: str, found: Measurement) -> str:
     )
 
 
+def source_of(folder: Path, name: str, side: int, floats: bool = False) -> Path:
+    """Return the image that a job reads, which is made where it is not there."""
+    flat = name in CHAINS or 2 in OPERATORS[name].dimensions
+    image = CHAINS[name].image if name in CHAINS else "rings"
+    what = f"{image}-{'floats' if floats else 'holes'}-{side}{'' if flat else '-volume'}"
+    make_source(folder / f"{what}.zarr", side, 0 if flat else 8, "f4" if floats else "u1", not floats, image)
+    return folder / f"{what}.zarr"
+
+
 def measure_all(options: argparse.Namespace, folder: Path) -> int:
     """Print the table and return the number of runs whose bounds did not hold."""
     failed = 0
-    print(f"{'operator':28} {'limit':>7} cluster predicted   peak peak/limit predicted/peak", flush=True)
-    names: Sequence[str] = options.operators or EVOLUTIONS
-    for name in names:
-        flat = 2 in OPERATORS[name].dimensions
-        what = "floats" if options.floats else "holes"
-        source = folder / f"{what}-{options.side}{'' if flat else '-volume'}.zarr"
-        depth, dtype = 0 if flat else 8, "f4" if options.floats else "u1"
-        make_source(source, options.side, depth, dtype, holes=not options.floats)
+    print(f"{'job':31} {'limit':>7} cluster predicted   peak peak/limit predicted/peak", flush=True)
+    for name in options.jobs or JOBS:
+        source = source_of(folder, name, options.side, options.floats)
         for cluster in options.clusters:
             for limit in options.limits:
                 if options.cold:
                     os.environ["NUMBA_CACHE_DIR"] = tempfile.mkdtemp(dir=folder)
-                found = measure(folder, source, step_of(name, options.side), limit, cluster)
+                found = measure(folder, source, job_of(name, options.side), limit, cluster)
                 failed += not found.holds
                 print(row(name, limit, cluster, found), flush=True)
     return failed
@@ -214,7 +289,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--operators", nargs="*", default=[])
+    parser.add_argument("--jobs", nargs="*", default=[], metavar="JOB")
     parser.add_argument("--limits", nargs="*", default=["400MiB", "600MiB"])
     parser.add_argument("--clusters", nargs="*", default=["threads", "local"])
     parser.add_argument("--side", type=int, default=8192)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Self
 
 from pipelines.image.window import Region, Window, window_of
-from pipelines.kinds.fronts.tiles import Land
+from pipelines.kinds.fronts.tiles import Land, rehearse
 from pipelines.tasks.work import Work
 
 
@@ -39,3 +39,7 @@ class LandWork(Work):
     def bind(self, values: Mapping[int, Mapping[str, float]]) -> Self:
         """Return the work with statistics of its inputs replaced by their values."""
         return replace(self, land=self.land.bind(values))
+
+    def rehearse(self, walls: bool) -> None:
+        """Run a front through a few cells, which compiles its kernels or loads them."""
+        rehearse(self.land)

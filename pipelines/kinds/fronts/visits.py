@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from diffusion_ops.blocks.statistic import Tally
 from pipelines.image.window import Grid, Region, Window, extent, one_frame, window_of
 from pipelines.kinds.fronts.land_work import LandWork
-from pipelines.kinds.fronts.tiles import FRONT_RATE, VISITS, Latest, rehearse
+from pipelines.kinds.fronts.tiles import FRONT_RATE, VISITS, Latest
 from pipelines.tasks.pixels import Pixels, ZarrPixels
 from pipelines.tasks.values import Carried, Cost, Done, NewArray
 from pipelines.tasks.work import Conclusion, File, Told
@@ -142,10 +142,6 @@ class TileVisits(LandWork):
         return {tile: int(merged[tile]) for tile in grid.covering(window_of(region, grid.shape, halo).read)}
 
     # ---- what a task does
-
-    def rehearse(self, walls: bool) -> None:
-        """Run a front through a few cells, which compiles its kernels or loads them."""
-        rehearse(self.land)
 
     def compute(self, window: Window) -> Done:
         """Return the tile after the visit, and which of its sides have changed."""

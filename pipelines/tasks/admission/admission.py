@@ -245,7 +245,7 @@ class Admission:
         if len(self._mute) >= MOST_MUTE:
             return (
                 f"{len(self._mute)} workers at {address} ended before they could answer, such as {max(self._mute)}. "
-                f"Perhaps their memory limit is below what libraries and kernels take, about {tasks_bytes(True) >> 20} "
+                f"Perhaps their memory limit is below what libraries and kernels take, about {tasks_bytes() >> 20} "
                 "MiB: give them more (--memory-limit of `dask worker`), or look at their logs."
             )
         mute = ", ".join(sorted(self._there - self._proven - set(self.left_out)))

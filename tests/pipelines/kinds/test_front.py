@@ -18,7 +18,6 @@ from pipelines.refusal import RefusedError
 from pipelines.run.run import Report, run
 from pipelines.run.verify import verify
 from pipelines.spec.spec import Spec
-from tests.benchmarks.bench_memory import make_source, measure
 from tests.pipelines.run.test_never_lost import (
     command,
     kill_all,
@@ -162,19 +161,6 @@ def test_tiles_beyond_the_last_time_are_not_visited(tmp_path: Path) -> None:
     expected = do.solve(image, do.Eikonal(until=30), markers=markers)
     assert found(report, "unreachable") == np.isinf(expected).sum() > 0
     assert read_result(spec.sink.uri).tobytes() == expected.tobytes()
-
-
-@linux
-@pytest.mark.slow
-@pytest.mark.parametrize("name", ["eikonal", "geodesic-labels"])
-def test_memory_of_fronts_is_bounded(tmp_path: Path, name: str) -> None:
-    side = 8192
-    make_source(tmp_path / "holes.zarr", side)
-    (tmp_path / "points.csv").write_text(f"row,column\n{side // 2},{side // 2}\n1100,1100\n")
-    step = {"operator": name, "markers": str(tmp_path / "points.csv")}
-    found = measure(tmp_path, tmp_path / "holes.zarr", step, "600MiB", "threads")
-    assert found.peak, found.told
-    assert found.peak <= min(found.predicted, found.limit)
 
 
 def test_apply_takes_markers_from_a_file(tmp_path: Path) -> None:

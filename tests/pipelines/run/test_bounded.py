@@ -10,13 +10,22 @@ import pytest
 import zarr
 from zarr.codecs import ZstdCodec
 
-from diffusion_ops.evolution.operator import OPERATORS
-from tests.benchmarks.bench_memory import MOST, Measurement, make_source, measure, step_of
-from tests.operator_samples import each_evolution
+from tests.benchmarks.bench_memory import (
+    JOBS,
+    MOST,
+    Job,
+    Measurement,
+    job_of,
+    make_source,
+    measure,
+    source_of,
+)
 from tests.pipelines.run.test_never_lost import linux
 
 HUNGRIEST = ("salt-and-pepper", "coherence", "coherence-enhancing", "total-variation", "canny")
 """Operators that hold the most arrays."""
+
+TWO_STEPS = Job([{"operator": "heat", "steps": 2}])
 
 
 def check(found: Measurement) -> None:
@@ -27,10 +36,8 @@ def check(found: Measurement) -> None:
 
 
 def measured(folder: Path, name: str, side: int, limit: str, cluster: str) -> Measurement:
-    """Return the memory of a run of an operator over an image with holes."""
-    flat = 2 in OPERATORS[name].dimensions
-    make_source(folder / "holes.zarr", side, 0 if flat else 8)
-    return measure(folder, folder / "holes.zarr", step_of(name, side), limit, cluster)
+    """Return the memory of a job over an image with holes."""
+    return measure(folder, source_of(folder, name, side), job_of(name, side), limit, cluster)
 
 
 @linux
@@ -47,8 +54,8 @@ def test_memory_is_bounded(tmp_path: Path, name: str, limit: str, cluster: str) 
 @pytest.mark.parametrize(
     ("limit", "cluster"), [("400MiB", "threads"), ("600MiB", "threads"), ("600MiB", "local")]
 )
-@each_evolution
-def test_memory_of_every_operator_is_bounded(tmp_path: Path, name: str, limit: str, cluster: str) -> None:
+@pytest.mark.parametrize("name", JOBS)
+def test_memory_of_every_job_is_bounded(tmp_path: Path, name: str, limit: str, cluster: str) -> None:
     check(measured(tmp_path, name, 8192, limit, cluster))
 
 
@@ -95,7 +102,7 @@ def test_memory_of_images_of_floats_without_holes_is_bounded(tmp_path: Path, sid
     """They might have NaN anywhere: walls are counted, although none is found."""
     make_source(tmp_path / "floats.zarr", side, dtype="f4", holes=False)
     limit = "1GiB" if side == 16384 else "600MiB"
-    check(measure(tmp_path, tmp_path / "floats.zarr", step_of("perona-malik", side), limit, "threads"))
+    check(measure(tmp_path, tmp_path / "floats.zarr", job_of("perona-malik", side), limit, "threads"))
 
 
 def one_chunk(path: Path, side: int, *, compressed: bool) -> None:
@@ -109,7 +116,7 @@ def one_chunk(path: Path, side: int, *, compressed: bool) -> None:
 @linux
 def test_a_chunk_that_does_not_fit_is_refused_with_its_numbers(tmp_path: Path) -> None:
     one_chunk(tmp_path / "one.zarr", 8192, compressed=True)
-    found = measure(tmp_path, tmp_path / "one.zarr", {"operator": "heat", "steps": 2}, "400MiB", "threads")
+    found = measure(tmp_path, tmp_path / "one.zarr", TWO_STEPS, "400MiB", "threads")
     assert not found.peak
     assert "One chunk of the source is 8192 x 8192 = 67,108,864 bytes decoded" in found.told
     assert re.search(r"Allow at least --memory \d+MiB, or rewrite the source with smaller chunks", found.told)
@@ -118,11 +125,11 @@ def test_a_chunk_that_does_not_fit_is_refused_with_its_numbers(tmp_path: Path) -
 @linux
 def test_of_a_large_chunk_only_a_part_is_read_where_nothing_has_to_be_decoded(tmp_path: Path) -> None:
     one_chunk(tmp_path / "one.zarr", 8192, compressed=False)
-    check(measure(tmp_path, tmp_path / "one.zarr", {"operator": "heat", "steps": 2}, "400MiB", "threads"))
+    check(measure(tmp_path, tmp_path / "one.zarr", TWO_STEPS, "400MiB", "threads"))
 
 
 @linux
 @pytest.mark.slow
 def test_a_large_chunk_is_counted_where_it_is_decoded(tmp_path: Path) -> None:
     one_chunk(tmp_path / "one.zarr", 8192, compressed=True)
-    check(measure(tmp_path, tmp_path / "one.zarr", {"operator": "heat", "steps": 2}, "600MiB", "threads"))
+    check(measure(tmp_path, tmp_path / "one.zarr", TWO_STEPS, "600MiB", "threads"))

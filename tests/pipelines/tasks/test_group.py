@@ -40,7 +40,9 @@ class Picky(Work):
 
 
 def test_tiles_around_one_that_fails_are_done():
-    first, failed, last = perform_group(own_proof().digest, FENCE, Picky(refused=20), GRID, [1, 2, 3])
+    first, failed, last = perform_group(
+        own_proof().digest, FENCE, "stage", Picky(refused=20), GRID, [1, 2, 3]
+    )
     assert isinstance(first, Outcome)
     assert isinstance(last, Outcome)
     assert (first.read_bytes, last.read_bytes) == (10, 30)
@@ -56,4 +58,4 @@ def test_a_full_disk_is_seen_behind_another_error():
 
 def test_a_process_with_another_proof_does_nothing():
     with pytest.raises(OtherCodeError, match="Restart the worker"):
-        perform_group("another", FENCE, Picky(), GRID, [0])
+        perform_group("another", FENCE, "stage", Picky(), GRID, [0])

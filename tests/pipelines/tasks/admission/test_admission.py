@@ -292,6 +292,6 @@ def test_workers_that_die_for_want_of_memory_are_said(tmp_path):
         job = Run(tmp_path, cluster)
         with pytest.raises(
             ClusterError,
-            match=rf"ended before they could answer.*memory limit is below.* {tasks_bytes(True) >> 20} MiB",
+            match=rf"ended before they could answer.*memory limit is below.* {tasks_bytes() >> 20} MiB",
         ):
             job.end()

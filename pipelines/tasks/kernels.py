@@ -1,0 +1,34 @@
+"""Load the kernels of a stage before its tiles are in memory, and give back what the compiler took for that."""
+
+from __future__ import annotations
+
+import threading
+
+from pipelines.tasks.memory import give_back_compiler
+from pipelines.tasks.work import Work
+
+_lock = threading.Lock()
+_loaded: set[str] = set()
+
+
+def load_kernels(work: Work) -> str:
+    """Load what the tasks of a stage need, or compile and keep it; return what went wrong, "" for nothing."""
+    wrong = ""
+    for walls in (False, True) if work.may_have_walls else (False,):
+        try:
+            work.rehearse(walls)
+        except Exception as error:
+            wrong = f"{type(error).__name__}: {error}"
+    return wrong
+
+
+def load_kernels_once(stage: str, work: Work) -> None:
+    """Load the kernels of a stage where this process has not done so; the stage's name is that of no other.
+
+    What is wrong with an operator its tiles will say.
+    """
+    with _lock:
+        if stage not in _loaded:
+            load_kernels(work)
+            give_back_compiler()
+            _loaded.add(stage)
