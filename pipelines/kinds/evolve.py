@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -163,7 +164,7 @@ class Evolve(ChainWork):
         """True where the batch ends in a result."""
         return self.original is not None
 
-    @property
+    @functools.cached_property
     def halo(self) -> tuple[int, ...]:
         """Cells read around a tile, per axis of the image."""
         spacing = self.frames.spacing
@@ -211,7 +212,7 @@ class Evolve(ChainWork):
         largest = self._bytes.largest(frame, given, done, frames, self.keeps_window)
         return largest, self._bytes.spare(frame, done, frames, self.keeps_window)
 
-    @property
+    @functools.cached_property
     def keeps_window(self) -> bool:
         """Whether the memory of pixels as read, or of the result before, is kept while a batch is computed.
 
