@@ -58,6 +58,18 @@ def test_tiles_are_tall_where_they_fit_and_each_thread_has_several():
     assert tall.summary()["redundancy"] < small.summary()["redundancy"]
 
 
+def test_chunks_that_are_read_in_part_count_as_often_as_they_are_decoded():
+    side, run = 4096, {"memory": "4GiB", "threads": 2, "tile": 1024}
+    alone, rows = (
+        ImageInfo((side, side), np.dtype("f4"), "yx", chunks) for chunks in ((side, side), (1, side))
+    )
+    parts = rows.replace(reads_parts=True)
+    step = [{"operator": "heat", "steps": 8}]
+    read = [plan_of(image, run, steps=step).summary()["bytes_read"] for image in (alone, rows, parts)]
+    lines = side + 6 * 8
+    assert read == [16 * 4 * side**2, 4 * 4 * side * lines, 4 * lines**2]
+
+
 def test_less_memory_means_smaller_tiles():
     wide = plan_of(info((40_000, 40_000)), {"memory": "8GiB", "threads": 2})
     narrow = plan_of(info((40_000, 40_000)), {"memory": "400MiB", "threads": 2})
