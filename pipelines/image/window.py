@@ -13,6 +13,7 @@ __all__ = [
     "Grid",
     "Region",
     "Window",
+    "decoded_cells",
     "extent",
     "format_region",
     "grown_cells",
@@ -106,6 +107,31 @@ def grown_extent(grid: Grid, halo: tuple[int, ...]) -> tuple[int, ...]:
 def grown_cells(grid: Grid, halo: tuple[int, ...]) -> int:
     """Return the cells of the largest window with a halo."""
     return math.prod(grown_extent(grid, halo))
+
+
+def decoded_cells(grid: Grid, halo: tuple[int, ...], chunks: tuple[int, ...]) -> int:
+    """Return the cells of the chunks that the windows of all tiles touch: each window decodes whole chunks.
+
+    Examples
+    --------
+    >>> decoded_cells(Grid((4096,), (1024,)), (64,), (1,)), decoded_cells(Grid((4096,), (1024,)), (64,), (2048,))
+    (4480, 12288)
+    """
+    axes = zip(grid.shape, grid.tile, halo, chunks, strict=True)
+    return math.prod(_decoded_along(*numbers) for numbers in axes)
+
+
+def _decoded_along(length: int, tile: int, halo: int, chunk: int) -> int:
+    """Return the cells along an axis; tiles between the first one and the last are taken to be like the second."""
+
+    def touched(number: int) -> int:
+        start, stop = max(0, number * tile - halo), min(length, (number + 1) * tile + halo)
+        return min(length, math.ceil(stop / chunk) * chunk) - start // chunk * chunk
+
+    count = math.ceil(length / tile)
+    if count <= 2:
+        return sum(map(touched, range(count)))
+    return touched(0) + (count - 2) * touched(1) + touched(count - 1)
 
 
 def shrinking_cells(grid: Grid, halo: tuple[int, ...]) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -24,7 +25,6 @@ from pipelines.image.window import (
     Region,
     Window,
     extent,
-    grown_cells,
     one_frame,
     shifted,
     shrinking_cells,
@@ -163,7 +163,7 @@ class Evolve(ChainWork):
         """True where the batch ends in a result."""
         return self.original is not None
 
-    @property
+    @functools.cached_property
     def halo(self) -> tuple[int, ...]:
         """Cells read around a tile, per axis of the image."""
         spacing = self.frames.spacing
@@ -183,20 +183,19 @@ class Evolve(ChainWork):
 
     def cost(self, grid: Grid) -> Cost:
         """Return the cost."""
-        cells = grown_cells(grid, self.halo)
         stored = self.inputs.image.dtype
         working, ndim = working_dtype(stored).itemsize, len(self.frames.spatial)
         channels = self.inputs.image.channels
         carried = 0 if self.inputs.carried is None else self.inputs.carried.count
         guide = 0 if self.inputs.guide is None else self.inputs.guide.channels
         memory, spare = self._memory(grid)
-        total, kept = math.prod(grid.shape), math.prod(grid.largest)
+        total = math.prod(grid.shape)
         steps = sum(leg.steps for leg in self.legs)
-        ratio = shrinking_cells(grid, self.halo) / kept
+        ratio = shrinking_cells(grid, self.halo) / math.prod(grid.largest)
         paces = ((leg.steps, leg.operator.pace(ndim, channels)) for leg in self.legs)
         seconds = sum(total * ratio * count / pace for count, pace in paces)
         per_cell = stored.itemsize + working * (carried + guide) / max(1, channels)
-        read = int(total * cells / kept * per_cell)
+        read = int(self.inputs.decoded_cells(self.frames, grid, self.halo) * per_cell)
         written = total * self.dtype.itemsize + len(grid) * self._kept_bytes(grid, working)
         return Cost(memory, read, written, total * steps, total * steps * ratio, seconds, spare)
 
@@ -211,7 +210,7 @@ class Evolve(ChainWork):
         largest = self._bytes.largest(frame, given, done, frames, self.keeps_window)
         return largest, self._bytes.spare(frame, done, frames, self.keeps_window)
 
-    @property
+    @functools.cached_property
     def keeps_window(self) -> bool:
         """Whether the memory of pixels as read, or of the result before, is kept while a batch is computed.
 

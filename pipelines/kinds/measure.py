@@ -11,7 +11,7 @@ from diffusion_ops.blocks.fields import working_dtype
 from diffusion_ops.blocks.statistic import Statistic, Tally
 from diffusion_ops.evolution.reach import widest
 from pipelines.image.frames import Frames
-from pipelines.image.window import Grid, Region, Window, extent, grown_cells, one_frame, window_of
+from pipelines.image.window import Grid, Region, Window, extent, one_frame, window_of
 from pipelines.tasks.inputs import Inputs
 from pipelines.tasks.pixels import Pixels
 from pipelines.tasks.values import Cost, Done
@@ -78,7 +78,6 @@ class Measure(Work):
 
     def cost(self, grid: Grid) -> Cost:
         """Return the cost: reading a window, or a block of it and the arrays of the statistics."""
-        cells = grown_cells(grid, self.halo)
         channels, frame = self.frames.split_cells(grid, self.halo)
         extra = max(s.extra_arrays(len(self.frames.spatial), channels) for s in self.wanted.values())
         stored = self.inputs.image.dtype
@@ -86,9 +85,9 @@ class Measure(Work):
         memory = max(
             self.inputs.reading_bytes(frame), self.inputs.block_bytes(frame) + int(frame * working * extra)
         )
-        total = math.prod(grid.shape)
-        read = int(total * cells / math.prod(grid.largest)) * stored.itemsize
-        return Cost(memory, read, 0, seconds=len(self.wanted) * total / MEASURE_RATE)
+        read = self.inputs.decoded_cells(self.frames, grid, self.halo) * stored.itemsize
+        seconds = len(self.wanted) * math.prod(grid.shape) / MEASURE_RATE
+        return Cost(memory, read, 0, seconds=seconds)
 
     @property
     def may_have_walls(self) -> bool:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import bisect
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from diffusion_ops.evolution.arguments import split_batches
@@ -44,6 +45,10 @@ USUAL_SIDE, MANY_THREADS = 4096, 64
 """Longest side that is tried, and the number of threads from which longer ones are tried too. Longer sides pay only
 where many threads wait for the driver. With this limit the memory of a run is the same for an image and for one four
 times as large."""
+
+EACH_TILES = 4
+"""Tiles that each thread must have at least where tiles of twice the height are tried: with fewer of them one thread
+reads and writes less often while another computes, and more waits for the last one."""
 
 PASSES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 128, 256, 1024)
 """Numbers of passes over the data that are tried."""
@@ -108,6 +113,16 @@ def lay_out_part(
     return next(stage.work for stage in search.lay_out(geometry) if stage.work.writes == target)
 
 
+@dataclass(frozen=True)
+class _Candidate:
+    """A geometry that fits, its stages, and how fast it is expected to be with as many threads as fit."""
+
+    geometry: Geometry
+    stages: tuple[Stage, ...]
+    threads: int
+    seconds: float
+
+
 class _Search:
     """A search over candidates; its attributes are the same for all of them."""
 
@@ -148,8 +163,34 @@ class _Search:
         return tuple(values[axes.index(a)] for a in self.axes)
 
     def plan(self, geometry: Geometry | None) -> Plan:
-        candidates = [geometry] if geometry else list(self._geometries())
-        best: tuple[float, Geometry, int, tuple[Stage, ...]] | None = None
+        found = self._fastest([geometry] if geometry else self._geometries(self._tiles()))
+        tiles = max(len(stage.grid) for stage in found.stages)
+        if geometry is None and self.spec.run.tile is None and tiles >= 2 * EACH_TILES * found.threads:
+            found = self._fastest(self._geometries([self._taller(found.geometry.tile)]), found)
+        return Plan(
+            source=self.source,
+            outputs=self.outputs,
+            frames=self.frames,
+            stages=found.stages,
+            geometry=found.geometry,
+            threads=found.threads,
+            processes=min(found.threads, self.processes),
+            memory_limit=self.spec.run.memory,
+            extra_bytes=self.extra_bytes,
+            notes=tuple(self._notes(found.stages, found.threads)),
+            digest=digest(self.science, found.geometry.tile, found.geometry.batch),
+            science=self.science,
+            folder=self.folder,
+        )
+
+    def _fastest(self, candidates: Iterable[Geometry], best: _Candidate | None = None) -> _Candidate:
+        """Return the candidate that is expected to take the least time, or `best` where none takes less.
+
+        Raises
+        ------
+        PlanError
+            Where there is none.
+        """
         least: tuple[int, Geometry] | None = None
         fewest: tuple[int, Geometry] | None = None
         for candidate in candidates:
@@ -166,27 +207,12 @@ class _Search:
             threads = self._most_threads(stages)
             if threads:
                 seconds = expected_seconds(stages, threads)
-                if best is None or seconds < best[0]:
-                    best = (seconds, candidate, threads, stages)
+                if best is None or seconds < best.seconds:
+                    best = _Candidate(candidate, stages, threads, seconds)
         if best is None:
             assert fewest is not None
             raise PlanError(self._too_many(*fewest) if least is None else self._refusal(*least))
-        _, chosen, threads, stages = best
-        return Plan(
-            source=self.source,
-            outputs=self.outputs,
-            frames=self.frames,
-            stages=stages,
-            geometry=chosen,
-            threads=threads,
-            processes=min(threads, self.processes),
-            memory_limit=self.spec.run.memory,
-            extra_bytes=self.extra_bytes,
-            notes=tuple(self._notes(stages, threads)),
-            digest=digest(self.science, chosen.tile, chosen.batch),
-            science=self.science,
-            folder=self.folder,
-        )
+        return best
 
     def _most_threads(self, stages: Sequence[Stage]) -> int:
         """Return the largest number of threads whose memory is allowed, 0 where there is none."""
@@ -200,11 +226,11 @@ class _Search:
 
     # ---- candidates
 
-    def _geometries(self) -> Iterator[Geometry]:
+    def _geometries(self, tiles: Iterable[tuple[int, ...]]) -> Iterator[Geometry]:
         total = max(1, *(chain.steps for chain in self.chains))
         wanted = total if self.roi is not None else self.spec.run.batch
         batches = [wanted] if wanted else self._batches(total)
-        for tile in self._tiles():
+        for tile in tiles:
             for batch in batches:
                 yield Geometry(tile, batch)
 
@@ -243,6 +269,15 @@ class _Search:
             side = sides[a] if a in self.frames.spatial else n if a in self.frames.together else unit
             tile.append(math.ceil(min(side, n) / unit) * unit)
         return tuple(tile)
+
+    def _taller(self, tile: tuple[int, ...]) -> tuple[int, ...]:
+        """Return a tile of about twice the rows (planes), whose halo is smaller for its size.
+
+        Rows stay as they are: many steps at a time only fit into the cache while rows are short.
+        """
+        sides = dict(zip(self.axes, tile, strict=True))
+        first = self.frames.spatial[0]
+        return self._tile({**sides, first: self._even(min(2 * sides[first], max(SIDES[2])))[first]})
 
     def stages(self, geometry: Geometry) -> Stages:
         """Return an empty collection of stages."""

@@ -8,15 +8,18 @@ value, whatever `write_empty_chunks` says.
 
 from __future__ import annotations
 
+import asyncio
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Any, Self
 
 import numpy as np
+from numpy.typing import NDArray
 from zarr.core.buffer import NDBuffer
 from zarr.registry import register_pipeline
 from zarrs import ZarrsCodecPipeline
 from zarrs.pipeline import UnsupportedMetadataError, get_codec_pipeline_fallback, get_codec_pipeline_impl
+from zarrs.utils import make_chunk_info_for_rust_with_indices
 
 from pipelines.store.surrounding import surrounding
 
@@ -62,14 +65,14 @@ class CheckedCodecPipeline(ZarrsCodecPipeline):
             # There is nothing to decode or to check, and a chunk may be as large as the image.
             await super().read(part, out, drop_axes)
             return
-        if self.python_impl is not None and (self._sharded or drop_axes or not all(map(_plain, part))):
+        cut = self.impl is not None and not (self._sharded or drop_axes) and target.dtype.kind in "biufc"
+        if self.python_impl is not None and not (cut and all(map(_plain, part))):
             # Decoding a whole shard for a corner of it costs more than zarr-python, which checks each inner
             # chunk.
             await self.python_impl.read(part, out, drop_axes)
         else:
-            pile = _pile(part)
-            for group in _groups(part):
-                await self._read_and_cut(group, out, pile)
+            # All of them in one thread: at each change of threads a busy machine lets the next one wait.
+            await asyncio.to_thread(_read_and_cut, self.impl, part, target)
 
     async def write(
         self, batch_info: Iterable[Any], value: NDBuffer, drop_axes: tuple[int, ...] = ()
@@ -91,13 +94,19 @@ class CheckedCodecPipeline(ZarrsCodecPipeline):
     def _sharded(self) -> bool:
         return any(type(codec).__name__ == "ShardingCodec" for codec in getattr(self.metadata, "codecs", ()))
 
-    async def _read_and_cut(self, group: list[Any], out: NDBuffer, pile: NDBuffer) -> None:
-        """Decode the chunks of a group into the first rows of `pile`, then copy the requested part of each."""
-        spec = group[0][1]
-        rows, whole = spec.shape[0], tuple(slice(0, n) for n in spec.shape)
+
+def _read_and_cut(impl: Any, items: list[Any], out: NDArray[Any]) -> None:
+    """Decode chunks, a pile of them at a time, and copy the requested part of each."""
+    spec = items[0][1]
+    rows, size = spec.shape[0], _pile_size(spec)
+    whole = tuple(slice(0, n) for n in spec.shape)
+    pile = np.empty((rows * min(len(items), size), *spec.shape[1:]), out.dtype)
+    for first in range(0, len(items), size):
+        group = items[first : first + size]
         regions = [(slice(i * rows, (i + 1) * rows), *whole[1:]) for i in range(len(group))]
         chunks = [(item[0], spec, whole, region, True) for item, region in zip(group, regions, strict=True)]
-        await super().read(chunks, pile)
+        described = make_chunk_info_for_rust_with_indices(chunks, (), pile.shape)
+        impl.retrieve_chunks_and_apply_index(described.chunk_info_with_indices, pile)
         for (_, _, chunk_part, out_part, _), region in zip(group, regions, strict=True):
             out[out_part] = pile[region][chunk_part]
 
@@ -118,23 +127,8 @@ def _compiled(metadata: Any, store: Any) -> Any:
         return None
 
 
-def _pile(items: list[Any]) -> NDBuffer:
-    """Return an array that holds the chunks of the largest group, stacked along the first axis."""
-    spec = items[0][1]
-    rows, *rest = spec.shape
-    shape = (rows * min(len(items), _group_size(spec)), *rest)
-    pile: NDBuffer = spec.prototype.nd_buffer.empty(shape=shape, dtype=spec.dtype.to_native_dtype())
-    return pile
-
-
-def _groups(items: list[Any]) -> Iterator[list[Any]]:
-    """Yield groups of chunks to decode in one call: a call costs as much as a small chunk, a group costs memory."""
-    size = _group_size(items[0][1])
-    for i in range(0, len(items), size):
-        yield items[i : i + size]
-
-
-def _group_size(spec: Any) -> int:
+def _pile_size(spec: Any) -> int:
+    """Return how many chunks are decoded in one call: a call costs as much as a small chunk, a pile costs memory."""
     chunk_bytes: int = math.prod(spec.shape) * spec.dtype.to_native_dtype().itemsize
     return max(1, PILE_BYTES // max(1, chunk_bytes))
 

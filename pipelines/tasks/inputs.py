@@ -14,7 +14,7 @@ from diffusion_ops.blocks.block import Block, Bools, block_memory
 from diffusion_ops.blocks.fields import make_block, valid_cells, working_dtype
 from diffusion_ops.blocks.spare import keep_window, release_window, window_memory
 from pipelines.image.frames import Frames
-from pipelines.image.window import Region, Window, extent
+from pipelines.image.window import Grid, Region, Window, decoded_cells, extent
 from pipelines.tasks.pixels import ConstantPixels, Pixels, ZarrPixels
 from pipelines.tasks.values import Carried
 from pipelines.tasks.work import Work
@@ -166,6 +166,11 @@ class Inputs:
         image = self.image
         beside = self.guide is not None or self.mask is not None
         return beside or image.dtype.kind == "f" or image.nodata is not None
+
+    def decoded_cells(self, frames: Frames, grid: Grid, halo: tuple[int, ...]) -> int:
+        """Return the cells of the image that are decoded for the windows of all tiles."""
+        chunks = tuple(self.image.pixels.whole_along(axis) for axis in frames.axes)
+        return decoded_cells(grid, halo, chunks)
 
     def block_bytes(self, cells: int) -> int:
         """Return the bytes of a block of `cells` per channel, with its guide, carried arrays and walls."""

@@ -48,6 +48,28 @@ def test_an_image_four_times_as_large_takes_the_same_memory():
     assert small.memory_total <= large.memory_total <= small.memory_total + rows
 
 
+def test_tiles_are_tall_where_they_fit_and_each_thread_has_several():
+    run = {"memory": "1GiB", "threads": 2}
+    tall, few = (plan_of(info((side, side)), run) for side in (16_384, 8192))
+    small = plan_of(info((16_384, 16_384)), {"memory": "700MiB", "threads": 2})
+    assert tall.geometry.tile == (8192, 4096)
+    assert few.geometry.tile == small.geometry.tile == (4096, 4096)
+    assert tall.memory_total <= 1 << 30
+    assert tall.summary()["redundancy"] < small.summary()["redundancy"]
+
+
+def test_chunks_that_are_read_in_part_count_as_often_as_they_are_decoded():
+    side, run = 4096, {"memory": "4GiB", "threads": 2, "tile": 1024}
+    alone, rows = (
+        ImageInfo((side, side), np.dtype("f4"), "yx", chunks) for chunks in ((side, side), (1, side))
+    )
+    parts = rows.replace(reads_parts=True)
+    step = [{"operator": "heat", "steps": 8}]
+    read = [plan_of(image, run, steps=step).summary()["bytes_read"] for image in (alone, rows, parts)]
+    lines = side + 6 * 8
+    assert read == [16 * 4 * side**2, 4 * 4 * side * lines, 4 * lines**2]
+
+
 def test_less_memory_means_smaller_tiles():
     wide = plan_of(info((40_000, 40_000)), {"memory": "8GiB", "threads": 2})
     narrow = plan_of(info((40_000, 40_000)), {"memory": "400MiB", "threads": 2})
