@@ -143,7 +143,11 @@ def _solved(volume, speeds, u, image, cells, count, lows, values, found, numbers
         i = np.uint64(cells[k])
         for axis in range(ndim):
             lows[axis, k] = min(u[i + steps[axis]], u[i + steps[ndim + axis]])
-        place = _volume_cell(np.int64(i), shape, inverses) if volume else _plane_cell(np.int64(i), shape, inverses)
+        place = (
+            _volume_cell(np.int64(i), shape, inverses)
+            if volume
+            else _plane_cell(np.int64(i), shape, inverses)
+        )
         values[k] = image[np.uint64(place)]
     if not volume:
         plane_solutions(lows[0], lows[1], values, speeds, found, count, metric)
@@ -203,7 +207,11 @@ def build_front(ndim: int, labelled: bool, speeds: bool) -> Callable[..., None]:
         """
         most = BATCH * len(numbers[1])
         cells, names = np.empty(most + 1, np.int32), np.empty(most if labelled else 1, np.int32)
-        lows, found, values = np.empty((ndim, most), u.dtype), np.empty(most, u.dtype), np.empty(most, image.dtype)
+        lows, found, values = (
+            np.empty((ndim, most), u.dtype),
+            np.empty(most, u.dtype),
+            np.empty(most, image.dtype),
+        )
         sample, patience = np.empty(SAMPLE, u.dtype), PATIENCE * u.size
         waiting, complete = 0, False
         while waiting or not complete:
@@ -221,7 +229,9 @@ def build_front(ndim: int, labelled: bool, speeds: bool) -> Callable[..., None]:
                     _solved(volume, speeds, u, image, cells, count, lows, values, found, numbers)
                     if labelled:
                         for k in range(np.uint64(count)):
-                            names[k] = nearest_label(u, labels, np.uint64(cells[k]), numbers[1], found[k] < math.inf)
+                            names[k] = nearest_label(
+                                u, labels, np.uint64(cells[k]), numbers[1], found[k] < math.inf
+                            )
                     following, waiting, whole = put(
                         u, labels, flags, cells, count, found, names, spare, following, far, waiting, limit
                     )

@@ -140,7 +140,7 @@ def volume_solution(z, y, x, f, kind, metric):  # type: ignore[no-untyped-def]
 
 @njit(**INLINED)
 def nearest_label(u, labels, i, steps, reached):  # type: ignore[no-untyped-def]
-    """Return the label of the neighbour of the smallest time, of several the smallest label; 0 where none is reached."""
+    """Return the label of the neighbour of the smallest time, of several the smallest label; 0 if not reached."""
     best, label = u.dtype.type(math.inf), labels.dtype.type(0)
     for step in steps:
         v, other = u[i + step], labels[i + step]
