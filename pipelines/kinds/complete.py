@@ -103,6 +103,11 @@ class Tell(Work):
         memory = math.prod(grid.largest) * self.tiles.completion.cell_bytes + self.codec_bytes
         return Cost(memory, total * self.tiles.reads.dtype.itemsize, 0, seconds=total / COMPLETE_RATE)
 
+    def rehearse(self, walls: bool) -> None:
+        """Tally a few cells, which compiles the kernels of the completion or loads them."""
+        few = (1, *(3,) * (len(self.tiles.shape) - 1))
+        self.tiles.completion.tally(np.ones(few, self.tiles.reads.dtype), (0,) * len(few), few)
+
     def told_bytes(self, grid: Grid) -> int:
         """Return the bytes that the cells at the sides of all tiles take: half of them are told."""
         spatial = [a in self.tiles.frames.spatial for a in self.tiles.frames.axes]
