@@ -65,6 +65,11 @@ class Completion(ABC):
         return 1
 
 
+def largest_exact(dtype: np.dtype[Any]) -> int:
+    """Return the number up to which a type holds all whole numbers."""
+    return int(2 ** (np.finfo(dtype).nmant + 1) if dtype.kind == "f" else np.iinfo(dtype).max)
+
+
 def refuse_narrow_type(largest: int, dtype: np.dtype[Any]) -> None:
     """Refuse a type that cannot hold all whole numbers up to the largest of a completed image.
 
@@ -73,9 +78,9 @@ def refuse_narrow_type(largest: int, dtype: np.dtype[Any]) -> None:
     ValueError
         With the type's limit and what to do.
     """
-    exact = 2 ** (np.finfo(dtype).nmant + 1) if dtype.kind == "f" else np.iinfo(dtype).max
+    exact = largest_exact(dtype)
     if largest > exact:
         raise ValueError(
             f"The result goes up to {largest:,}, but {dtype} holds whole numbers up to {exact:,} only. "
-            "Give dtype: uint32 or wider; above 16,777,216 give an image of float64 too."
+            "Give dtype: uint32 or wider; in memory, above 16,777,216, an image of float64 too."
         )

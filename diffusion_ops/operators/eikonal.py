@@ -68,6 +68,11 @@ class Eikonal(TimedFront):
         """True where the image holds speeds."""
         return self.image_is == "speed"
 
+    @property
+    def refuses_values(self) -> bool:
+        """True: of speeds or costs."""
+        return True
+
     def land(self, fields: NDArray[Any], valid: Bools | None, spacing: tuple[float, ...]) -> Ground:
         """Return the image itself, as floats."""
         image = as_floats(fields[0])

@@ -62,6 +62,11 @@ class GeodesicLabels(Front):
     couples_channels = True
 
     @property
+    def refuses_values(self) -> bool:
+        """True where the image itself is the cost."""
+        return self.by == "image"
+
+    @property
     def land_arrays(self) -> int:
         """Number of arrays beside the image and the cost: a block, and what is smoothed."""
         return 3 if self.by == "gradient" else 1

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from diffusion_ops.blocks.block import Block
 from diffusion_ops.blocks.fields import finish_image, working_dtype
 from diffusion_ops.blocks.statistic import Tally
-from diffusion_ops.evolution.completion import Completion, refuse_narrow_type
+from diffusion_ops.evolution.completion import Completion, largest_exact, refuse_narrow_type
 from pipelines.image.frames import Frames
 from pipelines.image.window import Grid, Region, Window, extent, one_frame, window_of
 from pipelines.plan.stages import ChainRequest, ChainWork, Image, lay_out_chain
@@ -32,6 +32,9 @@ SIDE_CELL_BYTES = 16
 
 TOLD = "told"
 """Name of the tally of a tile."""
+
+LARGEST = "largest"
+"""Name of the largest value of the completed image."""
 
 
 @dataclass(frozen=True)
@@ -75,10 +78,13 @@ class Tell(Work):
     tiles : _Tiles
     merged : str
         Path of the file of merged tallies.
+    position : int
+        Position of the operator among the steps.
     """
 
     tiles: _Tiles
     merged: str
+    position: int
 
     collects = True
 
@@ -96,6 +102,11 @@ class Tell(Work):
         total = math.prod(grid.shape)
         memory = math.prod(grid.largest) * self.tiles.completion.cell_bytes + self.codec_bytes
         return Cost(memory, total * self.tiles.reads.dtype.itemsize, 0, seconds=total / COMPLETE_RATE)
+
+    def rehearse(self, walls: bool) -> None:
+        """Tally a few cells, which compiles the kernels of the completion or loads them."""
+        few = (1, *(3,) * (len(self.tiles.shape) - 1))
+        self.tiles.completion.tally(np.ones(few, self.tiles.reads.dtype), (0,) * len(few), few)
 
     def told_bytes(self, grid: Grid) -> int:
         """Return the bytes that the cells at the sides of all tiles take: half of them are told."""
@@ -115,10 +126,10 @@ class Tell(Work):
         return Done(None, {TOLD: tally}, read_bytes)
 
     def conclude(self, told: Told) -> Conclusion:
-        """Return the file of merged tallies."""
-        return Conclusion(
-            files=(File(self.merged, self.tiles.completion.merge(told.each, self.tiles.shape)),)
-        )
+        """Return the file of merged tallies, and the largest value that they lead to."""
+        merged = self.tiles.completion.merge(told.each, self.tiles.shape)
+        largest = {LARGEST: float(self.tiles.completion.largest(merged))}
+        return Conclusion(bound={self.position: largest}, files=(File(self.merged, merged),))
 
 
 @KINDS.register("complete")
@@ -133,6 +144,8 @@ class Complete(ChainWork):
         Path of the file of merged tallies.
     target : ZarrPixels
     dtype : numpy dtype
+    position : int
+        Position of the operator among the steps.
     original : Reading or None
         Image whose values invalid pixels get back, where the target is a result.
     """
@@ -141,6 +154,7 @@ class Complete(ChainWork):
     merged: str
     target: ZarrPixels
     dtype: np.dtype[Any]
+    position: int
     original: Reading | None = None
 
     @classmethod
@@ -153,17 +167,31 @@ class Complete(ChainWork):
             "Run the spec first, or ask for the result before that, such as with joined: false."
         )
         left = lay_out_chain(replace(request, output=None), "evolve")
+        position = request.chain.positions[-1]
         stages, path = request.stages, f"{request.stages.folder}/merged/{request.chain.name}.npy"
         tiles = _Tiles(left.reading, request.frames, replace(completion, framed=True))
         told = stages.add(
-            f"{completion.title}: tell", Tell(tiles, path), stages.grid(left.shape), left.stages
+            f"{completion.title}: tell", Tell(tiles, path, position), stages.grid(left.shape), left.stages
         )
         dtype = request.final_dtype(working_dtype(left.reading.dtype))
         target = request.target(stages.following, request.output)
-        work = cls(tiles, path, target, dtype, request.final_original())
+        work = cls(tiles, path, target, dtype, position, request.final_original())
         grid = stages.grid(request.final_shape(left.shape))
         stage = stages.add(completion.title, work, grid, left.stages, (told,))
         return Image(Reading(target, dtype, None, left.reading.channels), left.shape, (stage,))
+
+    def bind(self, values: Mapping[int, Mapping[str, float]]) -> Self:
+        """Return the work as it is.
+
+        Raises
+        ------
+        ValueError
+            For a type that cannot hold the largest value, before any tile is completed.
+        """
+        largest = values.get(self.position, {}).get(LARGEST)
+        if largest is not None:
+            refuse_narrow_type(int(largest), self.dtype)
+        return self
 
     @property
     def sources(self) -> tuple[Pixels, ...]:
@@ -191,12 +219,12 @@ class Complete(ChainWork):
         """Return the completed tile."""
         values, read_bytes = np.empty(extent(window.write), self.dtype), 0
         merged = _read_merged(self.merged, Path(self.merged).stat().st_mtime_ns)
-        refuse_narrow_type(self.tiles.completion.largest(merged), self.dtype)
         frames = self.tiles.frames.each(values.shape)
         for index, (part, tile, origin) in zip(frames, self.tiles.each(window), strict=True):
             state = self.tiles.completion.complete(tile, origin, self.tiles.shape, merged)
-            refuse_narrow_type(int(state.max(initial=0)), tile.dtype)
-            state = state.astype(tile.dtype)
+            # The type of the result may hold more labels than that of the operator's own result.
+            fits = state.max(initial=0) <= largest_exact(tile.dtype)
+            state = state.astype(tile.dtype if fits else np.float64)
             done = self._finished(state, ~np.isnan(tile[0]), part.write)
             values[index] = done.reshape(values[index].shape)
             read_bytes += tile.nbytes

@@ -10,8 +10,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diffusion_ops.families.fronts.front import Front, times_type
+from diffusion_ops.families.fronts.land import LandError
 from pipelines.image.window import Region
-from pipelines.kinds.fronts.tiles import MARKED, WALLED, Land, Latest, begin_visit, load, no_start
+from pipelines.kinds.fronts.tiles import (
+    LEAST,
+    MARKED,
+    UNFIT,
+    WALLED,
+    Land,
+    Latest,
+    begin_visit,
+    load,
+    no_start,
+)
 from pipelines.kinds.fronts.visits import TileVisits
 from pipelines.plan.batches import request_after, request_inputs
 from pipelines.plan.stages import ChainRequest, ChainWork, Image
@@ -71,9 +82,11 @@ class FrontVisits(TileVisits, ChainWork):
         Raises
         ------
         ValueError
-            Where there is no marker that a front can start from.
+            For values that no front can run through, and where there is no marker that one can start from.
         """
         found = values.get(self.position, {})
+        if found.get(UNFIT):
+            raise LandError(found[LEAST], int(found[UNFIT]), self.land.problem.is_speed)
         if found.get(MARKED) == 0:
             raise ValueError(no_start(self.land, int(found[WALLED])))
         return super().bind(values)

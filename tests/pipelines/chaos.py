@@ -39,6 +39,9 @@ ENDS = (0, 2, 3, 130)
 CONTRASTS = (5000, 40)
 """Contrasts of two specs whose results differ."""
 
+POINTS = "row,column,label\n3,4,1\n200,300,2\n320,20,3\n"
+"""Markers, in a file beside each spec."""
+
 
 def save_image(path: Path, seed: int = 0) -> None:
     """Write the image of a seed whole or not at all, as a careful user does."""
@@ -61,8 +64,8 @@ class Job:
     cluster : str
     environment : dict
         Variables that the command gets besides.
-    sections : dict
-        Parts of the spec that differ.
+    steps : list of dict, optional
+        Steps of the spec; by default diffusion in several passes.
     """
 
     def __init__(
@@ -76,6 +79,7 @@ class Job:
         source: str = "",
         name: str = "job",
         place: Path | None = None,
+        steps: Sequence[Mapping[str, object]] = (),
     ) -> None:
         self.folder, self.name = folder, name
         self.place = place or folder
@@ -91,7 +95,8 @@ class Job:
         if not source and not (folder / "source.npy").exists():
             save_image(folder / "source.npy")
         self.source = source or str(folder / "source.npy")
-        self.cluster, self.contrast, self.seed = cluster, CONTRASTS[0], 0
+        self.cluster, self.contrast, self.seed, self.steps = cluster, CONTRASTS[0], 0, steps
+        (folder / "points.csv").write_text(POINTS)
         self._write_strangers(target)
         self._started = list[subprocess.Popen[bytes]]()
 
@@ -128,7 +133,8 @@ class Job:
         path = self.folder / f"{self.name}-{self.contrast}.yaml"
         data = {
             "source": {"uri": self.source},
-            "steps": [
+            "steps": self.steps
+            or [
                 {
                     "operator": "perona-malik",
                     "contrast": self.contrast,
@@ -183,7 +189,7 @@ class Job:
         """Fail unless the result is complete, has the right bits, and nothing else was touched."""
         FIGURES["results compared"] += 1
         expected, found = (
-            expected_objects(self.contrast, self.seed, Path(self.target).name),
+            expected_objects(self.contrast, self.seed, Path(self.target).name, self.steps),
             contents_of(self.target),
         )
         assert expected.keys() - found.keys() == set(), "objects are missing"
@@ -328,7 +334,7 @@ def count_kill(what: str) -> None:
 
 # ---- the undisturbed results
 
-_expected: dict[tuple[int, int, str], dict[str, bytes]] = {}
+_expected: dict[tuple[int, int, str, str], dict[str, bytes]] = {}
 _undisturbed: list[Path] = []
 
 
@@ -342,14 +348,16 @@ def undisturbed(folder: Path) -> Iterator[None]:
         _undisturbed.pop()
 
 
-def expected_objects(contrast: int, seed: int, name: str) -> dict[str, bytes]:
+def expected_objects(
+    contrast: int, seed: int, name: str, steps: Sequence[Mapping[str, object]] = ()
+) -> dict[str, bytes]:
     """Return the files of the result of a run that nothing happens to."""
-    key = (contrast, seed, name)
+    key = (contrast, seed, name, json.dumps(steps))
     if key not in _expected:
-        folder = _undisturbed[-1] / f"{contrast}-{seed}-{name}"
+        folder = _undisturbed[-1] / f"{len(_expected)}-{name}"
         folder.mkdir()
         save_image(folder / "source.npy", seed)
-        job = Job(folder, name)
+        job = Job(folder, name, steps=steps)
         job.contrast = contrast
         running = job.start()
         assert running.end() == 0, running.errors()

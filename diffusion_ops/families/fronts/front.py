@@ -51,6 +51,11 @@ class Front(Problem):
         return False
 
     @property
+    def refuses_values(self) -> bool:
+        """True where `land` refuses some values: the whole image is looked through before a front starts."""
+        return False
+
+    @property
     def land_arrays(self) -> int:
         """Number of arrays of one channel's size that `land` holds beside the image and what it returns."""
         return 0
@@ -79,7 +84,7 @@ class Front(Problem):
 
         Raises
         ------
-        ValueError
+        LandError
             For values that are no costs or speeds.
         """
 

@@ -52,6 +52,32 @@ class Ground:
         return Ground(inside(self.image, 1), inside(self.valid, False), starts, negative)
 
 
+class LandError(ValueError):
+    """Values that no front can run through.
+
+    Parameters
+    ----------
+    least : float
+        The least of them.
+    count : int
+        Number of them.
+    speeds : bool
+        True where values are speeds, False where they are costs.
+    """
+
+    def __init__(self, least: float, count: int, speeds: bool) -> None:
+        self.least, self.count = least, count
+        if speeds:
+            super().__init__(
+                f"The speed is {least:g} at one of {count:,} pixels where it is not positive. Allowed: speeds > 0; say "
+                "zero='wall' where 0 is a wall, or image_is='cost' where the image is the time per unit length."
+            )
+        else:
+            super().__init__(
+                f"The cost is {least:g} at one of {count:,} pixels where it is negative. Allowed: costs >= 0."
+            )
+
+
 def require_single_channel(name: str, channels: int) -> None:
     """Refuse several channels.
 
@@ -76,30 +102,23 @@ def without_zeros(image: NDArray[Any], valid: Bools | None, speeds: bool, zero_i
 
     Raises
     ------
-    ValueError
+    LandError
         For a speed that is not positive, or a negative cost, at a valid pixel.
     """
-    kept = None
+    kept, least, count = None, np.inf, 0
     for band in row_bands(image.shape):
         low = image[band] <= 0 if speeds else image[band] < 0
         if valid is not None:
             low &= valid[band]
         if not low.any():
             continue
-        if not speeds or not zero_is_wall or (image[band][low] < 0).any():
-            _refuse(float(image[band][low].min()), int(low.sum()), speeds)
+        unfit = low & (image[band] < 0) if zero_is_wall else low
+        if unfit.any():
+            least, count = min(least, float(image[band][unfit].min())), count + int(unfit.sum())
+            continue
         if kept is None:
             kept = np.ones(image.shape, bool) if valid is None else valid.copy()
         kept[band] &= ~low
+    if count:
+        raise LandError(least, count, speeds)
     return valid if kept is None else kept
-
-
-def _refuse(least: float, count: int, speeds: bool) -> None:
-    if speeds:
-        raise ValueError(
-            f"The speed is {least:g} at one of {count:,} pixels where it is not positive. Allowed: speeds > 0; say "
-            "zero='wall' where 0 is a wall, or image_is='cost' where the image is the time per unit length."
-        )
-    raise ValueError(
-        f"The cost is {least:g} at one of {count:,} pixels where it is negative. Allowed: costs >= 0."
-    )

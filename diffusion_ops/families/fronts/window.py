@@ -14,7 +14,6 @@ from diffusion_ops.kernels.fronts.front import (
     EARLIER,
     FIXED,
     LATER,
-    build_fine_front,
     build_front,
     build_violations,
 )
@@ -25,6 +24,9 @@ CELL_BYTES = 1 + 3 * 4 / 8
 
 WAITING = 8
 """One of so many cells may wait at a time before the room for them has to be filled again."""
+
+LEAST_ROOM = 8192
+"""Cells that may wait at a time in small windows: more than one batch of a front lists."""
 
 Region = tuple[slice, ...]
 
@@ -169,12 +171,10 @@ class FrontWindow:
         until : float
             Later times are infinite.
         """
-        room = max(1024, self.flags.size // WAITING)
+        room = max(LEAST_ROOM, self.flags.size // WAITING)
         lists = [np.empty(room, np.int32) for _ in range(3)]
         state, numbers = self.arguments(image, spacing, until)
-        which = self.times.ndim, self.labels is not None, speeds
-        if not build_front(*which)(*state, *lists, numbers):
-            build_fine_front(*which)(*state, *lists, numbers)
+        build_front(self.times.ndim, self.labels is not None, speeds)(*state, *lists, numbers)
 
     def violations(self, image: NDArray[Any], speeds: bool, spacing: tuple[float, ...], until: float) -> int:
         """Return how many cells do not fulfil their equation to the last bit; see `run`.
@@ -190,7 +190,8 @@ class FrontWindow:
     ) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
         """Return what all kernels take: arrays, and numbers."""
         pitch = tuple(s // self.times.itemsize for s in self.times.strides)
-        steps = (*(-p for p in pitch), *pitch)
+        # Modulo 2^64: an index without a sign needs no check for one.
+        steps = tuple(np.uint64(p % 2**64) for p in (*(-p for p in pitch), *pitch))
         labels = np.zeros(1, np.int32) if self.labels is None else self.labels.reshape(-1)
         land = np.ascontiguousarray(image).reshape(-1)
         inverses = tuple(1.0 / n for n in self.times.shape)

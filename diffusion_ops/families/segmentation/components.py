@@ -15,13 +15,13 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import find_objects, generate_binary_structure, label
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from diffusion_ops.blocks.block import Bools
 from diffusion_ops.blocks.statistic import Tally
 from diffusion_ops.evolution.completion import Completion
+from diffusion_ops.kernels.pixels.components import join_cells
 
 Ids = NDArray[np.int64]
 Shape = tuple[int, ...]
@@ -54,14 +54,17 @@ class Labelling(Completion):
     def tally(self, tile: NDArray[Any], origin: Shape, shape: Shape) -> Tally:
         """Return the components at the sides of a tile, and the numbers of those inside."""
         found = self._found(tile, origin, shape)
-        size, reached = _size(shape), on_open_sides(tile.shape, origin, shape, self.framed) & (found.ids > 0)
+        size, reached = (
+            _size(shape),
+            on_open_sides(tile.shape, origin, shape, self.framed) & (found.first >= 0),
+        )
         cells = cell_indices(tile.shape, origin, shape)[reached]
         lines, counts = np.unique(found.lines_of(found.inner - 1), return_counts=True)
         ends = np.searchsorted(found.inner, found.lines_of(found.outer - 1) + tile.shape[-1], side="right")
         after = ends - np.searchsorted(found.inner, found.outer)
         keys = np.concatenate([-found.outer[::-1], cells, cells + size, lines + 2 * size])
-        values = found.values[reached]
-        return Tally(keys, np.concatenate([after[::-1], found.ids[reached], values, counts]))
+        values, ids = found.values[reached], found.indices.ravel()[found.first[reached]] + 1
+        return Tally(keys, np.concatenate([after[::-1], ids, values, counts]))
 
     def merge(self, tallies: Sequence[Tally], shape: Shape) -> Ids:
         """Return three tables side by side, of shape (2, n): a head, components at sides, lines, and their roots.
@@ -91,14 +94,13 @@ class Labelling(Completion):
     def complete(self, tile: NDArray[Any], origin: Shape, shape: Shape, merged: Ids) -> Ids:
         """Return the labels of a tile."""
         found = self._found(tile, origin, shape)
-        every, numbers = self._labels(found, tile.shape[-1], shape, merged)
-        ids = found.ids
-        # Of many components each of these arrays is as large as the tile.
-        del found
-        return np.asarray(numbers[np.searchsorted(every, ids)])
+        # Where there is no component the index is -1, and the last entry stands for it.
+        labels = np.zeros(tile.size + 1, np.int64)
+        labels[found.starts] = self._labels(found, tile.shape[-1], shape, merged)
+        return np.asarray(labels[found.first])
 
-    def _labels(self, found: _Found, columns: int, shape: Shape, merged: Ids) -> tuple[Ids, Ids]:
-        """Return the components of a tile in order, 0 included, and their labels."""
+    def _labels(self, found: _Found, columns: int, shape: Shape, merged: Ids) -> Ids:
+        """Return the labels of the components of a tile, in the order of their first cells."""
         sides, lines = (int(n) for n in merged[:, 0])
         names, labels = merged[:, 2 : 2 + sides]
         starts, total = merged[:, 2 + sides : 2 + sides + lines]
@@ -107,10 +109,8 @@ class Labelling(Completion):
         after -= np.arange(len(found.inner))
         numbers = table.of(found.inner - 1, after)
         del after
-        numbers = np.concatenate([[0], numbers, labels[np.searchsorted(names, found.outer)]])
-        every = np.concatenate([[0], found.inner, found.outer])
-        order = np.argsort(every)
-        return every[order], numbers[order]
+        numbers = np.concatenate([numbers, labels[np.searchsorted(names, found.outer)]])
+        return np.asarray(numbers[np.argsort(np.concatenate([found.inner, found.outer]))])
 
     def largest(self, merged: Ids) -> int:
         """Return the largest label."""
@@ -122,19 +122,38 @@ class Labelling(Completion):
 
     def _found(self, tile: NDArray[Any], origin: Shape, shape: Shape) -> _Found:
         values = _whole_numbers(tile)
-        ids = components_of(values, origin, shape, self.connectivity)
-        every = np.unique(ids[ids > 0])
-        outer = np.unique(ids[on_open_sides(tile.shape, origin, shape, self.framed) & (ids > 0)])
-        inner = every[~np.isin(every, outer, assume_unique=True)]
-        return _Found(values, ids, inner, outer, origin[-1], shape[-1])
+        first, indices = first_cells(values, self.connectivity), cell_indices(tile.shape, origin, shape)
+        starts = np.flatnonzero(first.ravel() == np.arange(first.size))
+        reached = on_open_sides(tile.shape, origin, shape, self.framed) & (first >= 0)
+        outer = np.unique(first[reached])
+        inner = np.delete(starts, np.searchsorted(starts, outer))
+        inner, outer = indices.ravel()[inner] + 1, indices.ravel()[outer] + 1
+        return _Found(values, first, indices, starts, inner, outer, origin[-1], shape[-1])
 
 
 @dataclass(frozen=True)
 class _Found:
-    """The components of a tile: those inside, and those that reach a side where the image continues."""
+    """The components of a tile: those inside, and those that reach a side where the image continues.
+
+    Attributes
+    ----------
+    values : int64 ndarray
+    first : int64 ndarray
+        Flat index in the tile of the first cell of each cell's component; -1 where there is none.
+    indices : int64 ndarray
+        Index of each cell in the image.
+    starts : int64 ndarray
+        All first cells, by their flat index in the tile.
+    inner, outer : int64 ndarray
+        First cells by their index in the image, plus 1.
+    column, columns : int
+        First column of the tile in the image, and the image's columns.
+    """
 
     values: Ids
-    ids: Ids
+    first: Ids
+    indices: Ids
+    starts: Ids
     inner: Ids
     outer: Ids
     column: int
@@ -215,28 +234,24 @@ def components_of(values: NDArray[Any], origin: Shape, shape: Shape, connectivit
     connectivity : int
         Largest number of axes along which neighbours differ.
     """
-    # Axes of length 1 connect nothing, and labelling is faster without them.
-    flat = np.atleast_1d(np.squeeze(values))
-    local, count = _labelled(flat, generate_binary_structure(flat.ndim, min(connectivity, flat.ndim)))
-    first = np.full(count + 1, np.iinfo(np.int64).max)
-    np.minimum.at(first, local.ravel(), cell_indices(values.shape, origin, shape).ravel())
-    first[0] = -1
-    ids: Ids = first[local].reshape(values.shape) + 1
-    return ids
+    first = first_cells(values, connectivity)
+    # Where there is no component the index is -1, and the last entry stands for it.
+    return np.append(cell_indices(values.shape, origin, shape).ravel() + 1, 0)[first]
 
 
-def _labelled(values: NDArray[Any], structure: NDArray[Any]) -> tuple[NDArray[Any], int]:
-    """Return the components of an array and their number, value by value where there are several."""
-    some = np.unique(values[values != 0])
-    if len(some) < 2:
-        return label(values != 0, structure)
-    numbers = (np.searchsorted(some, values) + 1) * (values != 0)
-    result, count = np.zeros(values.shape, np.int64), 0
-    for number, box in enumerate(find_objects(numbers), start=1):
-        found, more = label(numbers[box] == number, structure)
-        result[box] += found + count * (found > 0)
-        count += more
-    return result, count
+def first_cells(values: NDArray[Any], connectivity: int) -> Ids:
+    """Return for every cell of a tile the flat index in it of its component's first cell; -1 where the value is 0."""
+    # Axes of length 1 connect nothing.
+    flat = np.squeeze(values)
+    planes = flat.reshape((1,) * (3 - flat.ndim) + flat.shape).astype(np.int64, copy=False)
+    offsets = [
+        offset
+        for offset in itertools.product((-1, 0, 1), repeat=3)
+        if offset < (0, 0, 0) and sum(map(abs, offset)) <= connectivity
+    ]
+    first = np.empty(planes.size, np.int64)
+    join_cells(np.ascontiguousarray(planes), np.array(offsets, np.int64), first)
+    return first.reshape(values.shape)
 
 
 def on_open_sides(extent: Shape, origin: Shape, shape: Shape, framed: bool) -> Bools:

@@ -2,8 +2,12 @@
 
 A cell that has changed waits until its later neighbours are updated. Those waiting are split by a time into near ones,
 which go first, and far ones; the time is found from a sample of them, so that neither units nor the spread of costs
-matter. Where costs span decades that order is poor: when too many updates were in vain, the far ones are split again
-and again, until few are near (Navarro and Paredes: On sorting, heaps, and minimum spanning trees. Algorithmica 2010).
+matter.
+
+Near cells are taken some hundred at a time: their later neighbours are listed once each, all of these are computed from
+the times as they are, and what has changed is put in place. Each of the three is a loop without a branch that depends
+on the image. Taken one by one every cell waits for square roots of the last, and for a processor that has guessed wrong
+about them, which made noise three times as slow.
 
 Any order gives the same bits; see `updates`. Times are flat, of a window that is padded by one cell per side, and by
 two along the first axis: every cell, also of the halo, has all its neighbours in the array. Cells that are `FIXED` are
@@ -19,106 +23,41 @@ from collections.abc import Callable
 
 import numpy as np
 
-from diffusion_ops.kernels.fronts.updates import nearest_label, plane_time, volume_time
+from diffusion_ops.kernels.fronts.updates import (
+    nearest_label,
+    plane_solution,
+    plane_solutions,
+    plane_time,
+    volume_solution,
+    volume_time,
+)
 from diffusion_ops.kernels.lanes import INLINED, copied, kernel, njit
 
 SAMPLE = 15
 """Cells of the sample that says which are near."""
 
-LEVELS = 64
-"""Most lists of far cells, each nearer than the one before."""
-
 PATIENCE = 4
-"""Updates per cell of the window after which the order has to be finer."""
+"""Updates per cell of the window after which fewer cells are near at a time."""
 
-FINE = 32
-"""Near cells at a time from then on."""
+BATCH = 256
+"""Near cells at a time: their neighbours, times and costs fit the cache."""
 
-EARLIER, LATER, FIXED = 1, 2, 4
-"""Flags of a cell: how one that waits has changed (it has got earlier, or another label; or later); never updated."""
+EARLIER, LATER, FIXED, LISTED = 1, 2, 4, 8
+"""Flags of a cell: how one that waits has changed (it has got earlier, or another label; or later); never updated; in
+the list of those to be computed."""
 
 
 @njit(**INLINED)
-def _middle(u, far, start, stop, sample):  # type: ignore[no-untyped-def]
-    """Return the median time of a sample of a list of cells."""
-    size = min(SAMPLE, stop - start)
+def _limit(u, far, count, sample, part):  # type: ignore[no-untyped-def]
+    """Return the time of a sample of the waiting cells up to which a part of them lies."""
+    size = min(SAMPLE, count)
     for k in range(size):
-        v, at = u[far[start + k * (stop - start) // size]], k
+        v, at = u[far[k * count // size]], k
         while at > 0 and sample[at - 1] > v:
             sample[at] = sample[at - 1]
             at -= 1
         sample[at] = v
-    return sample[(size - 1) // 2]
-
-
-@njit(**INLINED)
-def _copy(source, start, target, place, count):  # type: ignore[no-untyped-def]
-    """Copy cells from one list into another; a slice would take the compiler far more memory, which it keeps."""
-    for k in range(count):
-        target[place + k] = source[start + k]
-
-
-@njit(**INLINED)
-def _split(u, far, start, stop, near, limit):  # type: ignore[no-untyped-def]
-    """Put cells up to a time at the end of a list, and return where they begin; `near` is room for them."""
-    kept, now = start, 0
-    for k in range(start, stop):
-        i = far[k]
-        if u[i] <= limit and now < len(near):
-            near[now] = i
-            now += 1
-        else:
-            far[kept] = i
-            kept += 1
-    _copy(near, 0, far, kept, now)
-    return kept
-
-
-@njit(**INLINED)
-def _nearest(u, far, ends, limits, top, near, sample):  # type: ignore[no-untyped-def]
-    """Take near cells out of the nearest list; return their number, their latest time, and the nearest list then.
-
-    `ends[k]` and `limits[k]` are the end of list k in `far` and its latest time; lists get nearer with k.
-    """
-    while top > 0 and ends[top] == ends[top - 1]:
-        top -= 1
-    start, stop = ends[top - 1] if top else 0, ends[top]
-    limit = limits[top]
-    if start == stop:
-        return 0, limit, top
-    if top == 0:
-        # The farthest list has no end: what is found on the way must not all be near.
-        limit = u[far[start]]
-        for k in range(start + 1, min(stop, start + FINE)):
-            limit = max(limit, u[far[k]])
-    while stop - start > FINE:
-        limit = _middle(u, far, start, stop, sample)
-        middle = _split(u, far, start, stop, near, limit)
-        if middle == start or top == LEVELS - 1:
-            start = middle
-            break
-        ends[top], top = middle, top + 1
-        limits[top], start = limit, middle
-    count = min(stop - start, len(near))
-    _copy(far, stop - count, near, 0, count)
-    ends[top] = stop - count
-    return count, limit, top
-
-
-@njit(**INLINED)
-def _put(far, ends, limits, top, i, time):  # type: ignore[no-untyped-def]
-    """Add a cell to the list that its time belongs to; return False where there is no room."""
-    if ends[top] == len(far):
-        return False
-    level = top
-    while time > limits[level]:
-        # The first cell of a nearer list becomes its last, which moves the list by one place.
-        far[ends[level]] = far[ends[level - 1]]
-        ends[level] += 1
-        level -= 1
-    far[ends[level]] = i
-    ends[level] += 1
-    return True
+    return sample[int((size - 1) * part)]
 
 
 @njit(**INLINED)
@@ -160,31 +99,96 @@ def cost_at(volume, speeds, image, i, shape, inverses):  # type: ignore[no-untyp
     return 1.0 / value if speeds else value
 
 
+@njit(**INLINED)
+def _nearer(u, far, count, near, limit):  # type: ignore[no-untyped-def]
+    """Move cells up to a time from one list into another, and return how many each has; all keep their order.
+
+    Neighbours in a list are so in memory.
+    """
+    kept = now = 0
+    for k in range(np.uint64(count)):
+        i = np.uint64(far[k])
+        taken = (u[i] <= limit) & (now < len(near) - 1)
+        near[np.uint64(now)] = far[np.uint64(kept)] = i
+        now, kept = now + taken, kept + (not taken)
+    return kept, now
+
+
+@njit(**INLINED)
+def _dependent(u, flags, near, start, stop, steps, cells):  # type: ignore[no-untyped-def]
+    """List the cells that depend on some of the near ones, once each, and return how many.
+
+    Only later neighbours depend on a cell; one that has got later may have been earlier.
+    """
+    count = 0
+    for k in range(np.uint64(start), np.uint64(stop)):
+        i = np.uint64(near[k])
+        v, later = u[i], (flags[i] & LATER) != 0
+        flags[i] &= FIXED
+        for step in steps:
+            j = i + step
+            wanted = ((u[j] > v) | later) & (flags[j] < FIXED)
+            cells[np.uint64(count)] = j
+            flags[j] |= np.uint8(wanted) << 3
+            count += wanted
+    return count
+
+
 @copied
-def _update(volume, labelled, speeds, u, labels, image, i, numbers):  # type: ignore[no-untyped-def]
-    """Update a cell, and return how it has changed, 0 for not at all."""
-    pitch, steps, metric, shape, inverses, until = numbers
-    f = cost_at(volume, speeds, image, i, shape, inverses)
-    r = volume_time(u, f, i, pitch, metric) if volume else plane_time(u, f, i, pitch, metric)
-    r = r if r <= until else u.dtype.type(math.inf)
-    changed = 0 if r == u[i] else EARLIER if r < u[i] else LATER
-    if labelled:
-        label = nearest_label(u, labels, i, steps) if r < math.inf else labels.dtype.type(0)
-        if label != labels[i]:
-            labels[i] = label
-            changed = max(changed, EARLIER)
-    u[i] = r
-    return changed
+def _solved(volume, speeds, u, image, cells, count, lows, values, found, numbers):  # type: ignore[no-untyped-def]
+    """Put F of the listed cells into `found`."""
+    steps, metric, shape, inverses, until = numbers[1:]
+    kind, ndim = u.dtype.type, len(shape)
+    for k in range(np.uint64(count)):
+        i = np.uint64(cells[k])
+        for axis in range(ndim):
+            lows[axis, k] = min(u[i + steps[axis]], u[i + steps[ndim + axis]])
+        place = (
+            _volume_cell(np.int64(i), shape, inverses)
+            if volume
+            else _plane_cell(np.int64(i), shape, inverses)
+        )
+        values[k] = image[np.uint64(place)]
+    if not volume:
+        plane_solutions(lows[0], lows[1], values, speeds, found, count, metric)
+    for k in range(np.uint64(count)):
+        # What the fast way does not know is NaN.
+        if volume or found[k] != found[k]:
+            f = 1.0 / np.float64(values[k]) if speeds else np.float64(values[k])
+            if volume:
+                found[k] = volume_solution(lows[0, k], lows[1, k], lows[2, k], f, kind, metric)
+            else:
+                found[k] = plane_solution(lows[0, k], lows[1, k], f, kind, metric)
+        if found[k] > until:
+            found[k] = kind(math.inf)
 
 
 @functools.cache
-def build_front(ndim: int, labelled: bool, speeds: bool) -> Callable[..., bool]:
+def build_front(ndim: int, labelled: bool, speeds: bool) -> Callable[..., None]:
     """Compile the front of planes (2) or volumes (3), with the labels of the nearest seeds or without."""
     volume = ndim == 3
 
+    @njit(**INLINED)
+    def put(u, labels, flags, cells, count, found, names, near, now, far, waiting, limit):  # type: ignore[no-untyped-def]
+        """Put times, and labels, in place, list the cells that have changed, and return how many wait."""
+        # Where a list has no room, cells wait without one.
+        roomy, wide = now + count < len(near), waiting + count < len(far)
+        for k in range(np.uint64(count)):
+            i, r = np.uint64(cells[k]), found[k]
+            old, flag = u[i], flags[i] & (EARLIER | LATER)
+            changed = np.uint8(r < old) | (np.uint8(r > old) << 1)
+            if labelled:
+                changed |= np.uint8(names[k] != labels[i])
+                labels[i] = names[k]
+            u[i], flags[i] = r, flag | changed
+            fresh = (changed != 0) & (flag == 0)
+            near[np.uint64(now)] = far[np.uint64(waiting)] = i
+            now, waiting = now + (fresh & (r <= limit) & roomy), waiting + (fresh & (r > limit) & wide)
+        return now, waiting, roomy and wide
+
     @kernel
     def front(u, labels, image, flags, far, near, spare, numbers):  # type: ignore[no-untyped-def]
-        """Update until nothing changes, from the cells that wait; return False where the order has to be finer.
+        """Update until nothing changes, from the cells that wait.
 
         Parameters
         ----------
@@ -198,101 +202,41 @@ def build_front(ndim: int, labelled: bool, speeds: bool) -> Callable[..., bool]:
         far, near, spare : int32 ndarray, flat
             Room for cells that wait; where it is too small, it is filled again and again.
         numbers : tuple
-            The distance of neighbours per axis, and both ways; what updates take of the spacing; the shape without
-            padding, and 1 / padded length, per axis; the time beyond which times are infinite.
+            The distance of neighbours per axis, and both ways, modulo 2^64; what updates take of the spacing; the shape
+            without padding, and 1 / padded length, per axis; the time beyond which times are infinite.
         """
-        sample, patience, room = np.empty(SAMPLE, u.dtype), PATIENCE * u.size, len(spare)
-        count, complete = 0, False
-        while patience > 0:
-            if count == 0:
-                if complete:
-                    break
-                count = _found(flags, far)
-                complete = count < len(far)
+        most = BATCH * len(numbers[1])
+        cells, names = np.empty(most + 1, np.int32), np.empty(most if labelled else 1, np.int32)
+        lows, found, values = (
+            np.empty((ndim, most), u.dtype),
+            np.empty(most, u.dtype),
+            np.empty(most, image.dtype),
+        )
+        sample, patience = np.empty(SAMPLE, u.dtype), PATIENCE * u.size
+        waiting, complete = 0, False
+        while waiting or not complete:
+            if not waiting:
+                waiting = _found(flags, far)
+                complete = waiting < len(far)
                 continue
-            limit = _middle(u, far, 0, count, sample)
-            kept = now = 0
-            for k in range(count):
-                i = far[k]
-                if u[i] <= limit and now < room:
-                    near[now] = i
-                    now += 1
-                else:
-                    # All keep their order, as neighbours in the list are so in memory.
-                    far[kept] = i
-                    kept += 1
-            count = kept
-            while now > 0:
+            limit = _limit(u, far, waiting, sample, 0.5 if patience > 0 else 0.0)
+            waiting, now = _nearer(u, far, waiting, near, limit)
+            while now:
                 following = 0
-                for k in range(now):
-                    i = near[k]
-                    v, later = u[i], flags[i] & LATER
-                    flags[i] &= FIXED
-                    for step in numbers[1]:
-                        j = i + step
-                        # Only later neighbours depend on a cell; one that has got later may have been earlier.
-                        if (u[j] > v or later) and flags[j] < FIXED:
-                            patience -= 1
-                            changed = _update(volume, labelled, speeds, u, labels, image, j, numbers)
-                            if changed:
-                                if not flags[j]:
-                                    if u[j] <= limit and following < room:
-                                        spare[following] = j
-                                        following += 1
-                                    elif count < len(far):
-                                        far[count] = j
-                                        count += 1
-                                    else:
-                                        complete = False
-                                flags[j] = max(flags[j], changed)
+                for start in range(0, now, BATCH):
+                    count = _dependent(u, flags, near, start, min(start + BATCH, now), numbers[1], cells)
+                    patience -= count
+                    _solved(volume, speeds, u, image, cells, count, lows, values, found, numbers)
+                    if labelled:
+                        for k in range(np.uint64(count)):
+                            names[k] = nearest_label(
+                                u, labels, np.uint64(cells[k]), numbers[1], found[k] < math.inf
+                            )
+                    following, waiting, whole = put(
+                        u, labels, flags, cells, count, found, names, spare, following, far, waiting, limit
+                    )
+                    complete = complete and whole
                 near, spare, now = spare, near, following
-        return count == 0 and complete
-
-    return front
-
-
-@functools.cache
-def build_fine_front(ndim: int, labelled: bool, speeds: bool) -> Callable[..., None]:
-    """Compile the same front in a finer order: few cells are near at a time."""
-    volume = ndim == 3
-
-    @kernel
-    def front(u, labels, image, flags, far, near, spare, numbers):  # type: ignore[no-untyped-def]
-        """Update until nothing changes, from the cells that wait; see `build_front`."""
-        sample, room = np.empty(SAMPLE, u.dtype), len(spare)
-        ends, limits, top = np.zeros(LEVELS, np.int64), np.empty(LEVELS, u.dtype), 0
-        limits[0] = math.inf
-        complete = False
-        while True:
-            if top == 0 and ends[0] == 0:
-                if complete:
-                    break
-                ends[0] = _found(flags, far)
-                complete = ends[0] < len(far)
-            now, limit, top = _nearest(u, far, ends, limits, top, near, sample)
-            while now > 0:
-                following = 0
-                for k in range(now):
-                    i = near[k]
-                    v, later = u[i], flags[i] & LATER
-                    flags[i] &= FIXED
-                    for step in numbers[1]:
-                        j = i + step
-                        if (u[j] > v or later) and flags[j] < FIXED:
-                            changed = _update(volume, labelled, speeds, u, labels, image, j, numbers)
-                            if changed and not flags[j]:
-                                if u[j] <= limit and following < room:
-                                    spare[following] = j
-                                    following += 1
-                                elif not _put(far, ends, limits, top, j, u[j]):
-                                    complete = False
-                            flags[j] = max(flags[j], changed)
-                near, spare, now = spare, near, following
-                if now > 2 * FINE and top < LEVELS - 1 and ends[top] + now <= len(far):
-                    # What is near has grown: it is the nearest list, to be split.
-                    _copy(near, 0, far, ends[top], now)
-                    top += 1
-                    ends[top], limits[top], now = ends[top - 1] + now, limit, 0
 
     return front
 
@@ -304,14 +248,19 @@ def build_violations(ndim: int, labelled: bool, speeds: bool) -> Callable[..., i
 
     @kernel
     def violations(u, labels, image, flags, numbers):  # type: ignore[no-untyped-def]
-        """Return how many cells an update would change, and change none; see `front`."""
+        """Return how many cells an update would change, one by one; see `front`."""
+        pitch, steps, metric, shape, inverses, until = numbers
         found = 0
         for i in range(len(u)):
-            if flags[i] < FIXED:
-                time, label = u[i], labels[i if labelled else 0]
-                if _update(volume, labelled, speeds, u, labels, image, i, numbers):
-                    found += 1
-                    u[i], labels[i if labelled else 0] = time, label
+            if flags[i] >= FIXED:
+                continue
+            f = cost_at(volume, speeds, image, i, shape, inverses)
+            r = volume_time(u, f, i, pitch, metric) if volume else plane_time(u, f, i, pitch, metric)
+            r = r if r <= until else u.dtype.type(math.inf)
+            wrong = r != u[i]
+            if labelled:
+                wrong |= nearest_label(u, labels, np.uint64(i), steps, r < math.inf) != labels[i]
+            found += wrong
         return found
 
     return violations

@@ -30,6 +30,9 @@ FRONT_RATE = 1.5e7
 MARKED, WALLED = "markers", "markers_at_walls"
 """Names of what is found of markers."""
 
+UNFIT, LEAST = "unfit", "least_unfit"
+"""Names of how many values no front can run through, and the least of them."""
+
 
 @dataclass(frozen=True)
 class Land:

@@ -244,12 +244,16 @@ def test_impossible_markers_are_refused(tmp_path: Path) -> None:
         spec_of(tmp_path, image, none, marked_by="seeds")
 
 
-def test_a_speed_that_is_not_positive_leaves_the_tile_undone(tmp_path: Path) -> None:
-    image = np.ones((64, 64), np.float32)
+def test_speeds_and_costs_that_are_none_are_refused_before_work_starts(tmp_path: Path) -> None:
+    markers, image = marked((64, 64), (3, 3)), np.ones((64, 64), np.float32)
+    image[50, 50], image[9, 40] = -1, -2
+    for step in ({"image_is": "cost"}, {"operator": "geodesic-labels", "by": "image"}, {"zero": "wall"}):
+        said = refusal(tmp_path, image, markers, **step)
+        assert " is -2 at one of 2 pixels" in said
+        assert not (tmp_path / "out32.zarr.run").exists()
+    image[image < 0] = 1
     image[40, 40] = 0
-    report = run(spec_of(tmp_path, image, marked((64, 64), (3, 3))))
-    assert report.exit_code == 3
-    assert "speed is 0" in report.data["failed"][0]["error"]
+    assert "speed is 0 at one of 1 pixels" in refusal(tmp_path, image, markers)
     spec = spec_of(tmp_path, image, marked((64, 64), (3, 3)), 16, zero="wall")
     assert run(spec).exit_code == 0
     assert np.isnan(read_result(spec.sink.uri)).sum() == 1

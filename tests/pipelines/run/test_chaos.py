@@ -134,10 +134,34 @@ def test_killed_drivers_of_a_cluster(tmp_path: Path, cluster: Cluster, seed: int
     kill_drivers(Job(tmp_path, cluster=cluster.processes.address), random.Random(seed), 10)
 
 
+EIKONAL = {"name": "times", "operator": "eikonal", "markers": "./points.csv"}
+
+OTHER_KINDS = {
+    "front": [EIKONAL],
+    "front of second order": [{**EIKONAL, "order": 2}],
+    "geodesic labels": [{"operator": "geodesic-labels", "markers": "./points.csv"}],
+    "components": [{"operator": "components"}],
+    "shortest path": [EIKONAL, {"operator": "shortest-path", "input": "times", "markers": "./points.csv"}],
+    "random walker": [{"operator": "random-walker", "markers": "./points.csv"}],
+}
+"""Steps whose work is no evolution: worklists, merged tallies, one long task, levels of a pyramid."""
+
+
+@pytest.mark.parametrize("kind", OTHER_KINDS)
+@seeds(2)
+def test_killed_workers_of_other_kinds_of_work(tmp_path: Path, kind: str, seed: int) -> None:
+    kill_workers(Job(tmp_path, cluster="local", steps=OTHER_KINDS[kind]), random.Random(f"{kind}-{seed}"), 4)
+
+
 @seeds(2)
 def test_killed_workers_of_local_processes(tmp_path: Path, seed: int) -> None:
-    chance, job, kills = random.Random(seed), Job(tmp_path, cluster="local"), 0
-    while kills < 12:
+    kill_workers(Job(tmp_path, cluster="local"), random.Random(seed), 12)
+
+
+def kill_workers(job: Job, chance: random.Random, most: int) -> None:
+    """Kill so many workers at random moments."""
+    kills = 0
+    while kills < most:
         running = job.start()
         while running.until_tiles(chance.randint(1, 60)):
             workers = workers_of(running.process)

@@ -1,0 +1,49 @@
+"""Join neighbouring cells of equal value to components, in one pass and with one look back at every cell."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from diffusion_ops.kernels.lanes import INLINED, kernel, njit
+
+
+@njit(**INLINED)
+def _root(first, i):  # type: ignore[no-untyped-def]
+    """Return the first cell that a cell is joined with, and halve the way to it."""
+    while first[i] != i:
+        first[i] = first[first[i]]
+        i = first[i]
+    return i
+
+
+@kernel
+def join_cells(values, offsets, first):  # type: ignore[no-untyped-def]
+    """Put the flat index of the first cell of its component into every cell, -1 where the value is 0.
+
+    Of two components that touch, the later first cell points to the earlier one (union by index), so that a cell never
+    points behind itself, and a second pass in order finds every first cell in one step.
+
+    Parameters
+    ----------
+    values : int64 ndarray of shape (nz, ny, nx)
+    offsets : int64 ndarray of shape (n, 3)
+        Neighbours that come before a cell.
+    first : int64 ndarray, flat
+    """
+    nz, ny, nx = values.shape
+    for z in range(nz):
+        for y in range(ny):
+            for x in range(nx):
+                i, value = (z * ny + y) * nx + x, values[z, y, x]
+                first[i] = -1 if value == 0 else i
+                if value == 0:
+                    continue
+                for k in range(len(offsets)):
+                    a, b, c = z + offsets[k, 0], y + offsets[k, 1], x + offsets[k, 2]
+                    if a < 0 or not 0 <= b < ny or not 0 <= c < nx or values[a, b, c] != value:
+                        continue
+                    here, there = _root(first, i), _root(first, (a * ny + b) * nx + c)
+                    first[max(here, there)] = min(here, there)
+    for i in range(np.int64(len(first))):
+        if first[i] >= 0:
+            first[i] = first[first[i]]
