@@ -105,6 +105,10 @@ class SteadyState(Problem):
             Where there is no answer, with what to do.
         """
 
+    def numbers(self, parts: list[Part], spacing: tuple[float, ...]) -> dict[str, float]:
+        """Return numbers that follow from all parts and that operators of its stages need, by name."""
+        return {}
+
     @abstractmethod
     def collected_arrays(self, parts: int) -> int:
         """Return how many arrays the answers of so many parts are collected in."""
