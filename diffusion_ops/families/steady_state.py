@@ -109,6 +109,10 @@ class SteadyState(Problem):
         """Return numbers that follow from all parts and that operators of its stages need, by name."""
         return {}
 
+    def planned_parts(self, channels: int) -> int:
+        """Return how many parts an image of so many channels has; 0 where only the survey says."""
+        return channels
+
     @abstractmethod
     def collected_arrays(self, parts: int) -> int:
         """Return how many arrays the answers of so many parts are collected in."""

@@ -52,7 +52,7 @@ class Finish(Result):
     @classmethod
     def lay_out(cls, request: ChainRequest) -> Image:
         """Add the stages of a problem."""
-        refuse_unable(request.chain.legs[-1].operator)
+        refuse_unable(request.chain.legs[-1].operator, "c" in request.frames.together)
         return _Layout(request, scene_of(request), request.chain.positions[-1]).lay_out()
 
     @property
@@ -67,8 +67,8 @@ class Finish(Result):
 
     @property
     def more_bytes(self) -> int:
-        """The arrays, and the result in float64."""
-        return 8 * (2 * self.collected.count + 2)
+        """The arrays, and the result in float64 and in its own type."""
+        return 8 * (3 * self.collected.count + 2)
 
     @property
     def statistics(self) -> Mapping[str, Statistic]:
@@ -185,7 +185,8 @@ class _Layout:
         stages.add("go down to the fourth level", down, grid, needs=(ready,))
         stages.add("correct the fourth level", coarse, Grid(scene.shape, scene.shape), needs=(first,))
         stages.add("go up and decide", up, grid, needs=(first + 1,))
-        count = scene.problem.collected_arrays(scene.image.channels) + bool(scene.problem.error_bound)
+        parts = scene.problem.planned_parts(scene.image.channels)
+        count = scene.problem.collected_arrays(parts) + bool(scene.problem.error_bound)
         target = self.stack("answers@0", count)
         collect = Collect(**common, state=arrays["state"], target=target, held=held, up=up)
         stages.add("collect the answers", collect, grid, needs=(first + 2,))
@@ -201,7 +202,7 @@ class _Layout:
         )
 
 
-def refuse_unable(problem: Any) -> None:
+def refuse_unable(problem: Any, joint: bool) -> None:
     """Refuse a problem that is solved in memory only.
 
     Raises
@@ -213,8 +214,13 @@ def refuse_unable(problem: Any) -> None:
             f"{problem.name}: this way is possible in memory only, with diffusion_ops.solve. "
             "Over files: by: edge-enhancing, or by: harmonic."
         )
-    if problem.stacks:
+    if problem.stacks and not problem.planned_parts(1):
         raise RefusedError(
-            f"{problem.name}: probabilities are not written over files, labels are. Solve it in memory with "
-            "diffusion_ops.solve."
+            f"{problem.name}: over files the number of probabilities has to be known before the markers are read. "
+            "Give labels, the number of different labels that they hold."
+        )
+    if problem.stacks and not joint:
+        raise RefusedError(
+            f"{problem.name}: probabilities are the channels of the result, so those of the image belong together. "
+            "Give image.channels: joint."
         )
