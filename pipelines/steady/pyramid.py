@@ -164,7 +164,7 @@ class Halve(OnLevel):
         cells = fine // self.scene.image.channels
         total = math.prod(self.level.shape)
         # The finer cells, a channel and its sums in float64, and both flags in float64 on their way.
-        memory = cells * (self.level.cell_bytes + 12 * self.scene.image.channels + 40) + self.codec_bytes
+        memory = cells * (self.level.cell_bytes + 12 * self.scene.image.channels + 24) + self.codec_bytes
         return Cost(
             memory,
             self.stored_bytes(total),
