@@ -42,7 +42,7 @@ class Inpainting(FilledAlongEdges):
     Unknown are pixels where `known` is False, and those that are NaN, infinite or nodata; where `known` is not given,
     those alone. Known pixels come back as they are. The tolerance, 1e-4 by default, is a part of the range of the known
     values; "edge-enhancing" and "telea" have none, and that of "total-variation" is the largest change of a further
-    round, 4e-3 by default. Over files "harmonic" is possible, the others take images in memory.
+    round, 4e-3 by default. Over files "edge-enhancing" and "harmonic" are possible, the others take images in memory.
 
     Parameters
     ----------
