@@ -88,6 +88,9 @@ class AlongEdges(Iteration):
         field = self.field
         free = allocate(len(block.carried), block.spatial, np.dtype(bool))
         np.greater(block.carried, 0, out=free)
+        if not free.any():
+            # Most tiles of an image with few gaps.
+            return
         inner = Cycle(field.scheme.stable_dt(block.spacing), STEPS, inertial=True)
         for k in range(count):
             frozen = field.freeze(block, block.storage)

@@ -20,7 +20,7 @@ from pipelines.steady.pyramid import FillWhole, Halve, Level, Start, beside
 from pipelines.steady.result import Result, scene_of
 from pipelines.steady.scene import Scene
 from pipelines.tasks.inputs import Reading
-from pipelines.tasks.pixels import Pixels
+from pipelines.tasks.pixels import Pixels, ZarrPixels
 from pipelines.tasks.values import Done
 from pipelines.tasks.work import KINDS, Conclusion
 
@@ -85,37 +85,53 @@ class _Layout:
     request: ChainRequest
     scene: Scene
 
+    @property
+    def common(self) -> dict[str, Any]:
+        """What all stages have."""
+        return {"scene": self.scene, "position": self.request.chain.positions[-1]}
+
     def lay_out(self) -> Image:
         """Add the stages, and return the result."""
-        request, stages, scene = self.request, self.request.stages, self.scene
-        common: dict[str, Any] = {"scene": scene, "position": request.chain.positions[-1]}
-        name, after = request.chain.name, request_after(request)
-        survey = stages.add(f"survey for {name}", Survey(**common), stages.grid(scene.shape), after)
-        held = require_held_pixels(stages, scene, name, common["position"], after)
-        levels, made = [Level(scene, 0, scene.shape)], [(*after, survey, *held)]
-        while len(stages.grid(levels[-1].shape)) > 1:
-            coarse = levels[-1].coarser(f"{stages.folder}/state", f"{name}-known")
+        stages, levels = self.request.stages, self._levels()
+        whole, needs = levels.pop()
+        fill = FillWhole(**self.common, level=whole, target=self._state("filled", whole))
+        title = f"fill level {whole.number} and the coarser ones"
+        filled = self._image(fill, whole, stages.add(title, fill, stages.grid(whole.shape), needs=needs))
+        for level, needs in reversed(levels):
+            filled = self._rounds(level, self._start(level, filled, needs))
+        parts = {"filled": filled.reading, "levels": len(levels)}
+        return FillAlongEdges.add(self.request, self.scene, filled.stages, **parts)
+
+    def _levels(self) -> list[tuple[Level, tuple[int, ...]]]:
+        """Add the stages that make the levels down to one of a single tile; return each with those that write it."""
+        stages, scene, name = self.request.stages, self.scene, self.request.chain.name
+        after = request_after(self.request)
+        survey = stages.add(f"survey for {name}", Survey(**self.common), stages.grid(scene.shape), after)
+        held = require_held_pixels(stages, scene, name, self.common["position"], after)
+        # Nothing is written until it is certain that there is something to fill, and an answer.
+        levels, needs = [(Level(scene, 0, scene.shape), (*after, survey, *held))], (survey, *held)
+        while len(stages.grid(levels[-1][0].shape)) > 1:
+            fine = levels[-1][0]
+            coarse = fine.coarser(f"{stages.folder}/state", f"{name}-known")
             assert coarse.values is not None
-            halve = Halve(**common, level=levels[-1], target=coarse.values)
-            grid, title = stages.grid(coarse.shape), f"halve to level {coarse.number}"
-            # Until the survey is complete, nothing is known to be filled at all.
-            before = (made[-1], ()) if len(levels) > 1 else (after, made[0])
-            made.append((stages.add(title, halve, grid, *before),))
-            levels.append(coarse)
-        whole = levels.pop()
-        target = stages.array("state", f"{name}-filled@{whole.number}")
-        fill = FillWhole(**common, level=whole, target=target)
-        title = f"fill level {whole.number} and the coarser ones" if whole.number else f"fill {name}"
-        number = stages.add(title, fill, stages.grid(whole.shape), needs=made.pop())
-        below = self._image(fill, whole, number)
-        for level in reversed(levels):
-            target = stages.array("state", f"{name}-start@{level.number}")
-            start = Start(**common, level=level, target=target, below=below.reading, below_shape=below.shape)
-            title = f"start level {level.number}"
-            number = stages.add(title, start, stages.grid(level.shape), below.stages, needs=made.pop())
-            started = replace(self._image(start, level, number), carried=beside(target, scene.frames))
-            below = self._rounds(level, started)
-        return FillAlongEdges.add(request, scene, below.stages, filled=below.reading, levels=len(levels))
+            halve = Halve(**self.common, level=fine, target=coarse.values)
+            title = f"halve to level {coarse.number}"
+            number = stages.add(title, halve, stages.grid(coarse.shape), after, needs)
+            after, needs = (number,), ()
+            levels.append((coarse, after))
+        return levels
+
+    def _state(self, name: str, level: Level) -> ZarrPixels:
+        return self.request.stages.array("state", f"{self.request.chain.name}-{name}@{level.number}")
+
+    def _start(self, level: Level, below: Image, needs: tuple[int, ...]) -> Image:
+        """Add the stage that starts a level from the filled coarser one, and return what it writes."""
+        stages, target = self.request.stages, self._state("start", level)
+        parts = {"below": below.reading, "below_shape": below.shape}
+        start = Start(**self.common, level=level, target=target, **parts)
+        title = f"start level {level.number}"
+        number = stages.add(title, start, stages.grid(level.shape), below.stages, needs)
+        return replace(self._image(start, level, number), carried=beside(target, self.scene.frames))
 
     def _image(self, work: Any, level: Level, stage: int) -> Image:
         reading = Reading(work.writes, level.dtype, None, self.scene.image.channels)
