@@ -361,6 +361,7 @@ class DiffuseAccessor(Generic[I]):
         deviation: NumberOrStatistic = 'auto',
         full_scale: NumberOrStatistic = 'auto',
         probabilities: bool = False,
+        labels: int = 0,
         error_bound: float = 0.0,
         **how: Unpack[_Solution],
     ) -> I:

@@ -1,15 +1,11 @@
-"""Fill unknown pixels by other equations than the Laplacian's: along edges, biharmonic, of least variation."""
+"""Fill unknown pixels by other equations than the Laplacian's: biharmonic, of least variation."""
 
 from __future__ import annotations
-
-import dataclasses
 
 import numpy as np
 from scipy.ndimage import label
 
-from diffusion_ops.blocks.block import Block, Bools, Floats, allocate, as_image
-from diffusion_ops.evolution.schedule import Cycle
-from diffusion_ops.families.tensor_field import TensorField
+from diffusion_ops.blocks.block import Bools, Floats
 from diffusion_ops.steady.couplings import Couplings, flat, padded_shape, uniform
 from diffusion_ops.steady.linear import Solution, Solver, conjugate_gradients
 
@@ -23,89 +19,6 @@ SMOOTHED = 1e-3
 """Differences below this part of the range of the known values count as quadratic in the variation."""
 
 
-def diffuse_along_edges(block: Block, free: Bools, field: TensorField, steps: int, count: int) -> None:
-    """Take iterations in place: each makes D from the image as it is, and takes FSI steps with it.
-
-    Parameters
-    ----------
-    block : Block
-    free : bool ndarray of shape (channels, cells)
-        Cells that change; channels share D.
-    field : TensorField
-    steps, count : int
-        Steps of an iteration, and number of iterations.
-    """
-    inner = Cycle(field.scheme.stable_dt(block.spacing), steps, inertial=True)
-    for k in range(count):
-        frozen = field.freeze(block, block.storage)
-        for channel in range(len(free)):
-            part = dataclasses.replace(block, storage=block.storage[channel : channel + 1])
-            field.take_steps(part, inner, frozen, free[channel], before=k * steps)
-            block.storage[channel] = part.storage[0]
-
-
-def fill_along_edges(
-    fields: Floats,
-    known: Bools,
-    valid: Bools,
-    spacing: tuple[float, ...],
-    field: TensorField,
-    steps: int,
-    count: int,
-) -> Floats:
-    """Return fields filled by diffusion along edges, from coarse to fine.
-
-    A level is filled from the next coarser one, whose cells are the means of what is known in 2 cells along every axis;
-    on each `count` iterations are taken.
-    """
-    if known[valid].all():
-        return fields
-    coarse, coarse_known, coarse_valid = _halved(fields, known, valid)
-    wide = tuple(2 * h for h in spacing)
-    below = fill_along_edges(
-        coarse,
-        coarse_known,
-        coarse_valid,
-        wide,
-        dataclasses.replace(field, sigma=2 * field.sigma, rho=2 * field.rho),
-        steps,
-        count,
-    )
-    start = np.where(known, fields, _doubled(below, coarse_valid, known.shape)).astype(fields.dtype)
-    block = Block.from_image(start, spacing, valid)
-    free = allocate(len(fields), known.shape, np.dtype(bool))
-    as_image(free, known.shape)[:] = valid & ~known
-    diffuse_along_edges(block, free, field, steps, count)
-    return block.u.copy()
-
-
-def _halved(fields: Floats, known: Bools, valid: Bools) -> tuple[Floats, Bools, Bools]:
-    """Return the means of known cells, where there are any, and where there are valid cells."""
-    counts = _pair_sums(known.astype(np.float64))
-    sums = np.stack([_pair_sums(np.where(known, channel, 0).astype(np.float64)) for channel in fields])
-    means = np.divide(sums, counts, out=np.zeros_like(sums), where=counts > 0)
-    return means.astype(fields.dtype), counts > 0, _pair_sums(valid.astype(np.float64)) > 0
-
-
-def _pair_sums(values: Floats) -> Floats:
-    """Return the sums of every 2 cells along each axis; the last one of an odd number stands alone."""
-    for axis, n in enumerate(values.shape):
-        values = np.add.reduceat(values, np.arange(0, n, 2), axis=axis)
-    return values
-
-
-def _doubled(coarse: Floats, valid: Bools, shape: tuple[int, ...]) -> Floats:
-    """Return a coarse image interpolated linearly between the centres of its valid cells."""
-    sums, weight = np.where(valid, coarse, 0).astype(np.float64), valid.astype(np.float64)
-    for axis, n in enumerate(shape):
-        fine = np.arange(n)
-        near = fine // 2
-        far = np.clip(near + np.where(fine % 2, 1, -1), 0, weight.shape[axis] - 1)
-        sums = 0.75 * np.take(sums, near, axis + 1) + 0.25 * np.take(sums, far, axis + 1)
-        weight = 0.75 * np.take(weight, near, axis) + 0.25 * np.take(weight, far, axis)
-    return np.divide(sums, weight, out=np.zeros_like(sums), where=weight > 0)
-
-
 def parted_cells(known: Bools, valid: Bools) -> int:
     """Return how many valid cells walls part from all known ones."""
     if valid.all():
@@ -114,6 +27,20 @@ def parted_cells(known: Bools, valid: Bools) -> int:
     held = np.zeros(count + 1, bool)
     held[np.unique(pieces[known & valid])] = True
     return int(np.count_nonzero(valid & ~held[pieces]))
+
+
+def require_held(lost: int) -> None:
+    """Refuse unknown pixels that walls part from all known ones.
+
+    Raises
+    ------
+    ValueError
+    """
+    if lost:
+        raise ValueError(
+            f"{lost} unknown pixels have no known one to be filled from, as walls part them from all. "
+            "Set them to False in the mask."
+        )
 
 
 def fill_biharmonic(

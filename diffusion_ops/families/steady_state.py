@@ -105,6 +105,14 @@ class SteadyState(Problem):
             Where there is no answer, with what to do.
         """
 
+    def numbers(self, parts: list[Part], spacing: tuple[float, ...]) -> dict[str, float]:
+        """Return numbers that follow from all parts and that operators of its stages need, by name."""
+        return {}
+
+    def planned_parts(self, channels: int) -> int:
+        """Return how many parts an image of so many channels has; 0 where only the survey says."""
+        return channels
+
     @abstractmethod
     def collected_arrays(self, parts: int) -> int:
         """Return how many arrays the answers of so many parts are collected in."""

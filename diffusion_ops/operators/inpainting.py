@@ -11,23 +11,22 @@ from diffusion_ops.evolution.examples import Picture, Samples
 from diffusion_ops.evolution.operator import register
 from diffusion_ops.evolution.parameters import Choice, Count, Number, parameter
 from diffusion_ops.evolution.problems.problem import Setting
+from diffusion_ops.families.edge_filling import FilledAlongEdges, Partial
 from diffusion_ops.families.inpainting import (
-    fill_along_edges,
     fill_biharmonic,
     fill_by_variation,
     parted_cells,
+    require_held,
 )
 from diffusion_ops.families.parameters import SIGMA
 from diffusion_ops.families.steady_state import (
     Part,
-    SteadyState,
     finite_fields,
     largest_correction,
     unreached_tolerance,
     valid_cells_of,
 )
 from diffusion_ops.families.telea import fill_by_distance
-from diffusion_ops.families.tensor_field import TensorField
 from diffusion_ops.steady.couplings import padded_shape, padding, uniform
 
 WAYS = ("edge-enhancing", "harmonic", "biharmonic", "total-variation", "telea")
@@ -35,18 +34,15 @@ WAYS = ("edge-enhancing", "harmonic", "biharmonic", "total-variation", "telea")
 VARIATION_TOLERANCE = 4e-3
 """Largest change of a round of "total-variation", as a part of the range, where no tolerance is given."""
 
-_STEPS = 10
-"""FSI steps of a round along edges."""
-
 
 @register("inpainting")
-class Inpainting(SteadyState):
+class Inpainting(FilledAlongEdges):
     """Fill unknown pixels from the known ones around them.
 
     Unknown are pixels where `known` is False, and those that are NaN, infinite or nodata; where `known` is not given,
     those alone. Known pixels come back as they are. The tolerance, 1e-4 by default, is a part of the range of the known
     values; "edge-enhancing" and "telea" have none, and that of "total-variation" is the largest change of a further
-    round, 4e-3 by default. Over files "harmonic" is possible, the others take images in memory.
+    round, 4e-3 by default. Over files "edge-enhancing" and "harmonic" are possible, the others take images in memory.
 
     Parameters
     ----------
@@ -97,6 +93,11 @@ class Inpainting(SteadyState):
         object.__setattr__(self, "takes_tolerance", self.by not in ("edge-enhancing", "telea"))
         object.__setattr__(self, "is_linear", self.by == "harmonic")
 
+    @property
+    def work_kind(self) -> str:
+        """Levels of a pyramid for "edge-enhancing", else cycles over tiles."""
+        return "fill-along-edges" if self.by == "edge-enhancing" else super().work_kind
+
     def solve(self, setting: Setting) -> NDArray[np.generic]:
         """Return the image with all its pixels."""
         if self.is_linear:
@@ -106,7 +107,8 @@ class Inpainting(SteadyState):
         parts = self.parts(self.survey(setting))
         require_held(parted_cells(known, valid))
         if self.by == "edge-enhancing":
-            answers = self._along_edges(setting, parts)
+            contrast = self.contrast_of(parts, setting.spacing)
+            answers = self.fill(Partial.of(setting, known), setting.spacing, contrast)
         elif self.by == "telea":
             fields = finite_fields(setting).astype(np.float64)
             answers = fill_by_distance(fields, known, valid, setting.spacing, self.neighbourhood)
@@ -114,21 +116,6 @@ class Inpainting(SteadyState):
             fill = self._biharmonic if self.by == "biharmonic" else self._of_least_variation
             answers = np.stack([fill(setting, part, correction * part.span) + part.low for part in parts])
         return np.where(known, setting.fields, answers)
-
-    def _along_edges(self, setting: Setting, parts: list[Part]) -> Floats:
-        """Return the channels filled along edges."""
-        known, span = self.known(setting), max(part.span for part in parts)
-        contrast = self.contrast * span / min(setting.spacing)
-        if contrast == 0:
-            # All known values are equal, and there are no edges.
-            low = np.array([part.low for part in parts]).reshape(-1, *(1,) * known.ndim)
-            even: Floats = np.where(known, setting.fields, low)
-            return even
-        field = TensorField(contrast, "charbonnier", sigma=self.sigma, rho=self.rho)
-        start = np.where(known, finite_fields(setting), 0)
-        return fill_along_edges(
-            start, known, valid_cells_of(setting), setting.spacing, field, _STEPS, self.rounds
-        )
 
     def _biharmonic(self, setting: Setting, part: Part, correction: float) -> Floats:
         """Return a channel of Δ²u = 0, less its smallest known value."""
@@ -211,17 +198,3 @@ class Inpainting(SteadyState):
         lost = int(np.count_nonzero(valid & ~known & ~reached))
         require_held(lost)
         return np.where(known, setting.fields, collected)
-
-
-def require_held(lost: int) -> None:
-    """Refuse unknown pixels that walls part from all known ones.
-
-    Raises
-    ------
-    ValueError
-    """
-    if lost:
-        raise ValueError(
-            f"{lost} unknown pixels have no known one to be filled from, as walls part them from all. "
-            "Set them to False in the mask."
-        )

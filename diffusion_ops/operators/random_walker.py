@@ -12,7 +12,15 @@ from diffusion_ops.blocks.block import Bools, Floats
 from diffusion_ops.blocks.statistic import Tally, make_statistic
 from diffusion_ops.evolution.examples import Picture, Samples
 from diffusion_ops.evolution.operator import register
-from diffusion_ops.evolution.parameters import AUTO, Choice, Number, NumberOrStatistic, number, parameter
+from diffusion_ops.evolution.parameters import (
+    AUTO,
+    Choice,
+    Count,
+    Number,
+    NumberOrStatistic,
+    number,
+    parameter,
+)
 from diffusion_ops.evolution.problems.problem import Setting
 from diffusion_ops.families.steady_state import Part, SteadyState, valid_cells_of
 from diffusion_ops.steady.couplings import similarity
@@ -49,7 +57,10 @@ class RandomWalker(SteadyState):
         Difference that counts as 1, in image units: by default the range of the image; scikit-image takes 1 for floats,
         255 for bytes.
     probabilities : bool
-        True for the probability of every label, along a new first axis in the order of the labels.
+        True for the probability of every label, along a new first axis in the order of the labels; over files they are
+        channels, and `labels` says how many.
+    labels : int
+        Number of different labels that the markers hold; other markers are refused. 0, the default, takes any.
     error_bound : float
         Largest proven bound of the probabilities' errors that is accepted; without unit. 0, the default, proves
         nothing. The operator is an M-matrix: where A phi >= |residual| / 2, the error is at most 2 phi, up to the
@@ -75,7 +86,7 @@ class RandomWalker(SteadyState):
         SCALE, automatic=lambda _: make_statistic("range"), default=AUTO
     )
     probabilities: bool = parameter(Choice((False, True), aliases=("return_full_prob",)), default=False)
-
+    labels: int = parameter(Count(unit="labels", least=0), default=0)
     error_bound: float = parameter(Number(unit="1", least=0), default=0.0)
 
     equation = "sum w (p - p_neighbour) = 0, w = exp(-beta |ΔI|² / (10 σ))"
@@ -126,7 +137,15 @@ class RandomWalker(SteadyState):
             raise ValueError(
                 "markers holds no label. Allowed: whole numbers > 0 at some pixels, 0 elsewhere."
             )
+        if self.labels and len(labels) != self.labels:
+            raise ValueError(
+                f"markers holds {len(labels)} different labels; labels={self.labels} is given. They must agree."
+            )
         return [Part(index, label, rest=label == labels[-1]) for index, label in enumerate(labels)]
+
+    def planned_parts(self, channels: int) -> int:
+        """Return the number of labels, where it is given."""
+        return self.labels
 
     def collected_arrays(self, parts: int) -> int:
         """Return one per label; or four: what is left of 1, the best label, its probability, and the second one."""
@@ -156,8 +175,8 @@ class RandomWalker(SteadyState):
         return open_
 
     def result_channels(self, channels: int) -> int:
-        """Return 1: labels are of all channels."""
-        return 1
+        """Return 1: labels are of all channels; or one for the probability of each, where their number is given."""
+        return max(1, self.labels) if self.probabilities else 1
 
     def result(self, collected: Floats, setting: Setting, reached: Bools) -> NDArray[np.generic]:
         """Return the labels, or the probabilities; 0 where no marker reaches."""

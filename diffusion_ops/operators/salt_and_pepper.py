@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import math
-
-import numpy as np
+import dataclasses
 
 from diffusion_ops.blocks.block import Block, allocate
-from diffusion_ops.blocks.statistic import Statistic, make_statistic
+from diffusion_ops.blocks.statistic import make_statistic
 from diffusion_ops.evolution.examples import Picture, Samples
-from diffusion_ops.evolution.operator import Iteration, register
+from diffusion_ops.evolution.operator import register
 from diffusion_ops.evolution.parameters import (
     AUTO,
     Automatic,
@@ -17,20 +15,14 @@ from diffusion_ops.evolution.parameters import (
     Count,
     Number,
     NumberOrStatistic,
-    number,
     parameter,
 )
 from diffusion_ops.evolution.reach import Reach
-from diffusion_ops.evolution.schedule import Cycle
+from diffusion_ops.families.edge_filling import AlongEdges
 from diffusion_ops.families.edge_stopping import CONTRAST
-from diffusion_ops.families.inpainting import diffuse_along_edges
 from diffusion_ops.families.parameters import SIGMA
-from diffusion_ops.families.tensor_field import TensorField
 from diffusion_ops.kernels.conductance import CONDUCTANCES
 from diffusion_ops.kernels.pixels.impulses import find_extremes, find_impulses, mend_impulses
-
-_STEPS = 10
-"""FSI steps of an iteration: as far as impulses are from what is known, at 90 % of noise."""
 
 _MENDING = 7
 """Cells on each side of the window that a first mean is taken of: at 90 % of noise one in 10^10 has nothing known."""
@@ -45,7 +37,7 @@ def _extreme(name: str) -> Automatic:
 
 
 @register("salt-and-pepper")
-class SaltAndPepper(Iteration):
+class SaltAndPepper(AlongEdges):
     """Removal of impulses: they are found once, and only they change, ∂u/∂t = div(D ∇u), towards the steady state.
 
     Impulses are extreme values, or those that the adaptive median filter finds: values that are not strictly between
@@ -110,13 +102,11 @@ class SaltAndPepper(Iteration):
     )
     picture = Picture("peppered man")
     usual_steps = 16
-    couples_channels = True
 
     @property
-    def field(self) -> TensorField:
-        """How the tensor is made; the contrast is a number by now, or does not matter."""
-        contrast = math.nan if isinstance(self.contrast, Statistic) else number(self.contrast)
-        return TensorField(contrast, self.conductance, sigma=self.sigma, rho=self.rho)
+    def law(self) -> str:
+        """The conductance."""
+        return self.conductance
 
     def reach(self, spacing: tuple[float, ...]) -> Reach:
         """Return what an iteration, its tensor and the start read.
@@ -130,27 +120,12 @@ class SaltAndPepper(Iteration):
         start
             the reach of the largest windows that look for impulses and for what is known
         """
-        field = self.field.reach(spacing)
-        step = tuple([_STEPS * r for r in field.step])
         start = _MENDING + (self.window // 2 if self.detection == "median" else 0)
-        return Reach(step, field.setup, start=(start,) * len(spacing))
+        return dataclasses.replace(super().reach(spacing), start=(start,) * len(spacing))
 
     def carried_arrays(self, ndim: int, channels: int) -> int:
         """Return the flags of impulses."""
         return channels
-
-    def extra_arrays(self, ndim: int, inertial: bool, channels: int) -> float:
-        """Return D and the flags as bytes."""
-        return self.field.scheme.arrays(ndim) + 0.25 * channels
-
-    def setup_arrays(self, ndim: int, channels: int) -> float:
-        """Return the smoothed channels or J before it is smoothed while D is made, then the state before."""
-        smooth, rough = channels if self.sigma else 0, self.field.scheme.arrays(ndim) if self.rho else 0
-        return max(1, smooth, rough)
-
-    def pace(self, ndim: int, channels: int) -> float:
-        """Return values times iterations per second as measured in float32."""
-        return 5e7 if ndim == 2 else 1.2e7
 
     def start(self, block: Block) -> None:
         """Find impulses, carry where they are, and put means in their place."""
@@ -163,10 +138,3 @@ class SaltAndPepper(Iteration):
         mend_impulses(block, found, _MENDING)
         block.carried = allocate(len(found), block.spatial, block.storage.dtype)
         block.carried[...] = found
-
-    def run(self, block: Block, cycle: Cycle, count: int) -> None:
-        """Take the iterations, the channels one after another with the same tensor."""
-        assert block.carried is not None
-        free = allocate(len(block.storage), block.spatial, np.dtype(bool))
-        np.greater(block.carried, 0, out=free)
-        diffuse_along_edges(block, free, self.field, _STEPS, count)

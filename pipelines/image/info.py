@@ -166,6 +166,18 @@ def with_channels(info: ImageInfo, channels: int, name: str) -> ImageInfo:
     return info.replace(shape=shape, chunks=chunks, channel_names=(name,) * channels, rgb=False)
 
 
+def with_channel_axis(info: ImageInfo) -> ImageInfo:
+    """Return the metadata of an image with an axis of one channel, where it has none."""
+    if "c" in info.axes:
+        return info
+    at = info.axes.index("t") + 1 if "t" in info.axes else 0
+
+    def put(values: Any, more: Any) -> Any:
+        return values[:at] + more + values[at:]
+
+    return info.replace(axes=put(info.axes, "c"), shape=put(info.shape, (1,)), chunks=put(info.chunks, (1,)))
+
+
 def digest(*values: Any) -> str:
     """Return a short hexadecimal digest of plain values, the same on every machine."""
     text = json.dumps(values, sort_keys=True, default=str, separators=(",", ":"))

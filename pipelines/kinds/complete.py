@@ -88,6 +88,12 @@ class Tell(Work):
 
     collects = True
 
+    @classmethod
+    def make(cls, **parts: Any) -> Tell:
+        """Return the work from what is read, its frames, the completion and the file."""
+        merged = parts.pop("merged")
+        return cls(_Tiles(**parts), merged)
+
     @property
     def sources(self) -> tuple[Pixels, ...]:
         """The result of the operator."""

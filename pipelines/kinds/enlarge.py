@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from diffusion_ops.blocks.window import doubled, doubling_window
 from pipelines.image.frames import Frames
-from pipelines.image.window import Grid, Region, Window, extent, window_of
+from pipelines.image.window import Grid, Region, Window, extent
 from pipelines.tasks.inputs import Reading
 from pipelines.tasks.pixels import Pixels, ZarrPixels
 from pipelines.tasks.values import Cost, Done
@@ -25,8 +26,7 @@ ENLARGE_RATE = 5.0e7
 class Enlarge(Work):
     """Double a level along the axes that diffuse together, by linear interpolation between the cells' centres.
 
-    A fine cell is 3/4 of the coarse cell that it lies in and 1/4 of the neighbour that it is nearer to, axis by axis;
-    coarse cells without a value do not count. Walls are those of the fine level.
+    Coarse cells without a value do not count, see `doubled`. Walls are those of the fine level.
 
     Attributes
     ----------
@@ -59,12 +59,7 @@ class Enlarge(Work):
 
     def window(self, fine: Region) -> Window:
         """Return the coarse cells around a region of the finer level."""
-        halves = tuple(
-            slice(s.start // 2, -(-s.stop // 2)) if a in self.frames.spatial else s
-            for a, s in zip(self.frames.axes, fine, strict=True)
-        )
-        ones = self.frames.on_axes((1,) * len(self.frames.spatial))
-        return replace(window_of(halves, self.coarse_shape, ones), write=fine)
+        return doubling_window(fine, self.coarse_shape, self._axes)
 
     def cost(self, grid: Grid) -> Cost:
         """Return the cost: values and weights in float64 at both levels."""
@@ -82,14 +77,18 @@ class Enlarge(Work):
         coarse = self.reads.read(window.read)
         values = np.empty(extent(window.write), self.dtype)
         known = ~np.isnan(coarse)
-        axes = [a in self.frames.spatial for a in self.frames.axes]
-        total = _doubled(np.where(known, coarse, 0).astype(np.float64), window, axes)
-        weight = _doubled(known.astype(np.float64), window, axes)
+        total = doubled(np.where(known, coarse, 0).astype(np.float64), window, self._axes)
+        weight = doubled(known.astype(np.float64), window, self._axes)
         with np.errstate(invalid="ignore", divide="ignore"):
             values[...] = np.where(weight > 0, total / weight, np.nan)
         walls = self._walls(window.write, values.shape)
         values[walls] = np.nan
         return Done(values, read_bytes=coarse.nbytes + walls.size * self.like.dtype.itemsize)
+
+    @property
+    def _axes(self) -> list[bool]:
+        """Which axes are doubled."""
+        return [a in self.frames.spatial for a in self.frames.axes]
 
     def _walls(self, fine: Region, shape: tuple[int, ...]) -> NDArray[np.bool_]:
         walls = np.zeros(shape, bool)
@@ -101,18 +100,3 @@ class Enlarge(Work):
             invalid = np.isnan(self.like.floats(self.frames, part)).any(axis=0)
             walls[index] |= invalid
         return walls
-
-
-def _doubled(values: NDArray[Any], window: Window, axes: list[bool]) -> NDArray[Any]:
-    """Return coarse values at the fine cells of a window, summed with the weights 3/4 and 1/4 along each axis."""
-    for axis, doubled in enumerate(axes):
-        if not doubled:
-            continue
-        fine = np.arange(window.write[axis].start, window.write[axis].stop)
-        read = window.read[axis]
-        near, far = fine // 2, fine // 2 + np.where(fine % 2, 1, -1)
-        # Beyond the image's edge there are no cells: the cell itself counts twice.
-        far = np.where((far < read.start) | (far >= read.stop), near, far)
-        at = (np.take(values, i - read.start, axis=axis) for i in (near, far))
-        values = 0.75 * next(at) + 0.25 * next(at)
-    return values

@@ -8,39 +8,34 @@ from typing import Any
 
 import numpy as np
 
-from diffusion_ops.blocks.fields import cast_all, give_back
 from diffusion_ops.blocks.statistic import Statistic, Tally, make_statistic
-from diffusion_ops.families.steady_state import TOLERANCE, SteadyState, largest_correction
+from diffusion_ops.families.steady_state import TOLERANCE
 from diffusion_ops.steady.couplings import CELL
 from pipelines.image.window import Grid, Region, Window, extent, window_of
 from pipelines.plan.batches import request_after
-from pipelines.plan.stages import ChainRequest, ChainWork, Image
+from pipelines.plan.stages import ChainRequest, Image
 from pipelines.refusal import RefusedError
 from pipelines.steady.collect import Collect, reached_cells
 from pipelines.steady.cycle import Coarse, Down, Up
 from pipelines.steady.preparation import SetUp, Survey
+from pipelines.steady.result import Result, scene_of
 from pipelines.steady.scene import Scene, part_of
 from pipelines.steady.stacks import StackedPixels
-from pipelines.steady.step import TOGETHER, Step
-from pipelines.tasks.inputs import Reading
+from pipelines.steady.step import TOGETHER
 from pipelines.tasks.pixels import Pixels, ZarrPixels
-from pipelines.tasks.values import Done, NewArray
+from pipelines.tasks.values import Done
 from pipelines.tasks.work import KINDS, Conclusion, Told
 
 
 @KINDS.register("steady-state")
 @dataclass(frozen=True)
-class Finish(ChainWork, Step):
+class Finish(Result):
     """Write the result of the collected answers.
 
     Attributes
     ----------
     labels, rows, held, collected : StackedPixels
         Rows are kept because they lie beside the labels, which a resumed run looks at.
-    target : ZarrPixels
-    result_type : numpy dtype
-    final : bool
-        True where it is a result, False for a state.
     collector : int
         Number of the stage that collects the answers.
     """
@@ -49,34 +44,21 @@ class Finish(ChainWork, Step):
     rows: StackedPixels = field(kw_only=True)
     held: StackedPixels = field(kw_only=True)
     collected: StackedPixels = field(kw_only=True)
-    target: ZarrPixels = field(kw_only=True)
-    result_type: np.dtype[Any] = field(kw_only=True)
-    original: Reading | None = field(kw_only=True)
     collector: int = field(kw_only=True)
 
-    title = "write"
     level_bytes = 50
     sections = ("steady_states",)
 
     @classmethod
     def lay_out(cls, request: ChainRequest) -> Image:
         """Add the stages of a problem."""
-        request.refuse_part(
-            "is solved over the whole image, so a part alone cannot be computed. Run the spec first."
-        )
-        scene, position = scene_of(request), request.chain.positions[-1]
-        return _Layout(request, scene, position).lay_out()
-
-    @property
-    def is_state(self) -> bool:
-        """True where another step reads it."""
-        return self.original is None
+        refuse_unable(request.chain.legs[-1].operator, "c" in request.frames.together)
+        return _Layout(request, scene_of(request), request.chain.positions[-1]).lay_out()
 
     @property
     def sources(self) -> tuple[Pixels, ...]:
         """The scene, the labels, and the collected answers."""
-        original = () if self.original is None else (self.original.pixels,)
-        return (*self.scene.sources, self.labels, self.held, self.collected, *original)
+        return (*super().sources, self.labels, self.held, self.collected)
 
     @property
     def stored(self) -> tuple[ZarrPixels, ...]:
@@ -84,23 +66,14 @@ class Finish(ChainWork, Step):
         return (*super().stored, self.rows)
 
     @property
-    def writes(self) -> ZarrPixels:
-        """The result."""
-        return self.target
-
-    @property
     def more_bytes(self) -> int:
-        """The arrays, and the result in float64."""
-        return 8 * (2 * self.collected.count + 2)
+        """The arrays, and the result in float64 and in its own type."""
+        return 8 * (3 * self.collected.count + 2)
 
     @property
     def statistics(self) -> Mapping[str, Statistic]:
         """Numbers of pixels that are left open, and that nothing reaches."""
         return {"pixels": make_statistic("mean")}
-
-    def arrays(self, grid: Grid) -> tuple[NewArray, ...]:
-        """Return the array of the result."""
-        return (NewArray(self.target, grid.shape, grid.tile, self.result_type),)
 
     def moved(self, pixels: Pixels, carried: object) -> Finish:
         """Return the work that reads the answers from where they were collected last."""
@@ -136,22 +109,8 @@ class Finish(ChainWork, Step):
             np.count_nonzero(unknown & ~there[keep]),
         ]
         tally = Tally(np.array([0, 1]), np.array(counts))
-        done = self._finished(values, inside, window)
+        done = self.finished(values, inside, window)
         return Done(done.reshape(extent(window.write)), {"pixels": tally}, arrays.nbytes)
-
-    def _finished(self, values: Any, setting: Any, window: Window) -> Any:
-        """Return values in the result's type, with what invalid pixels get."""
-        if self.original is None:
-            result = values.astype(self.result_type)
-            if setting.valid is not None:
-                result[:, ~setting.valid] = np.nan
-            return result
-        original = self.original.fields(self.scene.frames, window.write)
-        nodata = None if self.scene.problem.gives_labels else self.scene.frames.nodata
-        result = cast_all(values, self.result_type, nodata)
-        if setting.valid is not None:
-            give_back(result, original, setting.valid, nodata)
-        return result
 
     @property
     def _tolerance(self) -> float:
@@ -174,51 +133,6 @@ class Finish(ChainWork, Step):
         if "bound" in v:
             found |= {"error_bound": v["bound"], "cycles_of_the_bound": int(v["cycles of the bound"])}
         return {"steady_states": {**found, "largest_correction": v["largest correction"]}}
-
-
-def scene_of(request: ChainRequest) -> Scene:
-    """Return what a problem is solved on.
-
-    Raises
-    ------
-    RefusedError
-        For what is not possible over files.
-    """
-    problem, frames, begin = request.chain.legs[-1].operator, request.frames, request.begin
-    assert isinstance(problem, SteadyState)
-    refuse_unable(problem)
-    loose = {
-        a: n for a, n in zip(frames.axes, begin.shape, strict=True) if a not in frames.together and n > 1
-    }
-    if loose:
-        found = ", ".join(f"{n} along {a}" for a, n in loose.items())
-        raise RefusedError(
-            f"{problem.name} takes one image, and this one has several: {found}. Solve them one by one, "
-            "with a source that holds one each."
-        )
-    tolerance = request.chain.tolerance
-    largest_correction(tolerance)
-    beside = {word: image.reading for word, image in request.beside.items()}
-    return Scene(problem, begin.reading, beside, frames, begin.shape, tolerance)
-
-
-def refuse_unable(problem: SteadyState) -> None:
-    """Refuse a problem that is solved in memory only.
-
-    Raises
-    ------
-    RefusedError
-    """
-    if not problem.is_linear:
-        raise RefusedError(
-            f"{problem.name}: this way is possible in memory only, with diffusion_ops.solve. "
-            "Over files: by: harmonic."
-        )
-    if problem.stacks:
-        raise RefusedError(
-            f"{problem.name}: probabilities are not written over files, labels are. Solve it in memory with "
-            "diffusion_ops.solve."
-        )
 
 
 @dataclass(frozen=True)
@@ -271,28 +185,42 @@ class _Layout:
         stages.add("go down to the fourth level", down, grid, needs=(ready,))
         stages.add("correct the fourth level", coarse, Grid(scene.shape, scene.shape), needs=(first,))
         stages.add("go up and decide", up, grid, needs=(first + 1,))
-        count = scene.problem.collected_arrays(scene.image.channels) + bool(scene.problem.error_bound)
+        parts = scene.problem.planned_parts(scene.image.channels)
+        count = scene.problem.collected_arrays(parts) + bool(scene.problem.error_bound)
         target = self.stack("answers@0", count)
         collect = Collect(**common, state=arrays["state"], target=target, held=held, up=up)
         stages.add("collect the answers", collect, grid, needs=(first + 2,))
-        return self.finish(
-            Finish, labels=labels, rows=rows, held=held, collected=collect.target, collector=first + 3
+        return Finish.add(
+            self.request,
+            scene,
+            (first + 3,),
+            labels=labels,
+            rows=rows,
+            held=held,
+            collected=collect.target,
+            collector=first + 3,
         )
 
-    def finish(self, kind: type[Finish], **arrays: Any) -> Image:
-        """Add the stage that writes the result."""
-        request, stages, problem = self.request, self.request.stages, self.scene.problem
-        channels = problem.result_channels(self.scene.image.channels)
-        shape = stages.with_channels(self.scene.shape, channels)
-        dtype = request.final_dtype(np.dtype(np.float64))
-        work = kind(
-            scene=self.scene,
-            position=self.position,
-            target=request.target(0, request.output),
-            result_type=dtype,
-            original=request.final_original(),
-            **arrays,
+
+def refuse_unable(problem: Any, joint: bool) -> None:
+    """Refuse a problem that is solved in memory only.
+
+    Raises
+    ------
+    RefusedError
+    """
+    if not problem.is_linear:
+        raise RefusedError(
+            f"{problem.name}: this way is possible in memory only, with diffusion_ops.solve. "
+            "Over files: by: edge-enhancing, or by: harmonic."
         )
-        grid = stages.grid(request.final_shape(shape))
-        stage = stages.add(f"write {problem.name}", work, grid, needs=(arrays["collector"],))
-        return Image(Reading(work.target, dtype, None, channels), shape, (stage,))
+    if problem.stacks and not problem.planned_parts(1):
+        raise RefusedError(
+            f"{problem.name}: over files the number of probabilities has to be known before the markers are read. "
+            "Give labels, the number of different labels that they hold."
+        )
+    if problem.stacks and not joint:
+        raise RefusedError(
+            f"{problem.name}: probabilities are the channels of the result, so those of the image belong together. "
+            "Give image.channels: joint."
+        )

@@ -51,7 +51,7 @@ def request_inputs(request: ChainRequest) -> Inputs:
     guide, mask = (
         request.beside[word].reading if word in request.beside else None for word in ("guide", "mask")
     )
-    return Inputs(request.begin.reading, guide, mask)
+    return Inputs(request.begin.reading, guide, mask, request.begin.carried)
 
 
 def request_after(request: ChainRequest) -> tuple[int, ...]:

@@ -10,7 +10,7 @@ from typing import Any
 
 from diffusion_ops.evolution.arguments import split_batches
 from pipelines.image.frames import Frames
-from pipelines.image.info import ImageInfo, digest
+from pipelines.image.info import ImageInfo, digest, with_channel_axis
 from pipelines.image.window import Region, extent
 from pipelines.plan.beside import read_beside
 from pipelines.plan.graph import Known, is_source, make_chains
@@ -133,6 +133,8 @@ class _Search:
         roi: Region | None,
         known: Known,
     ) -> None:
+        if any(step.make_operator().result_channels(1) > 1 for step in spec.steps):
+            source = with_channel_axis(source)
         self.spec, self.source, self.roi = spec, source, roi
         # Random: whatever a given-up run still writes, it never writes into the arrays of another one.
         self.folder = new_folder()

@@ -15,6 +15,7 @@ from pipelines.plan.plan import Geometry, Output, Stage
 from pipelines.refusal import RefusedError
 from pipelines.tasks.inputs import Reading, constant
 from pipelines.tasks.pixels import ZarrPixels
+from pipelines.tasks.values import Carried
 from pipelines.tasks.work import KINDS, Work
 
 
@@ -35,12 +36,15 @@ class Image:
         Numbers of the stages that write it.
     table : int or None
         Number of the stage that makes a table of it; None where regions are measured for one.
+    carried : Carried or None
+        Arrays beside it, where it is a state in the middle of an operator.
     """
 
     reading: Reading
     shape: tuple[int, ...]
     stages: tuple[int, ...] = ()
     table: int | None = None
+    carried: Carried | None = None
 
 
 @dataclass

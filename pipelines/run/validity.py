@@ -25,7 +25,7 @@ def require_valid_pixels(source: Source, plan: Plan) -> None:
     info = source.info
     if (info.nodata is None and info.dtype.kind in "iu") or not info.by_region:
         return
-    axes = info.canonical_axes
+    axes = plan.frames.axes
     grid = Grid(tuple(info.size(a) for a in axes), plan.geometry.tile)
     for tile in _spread(len(grid)):
         try:

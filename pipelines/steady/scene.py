@@ -56,9 +56,10 @@ class Scene:
 
     def bound(self, values: dict[str, float]) -> Scene:
         """Return the scene of the problem with statistics replaced by their values."""
-        if not values:
+        pending = self.problem.statistics()
+        if not pending.keys() & values.keys():
             return self
-        problem = self.problem.bind(values)
+        problem = self.problem.bind({name: values[name] for name in pending if name in values})
         assert isinstance(problem, SteadyState)
         return replace(self, problem=problem)
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from diffusion_ops.blocks.statistic import Tally, ordered_key
 from diffusion_ops.families.steady_state import Part
-from pipelines.image.window import Grid, Region, Window, grown_cells, window_of
+from pipelines.image.window import Grid, Region, Window, window_of
 from pipelines.steady.scene import Scene
 from pipelines.tasks.pixels import Pixels
 from pipelines.tasks.values import Cost
@@ -135,13 +135,15 @@ class Step(Work):
 
     def cost(self, grid: Grid) -> Cost:
         """Return the cost: the levels of a window, and its arrays."""
-        cells, tile, total = grown_cells(grid, self.halo), math.prod(grid.largest), math.prod(grid.shape)
+        # All channels are read together, and most of the memory does not depend on their number.
+        _, cells = self.scene.frames.split_cells(grid, self.halo)
+        tile, total = (math.prod(self.scene.frames.spatial_part(s)) for s in (grid.largest, grid.shape))
         levels = self.level_bytes * (9 if len(self.scene.frames.spatial) == 3 else 5) // 5
         memory = (
             cells * (self.scene.bytes_per_cell() + levels + self.more_bytes) + self.codec_bytes + (2 << 20)
         )
         ratio = cells / tile
-        read = int(total * ratio * (self.scene.image.dtype.itemsize + 8))
+        read = int(total * ratio * (self.scene.image.channels * self.scene.image.dtype.itemsize + 8))
         return Cost(memory, read, 8 * total, seconds=total * ratio / RATE[self.title])
 
     @property

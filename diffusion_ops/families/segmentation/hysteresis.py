@@ -36,16 +36,23 @@ WEAK, STRONG = 1, 2
 class Hysteresis(Completion):
     """True at strong cells, and at weak cells connected with a strong one by weak or strong cells.
 
-    Cells are connected with their neighbours along axes and diagonals, 8 in 2-D and 26 in 3-D (Canny 1986). For every
+    By default cells are connected along axes and diagonals, with 8 in 2-D and 26 in 3-D (Canny 1986). For every
     edge cell on a side of its tile where the image continues, a tally has the cell's index in the image as key and its
     component's number as count; for every strong component among these, it has the negative number as key.
+
+    Parameters
+    ----------
+    connectivity : int
+        Largest number of axes along which neighbours differ: 1 for those along axes.
     """
+
+    connectivity: int = 3
 
     title = "join edges"
 
     def tally(self, tile: NDArray[Any], origin: Shape, shape: Shape) -> Tally:
         """Return the components that reach the sides of a tile, and which of them are strong."""
-        ids = _components(tile, origin, shape)
+        ids = _components(tile, origin, shape, self.connectivity)
         reached = on_open_sides(tile.shape, origin, shape, self.framed) & (ids > 0)
         strong = np.intersect1d(ids[tile == STRONG], ids[reached])
         keys = np.concatenate([-strong, cell_indices(tile.shape, origin, shape)[reached]])
@@ -58,17 +65,17 @@ class Hysteresis(Completion):
         outer = keys >= 0
         order = np.argsort(keys[outer])
         cells, ids = keys[outer][order], counts[outer][order]
-        return _joined(touching(cells, ids, shape, len(shape)), -keys[~outer])
+        return _joined(touching(cells, ids, shape, self.connectivity), -keys[~outer])
 
     def complete(self, tile: NDArray[Any], origin: Shape, shape: Shape, merged: Ids) -> Bools:
         """Return True in components with a strong cell in the tile, and in those of `merged`."""
-        ids = _components(tile, origin, shape)
+        ids = _components(tile, origin, shape, self.connectivity)
         return _among(ids, np.unique(ids[tile == STRONG])) | _among(ids, merged)
 
 
-def _components(classes: Any, origin: Shape, shape: Shape) -> Ids:
+def _components(classes: Any, origin: Shape, shape: Shape, connectivity: int) -> Ids:
     """Return the components of weak and strong cells of a tile, numbered by their first cells; 0 for no edge."""
-    return components_of((classes == WEAK) | (classes == STRONG), origin, shape, classes.ndim)
+    return components_of((classes == WEAK) | (classes == STRONG), origin, shape, connectivity)
 
 
 def _joined(pairs: Ids, strong: Ids) -> Ids:

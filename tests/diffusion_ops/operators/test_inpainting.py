@@ -99,6 +99,15 @@ def test_filling_by_distance_looks_over_no_wall_and_keeps_to_the_nearest() -> No
     assert 10 < filled[39, 24] < 200
 
 
+def test_known_pixels_at_walls_count_as_nothing() -> None:
+    image, known = scene()
+    image[:] = 100 + (np.indices(image.shape)[1] > 40)
+    mask = np.ones(image.shape, bool)
+    mask[::4, ::4] = False
+    filled = do.solve(image, do.Inpainting(rounds=1), known=known | ~mask, mask=mask)
+    assert filled[mask].min() > 99
+
+
 def test_units_do_not_matter() -> None:
     image, known = scene()
     for by in WAYS:

@@ -52,7 +52,7 @@ def steady_spec(
     )
 
 
-class _Stop:
+class Stop:
     """Ends a run as a signal would, after so many stages."""
 
     def __init__(self, stages: int) -> None:
@@ -79,12 +79,25 @@ def test_labels_of_a_random_walker_are_those_of_the_whole_image(tmp_path: Path, 
     assert found["unreached"] == 0
 
 
+def test_probabilities_are_channels_with_the_bits_of_the_whole_image(tmp_path: Path) -> None:
+    image, markers = scene()
+    image = image.astype(np.float32)
+    image[3:9, 7], markers[3:9, 7] = np.nan, 0
+    step = {"operator": "random-walker", "probabilities": True, "labels": 5, "tolerance": 1e-2}
+    assert run(steady_spec(tmp_path, image, step, markers=markers)).data["complete"]
+    walker = do.RandomWalker(probabilities=True)
+    whole = do.solve(image, walker, markers=markers, tolerance=1e-2)
+    result = read_result(tmp_path / "out.zarr")
+    assert result.shape == (5, *SHAPE)
+    assert np.array_equal(result, whole, equal_nan=True)
+
+
 def test_a_run_that_is_ended_within_a_cycle_goes_on_to_the_same_bits(tmp_path: Path) -> None:
     image, markers = scene()
     spec = steady_spec(tmp_path, image, WALKER, markers=markers)
     for stages in (4, 9, 60):
         with pytest.raises(KeyboardInterrupt):
-            run(spec, listeners=[_Stop(stages)])
+            run(spec, listeners=[Stop(stages)])
     report = run(spec).data
     assert report["complete"]
     # Four tiles; only those in flight are done twice.
@@ -105,7 +118,7 @@ def test_a_run_that_has_lost_an_array_starts_again_where_it_must(tmp_path: Path,
     spec = steady_spec(tmp_path, image, WALKER, 80, markers=markers)
     # The second two of five labels are being solved.
     with pytest.raises(KeyboardInterrupt):
-        run(spec, listeners=[_Stop(62)])
+        run(spec, listeners=[Stop(62)])
     (folder,) = (tmp_path / "out.zarr.run").glob("run-*")
     gone = list((folder / "state").glob(f"random-walker-{lost}"))
     assert gone
@@ -160,9 +173,10 @@ def test_a_tolerance_that_is_not_reached_is_said_and_nothing_is_published(
     [
         (lambda m: m * 0, {}, "markers holds no label"),
         (lambda m: m, {"tolerance": 1e-12}, "below what rounding leaves"),
-        (lambda m: m, {"probabilities": True}, "probabilities are not written"),
+        (lambda m: m, {"probabilities": True}, "Give labels"),
+        (lambda m: m, {"probabilities": True, "labels": 4}, "5 different labels; labels=4"),
     ],
-    ids=["no-label", "tolerance", "probabilities"],
+    ids=["no-label", "tolerance", "unknown-number", "other-number"],
 )
 def test_what_has_no_answer_is_refused(tmp_path: Path, change: Any, step: dict[str, Any], said: str) -> None:
     image, markers = scene()

@@ -1,0 +1,268 @@
+"""The stages that fill along edges: levels of what is known, the coarsest filled in one task, and starts of the others.
+
+The rounds on a level are those of an operator, so between these stages the passes of any evolution lie.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from diffusion_ops.blocks.fields import working_dtype
+from diffusion_ops.blocks.window import doubling_window
+from diffusion_ops.families.edge_filling import FilledAlongEdges, Partial
+from diffusion_ops.kernels.multigrid.couplings import KNOWN, UNKNOWN, WALL
+from pipelines.image.frames import Frames
+from pipelines.image.pyramid import reduced_shape
+from pipelines.image.window import Grid, Region, Window, extent, grown_cells, window_of
+from pipelines.steady.scene import Scene
+from pipelines.steady.step import Step
+from pipelines.tasks.inputs import Reading
+from pipelines.tasks.pixels import Pixels, ZarrPixels
+from pipelines.tasks.values import Carried, Cost, Done, NewArray
+
+HALVE_RATE, START_RATE, FILL_RATE = 2e7, 2e7, 1.5e5
+"""Pixels per second of one core that are halved, interpolated, and filled with all rounds."""
+
+
+@dataclass(frozen=True)
+class Level:
+    """What is known on a level: of the image itself, or means with a flag beside them.
+
+    Attributes
+    ----------
+    scene : Scene
+    number : int
+        How many times the image is halved.
+    shape : tuple of int
+        Shape of the level, per axis of the image.
+    values : ZarrPixels or None
+        Means, 0 where none is known; None for the image itself.
+    flags : Carried or None
+        The kind of each cell: wall, unknown, known.
+    """
+
+    scene: Scene
+    number: int
+    shape: tuple[int, ...]
+    values: ZarrPixels | None = None
+    flags: Carried | None = None
+
+    @property
+    def frames(self) -> Frames:
+        """Axes and spacing of the level."""
+        return self.scene.frames.at(self.number)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Type of the values."""
+        return working_dtype(self.scene.image.dtype)
+
+    @property
+    def sources(self) -> tuple[Pixels, ...]:
+        """All pixels that are read."""
+        if self.values is None or self.flags is None:
+            return self.scene.sources
+        return self.values, self.flags.pixels
+
+    @property
+    def cell_bytes(self) -> int:
+        """Memory per cell that reading takes."""
+        if self.values is None:
+            return self.scene.bytes_per_cell()
+        return self.scene.image.channels * self.dtype.itemsize + 3
+
+    @property
+    def axes(self) -> list[bool]:
+        """Which axes are halved."""
+        return [a in self.frames.spatial for a in self.frames.axes]
+
+    def read(self, region: Region) -> Partial:
+        """Return a region."""
+        if self.values is None or self.flags is None:
+            setting = self.scene.setting(region)
+            return Partial.of(setting, self.scene.problem.known(setting))
+        fields = self.frames.fields(self.values.read(region))
+        kind = self.flags.pixels.read(self.flags.region(region)).reshape(fields.shape[1:])
+        return Partial(fields, kind == KNOWN, kind != WALL)
+
+    def coarser(self, root: str, name: str) -> Level:
+        """Return the next level, to be written into arrays of that name."""
+        shape = reduced_shape(self.shape, tuple(1 + along for along in self.axes))
+        values = ZarrPixels(root, f"{name}{self.number + 1}", self.frames.axes, self.frames.axes)
+        return Level(self.scene, self.number + 1, shape, values, beside(values, self.frames))
+
+
+def beside(pixels: ZarrPixels, frames: Frames) -> Carried:
+    """Return an array of one number per pixel beside an array of the image's channels."""
+    along = frames.carried_along
+    axes = "k" + "".join(frames.axes[axis] for axis in along)
+    return Carried(ZarrPixels(pixels.root, f"{pixels.path}-beside", axes, axes), 1, along)
+
+
+@dataclass(frozen=True)
+class OnLevel(Step):
+    """A stage that writes values of a level, and a number beside each pixel."""
+
+    level: Level = field(kw_only=True)
+    target: ZarrPixels = field(kw_only=True)
+
+    @property
+    def sources(self) -> tuple[Pixels, ...]:
+        """The level."""
+        return self.level.sources
+
+    @property
+    def writes(self) -> ZarrPixels:
+        """The values."""
+        return self.target
+
+    @property
+    def carries(self) -> Carried | None:
+        """The numbers beside them."""
+        return beside(self.target, self.scene.frames)
+
+    def arrays(self, grid: Grid) -> tuple[NewArray, ...]:
+        """Return both arrays."""
+        made = NewArray(self.target, grid.shape, grid.tile, self.level.dtype)
+        if self.carries is None:
+            return (made,)
+        shapes = self.carries.shape(grid.shape), self.carries.shape(grid.tile)
+        return made, NewArray(self.carries.pixels, *shapes, np.dtype(np.int8))
+
+    def stored_bytes(self, cells: int) -> int:
+        """Return the bytes of so many cells of all channels."""
+        return cells * self.scene.image.channels * self.level.dtype.itemsize
+
+    def done(self, window: Window, values: Any, numbers: Any, read_bytes: int) -> Done:
+        """Return the values of a tile, (channels, *spatial), and the numbers beside them."""
+        shape = extent(window.write)
+        carried = None if self.carries is None else numbers.astype(np.int8).reshape(self.carries.shape(shape))
+        return Done(values.reshape(shape), {}, read_bytes, carried)
+
+
+@dataclass(frozen=True)
+class Halve(OnLevel):
+    """Make the next coarser level of what is known."""
+
+    title = "halve"
+
+    def window(self, region: Region) -> Window:
+        """Return the cells of the finer level that a region stands for."""
+        fine = tuple(
+            slice(2 * s.start, min(2 * s.stop, n)) if along else s
+            for s, n, along in zip(region, self.level.shape, self.level.axes, strict=True)
+        )
+        return replace(window_of(fine, self.level.shape, (0,) * len(fine)), write=region)
+
+    def cost(self, grid: Grid) -> Cost:
+        """Return the cost: the finer cells, their sums in float64, and the coarser cells."""
+        fine = math.prod(n * (1 + along) for n, along in zip(grid.largest, self.level.axes, strict=True))
+        cells = fine // self.scene.image.channels
+        total = math.prod(self.level.shape)
+        # The finer cells, a channel and its sums in float64, and both flags in float64 on their way.
+        memory = cells * (self.level.cell_bytes + 12 * self.scene.image.channels + 24) + self.codec_bytes
+        return Cost(
+            memory,
+            self.stored_bytes(total),
+            self.stored_bytes(math.prod(grid.shape)),
+            seconds=total / HALVE_RATE,
+        )
+
+    def compute(self, window: Window) -> Done:
+        """Return the means of a tile, and the kinds of its cells."""
+        finer = self.level.read(window.read)
+        coarse = finer.halved()
+        kind = np.where(coarse.known, KNOWN, np.where(coarse.valid, UNKNOWN, WALL))
+        return self.done(window, coarse.fields, kind, finer.fields.nbytes)
+
+
+@dataclass(frozen=True)
+class Start(OnLevel):
+    """Start a level from the filled coarser one, and flag its unknown cells.
+
+    Attributes
+    ----------
+    below : Reading
+        The coarser level, NaN at walls.
+    below_shape : tuple of int
+    """
+
+    below: Reading = field(kw_only=True)
+    below_shape: tuple[int, ...] = field(kw_only=True)
+
+    title = "start"
+
+    @property
+    def sources(self) -> tuple[Pixels, ...]:
+        """The level, and the coarser one."""
+        return (*super().sources, self.below.pixels)
+
+    def window(self, region: Region) -> Window:
+        """Return the cells of the coarser level around a region."""
+        return doubling_window(region, self.below_shape, self.level.axes)
+
+    def cost(self, grid: Grid) -> Cost:
+        """Return the cost: the level, and interpolated values and weights in float64."""
+        channels, total = self.scene.image.channels, math.prod(grid.shape)
+        cells = math.prod(grid.largest) // channels
+        item = self.level.dtype.itemsize
+        memory = cells * (self.level.cell_bytes + channels * (3 * item + 8) + 40) + self.codec_bytes
+        return Cost(
+            memory, 2 * self.stored_bytes(total), self.stored_bytes(total), seconds=total / START_RATE
+        )
+
+    def compute(self, window: Window) -> Done:
+        """Return the start of a tile, NaN at walls, and its flags."""
+        level, frames = self.level.read(window.write), self.scene.frames
+        below = self.below.fields(frames, window.read)
+        parts = (frames.spatial_part(p) for p in (window.read, window.keep, window.write, window.open_sides))
+        values = level.started(below, ~np.isnan(below[0]), Window(*parts))
+        values[:, ~level.valid] = np.nan
+        return self.done(window, values, level.valid & ~level.known, level.fields.nbytes + below.nbytes)
+
+
+@dataclass(frozen=True)
+class FillWhole(OnLevel):
+    """Fill a level that is no larger than a tile, with all that are coarser, in one task."""
+
+    title = "fill"
+
+    @property
+    def carries(self) -> Carried | None:
+        """None: nothing is left to do there."""
+        return None
+
+    def window(self, region: Region) -> Window:
+        """Return the whole level."""
+        return window_of(region, self.level.shape, (0,) * len(region))
+
+    def cost(self, grid: Grid) -> Cost:
+        """Return the cost: the levels from here on, and the rounds on the finest of them."""
+        channels, total = self.scene.image.channels, math.prod(self.level.shape)
+        cells, item = grown_cells(grid, (0,) * len(grid.shape)) // channels, self.level.dtype.itemsize
+        problem = self.scene.problem
+        assert isinstance(problem, FilledAlongEdges)
+        rounds, ndim = problem.leg(0, 1.0).operator, len(self.scene.frames.spatial)
+        arrays = rounds.extra_arrays(ndim, False, channels) + rounds.setup_arrays(ndim, channels)
+        # Fields of all levels are held, the start in float64, and on the finest one the block with its coefficients.
+        held = self.level.cell_bytes + channels * (5 * item + 16) + int((arrays + 2) * item) + 24
+        return Cost(
+            cells * held + self.codec_bytes + (8 << 20),
+            self.stored_bytes(total),
+            self.stored_bytes(total),
+            seconds=problem.rounds / 32 * total / FILL_RATE,
+        )
+
+    def compute(self, window: Window) -> Done:
+        """Return the filled level, NaN at walls."""
+        problem, frames = self.scene.problem, self.level.frames
+        assert isinstance(problem, FilledAlongEdges)
+        contrast = problem.contrast_of(list(self.parts), self.scene.frames.spacing)
+        image = self.level.read(window.read)
+        values = problem.fill(image, frames.spacing, contrast, self.level.number).copy()
+        values[:, ~image.valid] = np.nan
+        return self.done(window, values, None, image.fields.nbytes)
