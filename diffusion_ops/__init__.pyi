@@ -66,6 +66,7 @@ from diffusion_ops.operators.shock import Shock as Shock
 from diffusion_ops.operators.shortest_path import ShortestPath as ShortestPath
 from diffusion_ops.operators.signed_distance import SignedDistance as SignedDistance
 from diffusion_ops.operators.speckle_reducing import SpeckleReducing as SpeckleReducing
+from diffusion_ops.operators.stain_separation import StainSeparation as StainSeparation
 from diffusion_ops.operators.stochastic_heat import StochasticHeat as StochasticHeat
 from diffusion_ops.operators.threshold_dynamics import ThresholdDynamics as ThresholdDynamics
 from diffusion_ops.operators.thresholding import Thresholding as Thresholding
@@ -171,6 +172,7 @@ __all__ = [
     "SignedDistance",
     "SpeckleLevel",
     "SpeckleReducing",
+    "StainSeparation",
     "StandardDeviation",
     "Statistic",
     "StochasticHeat",

@@ -437,6 +437,15 @@ class DiffuseAccessor(Generic[I]):
     ) -> I:
         """Diffusion that smooths speckle and stops at edges, ∂u/∂t = div(c(q) ∇u)."""
 
+    def stain_separation(
+        self,
+        stains: str | Sequence[Sequence[float]] = 'hematoxylin-eosin',
+        stain: str | int = 1,
+        background: NumbersOrStatistics = 'auto',
+        **how: Unpack[_Evolution],
+    ) -> I:
+        """Amount of one stain in a bright-field image: colour deconvolution of its optical densities (Beer-Lambert)."""
+
     def stochastic_heat(
         self,
         level: float = 1.0,

@@ -52,19 +52,6 @@ class Ground:
         return Ground(inside(self.image, 1), inside(self.valid, False), starts, negative)
 
 
-def require_single_channel(name: str, channels: int) -> None:
-    """Refuse several channels.
-
-    Raises
-    ------
-    ValueError
-    """
-    if channels != 1:
-        raise ValueError(
-            f"{name} takes one channel, the image has {channels}. Give one of them, or their mean."
-        )
-
-
 def as_floats(channel: NDArray[Any]) -> NDArray[Any]:
     """Return a channel as floats; itself where it is."""
     floats: NDArray[Any] = channel.astype(working_dtype(channel.dtype), copy=False)
