@@ -38,6 +38,7 @@ from diffusion_ops.operators.coherence import Coherence as Coherence
 from diffusion_ops.operators.coherence_enhancing import CoherenceEnhancing as CoherenceEnhancing
 from diffusion_ops.operators.components import Components as Components
 from diffusion_ops.operators.curvature_diffusion import CurvatureDiffusion as CurvatureDiffusion
+from diffusion_ops.operators.difference_of_gaussians import DifferenceOfGaussians as DifferenceOfGaussians
 from diffusion_ops.operators.edge_enhancing import EdgeEnhancing as EdgeEnhancing
 from diffusion_ops.operators.edge_stopping import EdgeStopping as EdgeStopping
 from diffusion_ops.operators.eikonal import Eikonal as Eikonal
@@ -114,6 +115,7 @@ __all__ = [
     "CurvatureDiffusion",
     "Cycle",
     "Cycles",
+    "DifferenceOfGaussians",
     "DiffuseAccessor",
     "DualityGap",
     "EdgeEnhancing",

@@ -140,6 +140,14 @@ class DiffuseAccessor(Generic[I]):
     ) -> I:
         """Modified curvature diffusion equation, ∂u/∂t = |∇u| div(g(|∇u|) ∇u / |∇u|)."""
 
+    def difference_of_gaussians(
+        self,
+        low_sigma: float = 1.0,
+        high_sigma: float = 8.0,
+        **how: Unpack[_Evolution],
+    ) -> I:
+        """Local contrast: the image smoothed a little, less the image smoothed much, in image units."""
+
     def edge_enhancing(
         self,
         contrast: NumberOrStatistic,
