@@ -38,6 +38,7 @@ from diffusion_ops.operators.coherence import Coherence as Coherence
 from diffusion_ops.operators.coherence_enhancing import CoherenceEnhancing as CoherenceEnhancing
 from diffusion_ops.operators.components import Components as Components
 from diffusion_ops.operators.curvature_diffusion import CurvatureDiffusion as CurvatureDiffusion
+from diffusion_ops.operators.difference_of_gaussians import DifferenceOfGaussians as DifferenceOfGaussians
 from diffusion_ops.operators.edge_enhancing import EdgeEnhancing as EdgeEnhancing
 from diffusion_ops.operators.edge_stopping import EdgeStopping as EdgeStopping
 from diffusion_ops.operators.eikonal import Eikonal as Eikonal
@@ -66,6 +67,7 @@ from diffusion_ops.operators.shock import Shock as Shock
 from diffusion_ops.operators.shortest_path import ShortestPath as ShortestPath
 from diffusion_ops.operators.signed_distance import SignedDistance as SignedDistance
 from diffusion_ops.operators.speckle_reducing import SpeckleReducing as SpeckleReducing
+from diffusion_ops.operators.stain_separation import StainSeparation as StainSeparation
 from diffusion_ops.operators.stochastic_heat import StochasticHeat as StochasticHeat
 from diffusion_ops.operators.threshold_dynamics import ThresholdDynamics as ThresholdDynamics
 from diffusion_ops.operators.thresholding import Thresholding as Thresholding
@@ -113,6 +115,7 @@ __all__ = [
     "CurvatureDiffusion",
     "Cycle",
     "Cycles",
+    "DifferenceOfGaussians",
     "DiffuseAccessor",
     "DualityGap",
     "EdgeEnhancing",
@@ -171,6 +174,7 @@ __all__ = [
     "SignedDistance",
     "SpeckleLevel",
     "SpeckleReducing",
+    "StainSeparation",
     "StandardDeviation",
     "Statistic",
     "StochasticHeat",

@@ -140,6 +140,14 @@ class DiffuseAccessor(Generic[I]):
     ) -> I:
         """Modified curvature diffusion equation, ∂u/∂t = |∇u| div(g(|∇u|) ∇u / |∇u|)."""
 
+    def difference_of_gaussians(
+        self,
+        low_sigma: float = 1.0,
+        high_sigma: float = 8.0,
+        **how: Unpack[_Evolution],
+    ) -> I:
+        """Local contrast: the image smoothed a little, less the image smoothed much, in image units."""
+
     def edge_enhancing(
         self,
         contrast: NumberOrStatistic,
@@ -437,6 +445,15 @@ class DiffuseAccessor(Generic[I]):
         **how: Unpack[_Evolution],
     ) -> I:
         """Diffusion that smooths speckle and stops at edges, ∂u/∂t = div(c(q) ∇u)."""
+
+    def stain_separation(
+        self,
+        stains: str | Sequence[Sequence[float]] = 'hematoxylin-eosin',
+        stain: str | int = 1,
+        background: NumbersOrStatistics = 'auto',
+        **how: Unpack[_Evolution],
+    ) -> I:
+        """Amount of one stain in a bright-field image: colour deconvolution of its optical densities (Beer-Lambert)."""
 
     def stochastic_heat(
         self,

@@ -138,22 +138,28 @@ _BEFORE = {
 }
 """Lines of an example that make of an image what an operator takes."""
 
+_CHANNELS = "image = image[None].repeat({}, axis=0)  # as a colour image is, channels first\n"
+"""A line that makes as many channels as an operator takes."""
+
 
 def _example(cls: type[do.Operator], entry: Entry) -> str:
     parameters, far = cls.picture.parameters, extent(cls)
+    channels = cls(**parameters).channels or 1
     words = ", ".join(f"{word}={value!r}" for word, value in parameters.items())
     files = {word: f"{word}.tif" for word in cls.reads}
-    after = "".join(f", {word}={value!r}" for word, value in far.items())
+    known = {**far, **({"channel_axis": 0} if channels > 1 else {})}
+    after = "".join(f", {word}={value!r}" for word, value in known.items())
     step = ", ".join(
         f"{k}: {value_text(v)}" for k, v in {"operator": entry["name"], **parameters, **far, **files}.items()
     )
     call = f"do.evolve(image, do.{cls.__name__}({words}){after})"
     if cls.controlled_by == "convergence":
         call = f"do.solve({', '.join(['image', f'do.{cls.__name__}({words})', *(f'{w}={w}' for w in cls.reads)])})"
+    before = _BEFORE[cls.samples.image] + (_CHANNELS.format(channels) if channels > 1 else "")
     made = "".join(_BESIDE[word] for word in cls.reads)
     python = (
         "from pywt import data\n\nimport diffusion_ops as do\n\n"
-        f"image = data.camera()  # any NumPy, Dask or xarray image\n{_BEFORE[cls.samples.image]}{made}result = {call}"
+        f"image = data.camera()  # any NumPy, Dask or xarray image\n{before}{made}result = {call}"
     )
     return (
         f"In Python:\n\n```python\n{python}\n```\n\n"

@@ -64,9 +64,16 @@ each_evolution = pytest.mark.parametrize("name", EVOLUTIONS)
 each_problem = pytest.mark.parametrize("name", PROBLEMS)
 
 
+def takes(operator: Operator, channels: int) -> bool:
+    """Return whether an operator takes images of so many channels."""
+    return operator.channels in (None, channels)
+
+
 def each_sample_where(applies: Callable[[Operator], bool]) -> pytest.MarkDecorator:
-    """Return the parameters "name" and "sample" of all samples of evolutions that a test applies to."""
-    found = [(name, i) for name in EVOLUTIONS for i, o in enumerate(samples(name)) if applies(o)]
+    """Return the parameters "name" and "sample" of all samples that evolve one channel and that a test applies to."""
+    found = [
+        (name, i) for name in EVOLUTIONS for i, o in enumerate(samples(name)) if takes(o, 1) and applies(o)
+    ]
     return pytest.mark.parametrize(
         ("name", "sample"), [pytest.param(name, i, id=f"{name}-{i}") for name, i in found]
     )

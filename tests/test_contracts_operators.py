@@ -303,7 +303,7 @@ def test_both_float_types_compute_the_same(name: str, sample: int, dtype: type) 
         assert np.mean(np.abs(single - double) > 1e-3 * (1 + np.abs(double))) < 0.02
 
 
-@each_sample
+@each_sample_where(lambda operator: operator.channels is None)
 def test_channels_are_coupled_where_it_says_so(name: str, sample: int) -> None:
     operator = samples(name)[sample]
     image = np.stack([image_for(operator, 16, 17, seed=c) for c in range(2)], axis=-1)

@@ -26,6 +26,7 @@ from tests.operator_samples import (
     picture,
     samples,
     short_ways,
+    takes,
     ways,
 )
 
@@ -72,7 +73,11 @@ def whole_image(
     return image, mask, guide, advance(block, legs).u.copy(), legs
 
 
-@each_sample_and("case", CASES, lambda operator, case: len(CASES[case][2]) in operator.dimensions)
+@each_sample_and(
+    "case",
+    CASES,
+    lambda operator, case: len(CASES[case][2]) in operator.dimensions and takes(operator, CASES[case][0][0]),
+)
 @given(data=st.data())
 @settings(max_examples=6)
 def test_windows_equal_the_whole_image_bitwise(
@@ -143,5 +148,5 @@ def test_what_is_spoilt_is_within_the_halo(name: str) -> None:
         spacing = (1.0,) * operator.dimensions[0]
         for far in ways(operator):
             legs = make_legs(operator, spacing, **far)
-            block = advance(make_block(picture(1, *(9,) * len(spacing)), spacing), legs)
+            block = advance(make_block(picture(operator.channels or 1, *(9,) * len(spacing)), spacing), legs)
             assert tuple(block.spoilt) == total_halo(legs, spacing)

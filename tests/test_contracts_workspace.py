@@ -14,7 +14,7 @@ from diffusion_ops.blocks.block import Block, row_pitch
 from diffusion_ops.blocks.fields import make_block
 from diffusion_ops.evolution.operator import Operator, RateOperator
 from diffusion_ops.evolution.schedule import Cycle
-from tests.operator_samples import each_sample_and, picture, samples
+from tests.operator_samples import each_sample_and, picture, samples, takes
 
 SMALL_BYTES = 1 << 16
 """Objects of Python, taps, weights."""
@@ -34,7 +34,9 @@ CASES = {
 }
 
 each_case_of_a_sample = each_sample_and(
-    "case", CASES, lambda operator, case: CASES[case][0] in operator.dimensions
+    "case",
+    CASES,
+    lambda operator, case: CASES[case][0] in operator.dimensions and takes(operator, CASES[case][1]),
 )
 
 
@@ -109,7 +111,11 @@ def test_a_run_holds_what_it_declares(name: str, sample: int, case: str) -> None
 @each_sample_and(
     "case",
     ["plane", "volume"],
-    lambda operator, case: CASES[case][0] in operator.dimensions and not isinstance(operator, RateOperator),
+    lambda operator, case: (
+        CASES[case][0] in operator.dimensions
+        and takes(operator, CASES[case][1])
+        and not isinstance(operator, RateOperator)
+    ),
 )
 def test_more_steps_hold_no_more(name: str, sample: int, case: str) -> None:
     operator, (ndim, channels, walls) = samples(name)[sample], CASES[case]

@@ -31,6 +31,7 @@ MADE = {"texture"}
 LANDSAT = ("satellite", "landsat8_rgb_uint16_nodata0.tif")
 FOUND = {
     "fluorescence_nuclei": (("medical", "xy_8bit__nuclei_PLK1_control.ome.zarr"), (5, 60)),
+    "stained_nuclei": (("segment", "DSB2018", "HEb_320x256_00ae65c1.png"), (40, 120)),
     "slide_nuclei": (("slide", "CMU-1-Small-Region.svs"), (500, 5000)),
     "fields": (LANDSAT, (300, 3000)),
 }

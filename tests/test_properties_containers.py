@@ -38,18 +38,20 @@ def chunked(draw: Any, length: int) -> tuple[int, ...]:
 
 
 @st.composite
-def images(draw: Any, ndim: int, dtype: type, few: bool = False) -> dict[str, Any]:
-    """Draw an image with chunks, holes, a mask and a channel axis, or without them.
+def images(
+    draw: Any, ndim: int, dtype: type, few: bool = False, channels: int | None = None
+) -> dict[str, Any]:
+    """Draw an image with chunks, holes, a mask and a channel axis, or without them; of so many channels if it is said.
 
     Where kernels shall be few, there is always a mask, and as many channels where there are several.
     """
     top = 60 if ndim == 2 else 18
     spatial = tuple(draw(st.integers(1, top)) for _ in range(ndim))
     rng = np.random.default_rng(draw(st.integers(0, 10**6)))
-    channel_axis = draw(st.sampled_from([None, 0, ndim, -1]))
+    channel_axis = draw(st.sampled_from([0, ndim, -1] if channels and channels > 1 else [None, 0, ndim, -1]))
     shape, chunks = list(spatial), [draw(chunked(n)) for n in spatial]
     if channel_axis is not None:
-        count = 2 if few else draw(st.integers(1, 3))
+        count = channels or (2 if few else draw(st.integers(1, 3)))
         shape.insert(channel_axis % (ndim + 1), count)
         chunks.insert(channel_axis % (ndim + 1), (count,))
     image = (rng.random(shape) * 200).astype(dtype)
@@ -116,7 +118,8 @@ def samples_for(name: str, case: str) -> list[Operator]:
 @PROPERTY
 def test_any_chunks_give_the_bytes_of_the_whole_image(name: str, case: str, data: st.DataObject) -> None:
     operator = data.draw(st.sampled_from(samples_for(name, case)))
-    drawn = data.draw(images(*CASES[case], few=case in ("double", "volume")))
+    few = case in ("double", "volume")
+    drawn = data.draw(images(*CASES[case], few=few, channels=operator.channels))
     image, chunks, axis = drawn["image"], drawn["chunks"], drawn["channel_axis"]
     options = {"channel_axis": axis, "nodata": drawn["nodata"], **travel(data.draw, operator)}
     guide, lazy_guide = None, None

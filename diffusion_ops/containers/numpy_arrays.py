@@ -18,7 +18,7 @@ from diffusion_ops.blocks.fields import (
 from diffusion_ops.containers.completion import complete
 from diffusion_ops.evolution.advance import advance, continue_adaptively
 from diffusion_ops.evolution.arguments import split_batches
-from diffusion_ops.evolution.legs import Leg
+from diffusion_ops.evolution.legs import Leg, result_channels
 from diffusion_ops.evolution.problems.solve_request import check_beside, make_solve_request
 from diffusion_ops.evolution.refreshed import named_after
 from diffusion_ops.evolution.request import make_request
@@ -35,6 +35,7 @@ def evolve(image: Any, operator: Any, *, mask: Any, guide: Any, **arguments: Any
     _refuse_masked(image)
     request = make_request(image, operator, guide=guide, **arguments)
     fields = channels_first(image, request.channel_axis)
+    result_channels(request.legs, len(fields))
     spatial = fields.shape[1:]
     walls = None if mask is None else check_mask(np.asarray(mask), spatial)
     other = (

@@ -119,7 +119,14 @@ def carried_out_of(legs: Sequence[Leg], ndim: int, channels: int) -> int:
 
 
 def result_channels(legs: Iterable[Leg], channels: int) -> int:
-    """Return how many channels the result of successive legs has."""
+    """Return how many channels the result of successive legs has.
+
+    Raises
+    ------
+    ValueError
+        For another number of channels than an operator takes.
+    """
     for leg in legs:
+        leg.operator.require_channels(channels)
         channels = leg.operator.result_channels(channels) if leg.last else channels
     return channels

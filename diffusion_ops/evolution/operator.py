@@ -125,6 +125,24 @@ class Operator(ABC):
         """
         return Reach((self.radius,) * len(spacing))
 
+    @property
+    def channels(self) -> int | None:
+        """Number of channels that the image has to have; None for any."""
+        return None
+
+    def require_channels(self, channels: int) -> None:
+        """Refuse another number of channels than it takes.
+
+        Raises
+        ------
+        ValueError
+        """
+        if self.channels in (None, channels):
+            return
+        takes = "one channel" if self.channels == 1 else f"{self.channels} channels"
+        how = "Give one of them, or their mean." if self.channels == 1 else "Give an image of as many."
+        raise ValueError(f"{self.name} takes {takes}, the image has {channels}. {how}")
+
     def carried_arrays(self, ndim: int, channels: int) -> int:
         """Return how many arrays of one channel's size are carried from batch to batch beside the state."""
         return 0

@@ -2,8 +2,8 @@
 
 The four words that a cell draws are a function of the key and of the counter (x, y, z, draw), where x, y, z
 is the cell's index in the image. So every tile, batch, thread and machine finds the same numbers, and
-nothing has to be kept or skipped. Logarithm and cosine are own polynomials, because those of a library
-differ from machine to machine and do not vectorise.
+nothing has to be kept or skipped. The cosine is an own polynomial, because that of a library differs from
+machine to machine and does not vectorise.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from numba.extending import overload
 
 from diffusion_ops.blocks.block import Block
 from diffusion_ops.kernels.lanes import copied
+from diffusion_ops.kernels.logarithm import log32, log64
 
 _M0, _M1 = np.uint64(0xD2511F53), np.uint64(0xCD9E8D57)
 _W0, _W1 = np.uint64(0x9E3779B9), np.uint64(0xBB67AE85)
@@ -107,47 +108,13 @@ def _gaussian(like: Any, words: Any) -> Callable[..., Any]:
 
     def gaussian32(like: Any, words: Any) -> Any:
         a, b, c, d = words
-        return math.sqrt(_log32(closed_unit32(a, c)) * np.float32(-2)) * _cosine32(half_open_unit32(b, d))
+        return math.sqrt(log32(closed_unit32(a, c)) * np.float32(-2)) * _cosine32(half_open_unit32(b, d))
 
     def gaussian64(like: Any, words: Any) -> Any:
         a, b, c, d = words
         return math.sqrt(log64(closed_unit64(a, c)) * -2.0) * _cosine64(half_open_unit64(b, d))
 
     return gaussian32 if like == types.float32 else gaussian64
-
-
-@copied
-def _log32(u):  # type: ignore[no-untyped-def]
-    """Return ln u of a normal float32 within 1 ulp: u = m 2**e with sqrt(1/2) <= m < sqrt(2), ln m = 2 artanh(s).
-
-    The polynomial in s² is the minimax one, of error 8e-10.
-    """
-    bits = np.float32(u).view(np.int32)
-    e = (bits - np.int32(0x3F3504F3)) >> 23
-    m = np.int32(bits - (e << 23)).view(np.float32)
-    one = np.float32(1)
-    s = (m - one) / (m + one)
-    z, twice, n = s * s, s + s, np.float32(e)
-    p = np.float32(0.3333338819085318) + z * (
-        np.float32(0.19988770783194557) + z * np.float32(0.1493586398923487)
-    )
-    return n * np.float32(0.693359375) + (twice + (twice * z * p + n * np.float32(-2.12194440e-4)))
-
-
-@copied
-def log64(u):  # type: ignore[no-untyped-def]
-    """Return ln u of a normal float64 within 1 ulp, as `_log32`; error of the polynomial 1.3e-18."""
-    bits = np.float64(u).view(np.int64)
-    e = (bits - np.int64(0x3FE6A09E667F3BCD)) >> 52
-    m = np.int64(bits - (e << 52)).view(np.float64)
-    s = (m - 1.0) / (m + 1.0)
-    z, twice, n = s * s, s + s, np.float64(np.int32(e))
-    z2 = z * z
-    p = (0.3333333333333367 + z * 0.19999999999707335) + z2 * (
-        (0.14285714371194294 + z * 0.11111099286553461)
-        + z2 * ((0.09091782164672996 + z * 0.07657025242610169) + z2 * 0.07397975123362532)
-    )
-    return n * 6.93147180369123816490e-01 + (twice + (twice * z * p + n * 1.90821492927058770002e-10))
 
 
 @copied

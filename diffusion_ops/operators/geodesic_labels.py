@@ -14,7 +14,7 @@ from diffusion_ops.evolution.operator import register
 from diffusion_ops.evolution.parameters import Choice, Number, parameter
 from diffusion_ops.evolution.problems.problem import Setting
 from diffusion_ops.families.fronts.front import Front, run_front
-from diffusion_ops.families.fronts.land import Ground, as_floats, require_single_channel, without_zeros
+from diffusion_ops.families.fronts.land import Ground, as_floats, without_zeros
 from diffusion_ops.families.parameters import SIGMA
 from diffusion_ops.kernels.gaussian import gaussian_radius, smoothed
 from diffusion_ops.kernels.pixels.edges import slope_of
@@ -71,10 +71,10 @@ class GeodesicLabels(Front):
         """Number of arrays beside the image and the cost: a block, and what is smoothed."""
         return 3 if self.by == "gradient" else 1
 
-    def require_channels(self, channels: int) -> None:
-        """Refuse several channels where the image itself is the cost."""
-        if self.by == "image":
-            require_single_channel(f"{self.name} by image", channels)
+    @property
+    def channels(self) -> int | None:
+        """1 where the image itself is the cost."""
+        return 1 if self.by == "image" else None
 
     def land_radius(self, spacing: tuple[float, ...]) -> tuple[int, ...]:
         """Return the reach of the Gaussian and of the central difference."""

@@ -8,7 +8,7 @@ from diffusion_ops.evolution.operator import Map, register
 from diffusion_ops.evolution.parameters import parameter
 from diffusion_ops.evolution.reach import Reach
 from diffusion_ops.families.parameters import FEATURE_SCALE, NOISE_SCALE
-from diffusion_ops.kernels.angle import orientation_of
+from diffusion_ops.kernels.tensors.angle import orientation_of
 from diffusion_ops.kernels.tensors.structure import structure_radius, structure_tensor
 
 

@@ -78,13 +78,13 @@ class Tell(Work):
     tiles : _Tiles
     merged : str
         Path of the file of merged tallies.
-    position : int
-        Position of the operator among the steps.
+    position : int, optional
+        Position of the operator among the steps, where it writes labels, which the type of the result must hold.
     """
 
     tiles: _Tiles
     merged: str
-    position: int
+    position: int | None = None
 
     collects = True
 
@@ -134,8 +134,10 @@ class Tell(Work):
     def conclude(self, told: Told) -> Conclusion:
         """Return the file of merged tallies, and the largest value that they lead to."""
         merged = self.tiles.completion.merge(told.each, self.tiles.shape)
-        largest = {LARGEST: float(self.tiles.completion.largest(merged))}
-        return Conclusion(bound={self.position: largest}, files=(File(self.merged, merged),))
+        bound = {}
+        if self.position is not None:
+            bound[self.position] = {LARGEST: float(self.tiles.completion.largest(merged))}
+        return Conclusion(bound=bound, files=(File(self.merged, merged),))
 
 
 @KINDS.register("complete")

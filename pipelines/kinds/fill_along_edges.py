@@ -127,8 +127,7 @@ class _Layout:
     def _start(self, level: Level, below: Image, needs: tuple[int, ...]) -> Image:
         """Add the stage that starts a level from the filled coarser one, and return what it writes."""
         stages, target = self.request.stages, self._state("start", level)
-        parts = {"below": below.reading, "below_shape": below.shape}
-        start = Start(**self.common, level=level, target=target, **parts)
+        start = Start(**self.common, level=level, target=target, below=below.reading, below_shape=below.shape)
         title = f"start level {level.number}"
         number = stages.add(title, start, stages.grid(level.shape), below.stages, needs)
         return replace(self._image(start, level, number), carried=beside(target, self.scene.frames))

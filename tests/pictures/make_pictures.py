@@ -73,6 +73,7 @@ IMAGES: dict[str, Callable[[], Image]] = {
     "noisy vessels": lambda: noisy(contrasted(crop(data.retina()[..., 1], 560, 980), 5), 20),
     "blurred text": lambda: ndimage.gaussian_filter(crop(data.text(), 0, 100), 1.5),
     "grey": lambda: np.full((SIZE, SIZE), 128, np.float32),
+    "stained tissue": lambda: crop(data.immunohistochemistry(), 20, 230),
     "noisy scene": lambda: noisy(crop(data.astronaut(), 20, 150), 20),
 }
 """Images that come with scikit-image, which may be passed on."""
@@ -91,6 +92,7 @@ IMAGES_IN_WORDS: dict[str, str] = {
     "noisy vessels": "vessels of `data.retina()` with Gaussian noise of 20 grey levels",
     "blurred text": "a part of `data.text()`, blurred with a Gaussian of 1.5 pixels",
     "grey": "an even grey",
+    "stained tissue": "a part of `data.immunohistochemistry()`",
     "noisy scene": "a part of `data.astronaut()` with Gaussian noise of 20 grey levels",
 }
 """The images in words, for captions."""
@@ -139,7 +141,8 @@ def extent(operator: type[Operator]) -> dict[str, Any]:
 
 
 def stretched(values: Image) -> Image:
-    """Return values spread from black to white."""
+    """Return values spread from black to white; of one channel, if they have one, without its axis."""
+    values = values[..., 0] if values.shape[-1] == 1 else values
     low, high = np.percentile(values, [1, 99])
     return (values - low) / max(high - low, 1e-9) * 255
 

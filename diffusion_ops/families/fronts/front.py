@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from diffusion_ops.blocks.block import Bools
 from diffusion_ops.evolution.problems.problem import LABELS, Problem, Setting
-from diffusion_ops.families.fronts.land import Ground, require_single_channel
+from diffusion_ops.families.fronts.land import Ground
 from diffusion_ops.families.fronts.second_order import SecondOrder
 from diffusion_ops.families.fronts.window import FrontWindow
 
@@ -60,9 +60,6 @@ class Front(Problem):
         """Number of arrays of one channel's size that `land` holds beside the image and what it returns."""
         return 0
 
-    def require_channels(self, channels: int) -> None:
-        """Refuse a number of channels that it has no cost for."""
-
     def result_channels(self, channels: int) -> int:
         """Return 1."""
         return 1
@@ -105,9 +102,10 @@ class TimedFront(Front):
         """Order of the differences."""
         return self.order
 
-    def require_channels(self, channels: int) -> None:
-        """Refuse several channels."""
-        require_single_channel(self.name, channels)
+    @property
+    def channels(self) -> int:
+        """1: the speed or the cost."""
+        return 1
 
 
 def times_type(shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.dtype[Any]:

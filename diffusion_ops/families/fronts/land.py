@@ -78,19 +78,6 @@ class LandError(ValueError):
             )
 
 
-def require_single_channel(name: str, channels: int) -> None:
-    """Refuse several channels.
-
-    Raises
-    ------
-    ValueError
-    """
-    if channels != 1:
-        raise ValueError(
-            f"{name} takes one channel, the image has {channels}. Give one of them, or their mean."
-        )
-
-
 def as_floats(channel: NDArray[Any]) -> NDArray[Any]:
     """Return a channel as floats; itself where it is."""
     floats: NDArray[Any] = channel.astype(working_dtype(channel.dtype), copy=False)

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from diffusion_ops.blocks.block import Bools
 from diffusion_ops.evolution.problems.problem import Problem
-from diffusion_ops.families.fronts.land import require_single_channel
 from diffusion_ops.kernels.fronts.descent import ARRIVED, FULL, REACH, STUCK, build_descent
 
 MOST_POINTS = 250_000
@@ -44,9 +43,10 @@ class PathProblem(Problem):
         """Return 1."""
         return 1
 
-    def require_channels(self, channels: int) -> None:
-        """Refuse several channels."""
-        require_single_channel(self.name, channels)
+    @property
+    def channels(self) -> int:
+        """1: the times."""
+        return 1
 
 
 @dataclass

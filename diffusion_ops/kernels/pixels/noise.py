@@ -14,13 +14,13 @@ from numba.extending import overload
 from diffusion_ops.blocks.block import Block
 from diffusion_ops.kernels.conductance import exp_negative
 from diffusion_ops.kernels.lanes import copied, kernel
+from diffusion_ops.kernels.logarithm import log64
 from diffusion_ops.kernels.philox import (
     LOW_WORD,
     closed_unit64,
     first_index,
     gaussian,
     half_open_unit64,
-    log64,
     philox,
     stream_key,
     uniform,

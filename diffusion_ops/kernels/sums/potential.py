@@ -13,7 +13,7 @@ from diffusion_ops.blocks.exact_sum import SEGMENT, add_doubles, drain, empty_su
 from diffusion_ops.blocks.statistic import Integers
 from diffusion_ops.kernels.conductance import exp_negative
 from diffusion_ops.kernels.lanes import inlined, kernel
-from diffusion_ops.kernels.philox import log64
+from diffusion_ops.kernels.logarithm import log64
 from diffusion_ops.kernels.sums.measure import span_of, walls_of
 from diffusion_ops.kernels.sums.rows import set_row
 

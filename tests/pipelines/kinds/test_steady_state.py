@@ -105,7 +105,8 @@ def test_a_run_that_is_ended_within_a_cycle_goes_on_to_the_same_bits(tmp_path: P
     lines = (tmp_path / "out.zarr.run" / "journal.jsonl").read_text().splitlines()
     assert len(lines) <= 4 + 4 + cycles * (4 + 1 + 4) + 2 * 4 + 4 + 20
     assert np.array_equal(
-        read_result(tmp_path / "out.zarr"), do.solve(image, do.RandomWalker(), markers=markers, tolerance=TOLERANCE)
+        read_result(tmp_path / "out.zarr"),
+        do.solve(image, do.RandomWalker(), markers=markers, tolerance=TOLERANCE),
     )
 
 
@@ -126,7 +127,8 @@ def test_a_run_that_has_lost_an_array_starts_again_where_it_must(tmp_path: Path,
         shutil.rmtree(one)
     assert run(spec).data["complete"]
     assert np.array_equal(
-        read_result(tmp_path / "out.zarr"), do.solve(image, do.RandomWalker(), markers=markers, tolerance=TOLERANCE)
+        read_result(tmp_path / "out.zarr"),
+        do.solve(image, do.RandomWalker(), markers=markers, tolerance=TOLERANCE),
     )
 
 

@@ -11,16 +11,17 @@ from tests.operator_samples import each_evolution, samples, ways
 from tests.pipelines.runs import read_result, save_source, small_spec
 
 
-def scene() -> np.ndarray:
-    """Return two channels of which a corner has values: of the tiles of 64, some are whole and some hold none."""
-    image = (np.random.default_rng(0).random((2, 200, 210)) * 200).astype(np.float32)
+def scene(channels: int = 2) -> np.ndarray:
+    """Return channels of which a corner has values: of the tiles of 64, some are whole and some hold none."""
+    image = (np.random.default_rng(0).random((channels, 200, 210)) * 200).astype(np.float32)
     image[:, 125:] = image[:, :, 125:] = np.nan
     return image
 
 
 @each_evolution
 def test_tiles_with_and_without_holes_have_the_bits_of_the_whole_scene(tmp_path, name):
-    operator, image = next(o for o in samples(name) if 2 in o.dimensions), scene()
+    operator = next(o for o in samples(name) if 2 in o.dimensions)
+    image = scene(operator.channels or 2)
     parameters = {name: getattr(operator, name) for name in operator.parameters()}
     far = ways(operator)[0]
     steps = [{"operator": name, **parameters, **far}]
