@@ -99,7 +99,7 @@ class _Layout:
         filled = self._image(fill, whole, stages.add(title, fill, stages.grid(whole.shape), needs=needs))
         for level, needs in reversed(levels):
             filled = self._rounds(level, self._start(level, filled, needs))
-        parts = {"filled": filled.reading, "levels": len(levels)}
+        parts: dict[str, Any] = {"filled": filled.reading, "levels": len(levels)}
         return FillAlongEdges.add(self.request, self.scene, filled.stages, **parts)
 
     def _levels(self) -> list[tuple[Level, tuple[int, ...]]]:
@@ -127,7 +127,8 @@ class _Layout:
     def _start(self, level: Level, below: Image, needs: tuple[int, ...]) -> Image:
         """Add the stage that starts a level from the filled coarser one, and return what it writes."""
         stages, target = self.request.stages, self._state("start", level)
-        start = Start(**self.common, level=level, target=target, below=below.reading, below_shape=below.shape)
+        parts: dict[str, Any] = {"below": below.reading, "below_shape": below.shape}
+        start = Start(**self.common, level=level, target=target, **parts)
         title = f"start level {level.number}"
         number = stages.add(title, start, stages.grid(level.shape), below.stages, needs)
         return replace(self._image(start, level, number), carried=beside(target, self.scene.frames))

@@ -3,8 +3,8 @@
     python tests/benchmarks/bench_inpainting.py [--folder FOLDER] [--repeats 2] [--pictures FOLDER]
 
 A folder holds triples NAME_clean.png, NAME_mask.png (not 0 where known) and NAME_input.png. Without one, photographs
-that come with scikit-image are filled from a tenth and a twentieth of their pixels, and under scratches. PSNR is that
-of unknown pixels, for a range of 255; times are those of the processor, the least of the repeats.
+that come with scikit-image are filled from a tenth and a twentieth of their pixels, and under scratches. PSNR is of
+unknown pixels, for a range of 255; times are those of the processor, the least of the repeats.
 """
 
 from __future__ import annotations
