@@ -146,7 +146,7 @@ class StainSeparation(Map):
 
     def pace(self, ndim: int, channels: int) -> float:
         """Return what was measured in float32."""
-        return 3e8
+        return 6e8
 
     def apply(self, block: Block) -> None:
         """Put the amount in the place of the state."""

@@ -450,6 +450,7 @@ def everything_below(folder: Path) -> list[str]:
         ({"source": {"axes": "zyx"}}, "axes"),
         ({"image": {"ndim": 3}}, "z axis"),
         ({"sink": {"dtype": "uint8"}, "source": {"nodata": -1}}, "nodata"),
+        ({"steps": [{"operator": "stain-separation"}]}, "takes 3 channels, the image has 1"),
     ],
 )
 def test_a_refused_run_leaves_nothing(tmp_path, sections, message):
