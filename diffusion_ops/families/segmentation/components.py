@@ -49,7 +49,7 @@ class Labelling(Completion):
     connectivity: int = 3
 
     title = "label components"
-    cell_bytes = 80
+    cell_bytes = 54
 
     def tally(self, tile: NDArray[Any], origin: Shape, shape: Shape) -> Tally:
         """Return the components at the sides of a tile, and the numbers of those inside."""
@@ -122,8 +122,7 @@ class Labelling(Completion):
 
     def _found(self, tile: NDArray[Any], origin: Shape, shape: Shape) -> _Found:
         values = _whole_numbers(tile)
-        ids = components_of(values, origin, shape, self.connectivity)
-        every = np.unique(ids[ids > 0])
+        ids, every = components_of(values, origin, shape, self.connectivity)
         outer = np.unique(ids[on_open_sides(tile.shape, origin, shape, self.framed) & (ids > 0)])
         inner = every[~np.isin(every, outer, assume_unique=True)]
         return _Found(values, ids, inner, outer, origin[-1], shape[-1])
@@ -201,8 +200,10 @@ def cell_indices(extent: Shape, origin: Shape, shape: Shape) -> Ids:
     return np.ravel_multi_index(np.ix_(*axes), shape).astype(np.int64)
 
 
-def components_of(values: NDArray[Any], origin: Shape, shape: Shape, connectivity: int) -> Ids:
-    """Return the components of a tile: 0 where the value is 0, else the index of the component's first cell, plus 1.
+def components_of(values: NDArray[Any], origin: Shape, shape: Shape, connectivity: int) -> tuple[Ids, Ids]:
+    """Return the component of each cell of a tile, and all components, sorted.
+
+    A component is the index of its first cell, plus 1; where the value is 0 there is none, and 0.
 
     Parameters
     ----------
@@ -221,8 +222,8 @@ def components_of(values: NDArray[Any], origin: Shape, shape: Shape, connectivit
     first = np.full(count + 1, np.iinfo(np.int64).max)
     np.minimum.at(first, local.ravel(), cell_indices(values.shape, origin, shape).ravel())
     first[0] = -1
-    ids: Ids = first[local].reshape(values.shape) + 1
-    return ids
+    first += 1
+    return first[local].reshape(values.shape), np.sort(first[1:])
 
 
 def _labelled(values: NDArray[Any], structure: NDArray[Any]) -> tuple[NDArray[Any], int]:

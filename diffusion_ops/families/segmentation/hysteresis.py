@@ -68,7 +68,7 @@ class Hysteresis(Completion):
 
 def _components(classes: Any, origin: Shape, shape: Shape) -> Ids:
     """Return the components of weak and strong cells of a tile, numbered by their first cells; 0 for no edge."""
-    return components_of((classes == WEAK) | (classes == STRONG), origin, shape, classes.ndim)
+    return components_of((classes == WEAK) | (classes == STRONG), origin, shape, classes.ndim)[0]
 
 
 def _joined(pairs: Ids, strong: Ids) -> Ids:
