@@ -12,7 +12,7 @@ import pytest
 
 from diffusion_ops.blocks.block import Block, row_pitch
 from diffusion_ops.blocks.fields import make_block
-from diffusion_ops.evolution.operator import Operator, RateOperator
+from diffusion_ops.evolution.operator import OPERATORS, Operator, RateOperator
 from diffusion_ops.evolution.schedule import Cycle
 from tests.operator_samples import each_sample_and, picture, samples, takes
 
@@ -144,3 +144,32 @@ def test_start_and_finish_hold_no_more_than_a_run(name: str, sample: int, case: 
         finished = peak(lambda b=block: operator.finish(b))
     assert started <= most + carried * array_bytes(ndim)
     assert finished <= most
+
+
+PATTERNS = {
+    "one": lambda y, x: np.ones(y.shape),
+    "chessboard": lambda y, x: (y + x) % 2 * 2.0,
+    "points": lambda y, x: (y % 2) * (x % 2) * 2.0,
+    "noise": lambda y, x: np.random.default_rng(0).integers(0, 250, y.shape).astype(float),
+}
+"""Tiles with one component, and with as many as there can be."""
+
+
+@pytest.mark.parametrize("pattern", PATTERNS)
+@pytest.mark.parametrize(
+    "name", [name for name in OPERATORS if any(one.completion() for one in samples(name))]
+)
+def test_completions_hold_what_they_declare(name: str, pattern: str) -> None:
+    completion = next(found for one in samples(name) if (found := one.completion()))
+    n = 1000
+    tile, empty = PATTERNS[pattern](*np.mgrid[:n, :n]).astype(np.float32), np.zeros((n, n), np.float32)
+    shape, others = (2 * n, 2 * n), [(0, n), (n, 0), (n, n)]
+    tallies = [completion.tally(tile, (0, 0), shape), *(completion.tally(empty, at, shape) for at in others)]
+    merged = completion.merge(tallies, shape)
+    completion.complete(tile, (0, 0), shape, merged)
+    for act in (
+        lambda: completion.tally(tile, (0, 0), shape),
+        lambda: completion.complete(tile, (0, 0), shape, merged),
+    ):
+        held = (peak_bytes(act) - SMALL_BYTES) / tile.size + np.dtype(np.float64).itemsize
+        assert held <= completion.cell_bytes

@@ -49,22 +49,19 @@ class Labelling(Completion):
     connectivity: int = 3
 
     title = "label components"
-    cell_bytes = 80
+    cell_bytes = 42
 
     def tally(self, tile: NDArray[Any], origin: Shape, shape: Shape) -> Tally:
         """Return the components at the sides of a tile, and the numbers of those inside."""
-        found = self._found(tile, origin, shape)
-        size, reached = (
-            _size(shape),
-            on_open_sides(tile.shape, origin, shape, self.framed) & (found.first >= 0),
-        )
-        cells = cell_indices(tile.shape, origin, shape)[reached]
-        lines, counts = np.unique(found.lines_of(found.inner - 1), return_counts=True)
-        ends = np.searchsorted(found.inner, found.lines_of(found.outer - 1) + tile.shape[-1], side="right")
-        after = ends - np.searchsorted(found.inner, found.outer)
-        keys = np.concatenate([-found.outer[::-1], cells, cells + size, lines + 2 * size])
-        values, ids = found.values[reached], found.indices.ravel()[found.first[reached]] + 1
-        return Tally(keys, np.concatenate([after[::-1], ids, values, counts]))
+        found, size = self._found(tile, origin, shape), _size(shape)
+        reached = np.flatnonzero(found.reached)
+        cells, values = found.cells(reached), _whole_numbers(tile.ravel()[reached])
+        counts = np.bincount(found.inner // found.width, minlength=len(found.lines))
+        lines = found.lines[counts > 0]
+        outer = found.cells(found.outer) + 1
+        keys = np.concatenate([-outer[::-1], cells, cells + size, lines + 2 * size])
+        ids, after = found.cells(found.first[reached]) + 1, found.after(found.outer)
+        return Tally(keys, np.concatenate([after[::-1], ids, values, counts[counts > 0]]))
 
     def merge(self, tallies: Sequence[Tally], shape: Shape) -> Ids:
         """Return three tables side by side, of shape (2, n): a head, components at sides, lines, and their roots.
@@ -94,23 +91,17 @@ class Labelling(Completion):
     def complete(self, tile: NDArray[Any], origin: Shape, shape: Shape, merged: Ids) -> Ids:
         """Return the labels of a tile."""
         found = self._found(tile, origin, shape)
-        # Where there is no component the index is -1, and the last entry stands for it.
-        labels = np.zeros(tile.size + 1, np.int64)
-        labels[found.starts] = self._labels(found, tile.shape[-1], shape, merged)
-        return np.asarray(labels[found.first])
-
-    def _labels(self, found: _Found, columns: int, shape: Shape, merged: Ids) -> Ids:
-        """Return the labels of the components of a tile, in the order of their first cells."""
         sides, lines = (int(n) for n in merged[:, 0])
-        names, labels = merged[:, 2 : 2 + sides]
+        names, of_sides = merged[:, 2 : 2 + sides]
         starts, total = merged[:, 2 + sides : 2 + sides + lines]
         table = _Numbering(starts, total, merged[0, 2 + sides + lines :], self._image_size(shape))
-        after = np.searchsorted(found.inner, found.lines_of(found.inner - 1) + columns, side="right")
-        after -= np.arange(len(found.inner))
-        numbers = table.of(found.inner - 1, after)
-        del after
-        numbers = np.concatenate([numbers, labels[np.searchsorted(names, found.outer)]])
-        return np.asarray(numbers[np.argsort(np.concatenate([found.inner, found.outer]))])
+        # Where there is no component the index is -1, and the last entry stands for it.
+        labels = np.zeros(tile.size + 1, np.int64)
+        for start in range(0, len(found.inner), _PIECE):
+            some = found.inner[start : start + _PIECE]
+            labels[some] = table.of(found.cells(some), found.after(some))
+        labels[found.outer] = of_sides[np.searchsorted(names, found.cells(found.outer) + 1)]
+        return np.asarray(labels[found.first].reshape(tile.shape))
 
     def largest(self, merged: Ids) -> int:
         """Return the largest label."""
@@ -121,47 +112,56 @@ class Labelling(Completion):
         return _size(shape[1:]) if self.framed else _size(shape)
 
     def _found(self, tile: NDArray[Any], origin: Shape, shape: Shape) -> _Found:
-        values = _whole_numbers(tile)
-        first, indices = first_cells(values, self.connectivity), cell_indices(tile.shape, origin, shape)
-        starts = np.flatnonzero(first.ravel() == np.arange(first.size))
-        reached = on_open_sides(tile.shape, origin, shape, self.framed) & (first >= 0)
+        first = first_cells(_whole_numbers(tile), self.connectivity).ravel()
+        starts = np.flatnonzero(first == np.arange(first.size))
+        reached = on_open_sides(tile.shape, origin, shape, self.framed).ravel()
+        reached &= first >= 0
         outer = np.unique(first[reached])
         inner = np.delete(starts, np.searchsorted(starts, outer))
-        inner, outer = indices.ravel()[inner] + 1, indices.ravel()[outer] + 1
-        return _Found(values, first, indices, starts, inner, outer, origin[-1], shape[-1])
+        lines = cell_indices((*tile.shape[:-1], 1), origin, shape).ravel()
+        return _Found(first, inner, outer, reached, lines, tile.shape[-1])
+
+
+_PIECE = 1 << 15
+"""Components that are numbered at a time: an image may have as many as cells."""
 
 
 @dataclass(frozen=True)
 class _Found:
     """The components of a tile: those inside, and those that reach a side where the image continues.
 
+    Cells are flat indices in the tile, but for those of lines.
+
     Attributes
     ----------
-    values : int64 ndarray
     first : int64 ndarray
-        Flat index in the tile of the first cell of each cell's component; -1 where there is none.
-    indices : int64 ndarray
-        Index of each cell in the image.
-    starts : int64 ndarray
-        All first cells, by their flat index in the tile.
+        First cell of each cell's component; -1 where there is none.
     inner, outer : int64 ndarray
-        First cells by their index in the image, plus 1.
-    column, columns : int
-        First column of the tile in the image, and the image's columns.
+        First cells of components inside and of those at sides, sorted.
+    reached : bool ndarray
+        True for the cells of components on sides where the image continues.
+    lines : int64 ndarray
+        Index in the image of the first cell of each line of the tile.
+    width : int
+        Cells of a line.
     """
 
-    values: Ids
     first: Ids
-    indices: Ids
-    starts: Ids
     inner: Ids
     outer: Ids
-    column: int
-    columns: int
+    reached: Bools
+    lines: Ids
+    width: int
 
-    def lines_of(self, cells: Ids) -> Ids:
-        """Return the first cell in the tile of the line that each cell lies in."""
-        return cells - cells % self.columns + self.column
+    def cells(self, flat: Ids) -> Ids:
+        """Return the indices in the image of cells of the tile."""
+        line, column = np.divmod(flat, self.width)
+        return np.asarray(self.lines[line] + column)
+
+    def after(self, flat: Ids) -> Ids:
+        """Return how many components inside begin at cells of the tile or after them in their lines."""
+        ends = (flat // self.width + 1) * self.width
+        return np.asarray(np.searchsorted(self.inner, ends) - np.searchsorted(self.inner, flat))
 
 
 @dataclass(frozen=True)

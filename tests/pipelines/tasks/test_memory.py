@@ -5,11 +5,15 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from pathlib import Path
 
+import numpy as np
 import psutil
 import pytest
 
-from pipelines.tasks.memory import tree_memory
+import diffusion_ops as do
+from pipelines.tasks.memory import give_back_compiler, tree_memory
+from tests.pipelines.run.test_never_lost import linux
 
 PARENT = """
 import subprocess, sys
@@ -31,3 +35,26 @@ def test_processes_of_processes_count(monkeypatch, listed):
         assert tree_memory() > psutil.Process().memory_info().rss + (100 << 20)
         parent.communicate(b"\n")
     assert tree_memory(parent.pid) == 0
+
+
+def resident_code(library: str) -> int:
+    """Return the resident bytes of the code of a library in this process."""
+    found, inside = 0, False
+    for line in Path("/proc/self/smaps").read_text(encoding="utf-8").splitlines():
+        words = line.split()
+        if not words[0].endswith(":"):
+            inside = words[1] == "r-xp" and Path(words[-1]).name.startswith(library)
+        elif inside and words[0] == "Rss:":
+            found += int(words[1]) * 1024
+    return found
+
+
+@linux
+def test_the_compilers_code_is_given_back_and_running_a_kernel_does_not_need_it():
+    image = np.ones((20, 20), np.float32)
+    before = do.evolve(image, do.Heat(), steps=2)
+    assert resident_code("libllvmlite") > 1 << 20
+    give_back_compiler()
+    assert not resident_code("libllvmlite")
+    assert do.evolve(image, do.Heat(), steps=2).tobytes() == before.tobytes()
+    assert not resident_code("libllvmlite")
