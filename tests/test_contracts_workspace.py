@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+import itertools
+import math
 import tracemalloc
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -147,29 +149,35 @@ def test_start_and_finish_hold_no_more_than_a_run(name: str, sample: int, case: 
 
 
 PATTERNS = {
-    "one": lambda y, x: np.ones(y.shape),
-    "chessboard": lambda y, x: (y + x) % 2 * 2.0,
-    "points": lambda y, x: (y % 2) * (x % 2) * 2.0,
-    "noise": lambda y, x: np.random.default_rng(0).integers(0, 250, y.shape).astype(float),
+    "one": lambda places: np.ones(places[0].shape),
+    "chessboard": lambda places: sum(places) % 2 * 2.0,
+    "points": lambda places: np.prod([place % 2 for place in places], axis=0) * 2.0,
+    "noise": lambda places: np.random.default_rng(0).integers(0, 250, places[0].shape).astype(float),
 }
 """Tiles with one component, and with as many as there can be."""
 
 
 @pytest.mark.parametrize("pattern", PATTERNS)
+@pytest.mark.parametrize("shape", [(1000, 1000), (100, 100, 100), (4, 300, 300), (1, 300, 300)], ids=str)
 @pytest.mark.parametrize(
     "name", [name for name in OPERATORS if any(one.completion() for one in samples(name))]
 )
-def test_completions_hold_what_they_declare(name: str, pattern: str) -> None:
+def test_completions_hold_what_they_declare(name: str, shape: tuple[int, ...], pattern: str) -> None:
+    """A tile in the middle of an image: all of its sides are open, and of a thin one most cells are on them."""
     completion = next(found for one in samples(name) if (found := one.completion()))
-    n = 1000
-    tile, empty = PATTERNS[pattern](*np.mgrid[:n, :n]).astype(np.float32), np.zeros((n, n), np.float32)
-    shape, others = (2 * n, 2 * n), [(0, n), (n, 0), (n, n)]
-    tallies = [completion.tally(tile, (0, 0), shape), *(completion.tally(empty, at, shape) for at in others)]
-    merged = completion.merge(tallies, shape)
-    completion.complete(tile, (0, 0), shape, merged)
+    tile = PATTERNS[pattern](np.indices(shape)).astype(np.float32)
+    whole = tuple(3 * n for n in shape)
+    empty = np.zeros(shape, np.float32)
+    tallies = {
+        origin: completion.tally(tile if origin == shape else empty, origin, whole)
+        for origin in itertools.product(*((0, n, 2 * n) for n in shape))
+    }
+    merged = completion.merge(list(tallies.values()), whole)
+    completion.complete(tile, shape, whole, merged)
+    sides = (tile.size - math.prod(max(0, n - 2) for n in shape)) / tile.size
     for act in (
-        lambda: completion.tally(tile, (0, 0), shape),
-        lambda: completion.complete(tile, (0, 0), shape, merged),
+        lambda: completion.tally(tile, shape, whole),
+        lambda: completion.complete(tile, shape, whole, merged),
     ):
         held = (peak_bytes(act) - SMALL_BYTES) / tile.size + np.dtype(np.float64).itemsize
-        assert held <= completion.cell_bytes
+        assert held <= completion.cell_bytes + sides * completion.side_bytes

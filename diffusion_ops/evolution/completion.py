@@ -33,6 +33,8 @@ class Completion(ABC):
 
     cell_bytes: ClassVar[int] = 40
     """Bytes per cell that a tile's tally or completion holds at its peak, with what it begins with."""
+    side_bytes: ClassVar[int] = 80
+    """Bytes that it holds beside these per cell on a side of the tile where the image continues."""
     title: ClassVar[str]
     """Description for users, such as "join edges"."""
 

@@ -61,6 +61,15 @@ class _Tiles:
         count = math.prod(n for a, n in axes if a not in frames.together)
         return (2 * count, *frames.spatial_part(frames.shape))
 
+    def held_bytes(self, grid: Grid) -> int:
+        """Return the bytes that the completion holds of the largest tile, of which thin ones have many side cells."""
+        cells, spatial = math.prod(grid.largest), self.frames.spatial
+        inside = math.prod(
+            max(0, n - 2) if axis in spatial and count > 1 else n
+            for axis, n, count in zip(self.frames.axes, grid.largest, grid.counts, strict=True)
+        )
+        return cells * self.completion.cell_bytes + (cells - inside) * self.completion.side_bytes
+
     def each(self, window: Window) -> Iterator[tuple[Window, NDArray[Any], tuple[int, ...]]]:
         """Yield every frame of a tile: its window, its pixels, and the index of its first cell."""
         for index in self.frames.each(extent(window.write)):
@@ -106,8 +115,7 @@ class Tell(Work):
 
     def cost(self, grid: Grid) -> Cost:
         """Return the cost: the tile, and the arrays of its labelling."""
-        total = math.prod(grid.shape)
-        memory = math.prod(grid.largest) * self.tiles.completion.cell_bytes + self.codec_bytes
+        total, memory = math.prod(grid.shape), self.tiles.held_bytes(grid) + self.codec_bytes
         return Cost(memory, total * self.tiles.reads.dtype.itemsize, 0, seconds=total / COMPLETE_RATE)
 
     def rehearse(self, walls: bool) -> None:
@@ -220,7 +228,7 @@ class Complete(ChainWork):
     def cost(self, grid: Grid) -> Cost:
         """Return the cost: the arrays of the labelling, and the result."""
         total, item = math.prod(grid.shape), self.dtype.itemsize
-        memory = math.prod(grid.largest) * (self.tiles.completion.cell_bytes + 2 * item) + self.codec_bytes
+        memory = self.tiles.held_bytes(grid) + math.prod(grid.largest) * 2 * item + self.codec_bytes
         read = total * self.tiles.reads.dtype.itemsize
         return Cost(memory, read, total * item, seconds=total / COMPLETE_RATE)
 

@@ -190,18 +190,23 @@ class _Numbering:
         """
         start = cells - cells % self.image
         inside = self._inside(cells + 1) - self._inside(start) - after
-        return 1 + inside + np.searchsorted(self.roots - 1, cells) - np.searchsorted(self.roots - 1, start)
+        return 1 + inside + self._joined(cells) - self._joined(start)
 
     def numbers(self, size: int) -> list[int]:
         """Return for each image how many components begin in it."""
         starts = np.arange(0, size, self.image)
         inside = self._inside(starts + self.image) - self._inside(starts)
-        roots = [np.searchsorted(self.roots - 1, cells) for cells in (starts, starts + self.image)]
-        return [int(n) for n in inside + roots[1] - roots[0]]
+        return [int(n) for n in inside + self._joined(starts + self.image) - self._joined(starts)]
 
     def _inside(self, cells: Ids) -> Ids:
         """Return how many inside components begin in lines that begin before a cell."""
-        return np.concatenate([[0], self.total])[np.searchsorted(self.lines, cells)]
+        # The tables are as long as the image has lines and roots: nothing copies them.
+        before = np.searchsorted(self.lines, cells)
+        return np.where(before > 0, self.total[before - 1], 0) if len(self.total) else before
+
+    def _joined(self, cells: Ids) -> Ids:
+        """Return how many components of those at sides begin before a cell."""
+        return np.asarray(np.searchsorted(self.roots, cells + 1))
 
 
 def _size(shape: Shape) -> int:
