@@ -60,8 +60,8 @@ def tilings(draw, ndim: int):
 
 
 CASES = {"plane": (2, np.float32), "double": (2, np.float64), "volume": (3, np.float32)}
-WHOLE = ("mean",)
-"""What is measured in doubles and volumes also among the usual tests: the others go through the same code."""
+WHOLE = ("mean", "quantile")
+"""Statistics whose doubles and volumes are among the usual tests: the others sum or sort in the same way."""
 
 
 @pytest.mark.parametrize(

@@ -287,7 +287,9 @@ def stripes(n: int, angle: float, dtype: Any = np.float64) -> Any:
     return np.sin((x * math.cos(angle) + y * math.sin(angle)) / 3).astype(dtype)
 
 
-@pytest.mark.parametrize("angle", [0.6, 2.2])
+@pytest.mark.parametrize(
+    "angle", [0.0, 0.6, *(pytest.param(angle, marks=pytest.mark.slow) for angle in (math.pi / 2, 2.2))]
+)
 def test_patterns_follow_the_structures_of_a_guide(angle: float) -> None:
     operator = do.FitzHughNagumo(diffusion=2.0, other_diffusion=20.0, perturbation=0.05, anisotropy=0.8)
     image = np.full((96, 96), 0.5)

@@ -68,15 +68,19 @@ def events_of(output: str) -> list[dict]:
     return [json.loads(line) for line in output.splitlines() if line.startswith("{")]
 
 
-def tiles_in_journal(folder: Path, name: str) -> int:
+def tiles_in_journal(folder: Path, name: str, stage: int | None = None) -> int:
+    """Return how many whole lines a journal has, of all stages or of one."""
     journal = folder / f"{name}.zarr.run" / "journal.jsonl"
-    return journal.read_bytes().count(b"\n") if journal.exists() else 0
+    lines = journal.read_bytes().split(b"\n")[:-1] if journal.exists() else []
+    return sum(stage is None or line.split()[1:2] == [b"%d" % stage] for line in lines)
 
 
-def wait_for_tiles(folder: Path, name: str, count: int, process: subprocess.Popen[str]) -> None:
-    """Wait until the journal holds `count` tiles, or the process has ended."""
+def wait_for_tiles(
+    folder: Path, name: str, count: int, process: subprocess.Popen[str], stage: int | None = None
+) -> None:
+    """Wait until the journal holds `count` tiles, of all stages or of one, or the process has ended."""
     deadline = time.monotonic() + 120
-    while tiles_in_journal(folder, name) < count and process.poll() is None:
+    while tiles_in_journal(folder, name, stage) < count and process.poll() is None:
         assert time.monotonic() < deadline, "no progress"
         time.sleep(0.01)
 
