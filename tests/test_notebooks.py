@@ -11,7 +11,7 @@ import pytest
 NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
 each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 
-LONG = ("parameters", "satellite")
+LONG = ("parameters", "satellite", "segmentation")
 """Notebooks that take many trials, or much time; the others show the same ways of working."""
 
 each_to_run = pytest.mark.parametrize(

@@ -70,7 +70,7 @@ def test_python_runs_from_top_to_bottom(page: str, tmp_path: Path) -> None:
     run(sys.executable, "-W", "error", str(file), cwd=tmp_path)
 
 
-@pages("sh", long=("notebooks/guides/files.md", "notebooks/guides/segmentation.md"))
+@pages("sh", long=[f"notebooks/guides/{name}.md" for name in ("files", "inpainting", "segmentation")])
 def test_commands_run_from_top_to_bottom(page: str, tmp_path: Path) -> None:
     for _, text in blocks("yaml", page):
         # The first line is a comment with the name of the file.

@@ -93,7 +93,7 @@ def test_of_values_that_few_cells_get_back_a_part_is_counted_and_of_a_block_that
 
 
 def test_fewer_threads_are_taken_where_only_they_fit_and_the_plan_says_so():
-    steps = [{"operator": "heat", "steps": 2000}]
+    steps = [{"operator": "heat", "steps": 500}]
     plan = plan_of(info((40_000, 40_000)), {"memory": "330MiB", "threads": 64}, steps=steps)
     assert plan.threads < 64
     assert any("threads fit into the memory" in note for note in plan.notes)
