@@ -77,7 +77,7 @@ class Inpainting(FilledAlongEdges):
     contrast: float = parameter(Number(unit="1", above=0), default=0.004)
     sigma: float = parameter(SIGMA, default=0.5)
     rho: float = parameter(SIGMA, default=1.6)
-    rounds: int = parameter(Count(unit="rounds"), default=32)
+    rounds: int = parameter(Count(unit="rounds", most=10_000), default=32)
     neighbourhood: float = parameter(Number(unit="finest spacing", least=1), default=5.0)
 
     equation = "div(D ∇u) = 0, Δu = 0, Δ²u = 0 or least ∫|∇u| at unknown pixels"

@@ -163,28 +163,45 @@ def _solved(volume, speeds, u, image, cells, count, lows, values, found, numbers
             found[k] = kind(math.inf)
 
 
+@copied
+def _put(labelled, state, updates, names, count, lists, limit):  # type: ignore[no-untyped-def]
+    """Put times, and labels, in place, list the cells that have changed, and return how many wait.
+
+    Parameters
+    ----------
+    state : tuple of 3 arrays
+        Times, labels and flags of the window.
+    updates : tuple of 2 arrays
+        The cells that were computed, and their times.
+    names : array
+        Their labels.
+    count : int
+        Number of them.
+    lists : tuple of array, int, array, int
+        The near and the far cells, and how many there are; where a list has no room, cells wait without.
+    limit : float
+        Last time of near cells.
+    """
+    (u, labels, flags), (cells, found), (near, now, far, waiting) = state, updates, lists
+    roomy, wide = now + count < len(near), waiting + count < len(far)
+    for k in range(np.uint64(count)):
+        i, r = np.uint64(cells[k]), found[k]
+        old, flag = u[i], flags[i] & (EARLIER | LATER)
+        changed = np.uint8(r < old) | (np.uint8(r > old) << 1)
+        if labelled:
+            changed |= np.uint8(names[k] != labels[i])
+            labels[i] = names[k]
+        u[i], flags[i] = r, flag | changed
+        fresh = (changed != 0) & (flag == 0)
+        near[np.uint64(now)] = far[np.uint64(waiting)] = i
+        now, waiting = now + (fresh & (r <= limit) & roomy), waiting + (fresh & (r > limit) & wide)
+    return now, waiting, roomy and wide
+
+
 @functools.cache
 def build_front(ndim: int, labelled: bool, speeds: bool) -> Callable[..., None]:
     """Compile the front of planes (2) or volumes (3), with the labels of the nearest seeds or without."""
     volume = ndim == 3
-
-    @njit(**INLINED)
-    def put(u, labels, flags, cells, count, found, names, near, now, far, waiting, limit):  # type: ignore[no-untyped-def]
-        """Put times, and labels, in place, list the cells that have changed, and return how many wait."""
-        # Where a list has no room, cells wait without one.
-        roomy, wide = now + count < len(near), waiting + count < len(far)
-        for k in range(np.uint64(count)):
-            i, r = np.uint64(cells[k]), found[k]
-            old, flag = u[i], flags[i] & (EARLIER | LATER)
-            changed = np.uint8(r < old) | (np.uint8(r > old) << 1)
-            if labelled:
-                changed |= np.uint8(names[k] != labels[i])
-                labels[i] = names[k]
-            u[i], flags[i] = r, flag | changed
-            fresh = (changed != 0) & (flag == 0)
-            near[np.uint64(now)] = far[np.uint64(waiting)] = i
-            now, waiting = now + (fresh & (r <= limit) & roomy), waiting + (fresh & (r > limit) & wide)
-        return now, waiting, roomy and wide
 
     @kernel
     def front(u, labels, image, flags, far, near, spare, numbers):  # type: ignore[no-untyped-def]
@@ -232,9 +249,9 @@ def build_front(ndim: int, labelled: bool, speeds: bool) -> Callable[..., None]:
                             names[k] = nearest_label(
                                 u, labels, np.uint64(cells[k]), numbers[1], found[k] < math.inf
                             )
-                    following, waiting, whole = put(
-                        u, labels, flags, cells, count, found, names, spare, following, far, waiting, limit
-                    )
+                    updates = cells, found
+                    state, lists = (u, labels, flags), (spare, following, far, waiting)
+                    following, waiting, whole = _put(labelled, state, updates, names, count, lists, limit)
                     complete = complete and whole
                 near, spare, now = spare, near, following
 

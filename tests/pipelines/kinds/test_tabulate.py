@@ -99,7 +99,7 @@ def test_more_regions_than_memory_holds_stop_a_run_that_goes_on_with_more(tmp_pa
     image[::2, ::2] = 200
     source, spec = {"uri": save_source(tmp_path, image)}, {"steps": LABEL, "sink": {"dtype": "uint32"}}
     spec["outputs"] = [{"name": "objects", "uri": str(tmp_path / "objects.csv")}]
-    for memory, complete in (("240MiB", False), ("400MiB", True)):
+    for memory, complete in (("300MiB", False), ("400MiB", True)):
         how = {"memory": memory, "tile": 256}
         report = run(small_spec("", tmp_path / "objects.ome.zarr", source=source, run=how, **spec))
         assert (report.exit_code == 0) is complete

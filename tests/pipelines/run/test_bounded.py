@@ -116,7 +116,7 @@ def one_chunk(path: Path, side: int, *, compressed: bool) -> None:
 @linux
 def test_a_chunk_that_does_not_fit_is_refused_with_its_numbers(tmp_path: Path) -> None:
     one_chunk(tmp_path / "one.zarr", 8192, compressed=True)
-    found = measure(tmp_path, tmp_path / "one.zarr", TWO_STEPS, "400MiB", "threads")
+    found = measure(tmp_path, tmp_path / "one.zarr", TWO_STEPS, "300MiB", "threads")
     assert not found.peak
     assert "One chunk of the source is 8192 x 8192 = 67,108,864 bytes decoded" in found.told
     assert re.search(r"Allow at least --memory \d+MiB, or rewrite the source with smaller chunks", found.told)

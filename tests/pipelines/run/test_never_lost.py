@@ -142,7 +142,7 @@ def test_killed_workers_are_replaced_and_the_bytes_are_the_same(folder, expected
 def test_ctrl_c_ends_cleanly_and_says_how_to_resume(folder, expected):
     spec = write_spec(folder, "interrupted")
     process = start(spec)
-    wait_for_tiles(folder, "interrupted", 50, process)
+    wait_for_tiles(folder, "interrupted", 15, process)
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130, errors
