@@ -27,9 +27,9 @@ from pipelines.tasks.work import KINDS, Conclusion, File, Told, Work
 COMPLETE_RATE = 3.0e7
 """Values per second of one core that are tallied or completed; measured with components of edges."""
 
-SIDE_CELL_BYTES = 24
-"""Bytes of a tally per cell at the side of a tile, its share of lines included; 23 were measured with a random mask,
-28 with a chessboard, and 20 with rings."""
+SIDE_CELL_BYTES = 28
+"""Bytes of a tally per cell at the side of a tile, its share of lines included: as many as were measured with a
+chessboard; 23 with a random mask, and 20 with rings."""
 
 TOLD = "told"
 """Name of the tally of a tile."""
@@ -68,6 +68,10 @@ class _Tiles:
             origin = (s.start for s in self.frames.spatial_part(part.write))
             yield part, self.reads.fields(self.frames, part.write), (2 * self.frames.number(part), *origin)
 
+    def rehearse(self) -> None:
+        """Complete a few cells, which compiles the kernels of the completion or loads them."""
+        self.completion.rehearse(self.reads.dtype, len(self.shape))
+
 
 @KINDS.register("tell")
 @dataclass(frozen=True)
@@ -80,7 +84,8 @@ class Tell(Work):
     merged : str
         Path of the file of merged tallies.
     position : int, optional
-        Position of the operator among the steps, where it writes labels, which the type of the result must hold.
+        Position of the step that is completed, whose type of result must hold the largest value; None where only the
+        merged tallies are wanted.
     """
 
     tiles: _Tiles
@@ -107,13 +112,13 @@ class Tell(Work):
     def cost(self, grid: Grid) -> Cost:
         """Return the cost: the tile, and the arrays of its labelling."""
         total = math.prod(grid.shape)
-        memory = math.prod(grid.largest) * self.tiles.completion.cell_bytes + self.codec_bytes
+        cell_bytes = self.tiles.completion.cell_bytes + self.tiles.reads.pixels.cell_bytes
+        memory = math.prod(grid.largest) * cell_bytes + self.codec_bytes
         return Cost(memory, total * self.tiles.reads.dtype.itemsize, 0, seconds=total / COMPLETE_RATE)
 
     def rehearse(self, walls: bool) -> None:
-        """Tally a few cells, which compiles the kernels of the completion or loads them."""
-        few = (1, *(3,) * (len(self.tiles.shape) - 1))
-        self.tiles.completion.tally(np.ones(few, self.tiles.reads.dtype), (0,) * len(few), few)
+        """Complete a few cells."""
+        self.tiles.rehearse()
 
     def told_bytes(self, grid: Grid) -> int:
         """Return the bytes that the cells at the sides of all tiles take: half of them are told."""
@@ -223,6 +228,10 @@ class Complete(ChainWork):
         memory = math.prod(grid.largest) * (self.tiles.completion.cell_bytes + 2 * item) + self.codec_bytes
         read = total * self.tiles.reads.dtype.itemsize
         return Cost(memory, read, total * item, seconds=total / COMPLETE_RATE)
+
+    def rehearse(self, walls: bool) -> None:
+        """Complete a few cells."""
+        self.tiles.rehearse()
 
     def compute(self, window: Window) -> Done:
         """Return the completed tile."""
