@@ -87,7 +87,7 @@ def give_back_compiler() -> None:
     if not gives_back_code():
         return
     advise = ctypes.CDLL(None).madvise
-    with open(_MAPS, encoding="utf-8", errors="surrogateescape") as maps:
+    with contextlib.suppress(OSError), open(_MAPS, encoding="utf-8", errors="surrogateescape") as maps:
         for line in maps:
             addresses, rights, _, _, _, *path = line.split(maxsplit=5)
             # Only code is as in its file; other parts are changed as a library is loaded.

@@ -288,7 +288,7 @@ def test_a_stopped_scheduler_that_comes_back_is_waited_for(tmp_path, expected, q
 @pytest.mark.slow
 def test_workers_that_die_for_want_of_memory_are_said(tmp_path):
     with dask_processes(tmp_path / "cluster") as cluster:
-        cluster.worker("--memory-limit", "150MiB", nanny=True)
+        cluster.worker("--memory-limit", "100MiB", nanny=True)
         job = Run(tmp_path, cluster)
         with pytest.raises(
             ClusterError,
