@@ -62,6 +62,12 @@ class Completion(ABC):
     ) -> NDArray[Any]:
         """Return the completed tile."""
 
+    def rehearse(self, dtype: np.dtype[Any], ndim: int) -> None:
+        """Complete a few cells, which compiles its kernels or loads them."""
+        shape = (1, *(3,) * (ndim - 1))
+        tile, origin = np.ones(shape, dtype), (0,) * ndim
+        self.complete(tile, origin, shape, self.merge([self.tally(tile, origin, shape)], shape))
+
     def largest(self, merged: NDArray[np.int64]) -> int:
         """Return the largest value of a completed image, which its type has to hold."""
         return 1

@@ -100,7 +100,7 @@ class Leg:
     def stand_in(self) -> Leg:
         """Return the leg with some numbers in the place of statistics, rising: its kernels are those of any numbers."""
         leg = self.bind({name: 1.0 + i for i, name in enumerate(self.operator.statistics())})
-        return replace(leg, numbers={})
+        return replace(leg, operator=leg.operator.rehearsed(), numbers={})
 
 
 def total_halo(legs: Iterable[Leg], spacing: tuple[float, ...]) -> tuple[int, ...]:

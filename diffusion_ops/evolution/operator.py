@@ -211,6 +211,10 @@ class Operator(ABC):
         block: `block.spoilt` counts its reach already, and cells that are spoilt before a step need not be made.
         """
 
+    def rehearsed(self) -> Operator:
+        """Return an operator of the same kernels that calls all of them on a few zeros; it has no statistics."""
+        return self
+
     def statistics(self) -> dict[str, Statistic]:
         """Return the parameters that are still statistics, to be reduced over the whole image first."""
         return {name: v for name, v in self._single_values().items() if isinstance(v, Statistic)}

@@ -123,6 +123,10 @@ class SaltAndPepper(AlongEdges):
         start = _MENDING + (self.window // 2 if self.detection == "median" else 0)
         return dataclasses.replace(super().reach(spacing), start=(start,) * len(spacing))
 
+    def rehearsed(self) -> SaltAndPepper:
+        """Return the operator that takes 0 for pepper: without impulses nothing would be filled."""
+        return dataclasses.replace(self, pepper=0.0, salt=1.0)
+
     def carried_arrays(self, ndim: int, channels: int) -> int:
         """Return the flags of impulses."""
         return channels

@@ -118,7 +118,7 @@ def plan(path: str, how: Mapping[str, Any], json_output: bool) -> int:
     # Progress goes to the standard error, because the output is one JSON object.
     with progress(False, sys.stdout, Console(stderr=True)) as listener:
         settled = settle_times(spec, source, [listener], Workdir(spec.workdir).begun)
-    summary = make_plan(settled.spec, source.info).summary()
+    summary = make_plan(settled.spec, source.info, tuned=bool(settled.tuning)).summary()
     if json_output:
         _print_json({**summary, "tuning": settled.tuning})
     else:

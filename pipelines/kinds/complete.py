@@ -27,9 +27,9 @@ from pipelines.tasks.work import KINDS, Conclusion, File, Told, Work
 COMPLETE_RATE = 3.0e7
 """Values per second of one core that are tallied or completed; measured with components of edges."""
 
-SIDE_CELL_BYTES = 24
-"""Bytes of a tally per cell at the side of a tile, its share of lines included; 23 were measured with a random mask,
-28 with a chessboard, and 20 with rings."""
+SIDE_CELL_BYTES = 28
+"""Bytes of a tally per cell at the side of a tile, its share of lines included: as many as were measured with a
+chessboard; 23 with a random mask, and 20 with rings."""
 
 TOLD = "told"
 """Name of the tally of a tile."""
@@ -77,6 +77,10 @@ class _Tiles:
             origin = (s.start for s in self.frames.spatial_part(part.write))
             yield part, self.reads.fields(self.frames, part.write), (2 * self.frames.number(part), *origin)
 
+    def rehearse(self) -> None:
+        """Complete a few cells, which compiles the kernels of the completion or loads them."""
+        self.completion.rehearse(self.reads.dtype, len(self.shape))
+
 
 @KINDS.register("tell")
 @dataclass(frozen=True)
@@ -89,7 +93,8 @@ class Tell(Work):
     merged : str
         Path of the file of merged tallies.
     position : int, optional
-        Position of the operator among the steps, where it writes labels, which the type of the result must hold.
+        Position of the step that is completed, whose type of result must hold the largest value; None where only the
+        merged tallies are wanted.
     """
 
     tiles: _Tiles
@@ -115,13 +120,13 @@ class Tell(Work):
 
     def cost(self, grid: Grid) -> Cost:
         """Return the cost: the tile, and the arrays of its labelling."""
-        total, memory = math.prod(grid.shape), self.tiles.held_bytes(grid) + self.codec_bytes
+        total, more = math.prod(grid.shape), self.tiles.reads.pixels.cell_bytes
+        memory = self.tiles.held_bytes(grid) + math.prod(grid.largest) * more + self.codec_bytes
         return Cost(memory, total * self.tiles.reads.dtype.itemsize, 0, seconds=total / COMPLETE_RATE)
 
     def rehearse(self, walls: bool) -> None:
-        """Tally a few cells, which compiles the kernels of the completion or loads them."""
-        few = (1, *(3,) * (len(self.tiles.shape) - 1))
-        self.tiles.completion.tally(np.ones(few, self.tiles.reads.dtype), (0,) * len(few), few)
+        """Complete a few cells."""
+        self.tiles.rehearse()
 
     def told_bytes(self, grid: Grid) -> int:
         """Return the bytes that the cells at the sides of all tiles take: half of them are told."""
@@ -231,6 +236,10 @@ class Complete(ChainWork):
         memory = self.tiles.held_bytes(grid) + math.prod(grid.largest) * 2 * item + self.codec_bytes
         read = total * self.tiles.reads.dtype.itemsize
         return Cost(memory, read, total * item, seconds=total / COMPLETE_RATE)
+
+    def rehearse(self, walls: bool) -> None:
+        """Complete a few cells."""
+        self.tiles.rehearse()
 
     def compute(self, window: Window) -> Done:
         """Return the completed tile."""

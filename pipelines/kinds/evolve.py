@@ -274,12 +274,7 @@ class Evolve(ChainWork):
 
     def rehearse(self, walls: bool) -> None:
         """Let every operator take one cycle on a few cells, which compiles its kernels or loads them."""
-        # What is carried must be there to be measured.
-        last = not self.refreshes
-        legs = [
-            replace(leg.stand_in(), cycles=leg.cycles[:1], first=0, begins=True, last=last)
-            for leg in self.legs
-        ]
+        legs = [replace(leg.stand_in(), cycles=leg.cycles[:1], first=0) for leg in self.legs]
         block = advance(self.inputs.few_cells(self.frames, walls), legs)
         for statistic in replace(self, legs=tuple(legs)).statistics.values():
             statistic.measure(block, (slice(None),) * len(self.frames.spatial))

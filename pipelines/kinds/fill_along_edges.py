@@ -16,12 +16,12 @@ from pipelines.plan.plan import Geometry
 from pipelines.plan.stages import ChainRequest, Image
 from pipelines.steady.held import require_held_pixels
 from pipelines.steady.preparation import Survey
-from pipelines.steady.pyramid import FillWhole, Halve, Level, Start, beside
+from pipelines.steady.pyramid import FillWhole, Halve, Level, Start
 from pipelines.steady.result import Result, scene_of
 from pipelines.steady.scene import Scene
 from pipelines.tasks.inputs import Reading
 from pipelines.tasks.pixels import Pixels, ZarrPixels
-from pipelines.tasks.values import Done
+from pipelines.tasks.values import Carried, Done
 from pipelines.tasks.work import KINDS, Conclusion
 
 
@@ -112,7 +112,7 @@ class _Layout:
         levels, needs = [(Level(scene, 0, scene.shape), (*after, survey, *held))], (survey, *held)
         while len(stages.grid(levels[-1][0].shape)) > 1:
             fine = levels[-1][0]
-            coarse = fine.coarser(f"{stages.folder}/state", f"{name}-known")
+            coarse = fine.coarser(f"{stages.folder}/state", f"{name}@known")
             assert coarse.values is not None
             halve = Halve(**self.common, level=fine, target=coarse.values)
             title = f"halve to level {coarse.number}"
@@ -122,7 +122,7 @@ class _Layout:
         return levels
 
     def _state(self, name: str, level: Level) -> ZarrPixels:
-        return self.request.stages.array("state", f"{self.request.chain.name}-{name}@{level.number}")
+        return self.request.stages.array("state", f"{self.request.chain.name}@{name}{level.number}")
 
     def _start(self, level: Level, below: Image, needs: tuple[int, ...]) -> Image:
         """Add the stage that starts a level from the filled coarser one, and return what it writes."""
@@ -131,7 +131,9 @@ class _Layout:
         start = Start(**self.common, level=level, target=target, **parts)
         title = f"start level {level.number}"
         number = stages.add(title, start, stages.grid(level.shape), below.stages, needs)
-        return replace(self._image(start, level, number), carried=beside(target, self.scene.frames))
+        return replace(
+            self._image(start, level, number), carried=Carried.beside(target, 1, self.scene.frames)
+        )
 
     def _image(self, work: Any, level: Level, stage: int) -> Image:
         reading = Reading(work.writes, level.dtype, None, self.scene.image.channels)
@@ -147,7 +149,7 @@ class _Layout:
         shortest = min(level.frames.spatial_part(grid.largest))
         # An eighth of a tile for its halo: further rounds compute more than another pass would read and write.
         geometry = Geometry(stages.geometry.tile, max(1, shortest // (8 * halo)))
-        name = f"{request.chain.name}-level{level.number}"
+        name = f"{request.chain.name}@level{level.number}"
         chain = replace(request.chain, name=name, legs=(leg,), beside={}, tolerance=None)
         inner = replace(
             request,

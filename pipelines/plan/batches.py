@@ -208,11 +208,7 @@ class Batches:
         ndim = len(self.frames.spatial)
         assert (carried_into(legs, ndim, self.channels) > 0) == (self.inputs.carried is not None)
         count = carried_out_of(legs, ndim, channels)
-        if not count:
-            return None
-        along = self.frames.carried_along
-        axes = "k" + "".join(self.frames.axes[axis] for axis in along)
-        return Carried(ZarrPixels(target.root, f"{target.path}-beside", axes, axes), count, along)
+        return Carried.beside(target, count, self.frames) if count else None
 
     def _check(self, legs: tuple[Leg, ...], left: int) -> EnergyCheck:
         """Return the check after the batch that is added next; each of the `left` batches after it is one stage."""

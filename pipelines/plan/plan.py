@@ -308,16 +308,17 @@ def predict_memory(stages: Sequence[Stage], threads: int, processes: int) -> int
         (cost.memory_bytes + (kept - cost.kept_bytes if cost.kept_bytes else 0), len(stage.grid))
         for cost, stage in zip(costs, stages, strict=True)
     ]
-    alone = 0
+    alone: list[int] = []
     if len(stages[0].grid) == 1 and _all_read(stages):
         # Such as a copy of the source, which everything waits for.
-        alone, _ = bytes_and_tiles.pop(0)
-    total, left = 0, tasks
+        alone = [bytes_and_tiles.pop(0)[0]]
+    together: list[int] = []
     for one, tiles in sorted(bytes_and_tiles, reverse=True):
-        total, left = total + one * min(left, tiles), left - min(left, tiles)
+        together += [one] * min(tasks - len(together), tiles)
     keeping = sum(len(stage.grid) for stage in stages if stage.cost.kept_bytes)
-    total += kept * min(threads - tasks, max(0, keeping - tasks))
-    return total_memory(max(total, alone), processes, kernels_bytes(stages))
+    together += [kept] * min(threads - tasks, max(0, keeping - tasks))
+    compiled = kernels_bytes(stages)
+    return max(total_memory(held, processes, compiled) for held in (together, alone))
 
 
 def kernels_bytes(stages: Sequence[Stage]) -> int:

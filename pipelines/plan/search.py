@@ -33,6 +33,7 @@ from pipelines.plan.stages import NotAloneError, Stages
 from pipelines.refusal import RefusedError, refusing
 from pipelines.spec.spec import Spec
 from pipelines.store.arrays import SPATIAL
+from pipelines.tasks.memory import KERNELS_BYTES
 from pipelines.tasks.pixels import decoding_bytes
 from pipelines.tasks.version import code_version
 from pipelines.tasks.work import Work
@@ -70,6 +71,7 @@ def make_plan(
     roi: Region | None = None,
     known: Known | None = None,
     begun: Begun | None = None,
+    tuned: bool = False,
 ) -> Plan:
     """Return the best plan that fits.
 
@@ -85,6 +87,8 @@ def make_plan(
         Numbers that an earlier run has found.
     begun : Begun, optional
         An unfinished run; its tile, batch and folder are kept where its result has the same digest `science`.
+    tuned : bool
+        True where the driver chooses times by itself, and holds kernels from then on.
 
     Raises
     ------
@@ -96,6 +100,8 @@ def make_plan(
     search = _Search(spec, source, roi, known or Known())
     if begun is not None and begun.science == search.science:
         geometry, search.folder = begun.geometry, begun.folder
+    if tuned and search.processes:
+        search.extra_bytes += KERNELS_BYTES
     return search.plan(geometry)
 
 

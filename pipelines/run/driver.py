@@ -74,7 +74,7 @@ class Driver:
     listing : Listing, optional
         What is stored of the source, for workers in other processes.
     rehearsal : Thread, optional
-        Loads the kernels; no tile is begun before it ends, as what it takes would come on top.
+        Loads the kernels; no tile is read before it ends, as what it takes would come on top.
     """
 
     def __init__(
@@ -241,10 +241,10 @@ class Driver:
             name = f"diffuse-{self.plan.folder}-{fence.epoch}"
             for number in range(len(self.state.stages)):
                 self._require_room(number, {})
-            self._compare(taken_over, Submission(workers.client, admission, f"{name}-check", ahead, fence))
-            self._begin_arrays()
             if self.rehearsal is not None:
                 self.rehearsal.join()
+            self._compare(taken_over, Submission(workers.client, admission, f"{name}-check", ahead, fence))
+            self._begin_arrays()
             submission = Submission(workers.client, admission, name, ahead, fence)
             self._top_up(submission)
             for group in submission.outcomes():
@@ -321,8 +321,8 @@ class Driver:
         raise NoRoomError(
             f"There are more regions than the memory holds: the tiles have told {held:,} bytes of them, and merging "
             f"takes {MERGING} times as many, but {limit:,} fit beside the tasks. Run the same command again with about "
-            f"--memory {math.ceil(enough / 2**20)}MiB; finished tiles are kept. Or make fewer regions, such as by "
-            "smoothing before the threshold."
+            f"--memory {math.ceil(enough / 2**20)}MiB; finished tiles are kept. Or let there be fewer regions, such as "
+            "by smoothing before a threshold, or larger tiles (run.tile), whose sides are shorter in all."
         )
 
     def _act_on(self, conclusion: Conclusion) -> None:

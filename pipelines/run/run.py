@@ -65,10 +65,11 @@ def run(spec: Spec, *, overwrite: bool = False, listeners: Sequence[Listener] = 
     earlier = _earlier(workdir, overwrite)
     settled = settle_times(spec, source, listeners, earlier.run)
     spec = settled.spec
-    plan = make_plan(spec, source.info, begun=unfinished(earlier.run, earlier.report))
+    begun = unfinished(earlier.run, earlier.report)
+    plan = make_plan(spec, source.info, begun=begun, tuned=bool(settled.tuning))
+    require_valid_pixels(source, plan)
     # Workers in other processes load what they need before their first tiles.
     rehearsal = warm_beside(plan) if cluster_kind(spec.run.cluster).in_process else None
-    require_valid_pixels(source, plan)
     with contextlib.ExitStack() as held:
         held.enter_context(workdir.lock(spec.sink.uri))
         leases = [held.enter_context(lease(target, workdir.path)) for target in spec.targets]

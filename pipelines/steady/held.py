@@ -44,6 +44,11 @@ class Passable(Pixels):
         """What the scene's pixels take, one after another."""
         return max(pixels.decoding_bytes for pixels in self.scene.sources)
 
+    @property
+    def cell_bytes(self) -> int:
+        """A window of the scene."""
+        return self.scene.bytes_per_cell()
+
     def read(self, region: Region) -> NDArray[Any]:
         """Return a region, of one channel."""
         setting = self.scene.setting(region)
@@ -66,8 +71,6 @@ class RequireHeld(Step):
 
     merged: str = field(kw_only=True)
 
-    title = "survey"
-
     @property
     def statistics(self) -> Mapping[str, Statistic]:
         """The number of pixels that are not held."""
@@ -78,6 +81,10 @@ class RequireHeld(Step):
         cells = math.prod(self.scene.frames.spatial_part(grid.largest))
         memory = cells * (self.scene.bytes_per_cell() + ALONG_AXES.cell_bytes) + self.codec_bytes
         return Cost(memory, math.prod(grid.shape) * self.scene.image.dtype.itemsize, 0)
+
+    def rehearse(self, walls: bool) -> None:
+        """Join a few cells, which compiles the kernels of that or loads them."""
+        ALONG_AXES.rehearse(np.dtype(np.int8), 1 + len(self.scene.frames.spatial))
 
     def compute(self, window: Window) -> Done:
         """Return how many pixels of a tile are not held."""

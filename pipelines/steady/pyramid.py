@@ -93,14 +93,7 @@ class Level:
         """Return the next level, to be written into arrays of that name."""
         shape = reduced_shape(self.shape, tuple(1 + along for along in self.axes))
         values = ZarrPixels(root, f"{name}{self.number + 1}", self.frames.axes, self.frames.axes)
-        return Level(self.scene, self.number + 1, shape, values, beside(values, self.frames))
-
-
-def beside(pixels: ZarrPixels, frames: Frames) -> Carried:
-    """Return an array of one number per pixel beside an array of the image's channels."""
-    along = frames.carried_along
-    axes = "k" + "".join(frames.axes[axis] for axis in along)
-    return Carried(ZarrPixels(pixels.root, f"{pixels.path}-beside", axes, axes), 1, along)
+        return Level(self.scene, self.number + 1, shape, values, Carried.beside(values, 1, self.frames))
 
 
 @dataclass(frozen=True)
@@ -123,7 +116,7 @@ class OnLevel(Step):
     @property
     def carries(self) -> Carried | None:
         """The numbers beside them."""
-        return beside(self.target, self.scene.frames)
+        return Carried.beside(self.target, 1, self.scene.frames)
 
     def arrays(self, grid: Grid) -> tuple[NewArray, ...]:
         """Return both arrays."""
@@ -147,8 +140,6 @@ class OnLevel(Step):
 @dataclass(frozen=True)
 class Halve(OnLevel):
     """Make the next coarser level of what is known."""
-
-    title = "halve"
 
     def window(self, region: Region) -> Window:
         """Return the cells of the finer level that a region stands for."""
@@ -194,8 +185,6 @@ class Start(OnLevel):
     below: Reading = field(kw_only=True)
     below_shape: tuple[int, ...] = field(kw_only=True)
 
-    title = "start"
-
     @property
     def sources(self) -> tuple[Pixels, ...]:
         """The level, and the coarser one."""
@@ -228,8 +217,6 @@ class Start(OnLevel):
 @dataclass(frozen=True)
 class FillWhole(OnLevel):
     """Fill a level that is no larger than a tile, with all that are coarser, in one task."""
-
-    title = "fill"
 
     @property
     def carries(self) -> Carried | None:

@@ -90,15 +90,23 @@ class Scene:
         setting, grid = self.couplings(region)
         return setting, Fine(grid, read_labels(region, labels, setting.spatial))
 
-    def rehearse(self) -> None:
+    @property
+    def may_have_walls(self) -> bool:
+        """Whether there may be invalid pixels."""
+        return "mask" in self.beside or self.image.dtype.kind == "f" or self.image.nodata is not None
+
+    def rehearse(self, walls: bool) -> None:
         """Solve a problem like this one on a few cells."""
         spatial = (2 * CELL,) * len(self.frames.spatial)
         markers = np.zeros(spatial, np.int64)
         markers.flat[:: markers.size // 7] = np.arange(1, 1 + len(markers.flat[:: markers.size // 7]))
-        fields = np.zeros((self.image.channels, *spatial), self.image.dtype)
+        # What is known differs: where all of it is equal, nothing is left to solve.
+        cells = np.arange(markers.size).reshape(spatial)
+        fields = np.repeat(cells[None] % 7, self.image.channels, axis=0).astype(self.image.dtype)
+        mask = cells != 1 if walls else None
         found = {"markers": markers, "known": markers > 0}
         request = SolveRequest(self.problem, fields.dtype, None, self.frames.spacing, None, self.tolerance)
-        self.problem.solve(request.setting(fields, None, found))
+        self.problem.solve(request.setting(fields, mask, found))
 
     def bytes_per_cell(self) -> int:
         """Return the memory per cell of a window of the image, and of what is read beside it."""

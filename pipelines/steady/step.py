@@ -124,9 +124,14 @@ class Step(Work):
         """Return the region with the halo, and whole channels of the image."""
         return window_of(region, self.scene.shape, self.halo)
 
+    @property
+    def may_have_walls(self) -> bool:
+        """Whether what it reads may have invalid pixels."""
+        return self.scene.may_have_walls
+
     def rehearse(self, walls: bool) -> None:
         """Solve a problem on a few cells, which compiles all kernels or loads them."""
-        self.scene.rehearse()
+        self.scene.rehearse(walls)
 
     @property
     def kernels_bytes(self) -> int:

@@ -66,7 +66,8 @@ class CheckedCodecPipeline(ZarrsCodecPipeline):
             await super().read(part, out, drop_axes)
             return
         cut = self.impl is not None and not (self._sharded or drop_axes) and target.dtype.kind in "biufc"
-        if self.python_impl is not None and not (cut and all(map(_plain, part))):
+        if not (cut and all(map(_plain, part))):
+            assert self.python_impl is not None
             # Decoding a whole shard for a corner of it costs more than zarr-python, which checks each inner
             # chunk.
             await self.python_impl.read(part, out, drop_axes)

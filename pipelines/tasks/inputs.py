@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from diffusion_ops.blocks.block import Block, Bools, block_memory
+from diffusion_ops.blocks.block import Block, Bools, allocate, block_memory
 from diffusion_ops.blocks.fields import make_block, valid_cells, working_dtype
 from diffusion_ops.blocks.spare import keep_window, release_window, window_memory
 from pipelines.image.frames import Frames
@@ -148,12 +148,16 @@ class Inputs:
         return None if self.mask is None else self.mask.passable(frames, region)
 
     def few_cells(self, frames: Frames, walls: bool) -> Block:
-        """Return a small block of zeros of the same types and channels, to compile kernels with."""
+        """Return a small block of zeros of the same types and channels, to compile kernels with; ones are carried."""
         dtype, spatial = working_dtype(self.image.dtype), (2,) * len(frames.spatial)
         image = np.zeros((self.image.channels, *spatial), dtype)
         guide = None if self.guide is None else np.zeros((self.guide.channels, *spatial), dtype)
         mask = np.arange(image[0].size).reshape(spatial) > 0 if walls else None
-        return make_block(image, frames.spacing, mask=mask, guide=guide)
+        block = make_block(image, frames.spacing, mask=mask, guide=guide)
+        if self.carried is not None:
+            block.carried = allocate(self.carried.count, block.spatial, dtype)
+            block.carried[...] = 1
+        return block
 
     @property
     def in_place(self) -> bool:

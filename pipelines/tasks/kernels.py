@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 
+from diffusion_ops.blocks.spare import release_spare
 from pipelines.tasks.memory import give_back_compiler
 from pipelines.tasks.work import Work
 
@@ -12,13 +13,13 @@ _loaded: set[str] = set()
 
 
 def load_kernels(work: Work) -> str:
-    """Load what the tasks of a stage need, or compile and keep it; return what went wrong, "" for nothing."""
+    """Load what the tasks of a stage need, or compile and keep it; return what went wrong first, "" for nothing."""
     wrong = ""
     for walls in (False, True) if work.may_have_walls else (False,):
         try:
             work.rehearse(walls)
         except Exception as error:
-            wrong = f"{type(error).__name__}: {error}"
+            wrong = wrong or f"{type(error).__name__}: {error}"
     return wrong
 
 
@@ -29,6 +30,8 @@ def load_kernels_once(stage: str, work: Work) -> None:
     """
     with _lock:
         if stage not in _loaded:
+            # What the thread keeps of the stage before would be held beside the compiler.
+            release_spare()
             load_kernels(work)
             give_back_compiler()
             _loaded.add(stage)

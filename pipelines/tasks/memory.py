@@ -7,6 +7,7 @@ import ctypes
 import os
 import sys
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 
@@ -42,6 +43,9 @@ KEPT_BYTES = 4 << 20
 _COMPILER = ("libllvmlite", "libLLVM")
 """Beginnings of the names of the files with the compiler's code."""
 
+_MAPS = "/proc/self/maps"
+"""Where Linux says which files lie where in memory; some containers have no such folder."""
+
 _MADV_DONTNEED = 4
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
@@ -72,7 +76,7 @@ def give_back_freed() -> None:
 
 def gives_back_code() -> bool:
     """Return whether this system takes pages of code back."""
-    return sys.platform.startswith("linux") and hasattr(ctypes.CDLL(None), "madvise")
+    return os.path.exists(_MAPS) and hasattr(ctypes.CDLL(None), "madvise")
 
 
 def give_back_compiler() -> None:
@@ -83,7 +87,7 @@ def give_back_compiler() -> None:
     if not gives_back_code():
         return
     advise = ctypes.CDLL(None).madvise
-    with open("/proc/self/maps", encoding="utf-8", errors="surrogateescape") as maps:
+    with contextlib.suppress(OSError), open(_MAPS, encoding="utf-8", errors="surrogateescape") as maps:
         for line in maps:
             addresses, rights, _, _, _, *path = line.split(maxsplit=5)
             # Only code is as in its file; other parts are changed as a library is loaded.
@@ -118,21 +122,24 @@ def tasks_bytes(kernels_bytes: int = KERNELS_BYTES) -> int:
     return LIBRARIES_BYTES + kernels_bytes + (0 if gives_back_code() or not kernels_bytes else COMPILER_BYTES)
 
 
-def total_memory(tasks: int, processes: int, kernels_bytes: int = KERNELS_BYTES) -> int:
-    """Return the largest resident bytes of a run: while kernels are loaded, or while tasks run.
+def total_memory(tasks: Sequence[int], processes: int, kernels_bytes: int = KERNELS_BYTES) -> int:
+    """Return the largest resident bytes of a run; each process loads kernels, or runs tasks, when it comes to that.
 
     Parameters
     ----------
-    tasks : int
-        Bytes of the tasks that run at a time.
+    tasks : sequence of int
+        Bytes of each of the tasks that run at a time, at most one per process where other processes run them.
     processes : int
         Number of processes that run them, 0 for this one.
     kernels_bytes : int
         Bytes of the compiled kernels that each process holds.
     """
-    count, driver = max(1, processes), DRIVER_BYTES if processes else 0
     loading = LIBRARIES_BYTES + kernels_bytes + COMPILER_BYTES if kernels_bytes else 0
-    return driver + max(count * tasks_bytes(kernels_bytes) + tasks, count * loading)
+    running = tasks_bytes(kernels_bytes)
+    if not processes:
+        return max(running + sum(tasks), loading)
+    idle = [0] * (processes - len(tasks))
+    return DRIVER_BYTES + sum(max(running + task, loading) for task in (*tasks, *idle))
 
 
 def tree_memory(root: int | None = None) -> int:

@@ -67,6 +67,11 @@ class Pixels(ABC):
         """Memory that decoding takes beside the pixels that are read, at most."""
         return 0
 
+    @property
+    def cell_bytes(self) -> int:
+        """Memory per pixel that is read of what the pixels are computed from."""
+        return 0
+
     def whole_along(self, axis: str) -> int:
         """Return how many cells along an axis are decoded together: reading them in turns decodes them each time."""
         return 1

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diffusion_ops.blocks.statistic import Tally
+from pipelines.image.frames import Frames
 from pipelines.image.window import Region
 from pipelines.tasks.pixels import ZarrPixels
 
@@ -106,6 +107,13 @@ class Carried:
     pixels: ZarrPixels
     count: int
     along: tuple[int, ...]
+
+    @classmethod
+    def beside(cls, pixels: ZarrPixels, count: int, frames: Frames) -> Carried:
+        """Return arrays, each of one number per pixel, beside an array of the image's channels."""
+        along = frames.carried_along
+        axes = "k" + "".join(frames.axes[axis] for axis in along)
+        return cls(ZarrPixels(pixels.root, f"{pixels.path}-beside", axes, axes), count, along)
 
     def region(self, region: Region) -> Region:
         """Return the part of the arrays that belongs to a region of the image."""

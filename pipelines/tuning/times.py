@@ -27,7 +27,7 @@ from pipelines.refusal import RefusedError, refusing
 from pipelines.spec.spec import Spec
 from pipelines.spec.step import StepSpec
 from pipelines.tasks.inputs import Reading
-from pipelines.tasks.memory import COMPILER_BYTES, give_back_freed, total_memory
+from pipelines.tasks.memory import COMPILER_BYTES, give_back_compiler, give_back_freed, total_memory
 from pipelines.tasks.pixels import Pixels, SourcePixels
 from pipelines.tasks.version import code_version
 
@@ -148,7 +148,7 @@ def _require_memory(spec: Spec, source: Source, values: int) -> None:
     arrays = max(_operator_arrays(step.make_operator()) for step in spec.steps) + SAMPLE_ARRAYS
     held = 0 if source.info.by_region else source.info.nbytes
     # Kernels are loaded while the samples are held.
-    need = total_memory(int(values * size * arrays) + held + COMPILER_BYTES, 0)
+    need = total_memory([int(values * size * arrays) + held + COMPILER_BYTES], 0)
     if need > spec.run.memory:
         raise TuningError(
             f"Choosing from samples needs {need:,} bytes ({values:,} values), but only {spec.run.memory:,} are "
@@ -192,8 +192,9 @@ def settle_times(
     if begun and begun.get("asked") == asked:
         return Settled(with_times(spec, begun["tuning"]), asked, tuple(begun["tuning"]))
     tuning = choose_times(spec, wanted, Trials.read(spec, source), listeners)
-    # Otherwise 48 MB of samples stay with the process and count as memory of the run.
+    # Otherwise 48 MB of samples stay with the process, and the compiler's code, and count as memory of the run.
     give_back_freed()
+    give_back_compiler()
     return Settled(with_times(spec, tuning), asked, tuple(tuning))
 
 

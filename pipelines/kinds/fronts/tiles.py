@@ -141,9 +141,7 @@ class Latest:
         """Return the arrays of times, with those of labels beside them."""
         if not labelled:
             return cls(times, None)
-        along = frames.carried_along
-        axes = "k" + "".join(frames.axes[axis] for axis in along)
-        even, odd = (Carried(ZarrPixels(t.root, f"{t.path}-beside", axes, axes), 1, along) for t in times)
+        even, odd = (Carried.beside(t, 1, frames) for t in times)
         return cls(times, (even, odd))
 
     @property

@@ -17,7 +17,7 @@ from pipelines.tasks.admission.heartbeats import Heartbeats, quiet_seconds
 from pipelines.tasks.admission.proof import own_proof
 from pipelines.tasks.admission.prove_worker import ProveWorker
 from pipelines.tasks.admission.watch_workers import WatchWorkers
-from pipelines.tasks.memory import tasks_bytes
+from pipelines.tasks.memory import total_memory
 from pipelines.tasks.workers import ClusterError
 
 WAIT_SECONDS = 300.0
@@ -243,10 +243,11 @@ class Admission:
                 f"{each}. Install the same versions there, and restart the workers."
             )
         if len(self._mute) >= MOST_MUTE:
+            least = total_memory([], 0) >> 20
             return (
                 f"{len(self._mute)} workers at {address} ended before they could answer, such as {max(self._mute)}. "
-                f"Perhaps their memory limit is below what libraries and kernels take, about {tasks_bytes() >> 20} "
-                "MiB: give them more (--memory-limit of `dask worker`), or look at their logs."
+                f"Perhaps their memory limit is below what libraries and kernels take, about {least} MiB: "
+                "give them more (--memory-limit of `dask worker`), or look at their logs."
             )
         mute = ", ".join(sorted(self._there - self._proven - set(self.left_out)))
         return f"These workers at {address} have not answered yet: {mute}. Look whether they are stopped or busy."

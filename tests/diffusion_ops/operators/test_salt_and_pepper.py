@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 import diffusion_ops as do
 from diffusion_ops.blocks.block import Block, as_image
-from diffusion_ops.kernels.pixels.impulses import find_impulses, mend_impulses
+from diffusion_ops.kernels.pixels.impulses import find_extremes, find_impulses, mend_impulses
 from diffusion_ops.operators.salt_and_pepper import SaltAndPepper
 
 Array = NDArray[Any]
@@ -156,3 +156,12 @@ def test_what_cannot_be_is_refused() -> None:
             SaltAndPepper(**{name: value})
     with pytest.raises(ValueError, match=r"^detection="):
         SaltAndPepper(detection="mean")
+
+
+@pytest.mark.parametrize("detection", ["extremes", "median"])
+def test_zeros_are_impulses_where_kernels_are_rehearsed(detection: str) -> None:
+    operator = SaltAndPepper(detection=detection, pepper=-100.0, salt=100.0).rehearsed()
+    assert isinstance(operator.pepper, float)
+    assert isinstance(operator.salt, float)
+    block = Block.from_image(np.zeros((1, 2, 2), np.float32), (1.0, 1.0))
+    assert find_extremes(block, operator.pepper, operator.salt).any()

@@ -10,8 +10,12 @@ import pytest
 
 import diffusion_ops as do
 from pipelines.events import Event, StageDone
+from pipelines.image.kept_sources import cached_source
+from pipelines.kinds.complete import Tell
+from pipelines.plan.search import make_plan
 from pipelines.refusal import RefusedError
 from pipelines.run.run import run
+from pipelines.steady.held import ALONG_AXES, RequireHeld
 from tests.pipelines.kinds.test_steady_state import Stop, steady_spec
 from tests.pipelines.runs import read_result
 
@@ -56,6 +60,19 @@ def test_channels_share_the_tensor_and_gaps_are_filled(tmp_path: Path) -> None:
     assert run(spec).data["complete"]
     whole = do.solve(colours, do.Inpainting(rounds=3), channel_axis=-1)
     assert np.array_equal(as_read(read_result(tmp_path / "out.zarr"), whole), whole)
+
+
+def test_states_are_named_as_no_step_can_be_and_reading_the_scene_counts(tmp_path: Path) -> None:
+    image, known, mask = scene()
+    spec = steady_spec(tmp_path, image, STEP, 48, known=known.astype(np.uint8), mask=mask.astype(np.uint8))
+    plan = make_plan(spec, cached_source(spec.source).info)
+    works = [stage.work for stage in plan.stages]
+    written = [work.writes.path for work in works if work.writes is not None and work.is_state]
+    assert len(set(written)) == len(written) > 4
+    assert all("@" in path for path in written)
+    (check,) = (work for work in works if isinstance(work, RequireHeld))
+    (tell,) = (stage for stage in plan.stages if isinstance(stage.work, Tell))
+    assert tell.cost.memory_bytes >= 48 * 48 * (check.scene.bytes_per_cell() + ALONG_AXES.cell_bytes)
 
 
 @pytest.mark.slow

@@ -14,6 +14,7 @@ from pipelines.kinds.evolve import Evolve
 from pipelines.kinds.measure import Measure
 from pipelines.plan.plan import Geometry
 from pipelines.plan.search import PlanError, make_plan
+from pipelines.tasks.memory import KERNELS_BYTES
 from tests.pipelines.runs import small_spec
 
 
@@ -23,11 +24,11 @@ def info(shape=(3000, 4000), dtype="float32", axes="yx", **more) -> ImageInfo:
     return ImageInfo(shape, np.dtype(dtype), axes, chunks, identity="synthetic", **more)
 
 
-def plan_of(source: ImageInfo, run=None, /, **sections):
+def plan_of(source: ImageInfo, run=None, /, *, tuned=False, **sections):
     run = run or {"memory": "4GiB", "threads": 2}
     spec = small_spec("image.npy", "/somewhere/out.zarr", sink={"chunk": 512}, **sections)
     spec = spec.model_copy(update={"run": type(spec.run)(**run)})
-    return make_plan(spec, source)
+    return make_plan(spec, source, tuned=tuned)
 
 
 def test_a_plan_fits_its_memory_and_adds_up():
@@ -106,6 +107,13 @@ def test_a_plan_that_does_not_fit_is_refused_with_the_numbers_and_what_would_fit
         plan_of(info(), {"memory": "100MiB", "threads": 2})
     wanted = int(str(caught.value).split("--memory ")[1].split("MiB")[0])
     assert plan_of(info(), {"memory": f"{wanted}MiB", "threads": 2}).memory_total <= wanted << 20
+
+
+@pytest.mark.parametrize(("cluster", "more"), [("threads", 0), ("local", KERNELS_BYTES)])
+def test_the_driver_holds_kernels_where_it_has_chosen_a_time(cluster, more):
+    run = {"memory": "4GiB", "threads": 2, "tile": 1024, "cluster": cluster}
+    chosen, given = (plan_of(info(), run, tuned=tuned).memory_total for tuned in (True, False))
+    assert chosen - given == more
 
 
 def test_halos_add_along_a_chain_that_runs_in_one_pass():

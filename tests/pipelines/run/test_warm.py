@@ -10,7 +10,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 
+from pipelines.image.kept_sources import cached_source
+from pipelines.plan.search import make_plan
+from pipelines.run.warm import warm
+from pipelines.spec.spec import make_spec
+from pipelines.tasks.work import KINDS
 from tests.pipelines.runs import ragged_image
 
 COUNT = """
@@ -54,6 +60,13 @@ steps:
 sink: {uri: out.zarr}
 """
 
+FILLING = """
+source: {uri: source.npy}
+steps: [{operator: inpainting, known: known.npy, mask: mask.npy, rounds: 2}]
+sink: {uri: out.zarr, chunk: 16}
+run: {tile: 64}
+"""
+
 
 def diffuse(folder: Path, *words: str) -> tuple[int, list[dict]]:
     """Return the exit code and the events of a command, the last of them what it compiled."""
@@ -68,18 +81,28 @@ def diffuse(folder: Path, *words: str) -> tuple[int, list[dict]]:
     return run.returncode, [json.loads(line) for line in run.stdout.splitlines()]
 
 
+def save_beside(folder: Path) -> None:
+    """Save what is known of a source of 150 by 130 pixels, and a mask with walls."""
+    known, mask = np.zeros((2, 150, 130), np.uint8)
+    known[::4, ::3] = mask[:, :100] = mask[3, 100:] = 1
+    np.save(folder / "known.npy", known)
+    np.save(folder / "mask.npy", mask)
+
+
 @pytest.mark.parametrize(
     ("spec", "holes", "dtype"),
     [
         (LEAST, True, np.float32),
+        pytest.param(FILLING, False, np.uint8, marks=pytest.mark.slow),
         pytest.param(PLAIN, True, np.float32, marks=pytest.mark.slow),
         pytest.param(PLAIN, False, np.uint8, marks=pytest.mark.slow),
         pytest.param(GRAPH, True, np.float64, marks=pytest.mark.slow),
     ],
-    ids=["least", "holes", "bytes", "graph"],
+    ids=["least", "filling", "holes", "bytes", "graph"],
 )
 def test_a_warm_spec_compiles_nothing(spec, holes, dtype, tmp_path):
     np.save(tmp_path / "source.npy", ragged_image((150, 130), holes=holes).astype(dtype))
+    save_beside(tmp_path)
     (tmp_path / "spec.yaml").write_text(spec)
     code, events = diffuse(tmp_path, "warm", "spec.yaml")
     warmed, compiled = events[-2:]
@@ -91,6 +114,16 @@ def test_a_warm_spec_compiles_nothing(spec, holes, dtype, tmp_path):
     code, events = diffuse(tmp_path, "run", "spec.yaml")
     assert code == 0
     assert events[-1]["found"] == []
+
+
+def test_every_stage_of_a_filling_is_rehearsed(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    np.save("source.npy", ragged_image((150, 130), holes=False))
+    save_beside(tmp_path)
+    spec = make_spec(yaml.safe_load(FILLING))
+    plan = make_plan(spec, cached_source(spec.source).info)
+    assert any(isinstance(stage.work, KINDS["evolve"]) for stage in plan.stages)
+    assert warm(plan) == {}
 
 
 def test_a_spec_that_cannot_be_planned_is_refused(tmp_path):

@@ -13,6 +13,7 @@ import psutil
 import pytest
 
 import diffusion_ops as do
+from pipelines.tasks import memory
 from pipelines.tasks.memory import give_back_compiler, tree_memory
 from tests.pipelines.run.test_never_lost import linux
 
@@ -48,6 +49,22 @@ def resident_code(library: str) -> int:
         elif inside and words[0] == "Rss:":
             found += int(words[1]) * 1024
     return found
+
+
+def test_what_cannot_be_given_back_counts_for_good(monkeypatch):
+    given = memory.tasks_bytes()
+    monkeypatch.setattr(memory, "_MAPS", "/no/such/file")
+    give_back_compiler()
+    assert not memory.gives_back_code()
+    assert memory.tasks_bytes() == memory.total_memory([], 0) >= given
+
+
+def test_each_process_holds_its_task_or_what_loading_kernels_takes():
+    large, small, loading = 300 << 20, 1 << 20, memory.total_memory([], 0)
+    assert memory.total_memory([large, small], 0) == memory.total_memory([large + small], 0)
+    for tasks in ([large], [large, small]):
+        assert memory.total_memory(tasks, 2) == memory.total_memory([large], 1) + loading
+    assert memory.total_memory([large, large], 2) == 2 * memory.total_memory([large], 1) - memory.DRIVER_BYTES
 
 
 @linux

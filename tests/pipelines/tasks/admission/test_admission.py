@@ -19,7 +19,7 @@ from pipelines.events import Event, TileDone, Waiting, WorkerLeftOut
 from pipelines.run.run import Report, run
 from pipelines.spec.spec import Spec
 from pipelines.tasks.admission import admission, heartbeats
-from pipelines.tasks.memory import tasks_bytes
+from pipelines.tasks.memory import total_memory
 from pipelines.tasks.workers import ClusterError
 from tests.pipelines.dask_processes import HIDING, DaskProcesses, dask_processes, wait_until
 from tests.pipelines.runs import ragged_image, read_result, save_source, small_spec
@@ -288,10 +288,10 @@ def test_a_stopped_scheduler_that_comes_back_is_waited_for(tmp_path, expected, q
 @pytest.mark.slow
 def test_workers_that_die_for_want_of_memory_are_said(tmp_path):
     with dask_processes(tmp_path / "cluster") as cluster:
-        cluster.worker("--memory-limit", "150MiB", nanny=True)
+        cluster.worker("--memory-limit", "100MiB", nanny=True)
         job = Run(tmp_path, cluster)
         with pytest.raises(
             ClusterError,
-            match=rf"ended before they could answer.*memory limit is below.* {tasks_bytes() >> 20} MiB",
+            match=rf"ended before they could answer.*memory limit is below.* {total_memory([], 0) >> 20} MiB",
         ):
             job.end()
