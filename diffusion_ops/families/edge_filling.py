@@ -10,13 +10,16 @@ from __future__ import annotations
 import dataclasses
 import math
 from abc import abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from diffusion_ops.blocks.block import Block, Bools, Floats, allocate, as_image
 from diffusion_ops.blocks.statistic import Statistic, make_statistic
-from diffusion_ops.blocks.window import Window, doubled, window_of
+from diffusion_ops.blocks.window import Window, doubled, doubling_window
 from diffusion_ops.evolution.advance import advance
 from diffusion_ops.evolution.legs import Leg
 from diffusion_ops.evolution.operator import Iteration, with_parameters
@@ -107,9 +110,8 @@ class Rounds(AlongEdges):
     Parameters
     ----------
     contrast : float or Statistic
-        Square root of an eigenvalue that parts edges from flat areas, in image units per unit length; a statistic
-        stands for the number that the range of the known values decides. With 0 there are no edges, and it does
-        nothing.
+        Square root of an eigenvalue that parts edges from flat areas, in image units per unit length. A statistic is a
+        placeholder; the number is `contrast_of` the known values. With 0 there are no edges, and it does nothing.
     sigma, rho : float
         Noise scale and feature scale of the structure tensor, in units of the spacing.
     """
@@ -165,10 +167,19 @@ class Partial:
 
         Of a window whose first cell has even indices these are the cells of the whole image.
         """
-        counts = _pair_sums(self.known.astype(np.float64))
-        sums = np.stack([_pair_sums(np.where(self.known, c, 0).astype(np.float64)) for c in self.fields])
-        means = np.divide(sums, counts, out=np.zeros_like(sums), where=counts > 0)
-        return Partial(means.astype(self.fields.dtype), counts > 0, _pair_sums(self.valid * 1.0) > 0)
+        counts = _pairs(np.add, self.known.astype(np.float64))
+        means = np.stack([self._means(channel, counts) for channel in self.fields])
+        return Partial(means.astype(self.fields.dtype), counts > 0, _pairs(np.logical_or, self.valid))
+
+    def _means(self, channel: Floats, counts: Floats) -> Floats:
+        """Return the means of what is known of a channel; 0 where nothing is."""
+        sums = _pairs(np.add, np.where(self.known, channel, 0).astype(np.float64))
+        means = np.divide(sums, counts, out=sums, where=counts > 0)
+        # Rounding: the mean of three 0.1 is above 0.1.
+        least = _pairs(np.minimum, np.where(self.known, channel, np.inf))
+        np.maximum(means, least, out=means, where=counts > 0)
+        most = _pairs(np.maximum, np.where(self.known, channel, -np.inf))
+        return np.minimum(means, most, out=means, where=counts > 0)
 
     def started(self, below: Floats, valid: Bools, window: Window) -> Floats:
         """Return the fields, where they are not known interpolated linearly between cells of the coarser level.
@@ -195,10 +206,10 @@ class Partial:
         return block
 
 
-def _pair_sums(values: Floats) -> Floats:
-    """Return the sums of every 2 cells along each axis; the last one of an odd number stands alone."""
+def _pairs(reduce: np.ufunc, values: NDArray[Any]) -> NDArray[Any]:
+    """Return the sum, or else, of every 2 cells along each axis; the last one of an odd number stands alone."""
     for axis, n in enumerate(values.shape):
-        values = np.add.reduceat(values, np.arange(0, n, 2), axis=axis)
+        values = reduce.reduceat(values, np.arange(0, n, 2), axis=axis)
     return values
 
 
@@ -234,10 +245,14 @@ class FilledAlongEdges(SteadyState):
             return image.fields
         coarse = image.halved()
         below = self.fill(coarse, tuple([2 * h for h in spacing]), contrast, level + 1)
-        whole = window_of(
-            tuple(slice(0, n) for n in coarse.valid.shape), coarse.valid.shape, (0,) * len(spacing)
-        )
-        fine = dataclasses.replace(whole, write=tuple(slice(0, n) for n in image.valid.shape))
-        block = image.block(image.started(below, coarse.valid, fine), spacing)
+        everywhere = tuple(slice(0, n) for n in image.valid.shape)
+        window = doubling_window(everywhere, coarse.valid.shape, (True,) * len(spacing))
+        block = image.block(image.started(below, coarse.valid, window), spacing)
         filled: Floats = advance(block, [self.leg(level, contrast)]).u.copy()
         return filled
+
+    def settle(self, filled: Floats, parts: Sequence[Part]) -> None:
+        """Give channels whose known values are all equal that value, in place: rounding may miss it."""
+        for part in parts:
+            if part.span == 0:
+                filled[part.index] = part.low

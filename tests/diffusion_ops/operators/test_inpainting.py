@@ -9,6 +9,7 @@ import pytest
 from skimage import data
 
 import diffusion_ops as do
+from diffusion_ops.families.edge_filling import Partial
 from tests.diffusion_ops.steady.direct import laplacian, solved
 
 WAYS = ("edge-enhancing", "harmonic", "biharmonic", "total-variation", "telea")
@@ -106,6 +107,17 @@ def test_known_pixels_at_walls_count_as_nothing() -> None:
     mask[::4, ::4] = False
     filled = do.solve(image, do.Inpainting(rounds=1), known=known | ~mask, mask=mask)
     assert filled[mask].min() > 99
+
+
+def test_equal_known_values_fill_with_exactly_that_value() -> None:
+    """Means of three 0.1 are above it by rounding, and so are interpolations."""
+    _, known = scene()
+    filled = do.solve(np.full(known.shape, 0.1), do.Inpainting(rounds=1), known=known)
+    assert (filled == 0.1).all()
+    colours = np.stack([filled, np.cumsum(filled, 1)], -1)
+    assert (do.solve(colours, do.Inpainting(rounds=1), known=known, channel_axis=-1)[..., 0] == 0.1).all()
+    block = Partial(np.full((1, 2, 2), 0.1), np.array([[True, True], [True, False]]), np.ones((2, 2), bool))
+    assert block.halved().fields == 0.1
 
 
 def test_units_do_not_matter() -> None:

@@ -70,7 +70,7 @@ def test_volumes_are_filled_with_the_bits_of_the_whole_image(tmp_path: Path) -> 
 
 def test_what_is_known_everywhere_alike_is_filled_with_it(tmp_path: Path) -> None:
     _, known, _ = scene()
-    image = np.full(known.shape, 7.25)
+    image = np.full(known.shape, 0.1)
     assert run(steady_spec(tmp_path, image, STEP, known=known.astype(np.uint8))).data["complete"]
     assert np.array_equal(read_result(tmp_path / "out.zarr"), image)
 
