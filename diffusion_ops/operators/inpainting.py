@@ -108,8 +108,7 @@ class Inpainting(FilledAlongEdges):
         parts = self.parts(self.survey(setting))
         require_held(parted_cells(known, valid))
         if self.by == "edge-enhancing":
-            contrast = self.contrast_of(parts, setting.spacing)
-            answers = self.fill(Partial.of(setting, known), setting.spacing, contrast)
+            answers, _ = self.fill(Partial.of(setting, known), setting.spacing, parts)
             self.settle(answers, parts)
         elif self.by == "telea":
             fields = finite_fields(setting).astype(np.float64)
