@@ -369,8 +369,8 @@ class DiffuseAccessor(Generic[I]):
         deviation: NumberOrStatistic = 'auto',
         full_scale: NumberOrStatistic = 'auto',
         probabilities: bool = False,
-        labels: int = 0,
         error_bound: float = 0.0,
+        labels: int = 0,
         **how: Unpack[_Solution],
     ) -> I:
         """Segmentation by random walks from markers: sum of w (p - p_neighbour) = 0, p = 1 at a label's markers, else 0."""

@@ -10,13 +10,14 @@ from __future__ import annotations
 import dataclasses
 import math
 from abc import abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from diffusion_ops.blocks.block import Block, Bools, Floats, allocate, as_image
 from diffusion_ops.blocks.statistic import Statistic, make_statistic
-from diffusion_ops.blocks.window import Window, doubled, window_of
+from diffusion_ops.blocks.window import Window, doubled, doubling_window
 from diffusion_ops.evolution.advance import advance
 from diffusion_ops.evolution.legs import Leg
 from diffusion_ops.evolution.operator import Iteration, with_parameters
@@ -27,6 +28,13 @@ from diffusion_ops.evolution.schedule import Cycle
 from diffusion_ops.families.parameters import SIGMA
 from diffusion_ops.families.steady_state import Part, SteadyState, finite_fields, valid_cells_of
 from diffusion_ops.families.tensor_field import TensorField
+from diffusion_ops.steady.walls import coarse_walls, pairs, spread, unpaired
+
+HALVED_HALO = 4
+"""Cells around a window of a finer level that its coarser cells depend on: a block for walls, and one of them."""
+
+STARTED_HALO = 4
+"""Cells around a window that its start depends on; walls of the coarser level are 2 cells wide."""
 
 STEPS = 10
 """FSI steps with one tensor: as far as a cell is from what is known where a tenth of the cells is."""
@@ -107,9 +115,8 @@ class Rounds(AlongEdges):
     Parameters
     ----------
     contrast : float or Statistic
-        Square root of an eigenvalue that parts edges from flat areas, in image units per unit length; a statistic
-        stands for the number that the range of the known values decides. With 0 there are no edges, and it does
-        nothing.
+        Square root of an eigenvalue that parts edges from flat areas, in image units per unit length. A statistic is a
+        placeholder; the number is `contrast_of` the known values. With 0 there are no edges, and it does nothing.
     sigma, rho : float
         Noise scale and feature scale of the structure tensor, in units of the spacing.
     """
@@ -160,46 +167,76 @@ class Partial:
         known = known & valid
         return cls(np.where(known, finite_fields(setting), 0), known, valid)
 
+    def part(self, region: tuple[slice, ...]) -> Partial:
+        """Return a region."""
+        return Partial(self.fields[(slice(None), *region)], self.known[region], self.valid[region])
+
     def halved(self) -> Partial:
         """Return the means of what is known in 2 cells along every axis; the last one of an odd number is alone.
 
-        Of a window whose first cell has even indices these are the cells of the whole image.
+        Walls are those of `coarse_walls`. What is known in them goes to the cells beside them where nothing is.
+        Of a window whose first cell has even indices these are the cells of the whole image, but for `HALVED_HALO`.
         """
-        counts = _pair_sums(self.known.astype(np.float64))
-        sums = np.stack([_pair_sums(np.where(self.known, c, 0).astype(np.float64)) for c in self.fields])
-        means = np.divide(sums, counts, out=np.zeros_like(sums), where=counts > 0)
-        return Partial(means.astype(self.fields.dtype), counts > 0, _pair_sums(self.valid * 1.0) > 0)
+        walls = coarse_walls(self.valid)
+        lost = unpaired(walls, self.known.shape) & self.known
+        means, known = Partial(self.fields, self.known & ~lost, self.valid)._means()
+        if lost.any():
+            near = spread(self.fields, lost, self.valid, HALVED_HALO // 2)
+            others, has = Partial(*near, self.valid)._means()
+            means, known = np.where(known, means, others), known | has
+        known &= ~walls
+        return Partial(np.where(known, means, 0).astype(self.fields.dtype), known, ~walls)
 
-    def started(self, below: Floats, valid: Bools, window: Window) -> Floats:
-        """Return the fields, where they are not known interpolated linearly between cells of the coarser level.
+    def _means(self) -> tuple[Floats, Bools]:
+        """Return the means of what is known in 2 cells along every axis, 0 where nothing is, and where something is."""
+        counts = pairs(np.add, self.known.astype(np.float64))
+        means = np.stack([self._means_of(channel, counts) for channel in self.fields])
+        return means, counts > 0
+
+    def _means_of(self, channel: Floats, counts: Floats) -> Floats:
+        sums = pairs(np.add, np.where(self.known, channel, 0).astype(np.float64))
+        means: Floats = np.divide(sums, counts, out=sums, where=counts > 0)
+        # Rounding: the mean of three 0.1 is above 0.1.
+        least = pairs(np.minimum, np.where(self.known, channel, np.inf))
+        np.maximum(means, least, out=means, where=counts > 0)
+        most = pairs(np.maximum, np.where(self.known, channel, -np.inf))
+        np.minimum(means, most, out=means, where=counts > 0)
+        return means
+
+    def started(self, below: Floats, valid: Bools, window: Window) -> tuple[Floats, Bools]:
+        """Return the fields, with a start where they are not known, and which cells have one.
+
+        It is interpolated linearly between cells of the coarser level. Beside its walls it is the value of the coarse
+        cell, and in them it is spread from cells beside: all but `STARTED_HALO` are the cells of the whole image.
 
         Parameters
         ----------
         below, valid : ndarray of shape (channels, *coarse), bool ndarray of shape `coarse`
-            Filled cells, and which of them count.
+            Filled cells, and which of them have a value.
         window : Window
             What is read of the coarser level, and written of this one, along the spatial axes.
         """
-        weight = doubled(valid.astype(np.float64), window)
-        sums = (doubled(np.where(valid, channel, 0).astype(np.float64), window) for channel in below)
-        found = (np.divide(s, weight, out=np.zeros_like(s), where=weight > 0) for s in sums)
-        return np.stack([np.where(self.known, c, f) for c, f in zip(self.fields, found, strict=True)]).astype(
-            self.fields.dtype
+        whole = doubled(valid.astype(np.float64), window) == 1
+        own = np.ix_(
+            *(
+                np.arange(w.start, w.stop) // 2 - r.start
+                for w, r in zip(window.write, window.read, strict=True)
+            )
         )
+        has = self.known | (valid[own] & self.valid)
+        start = np.empty_like(self.fields)
+        for channel, fine, coarse in zip(self.fields, start, below, strict=True):
+            smooth = doubled(np.where(valid, coarse, 0).astype(np.float64), window)
+            fine[...] = np.where(self.known, channel, np.where(whole, smooth, coarse[own]))
+        start[:, ~has] = 0
+        return spread(start, has, self.valid, STARTED_HALO)
 
-    def block(self, start: Floats, spacing: tuple[float, ...]) -> Block:
-        """Return a block that starts so, with its unknown cells flagged."""
-        block = Block.from_image(start, spacing, self.valid)
+    def block(self, start: Floats, has: Bools, spacing: tuple[float, ...]) -> Block:
+        """Return a block that starts so, with its unknown cells flagged; cells without a start are walls."""
+        block = Block.from_image(start, spacing, has)
         block.carried = allocate(1, self.known.shape, start.dtype)
-        as_image(block.carried, self.known.shape)[0] = self.valid & ~self.known
+        as_image(block.carried, self.known.shape)[0] = has & ~self.known
         return block
-
-
-def _pair_sums(values: Floats) -> Floats:
-    """Return the sums of every 2 cells along each axis; the last one of an odd number stands alone."""
-    for axis, n in enumerate(values.shape):
-        values = np.add.reduceat(values, np.arange(0, n, 2), axis=axis)
-    return values
 
 
 class FilledAlongEdges(SteadyState):
@@ -210,7 +247,7 @@ class FilledAlongEdges(SteadyState):
     rho: float
     rounds: int
 
-    def contrast_of(self, parts: list[Part], spacing: tuple[float, ...]) -> float:
+    def contrast_of(self, parts: Sequence[Part], spacing: tuple[float, ...]) -> float:
         """Return the contrast in image units per unit length, on every level."""
         return self.contrast * max(part.span for part in parts) / min(spacing)
 
@@ -228,16 +265,34 @@ class FilledAlongEdges(SteadyState):
         rounds = Rounds(slope, self.sigma * wide, self.rho * wide)
         return Leg(rounds, (Cycle(1.0),) * self.rounds, begins=False)
 
-    def fill(self, image: Partial, spacing: tuple[float, ...], contrast: float, level: int = 0) -> Floats:
-        """Return the fields of a whole level, filled; at walls they mean nothing."""
-        if image.known[image.valid].all():
-            return image.fields
+    def fill(
+        self, image: Partial, spacing: tuple[float, ...], parts: Sequence[Part], level: int = 0
+    ) -> tuple[Floats, Bools]:
+        """Return the fields of a whole level, filled, and which cells have a value: on the finest, all but walls."""
+        if not image.known.any() or image.known[image.valid].all():
+            return image.fields, image.known
         coarse = image.halved()
-        below = self.fill(coarse, tuple([2 * h for h in spacing]), contrast, level + 1)
-        whole = window_of(
-            tuple(slice(0, n) for n in coarse.valid.shape), coarse.valid.shape, (0,) * len(spacing)
-        )
-        fine = dataclasses.replace(whole, write=tuple(slice(0, n) for n in image.valid.shape))
-        block = image.block(image.started(below, coarse.valid, fine), spacing)
-        filled: Floats = advance(block, [self.leg(level, contrast)]).u.copy()
-        return filled
+        below, filled = self.fill(coarse, tuple([2 * h for h in spacing]), parts, level + 1)
+        everywhere = tuple(slice(0, n) for n in image.valid.shape)
+        window = doubling_window(everywhere, coarse.valid.shape, (True,) * len(spacing))
+        start, has = self.begun(*image.started(below, filled, window), image, parts, level)
+        contrast = self.contrast_of(parts, tuple([h / 2**level for h in spacing]))
+        block = image.block(start, has, spacing)
+        filled = advance(block, [self.leg(level, contrast)]).u.copy()
+        return filled, has
+
+    def begun(
+        self, start: Floats, has: Bools, image: Partial, parts: Sequence[Part], level: int
+    ) -> tuple[Floats, Bools]:
+        """Return the start of a level; on the finest, cells that no coarser one can start are amid the known values."""
+        if level:
+            return start, has
+        for part in parts:
+            start[part.index][image.valid & ~has] = part.low + part.span / 2
+        return start, image.valid
+
+    def settle(self, filled: Floats, parts: Sequence[Part]) -> None:
+        """Give channels whose known values are all equal that value, in place: rounding may miss it."""
+        for part in parts:
+            if part.span == 0:
+                filled[part.index] = part.low

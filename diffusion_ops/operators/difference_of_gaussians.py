@@ -15,8 +15,10 @@ from diffusion_ops.kernels.gaussian import gaussian_radius, smoothed
 class DifferenceOfGaussians(Map):
     """Local contrast: the image smoothed a little, less the image smoothed much, in image units.
 
-    What is smaller than `high_sigma` and brighter than its surroundings is positive, wherever the background is; a
-    threshold of 0 is a local one, the mean around. Beyond walls nothing is seen. Each channel by itself.
+    The result is G_low * u - G_high * u: G_s is a Gaussian of standard deviation s that ends at 4 s and is normalised
+    over the cells it reaches, and u itself where `low_sigma` is 0. What is smaller than `high_sigma` and brighter than
+    its surroundings is positive, wherever the background is; a threshold of 0 is a local one, the mean around. Walls
+    and what lies in them do not count in either mean. Each channel by itself.
 
     Parameters
     ----------

@@ -76,6 +76,19 @@ class GeodesicLabels(Front):
         """1 where the image itself is the cost."""
         return 1 if self.by == "image" else None
 
+    def require_channels(self, channels: int) -> None:
+        """Refuse several channels where the image itself is the cost.
+
+        Raises
+        ------
+        ValueError
+        """
+        if self.by == "image" and channels > 1:
+            raise ValueError(
+                f'geodesic-labels by="image" takes one channel, the image has {channels}. Give one of them, or their '
+                'mean; by="gradient" takes several.'
+            )
+
     def land_radius(self, spacing: tuple[float, ...]) -> tuple[int, ...]:
         """Return the reach of the Gaussian and of the central difference."""
         if self.by == "image":

@@ -48,7 +48,8 @@ class Inpainting(FilledAlongEdges):
     ----------
     by : str
         "edge-enhancing": div(D ∇u) = 0, D as of edge-enhancing diffusion with the image itself, by `rounds` on
-        every level of a pyramid; channels share D. "harmonic": Δu = 0. "biharmonic": Δ²u = 0, smooth beyond the rim of
+        every level of a pyramid; channels share D. Rounds do not pass walls, but the start of a wide gap may come from
+        beyond a wall that is thinner than the cells of a coarse level. "harmonic": Δu = 0. "biharmonic": Δ²u = 0, smooth beyond the rim of
         a hole. "total-variation": the least sum of |∇u|, which is smoothed below 1e-3 of the range. These three fill
         channels one by one. "telea": from the rim inwards, each pixel the weighted mean of pixels within
         `neighbourhood` that are nearer to known ones; fast, and for thin gaps.
@@ -107,8 +108,8 @@ class Inpainting(FilledAlongEdges):
         parts = self.parts(self.survey(setting))
         require_held(parted_cells(known, valid))
         if self.by == "edge-enhancing":
-            contrast = self.contrast_of(parts, setting.spacing)
-            answers = self.fill(Partial.of(setting, known), setting.spacing, contrast)
+            answers, _ = self.fill(Partial.of(setting, known), setting.spacing, parts)
+            self.settle(answers, parts)
         elif self.by == "telea":
             fields = finite_fields(setting).astype(np.float64)
             answers = fill_by_distance(fields, known, valid, setting.spacing, self.neighbourhood)

@@ -59,13 +59,13 @@ class RandomWalker(SteadyState):
     probabilities : bool
         True for the probability of every label, along a new first axis in the order of the labels; over files they are
         channels, and `labels` says how many.
-    labels : int
-        Number of different labels that the markers hold; other markers are refused. 0, the default, takes any.
     error_bound : float
         Largest proven bound of the probabilities' errors that is accepted; without unit. 0, the default, proves
         nothing. The operator is an M-matrix: where A phi >= |residual| / 2, the error is at most 2 phi, up to the
         rounding of residuals. That takes one more solution, and is often 2 to 1000 times the error. Over files the
         report states the bound, and pixels are open that it leaves open.
+    labels : int
+        Number of different labels that the markers hold; other markers are refused. 0, the default, takes any.
 
     Raises
     ------
@@ -86,8 +86,8 @@ class RandomWalker(SteadyState):
         SCALE, automatic=lambda _: make_statistic("range"), default=AUTO
     )
     probabilities: bool = parameter(Choice((False, True), aliases=("return_full_prob",)), default=False)
-    labels: int = parameter(Count(unit="labels", least=0), default=0)
     error_bound: float = parameter(Number(unit="1", least=0), default=0.0)
+    labels: int = parameter(Count(unit="labels", least=0), default=0)
 
     equation = "sum w (p - p_neighbour) = 0, w = exp(-beta |ΔI|² / (10 σ))"
     reference = "Grady 2006"

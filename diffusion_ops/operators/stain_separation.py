@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from fractions import Fraction
 from typing import Any
 
+import numpy as np
+
 from diffusion_ops.blocks.block import Block
 from diffusion_ops.blocks.statistic import make_statistic
 from diffusion_ops.evolution.examples import Picture, Samples
@@ -57,6 +59,8 @@ class _Stains(Choice):
 
     def read(self, name: str, value: Any) -> Any:
         """Return a name, or a tuple of tuples."""
+        if isinstance(value, np.ndarray):
+            value = value.tolist()
         if isinstance(value, str) or not isinstance(value, Sequence):
             return value
         return tuple([tuple(row) if isinstance(row, Sequence) else row for row in value])
@@ -74,20 +78,23 @@ class _Stains(Choice):
 class StainSeparation(Map):
     """Amount of one stain in a bright-field image: colour deconvolution of its optical densities (Beer-Lambert).
 
-    Stains absorb light channel by channel: the optical densities d_c = -log10(u_c / background) are the sum of each
-    stain's vector times its amount. The amounts are those that leave the least of d unexplained: with as many stains as
-    channels those of the inverse matrix, as in scikit-image's `separate_stains`, whose numbers are a sixth of these. A
-    negative amount counts as 0, and a transmittance below 1e-6 as that.
+    Stains absorb light channel by channel: the optical densities d_c = log10(background / u_c) are the sum of each
+    stain's vector times its amount. amount_s = sum_c P_sc d_c, P the pseudo-inverse of the matrix whose columns are the
+    vectors, leaves the least of d unexplained: with as many stains as channels P is the inverse, as in scikit-image's
+    `separate_stains`, whose numbers are a sixth of these. A negative amount counts as 0, and a transmittance below 1e-6
+    as that.
 
     Parameters
     ----------
     stains : str or list of list of float
         Which stains there are, by name (vectors of Ruifrok and Johnston), or the absorbance of each of up to three
-        stains in each channel; only their ratios matter for what is told apart, and their length is the unit.
+        stains in each channel, also as an ndarray with a row per stain. An amount of 1 has the absorbance of the vector
+        itself; a vector twice as long halves the amounts.
     stain : str or int
         Which of them comes out: its name, or its number among `stains`, from 1.
     background : list of float or Statistic, or "auto"
-        Light where nothing is in its way: one value, or one for each channel. "auto" is the brightest of the image.
+        Light where nothing is in its way: one value, or one for each channel. "auto" is one number for all channels,
+        the brightest value of the image.
 
     Raises
     ------

@@ -61,11 +61,11 @@ class FillAlongEdges(Result):
 
     def compute(self, window: Window) -> Done:
         """Return the result of a tile."""
-        setting = self.scene.setting(window.read)
-        filled = self.filled.fields(self.scene.frames, window.read)
-        values = self.scene.problem.result(
-            np.nan_to_num(filled, nan=0.0), setting, np.ones(setting.spatial, bool)
-        )
+        setting, problem = self.scene.setting(window.read), self.scene.problem
+        assert isinstance(problem, FilledAlongEdges)
+        filled = np.nan_to_num(self.filled.fields(self.scene.frames, window.read), nan=0.0)
+        problem.settle(filled, self.parts)
+        values = problem.result(filled, setting, np.ones(setting.spatial, bool))
         done = self.finished(values, setting, window)
         return Done(done.reshape(extent(window.write)), {}, filled.nbytes)
 

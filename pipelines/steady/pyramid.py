@@ -13,7 +13,7 @@ import numpy as np
 
 from diffusion_ops.blocks.fields import working_dtype
 from diffusion_ops.blocks.window import doubling_window
-from diffusion_ops.families.edge_filling import FilledAlongEdges, Partial
+from diffusion_ops.families.edge_filling import HALVED_HALO, STARTED_HALO, FilledAlongEdges, Partial
 from diffusion_ops.kernels.multigrid.couplings import KNOWN, UNKNOWN, WALL
 from pipelines.image.frames import Frames
 from pipelines.image.pyramid import reduced_shape
@@ -142,20 +142,26 @@ class Halve(OnLevel):
     """Make the next coarser level of what is known."""
 
     def window(self, region: Region) -> Window:
-        """Return the cells of the finer level that a region stands for."""
+        """Return the cells of the finer level that a region stands for, and those around that its walls depend on."""
         fine = tuple(
             slice(2 * s.start, min(2 * s.stop, n)) if along else s
             for s, n, along in zip(region, self.level.shape, self.level.axes, strict=True)
         )
-        return replace(window_of(fine, self.level.shape, (0,) * len(fine)), write=region)
+        return replace(window_of(fine, self.level.shape, self.halo), write=region)
+
+    @property
+    def halo(self) -> tuple[int, ...]:
+        """Cells of the finer level that are read around, per axis of the image."""
+        return tuple(HALVED_HALO * along for along in self.level.axes)
 
     def cost(self, grid: Grid) -> Cost:
         """Return the cost: the finer cells, their sums in float64, and the coarser cells."""
-        fine = math.prod(n * (1 + along) for n, along in zip(grid.largest, self.level.axes, strict=True))
+        sides = zip(grid.largest, self.level.axes, self.halo, strict=True)
+        fine = math.prod(n * (1 + along) + 2 * halo for n, along, halo in sides)
         cells = fine // self.scene.image.channels
         total = math.prod(self.level.shape)
-        # The finer cells, a channel and its sums in float64, and both flags in float64 on their way.
-        memory = cells * (self.level.cell_bytes + 12 * self.scene.image.channels + 24) + self.codec_bytes
+        # The finer cells, a channel and its sums in float64, both flags in float64 on their way, and what is spread.
+        memory = cells * (self.level.cell_bytes + 24 * self.scene.image.channels + 64) + self.codec_bytes
         return Cost(
             memory,
             self.stored_bytes(total),
@@ -166,7 +172,10 @@ class Halve(OnLevel):
     def compute(self, window: Window) -> Done:
         """Return the means of a tile, and the kinds of its cells."""
         finer = self.level.read(window.read)
-        coarse = finer.halved()
+        inside = zip(window.write, window.read, self.level.axes, strict=True)
+        starts = (r.start // 2 if along else r.start for _, r, along in inside)
+        own = tuple(slice(w.start - s, w.stop - s) for w, s in zip(window.write, starts, strict=True))
+        coarse = finer.halved().part(self.level.frames.spatial_part(own))
         kind = np.where(coarse.known, KNOWN, np.where(coarse.valid, UNKNOWN, WALL))
         return self.done(window, coarse.fields, kind, finer.fields.nbytes)
 
@@ -178,7 +187,7 @@ class Start(OnLevel):
     Attributes
     ----------
     below : Reading
-        The coarser level, NaN at walls.
+        The coarser level, NaN where it has no value.
     below_shape : tuple of int
     """
 
@@ -192,26 +201,41 @@ class Start(OnLevel):
 
     def window(self, region: Region) -> Window:
         """Return the cells of the coarser level around a region."""
-        return doubling_window(region, self.below_shape, self.level.axes)
+        return replace(
+            doubling_window(self._around(region).read, self.below_shape, self.level.axes), write=region
+        )
+
+    @property
+    def halo(self) -> tuple[int, ...]:
+        """Cells of the level that are read around, per axis of the image."""
+        return tuple(STARTED_HALO * along for along in self.level.axes)
+
+    def _around(self, region: Region) -> Window:
+        """Return the cells of the level that the start of a region depends on."""
+        return window_of(region, self.level.shape, self.halo)
 
     def cost(self, grid: Grid) -> Cost:
         """Return the cost: the level, and interpolated values and weights in float64."""
         channels, total = self.scene.image.channels, math.prod(grid.shape)
-        cells = math.prod(grid.largest) // channels
+        cells = grown_cells(grid, self.halo) // channels
         item = self.level.dtype.itemsize
-        memory = cells * (self.level.cell_bytes + channels * (3 * item + 8) + 40) + self.codec_bytes
+        memory = cells * (self.level.cell_bytes + channels * (4 * item + 8) + 80) + self.codec_bytes
         return Cost(
             memory, 2 * self.stored_bytes(total), self.stored_bytes(total), seconds=total / START_RATE
         )
 
     def compute(self, window: Window) -> Done:
-        """Return the start of a tile, NaN at walls, and its flags."""
-        level, frames = self.level.read(window.write), self.scene.frames
-        below = self.below.fields(frames, window.read)
-        parts = (frames.spatial_part(p) for p in (window.read, window.keep, window.write, window.open_sides))
-        values = level.started(below, ~np.isnan(below[0]), Window(*parts))
-        values[:, ~level.valid] = np.nan
-        return self.done(window, values, level.valid & ~level.known, level.fields.nbytes + below.nbytes)
+        """Return the start of a tile, NaN where it has none, and its flags."""
+        around, frames, problem = self._around(window.write), self.scene.frames, self.scene.problem
+        assert isinstance(problem, FilledAlongEdges)
+        level, below = self.level.read(around.read), self.below.fields(frames, window.read)
+        parts = (frames.spatial_part(p) for p in (window.read, window.keep, around.read, window.open_sides))
+        started = level.started(below, ~np.isnan(below[0]), Window(*parts))
+        values, has = problem.begun(*started, level, self.parts, self.level.number)
+        values[:, ~has] = np.nan
+        own = frames.spatial_part(around.keep)
+        flags = (has & ~level.known)[own]
+        return self.done(window, values[(slice(None), *own)], flags, level.fields.nbytes + below.nbytes)
 
 
 @dataclass(frozen=True)
@@ -245,11 +269,11 @@ class FillWhole(OnLevel):
         )
 
     def compute(self, window: Window) -> Done:
-        """Return the filled level, NaN at walls."""
+        """Return the filled level, NaN where it has no value."""
         problem, frames = self.scene.problem, self.level.frames
         assert isinstance(problem, FilledAlongEdges)
-        contrast = problem.contrast_of(list(self.parts), self.scene.frames.spacing)
         image = self.level.read(window.read)
-        values = problem.fill(image, frames.spacing, contrast, self.level.number).copy()
-        values[:, ~image.valid] = np.nan
+        filled, has = problem.fill(image, frames.spacing, self.parts, self.level.number)
+        values = filled.copy()
+        values[:, ~has] = np.nan
         return self.done(window, values, None, image.fields.nbytes)

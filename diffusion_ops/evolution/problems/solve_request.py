@@ -137,7 +137,7 @@ def as_problem(problem: Any) -> Problem:
 
 
 def refuse_stack(problem: Any) -> None:
-    """Refuse a problem whose result has a new axis, in containers that have to know it before.
+    """Refuse a problem whose result has a new axis, in containers that keep the image's axes.
 
     Raises
     ------
@@ -145,8 +145,8 @@ def refuse_stack(problem: Any) -> None:
     """
     if getattr(problem, "stacks", False):
         raise ValueError(
-            f"{problem.name}: probabilities have a new axis, as long as there are labels, which Dask and xarray would "
-            "have to know before. Give NumPy arrays."
+            f"{problem.name}: probabilities have a new first axis, and results in Dask and xarray have the axes of the "
+            "image. Give NumPy arrays, or run it over files, where labels are channels: diffuse run."
         )
 
 

@@ -28,6 +28,9 @@ WAITING = 8
 LEAST_ROOM = 8192
 """Cells that may wait at a time in small windows: more than one batch of a front lists."""
 
+MOST_CELLS = 2**31 - 1
+"""Lists of a front hold int32 numbers of cells."""
+
 Region = tuple[slice, ...]
 
 
@@ -56,9 +59,20 @@ class FrontWindow:
     def empty(
         cls, spatial: tuple[int, ...], kind: np.dtype[Any], labelled: bool, margin: int = 0
     ) -> FrontWindow:
-        """Return a window that no front has reached."""
+        """Return a window that no front has reached.
+
+        Raises
+        ------
+        ValueError
+            For more cells than lists of a front can number; before memory is taken.
+        """
         first, *others = (n + 2 * margin for n in spatial)
         padded = (first + 4, *(n + 2 for n in others))
+        if math.prod(padded) > MOST_CELLS:
+            raise ValueError(
+                f"A front through {spatial} needs {math.prod(padded):,} cells with its halo. Allowed: {MOST_CELLS:,} "
+                "at a time. Run it over files, in smaller tiles: diffuse run."
+            )
         flags = np.full(padded, FIXED, np.uint8)
         labels = np.zeros(padded, np.int32) if labelled else None
         window = cls(np.full(padded, np.inf, kind), labels, flags, margin)

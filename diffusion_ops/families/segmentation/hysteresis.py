@@ -1,7 +1,7 @@
 """Keep weak edges that are connected with strong ones over the whole image (hysteresis thresholding), tile by tile.
 
 Every tile is labelled alone, and its tally lists the components that reach its sides and which of these are strong. The
-components are joined across sides as in `families/components.py`; then every tile is labelled again and keeps those
+components are joined across sides as in `components.py`; then every tile is labelled again and keeps those
 that are joined with a strong cell.
 """
 
@@ -43,7 +43,8 @@ class Hysteresis(Completion):
     Parameters
     ----------
     connectivity : int
-        Largest number of axes along which neighbours differ: 1 for those along axes.
+        Largest number of axes along which neighbours differ: 1 for those along axes, 2 with diagonals of planes, 3
+        with those of volumes too. More than the image has axes is as many.
     """
 
     connectivity: int = 3

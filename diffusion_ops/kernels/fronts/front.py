@@ -6,8 +6,8 @@ matter.
 
 Near cells are taken some hundred at a time: their later neighbours are listed once each, all of these are computed from
 the times as they are, and what has changed is put in place. Each of the three is a loop without a branch that depends
-on the image. Taken one by one every cell waits for square roots of the last, and for a processor that has guessed wrong
-about them, which made noise three times as slow.
+on the image. Taken one by one, each update waited for the square root before it and for mispredicted branches, which
+made noise three times as slow.
 
 Any order gives the same bits; see `updates`. Times are flat, of a window that is padded by one cell per side, and by
 two along the first axis: every cell, also of the halo, has all its neighbours in the array. Cells that are `FIXED` are
@@ -124,7 +124,7 @@ def _dependent(u, flags, near, start, stop, steps, cells):  # type: ignore[no-un
     for k in range(np.uint64(start), np.uint64(stop)):
         i = np.uint64(near[k])
         v, later = u[i], (flags[i] & LATER) != 0
-        flags[i] &= FIXED
+        flags[i] &= FIXED | LISTED
         for step in steps:
             j = i + step
             wanted = ((u[j] > v) | later) & (flags[j] < FIXED)
@@ -136,7 +136,7 @@ def _dependent(u, flags, near, start, stop, steps, cells):  # type: ignore[no-un
 
 @copied
 def _solved(volume, speeds, u, image, cells, count, lows, values, found, numbers):  # type: ignore[no-untyped-def]
-    """Put F of the listed cells into `found`."""
+    """Put the updates of the listed cells into `found`."""
     steps, metric, shape, inverses, until = numbers[1:]
     kind, ndim = u.dtype.type, len(shape)
     for k in range(np.uint64(count)):

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import numpy as np
 import pytest
+from scipy import ndimage
 from skimage import data
 
 import diffusion_ops as do
+from diffusion_ops.families.edge_filling import Partial
+from diffusion_ops.steady.walls import coarse_walls, unpaired
 from tests.diffusion_ops.steady.direct import laplacian, solved
 
 WAYS = ("edge-enhancing", "harmonic", "biharmonic", "total-variation", "telea")
@@ -20,6 +24,15 @@ def scene(part: float = 0.2) -> tuple[Any, Any]:
     known = np.random.default_rng(0).random(image.shape) < part
     known[30:42, 20:35] = False
     return image, known
+
+
+def parted_sides(at: int) -> tuple[Any, Any, Any]:
+    """Return constant sides of a wall of one cell, where they are known, far from the wall and on one side at it."""
+    shape = (90, 100)
+    columns = np.broadcast_to(np.arange(shape[1]), shape)
+    image = np.where(columns < at, 10.0, 200.0)
+    known = (columns < 6) | (columns == at + 1)
+    return image, known, columns != at
 
 
 def matrix_of(shape: tuple[int, ...], spacing: tuple[float, ...] = (1.0, 1.0)) -> Any:
@@ -106,6 +119,42 @@ def test_known_pixels_at_walls_count_as_nothing() -> None:
     mask[::4, ::4] = False
     filled = do.solve(image, do.Inpainting(rounds=1), known=known | ~mask, mask=mask)
     assert filled[mask].min() > 99
+
+
+def test_equal_known_values_fill_with_exactly_that_value() -> None:
+    """Means of three 0.1 are above it by rounding, and so are interpolations."""
+    _, known = scene()
+    filled = do.solve(np.full(known.shape, 0.1), do.Inpainting(rounds=1), known=known)
+    assert (filled == 0.1).all()
+    colours = np.stack([filled, np.cumsum(filled, 1)], -1)
+    assert (do.solve(colours, do.Inpainting(rounds=1), known=known, channel_axis=-1)[..., 0] == 0.1).all()
+    block = Partial(np.full((1, 2, 2), 0.1), np.array([[True, True], [True, False]]), np.ones((2, 2), bool))
+    assert block.halved().fields == 0.1
+
+
+@pytest.mark.parametrize("at", [46, 47])
+def test_nothing_comes_through_a_wall_of_one_cell(at: int) -> None:
+    """Each side is filled with its constant, but for rounding of the steps."""
+    image, known, mask = parted_sides(at)
+    filled = do.solve(image, do.Inpainting(rounds=2), known=known, mask=mask)
+    assert np.abs(filled - image)[mask].max() < 1e-11
+
+
+def test_coarse_cells_side_by_side_are_connected_on_the_finer_level() -> None:
+    random = np.random.default_rng(3)
+    for shape, part in itertools.product(((31, 40), (11, 14, 9)), (0.5, 0.8, 0.95)):
+        valid = random.random(shape) < part
+        coarse = ~coarse_walls(valid)
+        pieces, _ = ndimage.label(unpaired(coarse, shape) & valid)
+        blocks, count = ndimage.label(coarse)
+        for block in range(1, count + 1):
+            inside = pieces[unpaired(blocks == block, shape) & valid]
+            assert len(np.unique(inside)) == 1
+        assert coarse.any() or part == 0.5
+    gap = np.ones((20, 20), bool)
+    gap[:, 9] = False
+    gap[6, 9] = True
+    assert ndimage.label(~coarse_walls(gap))[1] == 1
 
 
 def test_units_do_not_matter() -> None:

@@ -50,6 +50,8 @@ def test_what_was_mixed_comes_apart(channels: int) -> None:
     for number in range(len(vectors)):
         found = separated(light, stains=vectors.tolist(), stain=number + 1, background=background.tolist())
         np.testing.assert_allclose(found, amounts[..., number], atol=1e-12)
+        of_array = separated(light, stains=vectors, stain=number + 1, background=background.tolist())
+        assert np.array_equal(of_array, found)
 
 
 def test_units_of_light_change_no_bit() -> None:

@@ -16,6 +16,7 @@ from pipelines.plan.search import make_plan
 from pipelines.refusal import RefusedError
 from pipelines.run.run import run
 from pipelines.steady.held import ALONG_AXES, RequireHeld
+from tests.diffusion_ops.operators.test_inpainting import parted_sides
 from tests.pipelines.kinds.test_steady_state import Stop, steady_spec
 from tests.pipelines.runs import read_result
 
@@ -49,6 +50,16 @@ def test_tiles_of_any_size_have_the_bits_of_the_whole_image(tmp_path: Path, tile
     result = read_result(tmp_path / "out.zarr")
     assert np.array_equal(result, whole)
     assert np.array_equal(result[known], image[known])
+
+
+@pytest.mark.parametrize("at", [46, 47])
+def test_nothing_comes_through_a_wall_of_one_cell(tmp_path: Path, at: int) -> None:
+    image, known, mask = parted_sides(at)
+    beside = {"known": known.astype(np.uint8), "mask": mask.astype(np.uint8)}
+    assert run(steady_spec(tmp_path, image, STEP, 32, **beside)).data["complete"]
+    result = read_result(tmp_path / "out.zarr")
+    assert np.abs(result - image)[mask].max() < 1e-11
+    assert np.array_equal(result, do.solve(image, do.Inpainting(rounds=3), known=known, mask=mask))
 
 
 def test_channels_share_the_tensor_and_gaps_are_filled(tmp_path: Path) -> None:
@@ -87,7 +98,7 @@ def test_volumes_are_filled_with_the_bits_of_the_whole_image(tmp_path: Path) -> 
 
 def test_what_is_known_everywhere_alike_is_filled_with_it(tmp_path: Path) -> None:
     _, known, _ = scene()
-    image = np.full(known.shape, 7.25)
+    image = np.full(known.shape, 0.1)
     assert run(steady_spec(tmp_path, image, STEP, known=known.astype(np.uint8))).data["complete"]
     assert np.array_equal(read_result(tmp_path / "out.zarr"), image)
 

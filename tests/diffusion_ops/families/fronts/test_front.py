@@ -98,6 +98,15 @@ def in_tiles(
 PLANE, VOLUME = (40, 37), (9, 11, 10)
 
 
+@pytest.fixture(params=["wide", "narrow"])
+def lists(request: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run with lists of waiting cells that hold all of them, and with such that are full again and again."""
+    if request.param == "narrow":
+        monkeypatch.setattr(f"{FrontWindow.__module__}.LEAST_ROOM", 64)
+        monkeypatch.setattr(f"{FrontWindow.__module__}.WAITING", 10**9)
+
+
+@pytest.mark.usefixtures("lists")
 @pytest.mark.parametrize("kind", [np.float32, np.float64])
 @pytest.mark.parametrize("which", costs(PLANE))
 def test_planes_have_the_bits_of_fast_marching(which: str, kind: type) -> None:
@@ -110,6 +119,7 @@ def test_planes_have_the_bits_of_fast_marching(which: str, kind: type) -> None:
         assert violations(expected, cost, spacing) == 0
 
 
+@pytest.mark.usefixtures("lists")
 @pytest.mark.parametrize("kind", [np.float32, np.float64])
 @pytest.mark.parametrize("which", costs(VOLUME))
 def test_volumes_have_the_bits_of_fast_marching(which: str, kind: type) -> None:
@@ -133,6 +143,7 @@ def test_second_order_has_the_bits_of_a_sweep_in_the_order_of_the_first(which: s
         assert np.array_equal(np.where(np.isnan(times), np.inf, times), expected)
 
 
+@pytest.mark.usefixtures("lists")
 @pytest.mark.parametrize("which", ["constant", "noise", "maze"])
 def test_labels_are_those_of_the_nearest_marker_and_ties_go_to_the_smaller(which: str) -> None:
     """Of constant cost thousands of pixels are equally near."""
@@ -250,9 +261,15 @@ def test_impossible_speeds_and_markers_are_refused() -> None:
     ):
         with pytest.raises(ValueError, match=message):
             do.solve(image, problem, markers=given)
+    with pytest.raises(ValueError, match=r'by="image" takes one channel.*by="gradient" takes several'):
+        do.solve(np.ones((9, 9, 3)), do.GeodesicLabels("image"), markers=markers, channel_axis=-1)
     with pytest.raises(ValueError, match="one channel"):
         do.solve(np.ones((9, 9, 3)), do.Eikonal(), markers=markers, channel_axis=-1)
     with pytest.raises(ValueError, match="cannot be held by uint8"):
         do.solve(speed, do.GeodesicLabels(), markers=markers * 300, dtype="uint8")
+    with pytest.raises(
+        ValueError, match=r"2,\d+,\d+,\d+ cells with its halo. Allowed: 2,147,483,647 .* over files"
+    ):
+        FrontWindow.empty((2**16, 2**15), np.dtype(np.float32), False)
     walled = do.solve(holes, do.Eikonal(zero="wall"), markers=markers)
     assert np.array_equal(np.isnan(walled), holes == 0)
