@@ -1,8 +1,9 @@
 """Fill unknown pixels along edges: rounds of edge-enhancing diffusion on every level of a pyramid, coarse to fine.
 
-A level is a `Partial` image. The next coarser one has the means of what is known in 2 cells along every axis. A level
-starts from the filled coarser one, and takes the rounds of an operator, `AlongEdges`, as any evolution does: so tiles
-and batches of rounds change no bit.
+A level is a `Partial` image. The next coarser one has the means of what is known in 2 cells along every axis, and walls
+that stay closed. Cells that no value reaches on a coarse level are walls there, so they start nothing. A level starts
+from the filled coarser one, and takes the rounds of an operator, `AlongEdges`, as any evolution does: so tiles and
+batches of rounds change no bit.
 """
 
 from __future__ import annotations

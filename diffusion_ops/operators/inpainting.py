@@ -48,11 +48,12 @@ class Inpainting(FilledAlongEdges):
     ----------
     by : str
         "edge-enhancing": div(D ∇u) = 0, D as of edge-enhancing diffusion with the image itself, by `rounds` on
-        every level of a pyramid; channels share D. Rounds do not pass walls, but the start of a wide gap may come from
-        beyond a wall that is thinner than the cells of a coarse level. "harmonic": Δu = 0. "biharmonic": Δ²u = 0, smooth beyond the rim of
-        a hole. "total-variation": the least sum of |∇u|, which is smoothed below 1e-3 of the range. These three fill
-        channels one by one. "telea": from the rim inwards, each pixel the weighted mean of pixels within
-        `neighbourhood` that are nearer to known ones; fast, and for thin gaps.
+        every level of a pyramid; channels share D. Walls stay closed on all levels; what lies between walls too close
+        for any of them, and farther than 4 cells from a start, starts at the middle of the range of the known values.
+        "harmonic": Δu = 0. "biharmonic": Δ²u = 0, smooth beyond the rim of a hole. "total-variation": the least sum of
+        |∇u|, which is smoothed below 1e-3 of the range. These three fill channels one by one. "telea": from the rim
+        inwards, each pixel the weighted mean of pixels within `neighbourhood` that are nearer to known ones; fast, and
+        for thin gaps.
     contrast : float
         Gradient that parts edges from flat areas, as a part of the range of the known values per cell; of
         "edge-enhancing".

@@ -161,7 +161,7 @@ class Halve(OnLevel):
         cells = fine // self.scene.image.channels
         total = math.prod(self.level.shape)
         # The finer cells, a channel and its sums in float64, both flags in float64 on their way, and what is spread.
-        memory = cells * (self.level.cell_bytes + 24 * self.scene.image.channels + 64) + self.codec_bytes
+        memory = cells * (self.level.cell_bytes + 16 * self.scene.image.channels + 48) + self.codec_bytes
         return Cost(
             memory,
             self.stored_bytes(total),
@@ -219,7 +219,7 @@ class Start(OnLevel):
         channels, total = self.scene.image.channels, math.prod(grid.shape)
         cells = grown_cells(grid, self.halo) // channels
         item = self.level.dtype.itemsize
-        memory = cells * (self.level.cell_bytes + channels * (4 * item + 8) + 80) + self.codec_bytes
+        memory = cells * (self.level.cell_bytes + channels * (3 * item + 8) + 56) + self.codec_bytes
         return Cost(
             memory, 2 * self.stored_bytes(total), self.stored_bytes(total), seconds=total / START_RATE
         )

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import itertools
 from typing import Any
 
 import numpy as np
 import pytest
-from scipy import ndimage
 from skimage import data
 
 import diffusion_ops as do
 from diffusion_ops.families.edge_filling import Partial
-from diffusion_ops.steady.walls import coarse_walls, unpaired
 from tests.diffusion_ops.steady.direct import laplacian, solved
 
 WAYS = ("edge-enhancing", "harmonic", "biharmonic", "total-variation", "telea")
@@ -138,23 +135,6 @@ def test_nothing_comes_through_a_wall_of_one_cell(at: int) -> None:
     image, known, mask = parted_sides(at)
     filled = do.solve(image, do.Inpainting(rounds=2), known=known, mask=mask)
     assert np.abs(filled - image)[mask].max() < 1e-11
-
-
-def test_coarse_cells_side_by_side_are_connected_on_the_finer_level() -> None:
-    random = np.random.default_rng(3)
-    for shape, part in itertools.product(((31, 40), (11, 14, 9)), (0.5, 0.8, 0.95)):
-        valid = random.random(shape) < part
-        coarse = ~coarse_walls(valid)
-        pieces, _ = ndimage.label(unpaired(coarse, shape) & valid)
-        blocks, count = ndimage.label(coarse)
-        for block in range(1, count + 1):
-            inside = pieces[unpaired(blocks == block, shape) & valid]
-            assert len(np.unique(inside)) == 1
-        assert coarse.any() or part == 0.5
-    gap = np.ones((20, 20), bool)
-    gap[:, 9] = False
-    gap[6, 9] = True
-    assert ndimage.label(~coarse_walls(gap))[1] == 1
 
 
 def test_units_do_not_matter() -> None:
