@@ -22,7 +22,7 @@ def main() -> None:
     part = (slice(60, 290), slice(130, 330))
     gap = np.full((230, 6), 255, np.uint8)
     row = [one for picture in shown for one in (picture[part], gap)][:-1]
-    path = Path(__file__).parents[2] / "notebooks" / "inpainting.png"
+    path = Path(__file__).parents[2] / "notebooks" / "filled.png"
     imageio.imwrite(path, np.concatenate(row, axis=1).astype(np.uint8), compress_level=9)
 
 

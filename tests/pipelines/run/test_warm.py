@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import yaml
+import ruamel.yaml
 
 from pipelines.image.kept_sources import cached_source
 from pipelines.plan.search import make_plan
@@ -120,7 +120,7 @@ def test_every_stage_of_a_filling_is_rehearsed(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     np.save("source.npy", ragged_image((150, 130), holes=False))
     save_beside(tmp_path)
-    spec = make_spec(yaml.safe_load(FILLING))
+    spec = make_spec(ruamel.yaml.YAML(typ="safe").load(FILLING))
     plan = make_plan(spec, cached_source(spec.source).info)
     assert any(isinstance(stage.work, KINDS["evolve"]) for stage in plan.stages)
     assert warm(plan) == {}
