@@ -244,7 +244,8 @@ def test_a_scheduler_that_dies_ends_a_run_that_can_go_on(tmp_path, expected, qui
         cluster.worker()
         job = Run(tmp_path, cluster)
         job.until(TileDone)
-        quick()
+        # A machine that is busy may be slow to say that it is gone.
+        quick(wait=20)
         cluster.scheduler.kill()
         report = job.end()
     require_that_it_goes_on(tmp_path, report, "The scheduler is gone", expected)
