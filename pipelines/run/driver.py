@@ -243,9 +243,11 @@ class Driver:
                 self._require_room(number, {})
             if self.rehearsal is not None:
                 self.rehearsal.join()
-            self._compare(taken_over, Submission(workers.client, admission, f"{name}-check", ahead, fence))
+            digest = self.plan.digest
+            check = Submission(workers.client, admission, f"{name}-check", digest, ahead, fence)
+            self._compare(taken_over, check)
             self._begin_arrays()
-            submission = Submission(workers.client, admission, name, ahead, fence)
+            submission = Submission(workers.client, admission, name, digest, ahead, fence)
             self._top_up(submission)
             for group in submission.outcomes():
                 for found, outcome in group:

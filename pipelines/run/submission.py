@@ -14,6 +14,7 @@ from pipelines.record.ready_tiles import TileId
 from pipelines.tasks.admission.admission import GONE, Admission
 from pipelines.tasks.fence import Fence
 from pipelines.tasks.group import Failure, Task, perform_group
+from pipelines.tasks.kernels import stage_name
 from pipelines.tasks.values import Outcome
 from pipelines.tasks.workers import ClusterError
 
@@ -40,6 +41,8 @@ class Submission:
         Says which workers may have tasks.
     name : str
         Begins the key of every task: Dask takes two tasks of one key for the same.
+    digest : str
+        Digest of the plan.
     ahead : int
         Number of tasks that may be at the workers at a time; each has one tile in memory.
     fence : Fence
@@ -47,10 +50,16 @@ class Submission:
     """
 
     def __init__(
-        self, client: distributed.Client, admission: Admission, name: str, ahead: int, fence: Fence
+        self,
+        client: distributed.Client,
+        admission: Admission,
+        name: str,
+        digest: str,
+        ahead: int,
+        fence: Fence,
     ) -> None:
         self._client, self._admission, self._ahead, self._fence = client, admission, ahead, fence
-        self._name = name
+        self._name, self._digest = name, digest
         self._count = itertools.count()
         self._finished: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._in_flight: dict[Any, list[TileId]] = {}
@@ -78,14 +87,13 @@ class Submission:
 
     def give(self, tiles: Sequence[TileId], work: Task, grid: Grid) -> None:
         """Give a group of tiles of one stage to the workers, who do one after another."""
-        numbers = [tile for _, tile in tiles]
-        stage = f"{self._name}-{tiles[0][0]}"
-        key = f"{stage}-{numbers[0]}-{next(self._count)}"
+        stage, numbers = tiles[0][0], [tile for _, tile in tiles]
+        key = f"{self._name}-{stage}-{numbers[0]}-{next(self._count)}"
         future = self._client.submit(
             perform_group,
             self._admission.proof,
             self._fence,
-            stage,
+            stage_name(self._digest, stage),
             work,
             grid,
             numbers,

@@ -8,8 +8,7 @@ from collections.abc import Sequence
 from diffusion_ops.compilation import cache_folder
 from pipelines.events import Compiling, Listener, tell
 from pipelines.plan.plan import Plan
-from pipelines.tasks.kernels import load_kernels
-from pipelines.tasks.memory import give_back_compiler
+from pipelines.tasks.kernels import load_kernels_once, stage_name
 
 
 def warm(plan: Plan, listeners: Sequence[Listener] = ()) -> dict[str, str]:
@@ -29,9 +28,8 @@ def warm(plan: Plan, listeners: Sequence[Listener] = ()) -> dict[str, str]:
     wrong: dict[str, str] = {}
     for number, stage in enumerate(plan.stages):
         tell(listeners, Compiling(stage.title, number / len(plan.stages)))
-        if said := load_kernels(stage.work):
+        if said := load_kernels_once(stage_name(plan.digest, number), stage.work):
             wrong[stage.title] = said
-    give_back_compiler()
     return wrong
 
 

@@ -78,7 +78,8 @@ def perform_group(
     fence : Fence
         Keeps the task from writing once another process has taken over the run.
     stage : str
-        Name of the stage, which is that of no other; kernels are loaded before its first tile in a process.
+        Name of the stage, see `stage_name`; kernels are loaded before its first tile in a process, and what is wrong
+        with an operator its tiles say.
     work : Task
     grid : Grid
     tiles : sequence of int

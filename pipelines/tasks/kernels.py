@@ -23,15 +23,19 @@ def load_kernels(work: Work) -> str:
     return wrong
 
 
-def load_kernels_once(stage: str, work: Work) -> None:
-    """Load the kernels of a stage where this process has not done so; the stage's name is that of no other.
+def stage_name(digest: str, number: int) -> str:
+    """Return the name by which a process remembers a stage: stages of plans with one digest have the same kernels."""
+    return f"{digest}-{number}"
 
-    What is wrong with an operator its tiles will say.
-    """
+
+def load_kernels_once(stage: str, work: Work) -> str:
+    """Load the kernels of a stage where this process has not done so; return what went wrong first, "" for nothing."""
     with _lock:
-        if stage not in _loaded:
-            # What the thread keeps of the stage before would be held beside the compiler.
-            release_spare()
-            load_kernels(work)
-            give_back_compiler()
-            _loaded.add(stage)
+        if stage in _loaded:
+            return ""
+        # What the thread keeps of the stage before would be held beside the compiler.
+        release_spare()
+        wrong = load_kernels(work)
+        give_back_compiler()
+        _loaded.add(stage)
+        return wrong

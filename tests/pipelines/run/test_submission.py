@@ -10,7 +10,7 @@ from pipelines.tasks.values import Outcome
 
 @pytest.fixture
 def submission() -> Submission:
-    return Submission(None, None, "name", 4, None)  # type: ignore[arg-type]
+    return Submission(None, None, "name", "digest", 4, None)  # type: ignore[arg-type]
 
 
 def test_a_group_lasts_about_a_quarter_of_a_second(submission):
