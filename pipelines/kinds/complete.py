@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -129,7 +128,11 @@ class Tell(Work):
         self.tiles.rehearse()
 
     def told_bytes(self, grid: Grid) -> int:
-        """Return the bytes that the cells at the sides of all tiles take: half of them are told."""
+        """Return the bytes that the tallies of all tiles take, where no more is told than of a chessboard.
+
+        Of an image whose side cells are all components of their own, such as a grey one, it is up to twice as much;
+        then the run stops and says so.
+        """
         spatial = [a in self.tiles.frames.spatial for a in self.tiles.frames.axes]
         cells = math.prod(grid.shape)
         cut = sum(
@@ -244,7 +247,7 @@ class Complete(ChainWork):
     def compute(self, window: Window) -> Done:
         """Return the completed tile."""
         values, read_bytes = np.empty(extent(window.write), self.dtype), 0
-        merged = _read_merged(self.merged, Path(self.merged).stat().st_mtime_ns)
+        merged = np.load(Path(self.merged), mmap_mode="r")
         frames = self.tiles.frames.each(values.shape)
         for index, (part, tile, origin) in zip(frames, self.tiles.each(window), strict=True):
             state = self.tiles.completion.complete(tile, origin, self.tiles.shape, merged)
@@ -263,9 +266,3 @@ class Complete(ChainWork):
         frames = self.tiles.frames
         block = Block.from_image(state, frames.spacing, valid)
         return finish_image(block, self.original.fields(frames, part), self.dtype, frames.nodata)
-
-
-@functools.lru_cache(maxsize=4)
-def _read_merged(path: str, _changed: int) -> NDArray[np.int64]:
-    merged: NDArray[np.int64] = np.load(path, mmap_mode="r")
-    return merged

@@ -44,8 +44,8 @@ SIDES = {2: (256, 512, 1024, 1536, 2048, 3072, 4096, 6144, 8192), 3: (32, 64, 96
 
 USUAL_SIDE, MANY_THREADS = 4096, 64
 """Longest side that is tried, and the number of threads from which longer ones are tried too. Longer sides pay only
-where many threads wait for the driver. With this limit the memory of a run is the same for an image and for one four
-times as large."""
+where many threads wait for the driver. With this limit the memory of a run does not grow with the image, once its tiles
+are the largest; those of twice the height are one more step."""
 
 EACH_TILES = 4
 """Tiles that each thread must have at least where tiles of twice the height are tried: with fewer of them one thread
