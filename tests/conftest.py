@@ -65,26 +65,27 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByKernel:
 WHOLE = ("heat", "perona-malik", "random-noise", "total-variation")
 """Operators whose doubles, colours and chunked volumes are among the usual tests: by time, iterations, and once."""
 
+VOLUMES = (*WHOLE, "mean-curvature")
+"""Operators whose volumes are: one or two for each of the ways that kernels go through planes of cells."""
+
 
 def is_dear(chosen: Mapping[str, Any]) -> bool:
     """Return whether parameters of a test of every operator need kernels that prove little beside the usual ones.
 
-    Of every operator all contracts hold for planes of singles, and windows and memory for volumes too. Doubles go
-    through the same code, further samples take the same paths for all types and axes, and so do colours and chunks of
-    volumes; volumes of several channels are the dearest. Bytes become singles before any operator sees them.
+    Of every operator all contracts hold for planes of singles. Volumes and doubles go through the same code, which
+    tests of single operators compare with formulas in both; further samples take the same paths for all types and axes,
+    and so do colours. Volumes of several channels are the dearest. Bytes become singles before any operator sees them.
     """
-    if chosen.get("name") not in OPERATORS or not {"sample", "case"} & set(chosen):
+    name = chosen.get("name")
+    if name not in OPERATORS or not {"sample", "case", "ndim"} & set(chosen):
         return False
-    case, further, whole = chosen.get("case", "plane"), bool(chosen.get("sample")), chosen["name"] in WHOLE
+    case, further, whole = chosen.get("case", "plane"), bool(chosen.get("sample")), name in WHOLE
     if case == "double" or chosen.get("dtype") is np.float64:
         return further or not whole
-    chunked_volume = case == "volume" and "sample" not in chosen
-    return (
-        case == "channels"
-        or (case in ("colours", "bytes") and not whole)
-        or (chunked_volume and not whole)
-        or (further and case != "plane")
-    )
+    if case == "volume" or (chosen.get("ndim") == 3 and 3 in OPERATORS[name].dimensions):
+        flat = 2 in OPERATORS[name].dimensions
+        return flat and (further or name not in VOLUMES)
+    return case == "channels" or (case in ("colours", "bytes") and not whole) or (further and case != "plane")
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -45,6 +45,8 @@ def test_spec_is_valid_and_listed(path: Path) -> None:
     assert path.stem in REAL.keys() | MADE | FOUND.keys() | {"fill"}
 
 
+@pytest.mark.documents
+@pytest.mark.documents
 @pytest.mark.parametrize("name", REAL)
 def test_spec_calms_a_real_image(name: str, tmp_path: Path, shared_data: Callable[..., Path]) -> None:
     spec = _carry_out(name, shared_data(*REAL[name]), tmp_path)
@@ -66,6 +68,7 @@ def test_texture_grows_all_over(tmp_path: Path) -> None:
     assert all(part.min() < 30 and part.max() > 150 for part in parts)
 
 
+@pytest.mark.documents
 @pytest.mark.parametrize(
     "name", [n if n == "fluorescence_nuclei" else pytest.param(n, marks=pytest.mark.slow) for n in FOUND]
 )
@@ -85,6 +88,7 @@ def test_spec_numbers_the_objects_of_a_real_image(
     )
 
 
+@pytest.mark.documents
 @pytest.mark.slow
 def test_gaps_of_a_scene_are_filled(tmp_path: Path, shared_data: Callable[..., Path]) -> None:
     spec = _carry_out("fill", shared_data(*LANDSAT), tmp_path)

@@ -11,16 +11,9 @@ import pytest
 NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
 each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 
-LONG = ("parameters", "satellite", "segmentation")
-"""Notebooks that take many trials, or much time; the others show the same ways of working."""
 
-each_to_run = pytest.mark.parametrize(
-    "path",
-    [pytest.param(path, marks=[pytest.mark.slow] * (path.stem in LONG), id=path.stem) for path in NOTEBOOKS],
-)
-
-
-@each_to_run
+@pytest.mark.documents
+@each_notebook
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of the Jupyter client's own dependencies
 def test_notebook_runs(path: Path) -> None:
     notebook = nbformat.read(path, as_version=4)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
-from collections.abc import Container, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -31,18 +31,14 @@ def blocks(language: str, text: str = README) -> list[tuple[int, str]]:
     return [(text.count("\n", 0, match.start(1)), match[1]) for match in found]
 
 
-def pages(language: str, long: Container[str] = ()) -> pytest.MarkDecorator:
-    """Return a test's parameters: README.md, and the pages of the site with blocks of a language; long ones slow."""
+def pages(language: str) -> pytest.MarkDecorator:
+    """Return a test's parameters: README.md, and the pages of the site with blocks of a language."""
     written = [p for p in sorted((ROOT / "notebooks").rglob("*.md")) if p.parent.name not in GENERATED]
     texts = {str(p.relative_to(ROOT)): p.read_text(encoding="utf-8") for p in (ROOT / "README.md", *written)}
     shown = {name: text for name, text in texts.items() if commands(text) or language != "sh"}
     return pytest.mark.parametrize(
         "page",
-        [
-            pytest.param(text, id=name, marks=[pytest.mark.slow] * (name in long))
-            for name, text in shown.items()
-            if blocks(language, text)
-        ],
+        [pytest.param(text, id=name) for name, text in shown.items() if blocks(language, text)],
     )
 
 
@@ -59,6 +55,7 @@ def run(*command: str, cwd: Path) -> str:
     return done.stdout
 
 
+@pytest.mark.documents
 @pages("python")
 def test_python_runs_from_top_to_bottom(page: str, tmp_path: Path) -> None:
     script = ""
@@ -70,7 +67,8 @@ def test_python_runs_from_top_to_bottom(page: str, tmp_path: Path) -> None:
     run(sys.executable, "-W", "error", str(file), cwd=tmp_path)
 
 
-@pages("sh", long=[f"notebooks/guides/{name}.md" for name in ("files", "inpainting", "segmentation")])
+@pytest.mark.documents
+@pages("sh")
 def test_commands_run_from_top_to_bottom(page: str, tmp_path: Path) -> None:
     for _, text in blocks("yaml", page):
         # The first line is a comment with the name of the file.

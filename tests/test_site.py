@@ -25,6 +25,7 @@ from pipelines.spec.spec import make_spec
 ROOT = Path(__file__).parents[1]
 OURS = {name: cls for name, cls in OPERATORS.items() if cls.__module__.startswith("diffusion_ops.")}
 each_operator = pytest.mark.parametrize("name", OURS)
+pytestmark = pytest.mark.documents
 
 
 @dataclass(frozen=True)

@@ -213,7 +213,7 @@ def right_in_window(
 
 
 @pytest.mark.parametrize("operator", WINDOWED, ids=repr)
-@pytest.mark.parametrize("shape", [(97, 111), (33, 40, 37)])
+@pytest.mark.parametrize("shape", [(97, 111), pytest.param((33, 40, 37), marks=pytest.mark.slow)])
 @pytest.mark.parametrize("walls", [False, True])
 def test_windows_anywhere_have_the_bits_of_the_whole(
     operator: AdditiveSplitting, shape: tuple[int, ...], walls: bool

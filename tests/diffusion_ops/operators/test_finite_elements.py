@@ -265,6 +265,8 @@ OPERATORS = [
     FiniteElementPeronaMalik(60.0, "rational", sigma=0.75),
     FiniteElementPeronaMalik(60.0, "charbonnier", mass="consistent"),
 ]
+USUAL = (OPERATORS[0], OPERATORS[-1])
+"""Both masses, without and with a conductance; the others are compiled for further conductances."""
 
 
 def ways(operator: Operator, spacing: Any) -> list[tuple[Cycle, ...]]:
@@ -276,10 +278,13 @@ def ways(operator: Operator, spacing: Any) -> list[tuple[Cycle, ...]]:
 @pytest.mark.parametrize(
     ("operator", "shape"),
     [
-        *((operator, (40, 33)) for operator in OPERATORS),
+        *(
+            pytest.param(operator, (40, 33), marks=[pytest.mark.slow] * (operator not in USUAL))
+            for operator in OPERATORS
+        ),
         # One equation does for volumes.
         *(
-            pytest.param(operator, (9, 11, 18), marks=[pytest.mark.slow] * (operator in OPERATORS[1:]))
+            pytest.param(operator, (9, 11, 18), marks=[pytest.mark.slow] * (operator != OPERATORS[0]))
             for operator in OPERATORS
         ),
     ],
@@ -300,7 +305,9 @@ def test_walls_are_like_edges_and_keep_the_sum(operator: Operator, shape: tuple[
         assert after[:, holes].sum() == pytest.approx(image[:, holes].sum(), rel=1e-10)
 
 
-@pytest.mark.parametrize("operator", OPERATORS, ids=repr)
+@pytest.mark.parametrize(
+    "operator", [pytest.param(o, marks=[pytest.mark.slow] * (o not in USUAL)) for o in OPERATORS], ids=repr
+)
 @pytest.mark.parametrize("dtype", [pytest.param(np.float32, marks=pytest.mark.slow), np.float64])
 def test_windows_have_the_bits_of_the_whole(operator: Operator, dtype: Any) -> None:
     spacing, rng = (1.0, 1.5), np.random.default_rng(0)

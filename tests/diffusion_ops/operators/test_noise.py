@@ -23,7 +23,7 @@ def noisy(law: str, level: float, image: Any = FLAT, **more: Any) -> Any:
     return do.evolve(image, do.RandomNoise(level, law=law, **more))
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("dtype", [np.float32, pytest.param(np.float64, marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
     ("law", "level", "known"),
     [
@@ -68,7 +68,7 @@ def test_no_light_gives_no_counts() -> None:
 
 
 @pytest.mark.parametrize("law", LAWS)
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("dtype", [np.float32, pytest.param(np.float64, marks=pytest.mark.slow)])
 def test_chunks_change_no_bit(law: str, dtype: Any) -> None:
     image = (np.random.default_rng(0).random((90, 101)) * 40).astype(dtype)
     operator = do.RandomNoise(0.3, law=law, seed=2**60 + 5)

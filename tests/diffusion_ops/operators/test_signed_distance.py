@@ -20,7 +20,10 @@ def radius(n: int, ndim: int) -> NDArray[np.float64]:
     return np.sqrt(sum(a * a for a in axes))
 
 
-@pytest.mark.parametrize(("ndim", "sides", "mean"), [(2, (51, 101, 201), 1e-3), (3, (26, 51), 6e-3)])
+@pytest.mark.parametrize(
+    ("ndim", "sides", "mean"),
+    [(2, (51, 101, 201), 1e-3), pytest.param(3, (26, 51), 6e-3, marks=pytest.mark.slow)],
+)
 def test_distances_of_balls_converge_with_the_square_of_the_spacing(
     ndim: int, sides: tuple[int, ...], mean: float
 ) -> None:
@@ -44,7 +47,7 @@ def test_distances_of_first_order_are_nearer_where_the_image_is_finer() -> None:
     assert 1.9 < errors[0] / errors[1] < 2.2
 
 
-@pytest.mark.parametrize("kind", [np.float32, np.float64])
+@pytest.mark.parametrize("kind", [np.float32, pytest.param(np.float64, marks=pytest.mark.slow)])
 def test_both_orders_have_the_bits_of_a_sweep(kind: type) -> None:
     image = np.random.default_rng(0).normal(size=(23, 31)).astype(kind).cumsum(axis=0).cumsum(axis=1)
     spacing, level = (0.5, 2.0), float(np.median(image))

@@ -66,7 +66,13 @@ def one_step(u: Array, spacing: Any, valid: Array, tau: float, level: float, kin
     return result
 
 
-@pytest.mark.parametrize("kind", [RATIONAL, EXPONENTIAL], ids=["rational", "exponential"])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        pytest.param(RATIONAL, id="rational"),
+        pytest.param(EXPONENTIAL, id="exponential", marks=pytest.mark.slow),
+    ],
+)
 @pytest.mark.parametrize(
     ("shape", "spacing"),
     [((37, 52), (0.7, 1.6)), ((1, 20), (1.0, 1.0)), ((20, 1), (1.0, 1.0)), ((9, 14, 19), (2.0, 1.0, 0.8))],
@@ -153,7 +159,7 @@ def test_level_decays_with_time_in_any_batches() -> None:
     assert np.array_equal(lazy.compute(), decaying)
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("dtype", ["float32", pytest.param("float64", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("conductance", ["rational", "exponential"])
 def test_what_has_settled_stays(dtype: str, conductance: str) -> None:
     noisy = speckle(field_and_road(48)[0], 4).astype(dtype)

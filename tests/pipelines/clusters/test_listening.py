@@ -17,8 +17,15 @@ def listening() -> set[str]:
     return {socket.laddr.ip for socket in sockets if socket.status == psutil.CONN_LISTEN}
 
 
-@pytest.mark.parametrize("dashboard", [False, True])
-@pytest.mark.parametrize("cluster", ["threads", "local"])
+@pytest.mark.parametrize(
+    ("cluster", "dashboard"),
+    [
+        ("threads", False),
+        ("threads", True),
+        pytest.param("local", False, marks=pytest.mark.slow),
+        ("local", True),
+    ],
+)
 def test_own_workers_listen_on_the_loopback_only(tmp_path, cluster, dashboard):
     before, found = listening(), set[str]()
 

@@ -64,6 +64,8 @@ CHANGES = {
     ],
     "attributes": lambda uri: zarr.open_array(uri, mode="r+").attrs.update({"a": 1}),
 }
+OTHERS = ("the last chunk", "a chunk added", "two chunks swapped")
+"""Changes that a store tells of in the same way as of the others."""
 
 
 def read(uri: str, name: str) -> bytes:
@@ -71,7 +73,15 @@ def read(uri: str, name: str) -> bytes:
     return place.read(path)
 
 
-@pytest.mark.parametrize("change", CHANGES)
+@pytest.mark.parametrize(
+    ("uri", "change"),
+    [
+        pytest.param(where, change, marks=[pytest.mark.slow] * (where == "s3" and change in OTHERS))
+        for where in ("local", "s3")
+        for change in CHANGES
+    ],
+    indirect=["uri"],
+)
 def test_any_change_is_noticed(uri, change):
     spec = SourceSpec(uri=uri)
     before = fresh_source(spec).info.identity

@@ -107,8 +107,7 @@ def test_a_front_runs_until_nothing_changes_and_survives_being_killed(tmp_path: 
     assert np.array_equal(read_result(tmp_path / "whole.zarr"), expected, equal_nan=True)
 
     spec = write_spec(tmp_path, "killed", step, 32)
-    for lines in (3, 9):
-        assert killed("front_like", tmp_path, spec, lines) >= lines
+    assert killed("front_like", tmp_path, spec, 9) >= 9
     commands = (f"run {spec} --json", "status killed.zarr --json", "verify killed.zarr --json")
     resumed, standing, proof = outcomes("front_like", tmp_path, *commands)
     assert resumed["report"]["complete"]
@@ -136,8 +135,7 @@ def test_a_steady_state_goes_in_cycles_until_its_residual_and_survives_being_kil
     assert np.abs(result - implicit(image, 6.0)).max() < 1e-4
 
     spec = write_spec(tmp_path, "killed", step, 32)
-    for lines in (12, 40):
-        assert killed("steady_like", tmp_path, spec, lines) >= lines
+    assert killed("steady_like", tmp_path, spec, 40) >= 40
     again, proof = outcomes("steady_like", tmp_path, f"run {spec} --json", "verify killed.zarr --json")
     assert again["report"]["complete"]
     assert again["report"]["cycles"] == report["cycles"]

@@ -43,7 +43,10 @@ def measured(folder: Path, name: str, side: int, limit: str, cluster: str) -> Me
 @linux
 @pytest.mark.parametrize(
     ("name", "limit", "cluster"),
-    [("coherence-enhancing", "400MiB", "threads"), ("total-variation", "600MiB", "local")],
+    [
+        pytest.param("coherence-enhancing", "400MiB", "threads", marks=pytest.mark.slow),
+        ("total-variation", "600MiB", "local"),
+    ],
 )
 def test_memory_is_bounded(tmp_path: Path, name: str, limit: str, cluster: str) -> None:
     check(measured(tmp_path, name, 4096, limit, cluster))

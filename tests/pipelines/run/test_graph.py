@@ -113,7 +113,17 @@ def test_whole_numbers_of_a_new_quantity_are_nodata_beyond_a_mask(tmp_path):
     assert same(found, do.evolve(image, do.GradientMagnitude(sigma=1), mask=mask, nodata=255, dtype=np.uint8))
 
 
-@pytest.mark.parametrize("name", [name for name, operator in OPERATORS.items() if operator.reads_guide])
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(
+            name,
+            marks=[pytest.mark.slow] * (name not in ("edge-enhancing", "morphological-geodesic-contour")),
+        )
+        for name, operator in OPERATORS.items()
+        if operator.reads_guide
+    ],
+)
 def test_the_structure_of_another_step_may_guide(tmp_path, image, name):
     operator = next(o for o in samples(name) if 2 in o.dimensions)
     far = ways(operator)[0]

@@ -102,7 +102,7 @@ def test_killed_drivers_resume_with_the_same_bytes(folder, expected, cluster):
     spec = write_spec(folder, name, cluster)
     chance = random.Random(cluster)
     done = 0
-    for _ in range(3):
+    for _ in range(2):
         process = start(spec)
         wait_for_tiles(folder, name, done + chance.randint(1, 60), process)
         time.sleep(chance.random() * 0.05)

@@ -39,7 +39,7 @@ def carry_out(source, target, dtype=None, **options):
     [
         ("CMU-1-Small-Region.svs", 0),
         pytest.param("tcga-cr-7395-01a-01-ts1.svs", 0, marks=pytest.mark.slow),
-        ("tcga-cr-7395-01a-01-ts1.svs", 1),
+        pytest.param("tcga-cr-7395-01a-01-ts1.svs", 1, marks=pytest.mark.slow),
     ],
 )
 def test_slides_become_ome_zarr(shared_data, tmp_path, name, level):
