@@ -1,4 +1,4 @@
-"""Fill unknown pixels by other equations than the Laplacian's: biharmonic, of least variation."""
+"""Fill unknown pixels by the biharmonic equation, and refuse those that nothing can fill."""
 
 from __future__ import annotations
 
@@ -6,17 +6,11 @@ import numpy as np
 from scipy.ndimage import label
 
 from diffusion_ops.blocks.block import Bools, Floats
-from diffusion_ops.steady.couplings import Couplings, flat, padded_shape, uniform
+from diffusion_ops.steady.couplings import Couplings, flat, uniform
 from diffusion_ops.steady.linear import Solution, Solver, conjugate_gradients
 
 BIHARMONIC_CYCLES = 1000
 """Most iterations of the biharmonic equation, whose preconditioner applies two cycles."""
-
-VARIATION_ROUNDS = 200
-"""Most times that the weights of the least variation are made anew."""
-
-SMOOTHED = 1e-3
-"""Differences below this part of the range of the known values count as quadratic in the variation."""
 
 
 def parted_cells(known: Bools, valid: Bools) -> int:
@@ -72,47 +66,3 @@ def fill_biharmonic(
         correction,
         BIHARMONIC_CYCLES,
     )
-
-
-def fill_by_variation(
-    values: Floats, known: Bools, valid: Bools, spacing: tuple[float, ...], span: float, correction: float
-) -> tuple[Floats, float, int]:
-    """Return the image of least total variation, its last change, and the number of rounds.
-
-    The variation is the sum of sqrt(|∇u|² + (0.001 span)²), ∇u of differences to the next cells. Each round minimises
-    its quadratic majorant, weights w = 1 / sqrt(...) held fixed (lagged diffusivity; Vogel and Oman 1996), from the
-    harmonic solution on. The variation falls in every round.
-    """
-    shape, unknown = known.shape, valid & ~known
-    weights = uniform(shape, spacing)
-    u, change, rounds = np.where(known, values, 0.0), np.inf, 0
-    for rounds in range(VARIATION_ROUNDS + 1):
-        solver = Solver(Couplings.between(weights, shape, unknown, known & valid))
-        grid = solver.grid
-        found = solver.solve(
-            grid.flow(grid.flat(values)), correction / 4, start=grid.flat(np.where(unknown, u, 0.0))
-        )
-        new = np.where(unknown, grid.image(found.x), u)
-        change, u = float(np.abs(new - u).max()), new
-        if rounds and change <= correction:
-            break
-        weights = variation_weights(u, valid, spacing, SMOOTHED * span)
-    return u, change, rounds
-
-
-def variation_weights(
-    u: Floats, valid: Bools, spacing: tuple[float, ...], smoothed: float
-) -> tuple[Floats, ...]:
-    """Return the weights per axis of the quadratic majorant of the variation, at most 1 along the finest axis."""
-    finest = min(spacing)
-    squares = np.zeros(u.shape)
-    for axis, h in enumerate(spacing):
-        ahead = [slice(None)] * u.ndim
-        here = list(ahead)
-        ahead[axis], here[axis] = slice(1, None), slice(None, -1)
-        both = valid[tuple(ahead)] & valid[tuple(here)]
-        step = np.where(both, u[tuple(ahead)] - u[tuple(here)], 0.0) * (finest / h)
-        squares[tuple(here)] += step * step
-    w = smoothed / np.sqrt(squares + smoothed * smoothed)
-    layout = padded_shape(u.shape)
-    return tuple(flat(w * (finest / h) ** 2, layout) for h in spacing)

@@ -9,15 +9,11 @@ from diffusion_ops.blocks.block import Bools, Floats
 from diffusion_ops.blocks.statistic import Tally, ordered_key, value_of_key
 from diffusion_ops.evolution.examples import Picture, Samples
 from diffusion_ops.evolution.operator import register
-from diffusion_ops.evolution.parameters import Choice, Count, Number, parameter
+from diffusion_ops.evolution.parameters import Choice, Count, Number, NumberOrStatistic, parameter
 from diffusion_ops.evolution.problems.problem import Setting
-from diffusion_ops.families.edge_filling import FilledAlongEdges, Partial
-from diffusion_ops.families.inpainting import (
-    fill_biharmonic,
-    fill_by_variation,
-    parted_cells,
-    require_held,
-)
+from diffusion_ops.families.filling_rounds import EdgeRounds, FilledInRounds, VariationRounds
+from diffusion_ops.families.inpainting import fill_biharmonic, parted_cells, require_held
+from diffusion_ops.families.level_filling import FilledByLevels, Partial
 from diffusion_ops.families.parameters import SIGMA
 from diffusion_ops.families.steady_state import (
     Part,
@@ -31,36 +27,40 @@ from diffusion_ops.steady.couplings import padded_shape, padding, uniform
 
 WAYS = ("edge-enhancing", "harmonic", "biharmonic", "total-variation", "telea")
 
-VARIATION_TOLERANCE = 4e-3
-"""Largest change of a round of "total-variation", as a part of the range, where no tolerance is given."""
+BY_LEVELS = ("edge-enhancing", "total-variation")
+"""Ways that go from coarse to fine in rounds."""
+
+SMOOTHED = 1e-3
+"""Slopes below this part of the range of the known values per cell count as quadratic in the variation."""
 
 
 @register("inpainting")
-class Inpainting(FilledAlongEdges):
+class Inpainting(FilledByLevels):
     """Fill unknown pixels from the known ones around them.
 
     Unknown are pixels where `known` is False, and those that are NaN, infinite or nodata; where `known` is not given,
     those alone. Known pixels come back as they are. The tolerance, 1e-4 by default, is a part of the range of the known
-    values; "edge-enhancing" and "telea" have none, and that of "total-variation" is the largest change of a further
-    round, 4e-3 by default. Over files "edge-enhancing" and "harmonic" are possible, the others take images in memory.
+    values, of "harmonic" and "biharmonic"; the others have none. Over files "edge-enhancing", "total-variation" and
+    "harmonic" are possible, the others take images in memory.
 
     Parameters
     ----------
     by : str
-        "edge-enhancing": div(D ∇u) = 0, D as of edge-enhancing diffusion with the image itself, by `rounds` on
-        every level of a pyramid; channels share D. Walls stay closed on all levels; what lies between walls too close
-        for any of them, and farther than 4 cells from a start, starts at the middle of the range of the known values.
-        "harmonic": Δu = 0. "biharmonic": Δ²u = 0, smooth beyond the rim of a hole. "total-variation": the least sum of
-        |∇u|, which is smoothed below 1e-3 of the range. These three fill channels one by one. "telea": from the rim
-        inwards, each pixel the weighted mean of pixels within `neighbourhood` that are nearer to known ones; fast, and
-        for thin gaps.
+        "edge-enhancing": div(D ∇u) = 0, D as of edge-enhancing diffusion with the image itself. "total-variation":
+        towards the least sum of |∇u|, which is smoothed below 1e-3 of the range per cell, by lagged diffusivity. Both
+        take `rounds` on every level of a pyramid, and channels share D or |∇u|. Walls stay closed on all levels; what
+        lies between walls too close for any of them, and farther than 4 cells from a start, starts at the middle of
+        the range of the known values. "harmonic": Δu = 0. "biharmonic": Δ²u = 0, smooth beyond the rim of a hole. These
+        two fill channels one by one. "telea": from the rim inwards, each pixel the weighted mean of pixels within
+        `neighbourhood` that are nearer to known ones; fast, and for thin gaps.
     contrast : float
         Gradient that parts edges from flat areas, as a part of the range of the known values per cell; of
         "edge-enhancing".
     sigma, rho : float
         Noise scale and feature scale of the structure tensor, in units of the spacing; of "edge-enhancing".
     rounds : int
-        Rounds of "edge-enhancing" on every level: each makes D anew and takes 10 FSI steps.
+        Rounds of "edge-enhancing" and "total-variation" on every level: each makes D anew and takes 10 FSI steps, or
+        makes the weights of the variation twice and takes 10 with either.
     neighbourhood : float
         How far "telea" looks, in units of the finest spacing.
 
@@ -92,13 +92,25 @@ class Inpainting(FilledAlongEdges):
     couples_channels = True
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "takes_tolerance", self.by not in ("edge-enhancing", "telea"))
+        object.__setattr__(self, "takes_tolerance", self.by in ("harmonic", "biharmonic"))
         object.__setattr__(self, "is_linear", self.by == "harmonic")
 
     @property
     def work_kind(self) -> str:
-        """Levels of a pyramid for "edge-enhancing", else cycles over tiles."""
-        return "fill-along-edges" if self.by == "edge-enhancing" else super().work_kind
+        """Levels of a pyramid in rounds, or cycles over tiles."""
+        return "fill-by-levels" if self.by in BY_LEVELS else super().work_kind
+
+    @property
+    def steep(self) -> float:
+        """The contrast of edges, or where the variation is smoothed."""
+        return SMOOTHED if self.by == "total-variation" else self.contrast
+
+    def operator_on(self, level: int, contrast: NumberOrStatistic) -> FilledInRounds:
+        """Return the rounds; scales are in units of the finest spacing's, so they double with the spacing."""
+        if self.by == "total-variation":
+            return VariationRounds(contrast)
+        wide = 2.0**level
+        return EdgeRounds(contrast, self.sigma * wide, self.rho * wide)
 
     def solve(self, setting: Setting) -> NDArray[np.generic]:
         """Return the image with all its pixels."""
@@ -108,15 +120,15 @@ class Inpainting(FilledAlongEdges):
         correction = largest_correction(setting.tolerance)
         parts = self.parts(self.survey(setting))
         require_held(parted_cells(known, valid))
-        if self.by == "edge-enhancing":
+        if self.by in BY_LEVELS:
             answers, _ = self.fill(Partial.of(setting, known), setting.spacing, parts)
             self.settle(answers, parts)
         elif self.by == "telea":
             fields = finite_fields(setting).astype(np.float64)
             answers = fill_by_distance(fields, known, valid, setting.spacing, self.neighbourhood)
         else:
-            fill = self._biharmonic if self.by == "biharmonic" else self._of_least_variation
-            answers = np.stack([fill(setting, part, correction * part.span) + part.low for part in parts])
+            found = [self._biharmonic(setting, part, correction * part.span) + part.low for part in parts]
+            answers = np.stack(found)
         return np.where(known, setting.fields, answers)
 
     def _biharmonic(self, setting: Setting, part: Part, correction: float) -> Floats:
@@ -129,20 +141,6 @@ class Inpainting(FilledAlongEdges):
         pixels = found.x[padding(shape) : found.x.size - padding(shape)].reshape(shape)
         answer: Floats = pixels.reshape(shape[3 - known.ndim :])[tuple(slice(0, n) for n in known.shape)]
         return answer
-
-    def _of_least_variation(self, setting: Setting, part: Part, _: float) -> Floats:
-        """Return a channel of least variation, less its smallest known value."""
-        known, values = self.known(setting), self.values(setting, part)
-        wanted = part.span * (VARIATION_TOLERANCE if setting.tolerance is None else setting.tolerance)
-        u, change, rounds = fill_by_variation(
-            values, known, valid_cells_of(setting), setting.spacing, part.span, wanted
-        )
-        if change > wanted:
-            raise ValueError(
-                f"After {rounds} rounds a further one would still change the image by {change:.3g}; the tolerance asks "
-                f"for {wanted:.3g}. Give a larger tolerance."
-            )
-        return u
 
     def weights(self, fields: Floats, spacing: tuple[float, ...]) -> tuple[Floats, ...]:
         """Return the couplings of the Laplacian, 1 along the finest axis."""

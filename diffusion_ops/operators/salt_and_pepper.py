@@ -18,8 +18,8 @@ from diffusion_ops.evolution.parameters import (
     parameter,
 )
 from diffusion_ops.evolution.reach import Reach
-from diffusion_ops.families.edge_filling import AlongEdges
 from diffusion_ops.families.edge_stopping import CONTRAST
+from diffusion_ops.families.filling_rounds import AlongEdges
 from diffusion_ops.families.parameters import SIGMA
 from diffusion_ops.kernels.conductance import CONDUCTANCES
 from diffusion_ops.kernels.pixels.impulses import find_extremes, find_impulses, mend_impulses

@@ -1,4 +1,4 @@
-"""The stages that fill along edges: levels of what is known, the coarsest filled in one task, and starts of the others.
+"""The stages that fill by levels: levels of what is known, the coarsest filled in one task, and starts of the others.
 
 The rounds on a level are those of an operator, so between these stages the passes of any evolution lie.
 """
@@ -13,7 +13,7 @@ import numpy as np
 
 from diffusion_ops.blocks.fields import working_dtype
 from diffusion_ops.blocks.window import doubling_window
-from diffusion_ops.families.edge_filling import HALVED_HALO, STARTED_HALO, FilledAlongEdges, Partial
+from diffusion_ops.families.level_filling import HALVED_HALO, STARTED_HALO, FilledByLevels, Partial
 from diffusion_ops.kernels.multigrid.couplings import KNOWN, UNKNOWN, WALL
 from pipelines.image.frames import Frames
 from pipelines.image.pyramid import reduced_shape
@@ -227,7 +227,7 @@ class Start(OnLevel):
     def compute(self, window: Window) -> Done:
         """Return the start of a tile, NaN where it has none, and its flags."""
         around, frames, problem = self._around(window.write), self.scene.frames, self.scene.problem
-        assert isinstance(problem, FilledAlongEdges)
+        assert isinstance(problem, FilledByLevels)
         level, below = self.level.read(around.read), self.below.fields(frames, window.read)
         parts = (frames.spatial_part(p) for p in (window.read, window.keep, around.read, window.open_sides))
         started = level.started(below, ~np.isnan(below[0]), Window(*parts))
@@ -256,7 +256,7 @@ class FillWhole(OnLevel):
         channels, total = self.scene.image.channels, math.prod(self.level.shape)
         cells, item = grown_cells(grid, (0,) * len(grid.shape)) // channels, self.level.dtype.itemsize
         problem = self.scene.problem
-        assert isinstance(problem, FilledAlongEdges)
+        assert isinstance(problem, FilledByLevels)
         rounds, ndim = problem.leg(0, 1.0).operator, len(self.scene.frames.spatial)
         arrays = rounds.extra_arrays(ndim, False, channels) + rounds.setup_arrays(ndim, channels)
         # Fields of all levels are held, the start in float64, and on the finest one the block with its coefficients.
@@ -271,7 +271,7 @@ class FillWhole(OnLevel):
     def compute(self, window: Window) -> Done:
         """Return the filled level, NaN where it has no value."""
         problem, frames = self.scene.problem, self.level.frames
-        assert isinstance(problem, FilledAlongEdges)
+        assert isinstance(problem, FilledByLevels)
         image = self.level.read(window.read)
         filled, has = problem.fill(image, frames.spacing, self.parts, self.level.number)
         values = filled.copy()

@@ -113,6 +113,10 @@ CHAINS = {
     "until the energy falls no more": Job(
         [{"operator": "total-variation", "weight": 6, "steps": 8, "until": {"energy": 1e-3}}]
     ),
+    **{
+        f"filled by {by}": Job([{"operator": "inpainting", "by": by, "rounds": 4, "known": "valid"}])
+        for by in ("edge-enhancing", "total-variation")
+    },
     "under a mask": Job([{"name": "dark", **DARK}, {**SMOOTH, "input": "source", "mask": "dark"}]),
     "along a guide of half the size": Job(
         [

@@ -71,7 +71,7 @@ class Problem(Operator):
     inertial_cycles = False
     new_quantity = True
     takes_tolerance: ClassVar[bool] = False
-    """Whether the answer is found up to a tolerance; False where it is exact."""
+    """Whether the answer is found up to a tolerance; False where it is exact, or takes rounds."""
     fills: ClassVar[bool] = False
     """Whether pixels without a value are unknown ones, which get one, rather than walls."""
     stacks: ClassVar[bool] = False

@@ -175,12 +175,12 @@ def require_beside(problem: Problem, given: tuple[str, ...]) -> None:
 
 
 def check_tolerance(problem: Problem, tolerance: Any) -> None:
-    """Refuse a tolerance that is not a number > 0, or of a problem whose answer is exact."""
+    """Refuse a tolerance that is not a number > 0, or of a problem that has none."""
     if tolerance is None:
         return
     if not problem.takes_tolerance:
         raise ValueError(
-            f"tolerance={tolerance!r} is not possible: the answer of {problem.name} is exact. Remove it."
+            f"tolerance={tolerance!r} is not possible: {problem.name} finds its answer without one. Remove it."
         )
     if not isinstance(tolerance, Real) or isinstance(tolerance, bool) or not 0 < float(tolerance) < math.inf:
         raise ValueError(f"tolerance={tolerance!r} is not possible. Allowed: a number > 0.")

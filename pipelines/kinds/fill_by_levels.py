@@ -1,4 +1,4 @@
-"""Fill unknown pixels along edges over tiles: levels of a pyramid, each in rounds from the filled coarser one."""
+"""Fill unknown pixels over tiles: levels of a pyramid, each in rounds from the filled coarser one."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from diffusion_ops.evolution.legs import total_halo
-from diffusion_ops.families.edge_filling import FilledAlongEdges
+from diffusion_ops.families.level_filling import FilledByLevels
 from pipelines.image.window import Grid, Window, extent
 from pipelines.plan.batches import Batches, request_after
 from pipelines.plan.plan import Geometry
@@ -25,9 +25,9 @@ from pipelines.tasks.values import Carried, Done
 from pipelines.tasks.work import KINDS, Conclusion
 
 
-@KINDS.register("fill-along-edges")
+@KINDS.register("fill-by-levels")
 @dataclass(frozen=True)
-class FillAlongEdges(Result):
+class FillByLevels(Result):
     """Write the filled image, with known pixels as they are.
 
     Attributes
@@ -62,7 +62,7 @@ class FillAlongEdges(Result):
     def compute(self, window: Window) -> Done:
         """Return the result of a tile."""
         setting, problem = self.scene.setting(window.read), self.scene.problem
-        assert isinstance(problem, FilledAlongEdges)
+        assert isinstance(problem, FilledByLevels)
         filled = np.nan_to_num(self.filled.fields(self.scene.frames, window.read), nan=0.0)
         problem.settle(filled, self.parts)
         values = problem.result(filled, setting, np.ones(setting.spatial, bool))
@@ -72,7 +72,7 @@ class FillAlongEdges(Result):
     def report(self, title: str, concluded: Conclusion | None) -> Mapping[str, Mapping[str, Any]]:
         """Return how many levels there were of more than one tile, and how many rounds on each."""
         problem = self.scene.problem
-        assert isinstance(problem, FilledAlongEdges)
+        assert isinstance(problem, FilledByLevels)
         if concluded is None:
             return {}
         return {"fillings": {"position": self.position, "levels": self.levels, "rounds": problem.rounds}}
@@ -100,7 +100,7 @@ class _Layout:
         for level, needs in reversed(levels):
             filled = self._rounds(level, self._start(level, filled, needs))
         parts: dict[str, Any] = {"filled": filled.reading, "levels": len(levels)}
-        return FillAlongEdges.add(self.request, self.scene, filled.stages, **parts)
+        return FillByLevels.add(self.request, self.scene, filled.stages, **parts)
 
     def _levels(self) -> list[tuple[Level, tuple[int, ...]]]:
         """Add the stages that make the levels down to one of a single tile; return each with those that write it."""
@@ -142,7 +142,7 @@ class _Layout:
     def _rounds(self, level: Level, started: Image) -> Image:
         """Add the passes with the rounds on a level, and return what they fill."""
         request, stages, problem = self.request, self.request.stages, self.scene.problem
-        assert isinstance(problem, FilledAlongEdges)
+        assert isinstance(problem, FilledByLevels)
         leg = problem.leg(level.number)
         halo = max(total_halo([replace(leg, cycles=leg.cycles[:1])], level.frames.spacing))
         grid: Grid = stages.grid(level.shape)

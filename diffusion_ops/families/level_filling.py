@@ -1,15 +1,13 @@
-"""Fill unknown pixels along edges: rounds of edge-enhancing diffusion on every level of a pyramid, coarse to fine.
+"""Fill unknown pixels in rounds of a nonlinear diffusion on every level of a pyramid, coarse to fine.
 
 A level is a `Partial` image. The next coarser one has the means of what is known in 2 cells along every axis, and walls
 that stay closed. Cells that no value reaches on a coarse level are walls there, so they start nothing. A level starts
-from the filled coarser one, and takes the rounds of an operator, `AlongEdges`, as any evolution does: so tiles and
+from the filled coarser one, and takes the rounds of an operator, `FilledInRounds`, as any evolution does: so tiles and
 batches of rounds change no bit.
 """
 
 from __future__ import annotations
 
-import dataclasses
-import math
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,18 +15,15 @@ from dataclasses import dataclass
 import numpy as np
 
 from diffusion_ops.blocks.block import Block, Bools, Floats, allocate, as_image
-from diffusion_ops.blocks.statistic import Statistic, make_statistic
+from diffusion_ops.blocks.statistic import make_statistic
 from diffusion_ops.blocks.window import Window, doubled, doubling_window
 from diffusion_ops.evolution.advance import advance
 from diffusion_ops.evolution.legs import Leg
-from diffusion_ops.evolution.operator import Iteration, with_parameters
-from diffusion_ops.evolution.parameters import Number, NumberOrStatistic, number, parameter
+from diffusion_ops.evolution.parameters import NumberOrStatistic
 from diffusion_ops.evolution.problems.problem import Setting
-from diffusion_ops.evolution.reach import Reach
 from diffusion_ops.evolution.schedule import Cycle
-from diffusion_ops.families.parameters import SIGMA
+from diffusion_ops.families.filling_rounds import FilledInRounds
 from diffusion_ops.families.steady_state import Part, SteadyState, finite_fields, valid_cells_of
-from diffusion_ops.families.tensor_field import TensorField
 from diffusion_ops.steady.walls import coarse_walls, pairs, spread, unpaired
 
 HALVED_HALO = 4
@@ -36,113 +31,6 @@ HALVED_HALO = 4
 
 STARTED_HALO = 4
 """Cells around a window that its start depends on; walls of the coarser level are 2 cells wide."""
-
-STEPS = 10
-"""FSI steps with one tensor: as far as a cell is from what is known where a tenth of the cells is."""
-
-
-class AlongEdges(Iteration):
-    """Iterations that fill flagged cells: each makes D from the image as it is, and takes 10 FSI steps with it.
-
-    A subclass has the parameters below, and its own `law`. What is carried is above 0 at the cells that change: an
-    array per channel, or one for all. Channels share D.
-    """
-
-    contrast: NumberOrStatistic
-    sigma: float
-    rho: float
-
-    couples_channels = True
-
-    @property
-    @abstractmethod
-    def law(self) -> str:
-        """How the flow across an edge depends on its slope."""
-
-    @property
-    def field(self) -> TensorField:
-        """How the tensor is made; the contrast is a number by now, or does not matter."""
-        contrast = math.nan if isinstance(self.contrast, Statistic) else number(self.contrast)
-        return TensorField(contrast, self.law, sigma=self.sigma, rho=self.rho)
-
-    def reach(self, spacing: tuple[float, ...]) -> Reach:
-        """Return what an iteration and its tensor read.
-
-        Returns
-        -------
-        step
-            the reach of the steps with one tensor
-        setup
-            the reach of the tensor
-        """
-        field = self.field.reach(spacing)
-        return Reach(tuple([STEPS * r for r in field.step]), field.setup)
-
-    def extra_arrays(self, ndim: int, inertial: bool, channels: int) -> float:
-        """Return D and the flags as bytes."""
-        return self.field.scheme.arrays(ndim) + 0.25 * self.carried_arrays(ndim, channels)
-
-    def setup_arrays(self, ndim: int, channels: int) -> float:
-        """Return the smoothed channels or J before it is smoothed while D is made, then the state before."""
-        smooth, rough = channels if self.sigma else 0, self.field.scheme.arrays(ndim) if self.rho else 0
-        return max(1, smooth, rough)
-
-    def pace(self, ndim: int, channels: int) -> float:
-        """Return values times iterations per second as measured in float32."""
-        return 5e7 if ndim == 2 else 1.2e7
-
-    def run(self, block: Block, cycle: Cycle, count: int) -> None:
-        """Take the iterations, the channels one after another with the same tensor."""
-        assert block.carried is not None
-        field = self.field
-        free = allocate(len(block.carried), block.spatial, np.dtype(bool))
-        np.greater(block.carried, 0, out=free)
-        if not free.any():
-            # Most tiles of an image with few gaps.
-            return
-        inner = Cycle(field.scheme.stable_dt(block.spacing), STEPS, inertial=True)
-        for k in range(count):
-            frozen = field.freeze(block, block.storage)
-            for channel in range(len(block.storage)):
-                part = dataclasses.replace(block, storage=block.storage[channel : channel + 1])
-                field.take_steps(part, inner, frozen, free[min(channel, len(free) - 1)], before=k * STEPS)
-                block.storage[channel] = part.storage[0]
-
-
-@with_parameters
-class Rounds(AlongEdges):
-    """The rounds of a problem on one level; no step of a spec.
-
-    Parameters
-    ----------
-    contrast : float or Statistic
-        Square root of an eigenvalue that parts edges from flat areas, in image units per unit length. A statistic is a
-        placeholder; the number is `contrast_of` the known values. With 0 there are no edges, and it does nothing.
-    sigma, rho : float
-        Noise scale and feature scale of the structure tensor, in units of the spacing.
-    """
-
-    contrast: NumberOrStatistic = parameter(
-        Number(unit="image units per unit length", least=0, statistic=True)
-    )
-    sigma: float = parameter(SIGMA, default=0.5)
-    rho: float = parameter(SIGMA, default=1.6)
-
-    name = "rounds along edges"
-
-    @property
-    def law(self) -> str:
-        """1 / sqrt(1 + (s/k)²)."""
-        return "charbonnier"
-
-    def carried_arrays(self, ndim: int, channels: int) -> int:
-        """Return the flags of unknown cells."""
-        return 1
-
-    def run(self, block: Block, cycle: Cycle, count: int) -> None:
-        """Take the rounds, unless all known values are equal."""
-        if number(self.contrast) > 0:
-            super().run(block, cycle, count)
 
 
 @dataclass(frozen=True)
@@ -240,17 +128,23 @@ class Partial:
         return block
 
 
-class FilledAlongEdges(SteadyState):
-    """A problem that may be solved by rounds along edges, from coarse to fine; a subclass has the parameters below."""
+class FilledByLevels(SteadyState):
+    """A problem that may be solved in rounds from coarse to fine; a subclass has the parameter below."""
 
-    contrast: float
-    sigma: float
-    rho: float
     rounds: int
+
+    @property
+    @abstractmethod
+    def steep(self) -> float:
+        """The contrast of the rounds, as a part of the range of the known values per finest cell."""
+
+    @abstractmethod
+    def operator_on(self, level: int, contrast: NumberOrStatistic) -> FilledInRounds:
+        """Return the operator of the rounds on a level, which is halved so many times."""
 
     def contrast_of(self, parts: Sequence[Part], spacing: tuple[float, ...]) -> float:
         """Return the contrast in image units per unit length, on every level."""
-        return self.contrast * max(part.span for part in parts) / min(spacing)
+        return self.steep * max(part.span for part in parts) / min(spacing)
 
     def numbers(self, parts: list[Part], spacing: tuple[float, ...]) -> dict[str, float]:
         """Return the contrast of the rounds."""
@@ -261,10 +155,8 @@ class FilledAlongEdges(SteadyState):
 
         Without a contrast it is a statistic, to be replaced by `contrast_of`.
         """
-        wide = 2.0**level
         slope = make_statistic("range") if contrast is None else contrast
-        rounds = Rounds(slope, self.sigma * wide, self.rho * wide)
-        return Leg(rounds, (Cycle(1.0),) * self.rounds, begins=False)
+        return Leg(self.operator_on(level, slope), (Cycle(1.0),) * self.rounds, begins=False)
 
     def fill(
         self, image: Partial, spacing: tuple[float, ...], parts: Sequence[Part], level: int = 0
