@@ -62,6 +62,8 @@ class Outputs:
         check_nodata(info.nodata, dtype, "result")
         info = with_channels(info.replace(dtype=dtype), self._channels(step), step)
         sink = open_sink(spec, info)
+        if self.roi is None:
+            sink.require_place(info)
         if sink.is_table and not info.labels:
             able = ", ".join(name for name, operator in OPERATORS.items() if operator.gives_labels)
             raise ValueError(

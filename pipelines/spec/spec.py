@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePath
 from typing import Annotated, Any, Literal
@@ -29,7 +28,7 @@ from pipelines.spec.errors import explain, no_such, refusal, shortened
 from pipelines.spec.paths import is_path, with_paths
 from pipelines.spec.step import StepSpec, UntilSpec
 from pipelines.spec.yaml_lines import BadYamlError, Location, YamlText, read_yaml
-from pipelines.store.addresses import is_remote
+from pipelines.store.addresses import is_remote, outside
 
 SOURCE = "source"
 """Name of the image itself as the `input` of a step."""
@@ -220,7 +219,7 @@ class Spec(BaseModel):
     @property
     def workdir(self) -> str:
         """Folder of state, journal and report data."""
-        return self.run.workdir or self.sink.uri.rstrip("/" + os.sep) + ".run"
+        return self.run.workdir or outside(self.sink.uri) + ".run"
 
     def science(self) -> dict[str, Any]:
         """Return all parts of the spec that decide the pixels of the result, as JSON values, for digests.
