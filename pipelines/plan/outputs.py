@@ -76,7 +76,8 @@ class Outputs:
             )
         new = any(operator.new_quantity for operator in way)
         fill = way[-1].fill_value(dtype, self.source.nodata) if new else None
-        return Output(spec, folder, info, sink.levels(info), sink.is_zarr, sink.library_bytes, fill)
+        levels, name = sink.levels(info), type(sink).__name__
+        return Output(spec, folder, info, levels, sink.is_zarr, name, sink.library_bytes, fill)
 
     def _channels(self, name: str) -> int:
         """Return the number of channels of a step's result, which changes only where channels are joint."""

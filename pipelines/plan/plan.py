@@ -93,6 +93,8 @@ class Output:
     levels : tuple of Level
     is_zarr : bool
         True where the target itself holds the arrays.
+    format : str
+        Name of the format's class.
     library_bytes : int
         Resident memory of the format's library.
     fill : float or None
@@ -104,6 +106,7 @@ class Output:
     info: ImageInfo
     levels: tuple[Level, ...]
     is_zarr: bool
+    format: str
     library_bytes: int
     fill: float | None = None
 
@@ -289,8 +292,8 @@ class Plan:
 
 
 def library_bytes(outputs: Sequence[Output]) -> int:
-    """Return the resident memory of the libraries of the results' formats."""
-    return max(output.library_bytes for output in outputs)
+    """Return the resident memory of the libraries of the results' formats, which stay loaded."""
+    return sum({output.format: output.library_bytes for output in outputs}.values())
 
 
 def predict_memory(stages: Sequence[Stage], threads: int, processes: int) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import importlib.util
 import shutil
 from fractions import Fraction
 from pathlib import Path
@@ -17,6 +18,8 @@ from skimage.measure import label, regionprops_table
 
 from diffusion_ops.blocks.block import Block
 from diffusion_ops.blocks.regions import RegionEnds, RegionSums, region_table
+from pipelines.image.info import ImageInfo
+from pipelines.image.sink import TABLE, SinkSpec, open_sink
 from pipelines.plan.search import PlanError
 from pipelines.refusal import RefusedError
 from pipelines.run.run import run
@@ -39,7 +42,9 @@ def table(path: Path) -> dict[str, list[float]]:
     return {name: [float(row[i]) for row in rows] for i, name in enumerate(head)}
 
 
-def run_with_table(folder: Path, image: Array, source: dict[str, Any], **sections: Any) -> Path:
+def run_with_table(
+    folder: Path, image: Array, source: dict[str, Any], formats: tuple[str, ...] = ("csv",), **sections: Any
+) -> Path:
     """Return the table of the objects of an image."""
     folder.mkdir()
     spec = small_spec(
@@ -48,7 +53,7 @@ def run_with_table(folder: Path, image: Array, source: dict[str, Any], **section
         source={"uri": save_source(folder, image), **source},
         steps=LABEL,
         sink={"dtype": "uint32", **sections.pop("sink", {})},
-        outputs=[{"name": "objects", "uri": str(folder / "objects.csv")}],
+        outputs=[{"name": "objects", "uri": str(folder / f"objects.{ending}")} for ending in formats],
         **sections,
     )
     report = run(spec)
@@ -92,6 +97,51 @@ def test_frames_and_units(tmp_path: Path) -> None:
     assert found[next(n for n in found if n.startswith("centroid x"))][: first[0]] == pytest.approx(
         list(wanted["centroid-1"] * 0.25)
     )
+
+
+def test_parquet_has_the_rows_of_the_csv(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    parquet = pytest.importorskip(
+        "pyarrow.parquet", reason="needs pyarrow, which comes with the extra parquet"
+    )
+    monkeypatch.setattr("pipelines.formats.parquet_sink.GROUP_VALUES", 100)
+    frames = np.stack([COINS, COINS[::-1]])
+    source = {"axes": "tyx", "spacing": {"y": 0.5, "x": 0.25}}
+    path = run_with_table(tmp_path / "a", frames, source, formats=("csv", "parquet"))
+    wanted, file = table(path), parquet.ParquetFile(path.with_suffix(".parquet"))
+    found = file.read()
+    assert {name: found[name].to_pylist() for name in found.column_names} == wanted
+    assert file.metadata.num_row_groups > 2
+    whole = {name for name in found.column_names if str(found.schema.field(name).type) == "int64"}
+    assert whole == {"frame", "label", "cells", *(f"{end} {a}" for a in "yx" for end in ("first", "end"))}
+    assert verify(str(tmp_path / "a" / "objects.ome.zarr"))["ok"]
+
+
+def test_parquet_of_no_regions_has_columns_with_the_units_of_the_csv(tmp_path: Path) -> None:
+    parquet = pytest.importorskip(
+        "pyarrow.parquet", reason="needs pyarrow, which comes with the extra parquet"
+    )
+    info = ImageInfo((4, 5), np.dtype("uint32"), "yx", (4, 5), units=dict.fromkeys("yx", "micrometer"))
+    np.save(tmp_path / TABLE, np.array([[2, 1, *[0] * 8]], np.int64))
+    paths = [tmp_path / f"objects.{ending}" for ending in ("csv", "parquet")]
+    for path in paths:
+        open_sink(SinkSpec(uri=str(path)), info).finish(str(tmp_path), info, (), str(path), 1 << 25)
+    found = parquet.read_table(paths[1])
+    assert found.num_rows == 0
+    assert found.column_names == list(table(paths[0]))
+    assert found.schema.field("area (micrometer²)").metadata == {b"unit": "micrometer²".encode()}
+    assert found.schema.field("centroid x (micrometer)").metadata == {b"unit": b"micrometer"}
+
+
+def test_parquet_is_refused_where_its_library_is_not_installed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name, *rest: None if name == "pyarrow" else found(name, *rest)
+    )
+    with pytest.raises(RefusedError, match=r"pip install 'diffuse\[parquet\]'"):
+        run_with_table(tmp_path / "a", COINS, {}, formats=("parquet",))
+    assert [path.name for path in (tmp_path / "a").iterdir()] == ["source.npy"]
 
 
 def test_more_regions_than_memory_holds_stop_a_run_that_goes_on_with_more(tmp_path: Path) -> None:
