@@ -34,6 +34,10 @@ class SinkSpec(BaseModel):
         None, gt=0, lt=1 << 31, description="Pixels per side of a chunk; 512 (64 in 3-D) by default."
     )
     compression: Literal["lz4", "zstd", "none"] = Field("zstd", description="Codec of the chunks.")
+    of: str = Field(
+        "source",
+        description="Name of a step, or 'source': the image whose means a table of labelled regions has.",
+    )
 
     @field_validator("dtype")
     @classmethod
@@ -101,7 +105,7 @@ class Sink(ABC):
     pyramid: ClassVar[bool] = False
     """True where the run writes levels below the finest."""
     is_table: ClassVar[bool] = False
-    """True where the target is a table of labelled regions, made of `TABLE` instead of arrays."""
+    """True where the target is a table of labelled regions, made of `TABLE`; arrays are what that is made from."""
 
     lines_only: ClassVar[bool] = False
     """True for tables that hold lines, and no regions."""

@@ -93,6 +93,8 @@ class Output:
     levels : tuple of Level
     is_zarr : bool
         True where the target itself holds the arrays.
+    is_table : bool
+        True where the target is a table, and arrays are only what it is made from.
     format : str
         Name of the format's class.
     library_bytes : int
@@ -106,6 +108,7 @@ class Output:
     info: ImageInfo
     levels: tuple[Level, ...]
     is_zarr: bool
+    is_table: bool
     format: str
     library_bytes: int
     fill: float | None = None
@@ -244,6 +247,7 @@ class Plan:
         return {
             "source": {"shape": self.source.shape, "axes": self.source.axes, "dtype": str(self.source.dtype)},
             "result": {
+                "table": self.outputs[0].is_table,
                 "dtype": str(self.result.dtype),
                 "levels": [
                     {"shape": v.info.shape, "axes": v.info.axes, "chunks": v.chunks} for v in self.levels

@@ -127,10 +127,6 @@ class OutputSpec(SinkSpec):
         default=False,
         description="Whether to write the step's result less the final one: what was removed on the way.",
     )
-    of: str = Field(
-        default="source",
-        description="Name of a step, or 'source': the image whose means a table of labelled regions has.",
-    )
 
 
 class Spec(BaseModel):
@@ -161,6 +157,8 @@ class Spec(BaseModel):
     @model_validator(mode="after")
     def _uses_every_step(self) -> Spec:
         known = [SOURCE, *(step.name for step in self.steps)]
+        if self.sink.of not in known:
+            raise refusal(no_such("step", self.sink.of, known), "sink", "of")
         for i, output in enumerate(self.outputs):
             for key, name in (("name", output.name), ("of", output.of)):
                 if name not in known:
@@ -176,7 +174,8 @@ class Spec(BaseModel):
         for i, uri in enumerate(self.targets[1:]):
             if uri in self.targets[: i + 1]:
                 raise refusal(f"{uri!r} is written twice. Choose another path.", "outputs", i, "uri")
-        used = _used_steps(self.steps, [name for output in self.outputs for name in (output.name, output.of)])
+        wanted = [name for output in self.outputs for name in (output.name, output.of)]
+        used = _used_steps(self.steps, [self.sink.of, *wanted])
         for i, step in enumerate(self.steps):
             if step.name not in used:
                 raise refusal(
@@ -231,6 +230,7 @@ class Spec(BaseModel):
         sink = self.sink.model_dump(mode="json", exclude={"uri"})
         sink["format"] = self.sink.format or PurePath(self.sink.uri).suffix.lower()
         numbers = {SOURCE: -1, **{step.name: i for i, step in enumerate(self.steps)}}
+        sink["of"] = numbers[self.sink.of]
         steps = [
             {**_canonical(step.make_operator()), **step.times(), **_links(step, numbers)}
             for step in self.steps

@@ -14,23 +14,26 @@ from numpy.typing import NDArray
 
 from pipelines.image.georeference import to_ground
 from pipelines.image.info import ImageInfo
+from pipelines.image.levels import create_level
 from pipelines.image.sink import LINES, Level, Sink
 
 Table = NDArray[np.int64]
 
 
 class TableSink(Sink):
-    """A target that is made of `TABLE` instead of arrays."""
+    """A target that is made of `TABLE`."""
 
     is_table: ClassVar[bool] = True
 
     def levels(self, info: ImageInfo) -> tuple[Level, ...]:
-        """Return no arrays."""
+        """Return no arrays: a table needs only those that the run has anyhow."""
         return ()
 
     def create(self, root: str, info: ImageInfo, levels: tuple[Level, ...]) -> None:
-        """Make the folder that the table is put into."""
+        """Make the folder that the table is put into, and the labels that it is made from where no other has them."""
         Path(root).mkdir()
+        for level in levels:
+            create_level(root, level, self.spec.compression)
 
 
 # ---- columns and rows

@@ -21,14 +21,25 @@ from diffusion_ops.blocks.regions import RegionEnds, RegionSums, region_table
 from pipelines.image.info import ImageInfo
 from pipelines.image.sink import TABLE, SinkSpec, open_sink
 from pipelines.plan.search import PlanError
+from pipelines.record.journal import Journal
 from pipelines.refusal import RefusedError
+from pipelines.run.arrays import RunArrays
+from pipelines.run.preview import preview
 from pipelines.run.run import run
+from pipelines.run.status import status
 from pipelines.run.verify import verify
+from pipelines.tasks.work import File
 from tests.pipelines.runs import save_source, small_spec
 
 Array = NDArray[Any]
 
 COINS = data.coins()[:150, :170]
+
+
+class StopError(Exception):
+    """Stands for a kill."""
+
+
 LABEL = [
     {"name": "mask", "operator": "thresholding", "thresholds": [107]},
     {"name": "objects", "operator": "components"},
@@ -59,6 +70,53 @@ def run_with_table(
     report = run(spec)
     assert report.data["complete"], report.data
     return folder / "objects.csv"
+
+
+def stop_at(patch: pytest.MonkeyPatch, moment: str) -> None:
+    """Let a run stop after its third tile, before its table is there to be written, or when it is published."""
+    append, write = Journal.append, RunArrays.write
+
+    def append_or_stop(self: Journal, event: object) -> None:
+        append(self, event)
+        if (moment == "tile" and getattr(event, "tile", 0) == 2) or moment == type(event).__name__.lower():
+            raise StopError
+
+    def write_or_stop(file: File) -> None:
+        if moment == "table" and file.path.endswith(TABLE):
+            raise StopError
+        write(file)
+
+    patch.setattr(Journal, "append", append_or_stop)
+    patch.setattr(RunArrays, "write", staticmethod(write_or_stop))
+
+
+@pytest.mark.parametrize("moment", ["", "tile", "table", "claimed", "published"])
+def test_a_table_can_be_the_only_result(tmp_path: Path, moment: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    wanted = run_with_table(tmp_path / "a", COINS, {}).read_bytes()
+    source, target = str(tmp_path / "a" / "source.npy"), tmp_path / "objects.csv"
+    spec = small_spec(source, target, steps=LABEL)
+    if moment:
+        with monkeypatch.context() as patch:
+            stop_at(patch, moment)
+            with pytest.raises(StopError):
+                run(spec)
+        assert not status(str(target))["complete"]
+    assert run(spec).exit_code == 0
+    assert target.read_bytes() == wanted
+    assert {path.name for path in tmp_path.iterdir()} == {"a", "objects.csv", "objects.csv.run"}
+    assert not list((tmp_path / "objects.csv.run").glob("run-*")), "the labels are gone with the run's arrays"
+    assert status(str(target))["complete"]
+    assert verify(str(target))["ok"]
+    with pytest.raises(RefusedError, match="exists already"):
+        run(small_spec(source, target, steps=LABEL, sink={"of": "mask"}))
+    target.write_text("label\n1\n", encoding="utf-8")
+    assert "differs" in verify(str(target))["problems"][0]
+
+
+def test_the_only_table_has_the_means_of_the_step_that_is_asked_for(tmp_path: Path) -> None:
+    source = save_source(tmp_path, COINS)
+    assert run(small_spec(source, tmp_path / "a.csv", steps=LABEL, sink={"of": "mask"})).exit_code == 0
+    assert set(table(tmp_path / "a.csv")["mean"]) == {1.0}
 
 
 @pytest.mark.parametrize("tile", [40, 100])
@@ -193,8 +251,12 @@ def test_what_is_no_table_of_labels_is_refused(tmp_path: Path) -> None:
     csv_output = [{"name": "calm", "uri": str(tmp_path / "a.csv")}]
     with pytest.raises((PlanError, RefusedError), match="no label image"):
         run(small_spec(source, tmp_path / "a.zarr", steps=heat, outputs=csv_output))
-    with pytest.raises((PlanError, RefusedError), match="is a table"):
-        run(small_spec(source, tmp_path / "a.csv", steps=LABEL))
+    with pytest.raises((PlanError, RefusedError), match="no label image"):
+        run(small_spec(source, tmp_path / "a.csv", steps=heat))
+    with pytest.raises(RefusedError, match="a region has none"):
+        preview(small_spec(source, tmp_path / "a.csv", steps=LABEL), "0:50,0:50", str(tmp_path / "part.csv"))
+    with pytest.raises(RefusedError, match="no step 'no'"):
+        small_spec(source, tmp_path / "a.csv", steps=LABEL, sink={"of": "no"})
     with pytest.raises(RefusedError, match="no step 'no'"):
         small_spec(
             source, tmp_path / "a.zarr", steps=LABEL, outputs=[{**csv_output[0], "name": "mask", "of": "no"}]
