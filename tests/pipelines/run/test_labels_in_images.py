@@ -207,7 +207,14 @@ def test_what_cannot_be_among_the_labels_is_refused_and_nothing_is_touched(
     image: Path, tmp_path: Path
 ) -> None:
     coins, consolidated = save_source(tmp_path, COINS), tmp_path / "consolidated.ome.zarr"
-    shutil.copytree(image, consolidated)
+    older, broken = tmp_path / "older.ome.zarr", tmp_path / "broken.ome.zarr"
+    for copy in (consolidated, older, broken):
+        shutil.copytree(image, copy)
+    metadata = older / "zarr.json"
+    metadata.write_text(metadata.read_text().replace('"version": "0.5"', '"version": "0.4"'))
+    (broken / "labels").mkdir()
+    (broken / "labels" / "zarr.json").write_text('{"attributes": {"ome": {"labels": "all"}}}')
+    elsewhere = {"workdir": str(tmp_path / "elsewhere")}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         zarr.consolidate_metadata(str(consolidated))
@@ -219,6 +226,9 @@ def test_what_cannot_be_among_the_labels_is_refused_and_nothing_is_touched(
         (lambda: spec_of(image, sink={"format": "zarr"}), "which are OME-Zarr"),
         (lambda: spec_of(image, source={"level": 1}), "cells along"),
         (lambda: spec_of(consolidated), "consolidated"),
+        (lambda: spec_of(older), "OME-Zarr 0.4, its labels would be 0.5"),
+        (lambda: spec_of(broken), "holds no list of labels"),
+        (lambda: spec_of(image, sink={"uri": "s3://a/b.ome.zarr/labels/c"}, run=elsewhere), "in a store"),
         (lambda: spec_of(image, source={"spacing": {"y": 1, "x": 1}}), "spacing"),
         (
             lambda: small_spec(coins, image / "labels/objects", steps=OBJECTS, sink={"dtype": "uint8"}),
