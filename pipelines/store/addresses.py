@@ -53,7 +53,7 @@ def name_of(uri: str) -> str:
     return uri.rstrip("/").rsplit("/", 1)[-1]
 
 
-_LABELS = re.compile(r"(?i)(?P<hierarchy>.+?\.zarr)(?P<inside>/.+)?/labels/(?P<name>[^/.]+)/?")
+_LABELS = re.compile(r"(?P<hierarchy>.+?(?i:\.zarr))(?P<inside>/.+)?/labels/(?P<name>[^/.]+)/?")
 
 
 def labelled_image(uri: str) -> str | None:

@@ -99,7 +99,15 @@ def _require_same_cells(image: str, pyramid: Multiscales, sizes: dict[str, int],
 
 
 def make_labels(image: str) -> None:
-    """Make the group that holds the labels of an image, with an empty list, where there is none."""
+    """Make the group that holds the labels of an image, with an empty list, where there is none.
+
+    Raises
+    ------
+    FileNotFoundError
+        Where the image is gone.
+    """
+    if not require_local(image).is_dir():
+        raise FileNotFoundError(f"{image}, which the labels are for, is gone")
     values = {
         "zarr_format": 3,
         "node_type": "group",

@@ -194,6 +194,12 @@ def test_runs_that_add_labels_at_once_do_not_lose_a_name(
     assert sorted(listed) == ["a", "b", "c"]
 
 
+def test_no_image_is_made_for_labels_whose_image_is_gone(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="is gone"):
+        make_labels(str(tmp_path / "gone.ome.zarr"))
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_run_that_ends_while_another_publishes_keeps_its_name(image: Path) -> None:
     def add(event: object) -> None:
         if isinstance(event, Exporting):
