@@ -32,6 +32,7 @@ ALLOWED = {
 
 FORMAT_LIBRARIES = {
     *("tifffile", "imagecodecs", "imageio", "PIL", "rasterio", "affine", "netCDF4", "h5netcdf", "xarray"),
+    "pyarrow",
 }
 """Libraries that only a format's own file may import."""
 
@@ -72,7 +73,7 @@ PLUGINS = (
 
 SHARED_BY_PLUGINS = "pipelines.formats.metadata."
 
-OPTIONAL = {"rasterio", "affine", "netCDF4", "h5netcdf", "s3fs"}
+OPTIONAL = {"rasterio", "affine", "netCDF4", "h5netcdf", "pyarrow", "s3fs"}
 """Libraries of the extras: they may be imported inside functions, so that the base works without them."""
 
 MOST_FLOORS = {"diffusion_ops": 8, "pipelines": 12}

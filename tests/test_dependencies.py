@@ -151,7 +151,17 @@ def test_command_works_without_extras(arguments: tuple[str, ...], tmp_path: Path
 
 
 def test_extras_are_out_of_reach_there(tmp_path: Path) -> None:
-    names = ["rasterio", "netCDF4", "bokeh", "s3fs", "skimage", "dask_image", "matplotlib", "pytest"]
+    names = [
+        "rasterio",
+        "netCDF4",
+        "bokeh",
+        "pyarrow",
+        "s3fs",
+        "skimage",
+        "dask_image",
+        "matplotlib",
+        "pytest",
+    ]
     code = f"import importlib.util; print([n for n in {names} if importlib.util.find_spec(n)])"
     command = [sys.executable, "-c", code]
     assert subprocess.check_output(command, cwd=tmp_path, env=environment(tmp_path), text=True) == "[]\n"

@@ -24,12 +24,13 @@ SHOWN_FAILURES = 10
 def plan(summary: Mapping[str, Any], source: str, target: str) -> RenderableType:
     """Return a picture of `Plan.summary`."""
     s, finest = summary, summary["result"]["levels"][0]
+    result = f"{shape_text(finest['shape'], finest['axes'])}, {s['result']['dtype']}"
+    chunked = f"{plural(len(s['result']['levels']), 'level')}, chunks {shape_text(finest['chunks'])}"
     facts = {
         "source": source,
         "": f"{shape_text(s['source']['shape'], s['source']['axes'])}, {s['source']['dtype']}",
         "target": target,
-        " ": f"{shape_text(finest['shape'], finest['axes'])}, {s['result']['dtype']}, "
-        f"{plural(len(s['result']['levels']), 'level')}, chunks {shape_text(finest['chunks'])}",
+        " ": f"a table, of labels of {result}" if s["result"]["table"] else f"{result}, {chunked}",
         "diffuses along": f"{', '.join(s['diffuses_along'])}, spacing {_numbers_text(s['spacing'])}",
         "tile": shape_text(s["tile"], s["axes"]),
         "halo": _halos(s["halo"]),

@@ -12,11 +12,18 @@ import zarr
 from numpy.typing import NDArray
 
 from pipelines.formats.metadata.ome import build_multiscales, build_omero
+from pipelines.formats.metadata.ome_labels import (
+    image_pyramid,
+    is_label_image,
+    list_labels,
+    make_labels,
+    require_labels,
+)
 from pipelines.image.georeference import to_attributes
 from pipelines.image.info import ImageInfo
 from pipelines.image.levels import create_level, pyramid_infos, reordered
 from pipelines.image.sink import SINKS, Level, Sink
-from pipelines.store.addresses import is_remote
+from pipelines.store.addresses import is_remote, labelled_image, name_of
 from pipelines.store.arrays import choose_chunks, holds, json_number, open_array
 from pipelines.store.publish import finish_folder
 
@@ -32,15 +39,35 @@ class OmeZarrSink(Sink):
     """A multiscale image as viewers of microscopy read it."""
 
     extensions: ClassVar[tuple[str, ...]] = (".ome.zarr",)
-    about: ClassVar[str] = "OME-Zarr 0.5 with pyramid, for napari, neuroglancer, vizarr, OMERO and others"
+    about: ClassVar[str] = (
+        "OME-Zarr 0.5 with pyramid, for napari, neuroglancer, vizarr, OMERO and others; labels also as "
+        "IMAGE.ome.zarr/labels/NAME"
+    )
     is_zarr: ClassVar[bool] = True
     pyramid: ClassVar[bool] = True
 
+    @classmethod
+    def ending(cls, name: str) -> int:
+        """Return the length of the ending; what lies among the labels of an image needs none."""
+        return super().ending(name) or int(labelled_image(name) is not None)
+
+    def require_place(self, info: ImageInfo) -> None:
+        """Refuse an image that cannot be among the labels of the one that it is written into."""
+        image = labelled_image(self.spec.uri)
+        if image is not None:
+            require_labels(image, self.spec.uri, info)
+
     def levels(self, info: ImageInfo) -> tuple[Level, ...]:
-        """Return the levels: axes in the specification's order, one channel per chunk as viewers load them."""
+        """Return the levels: axes in the specification's order, one channel per chunk as viewers load them.
+
+        Labels in an image have as many levels as that has, which some readers insist on.
+        """
+        image, pyramid = labelled_image(self.spec.uri), self.spec.pyramid
+        if image is not None and pyramid == "auto":
+            pyramid = len(image_pyramid(image).paths) - 1
         finest = reordered(info, info.canonical_axes)
         found = []
-        for i, (level, factors) in enumerate(pyramid_infos(finest, self.spec.pyramid)):
+        for i, (level, factors) in enumerate(pyramid_infos(finest, pyramid)):
             layout = choose_chunks(level.axes, level.shape, self.spec.chunk)
             found.append(Level(str(i), level.replace(chunks=layout.unit), layout.chunks, factors))
         return tuple(found)
@@ -54,10 +81,19 @@ class OmeZarrSink(Sink):
     def finish(self, root: str, info: ImageInfo, levels: tuple[Level, ...], target: str, memory: int) -> None:
         """Write the display range, or colours of labels, then move the hierarchy to its target."""
         if is_remote(root) or Path(root).exists():
-            values = _few_labels(root, levels[-1]) if _is_label_image(info) else ()
-            shown = _full_range(info.dtype) if _is_label_image(info) else _shown_range(root, levels[-1])
+            values = _few_labels(root, levels[-1]) if is_label_image(info) else ()
+            shown = _full_range(info.dtype) if is_label_image(info) else _shown_range(root, levels[-1])
             zarr.open_group(root, mode="r+").attrs.update(self._attributes(info, levels, shown, values))
         finish_folder(root, target)
+        image = labelled_image(self.spec.uri)
+        if image is not None:
+            make_labels(image)
+
+    def list_target(self, there: bool) -> None:
+        """Add the name of a label image to those that its image lists, or remove it."""
+        image = labelled_image(self.spec.uri)
+        assert image is not None
+        list_labels(image, name_of(self.spec.uri), there)
 
     def _attributes(
         self,
@@ -74,17 +110,13 @@ class OmeZarrSink(Sink):
             units=info.units,
             paths=[level.path for level in levels],
             name=known.get("name") or _stem(self.spec.uri),
-            omero=None if _is_label_image(info) else _display(info, window, known.get("omero")),
-            labels=_is_label_image(info),
+            omero=None if is_label_image(info) else _display(info, window, known.get("omero")),
+            labels=is_label_image(info),
             label_values=label_values,
+            label_source="" if labelled_image(self.spec.uri) is None else "../../",
             method="" if len(levels) == 1 else "mode" if info.labels else "mean",
         )
         return {**attributes, **_kept(info)}
-
-
-def _is_label_image(info: ImageInfo) -> bool:
-    """Return whether an image is one of labels for the specification, which asks for integers."""
-    return info.labels and info.dtype.kind in "iu"
 
 
 def _few_labels(root: str, level: Level) -> tuple[int, ...]:

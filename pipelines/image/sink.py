@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from diffusion_ops.registry import Registry
 from pipelines.image.info import ImageInfo
-from pipelines.store.addresses import shown
+from pipelines.store.addresses import labelled_image, shown
 
 PATH = r"^[^\x00]*$"
 """What a path can be."""
@@ -34,6 +34,10 @@ class SinkSpec(BaseModel):
         None, gt=0, lt=1 << 31, description="Pixels per side of a chunk; 512 (64 in 3-D) by default."
     )
     compression: Literal["lz4", "zstd", "none"] = Field("zstd", description="Codec of the chunks.")
+    of: str = Field(
+        "source",
+        description="Name of a step, or 'source': the image whose means a table of labelled regions has.",
+    )
 
     @field_validator("dtype")
     @classmethod
@@ -101,7 +105,7 @@ class Sink(ABC):
     pyramid: ClassVar[bool] = False
     """True where the run writes levels below the finest."""
     is_table: ClassVar[bool] = False
-    """True where the target is a table of labelled regions, made of `TABLE` instead of arrays."""
+    """True where the target is a table of labelled regions, made of `TABLE`; arrays are what that is made from."""
 
     lines_only: ClassVar[bool] = False
     """True for tables that hold lines, and no regions."""
@@ -113,6 +117,23 @@ class Sink(ABC):
     def suits(cls, info: ImageInfo) -> bool:
         """Return whether this format suits an image; of formats with the same ending, this counts before `priority`."""
         return True
+
+    @classmethod
+    def ending(cls, name: str) -> int:
+        """Return the length of the ending by which an address, in lower case, names this format, 0 for another."""
+        return max((len(e) for e in cls.extensions if name.endswith(e)), default=0)
+
+    def require_place(self, info: ImageInfo) -> None:
+        """Refuse a target whose place cannot take an image of this metadata.
+
+        Raises
+        ------
+        ValueError
+        """
+        if labelled_image(self.spec.uri) is not None:
+            raise ValueError(
+                f"{shown(self.spec.uri)} lies among the labels of an image, which are OME-Zarr. Remove `format`."
+            )
 
     @abstractmethod
     def levels(self, info: ImageInfo) -> tuple[Level, ...]:
@@ -131,6 +152,10 @@ class Sink(ABC):
     @abstractmethod
     def finish(self, root: str, info: ImageInfo, levels: tuple[Level, ...], target: str, memory: int) -> None:
         """Write `target` from the filled hierarchy with at most about `memory` bytes; `root` may be moved."""
+
+    def list_target(self, there: bool) -> None:
+        """Add a target to the list that it belongs to, or remove it: labels in an image, one run at a time."""
+        raise NotImplementedError(f"{type(self).__name__} writes no labels into images.")
 
 
 SINKS: Registry[type[Sink]] = Registry("sink format", "pipelines.formats", "diffuse.formats")
@@ -153,18 +178,14 @@ def open_sink(spec: SinkSpec, info: ImageInfo) -> Sink:
     if spec.format is not None:
         return SINKS[spec.format](spec)
     name = spec.uri.rstrip("/").lower()
-    fitting = [cls for cls in SINKS.values() if any(name.endswith(e) for e in cls.extensions)]
+    fitting = [cls for cls in SINKS.values() if cls.ending(name)]
     if not fitting:
         raise ValueError(
             f"The ending of {shown(spec.uri)!r} names no format. Allowed: {known_endings()}. "
             "Choose one of these endings, or say which with `format`."
         )
     # The longest ending first: .ome.zarr is also a .zarr.
-    return max(fitting, key=lambda cls: (_ending_length(cls, name), cls.suits(info), cls.priority))(spec)
-
-
-def _ending_length(cls: type[Sink], name: str) -> int:
-    return max(len(e) for e in cls.extensions if name.endswith(e))
+    return max(fitting, key=lambda cls: (cls.ending(name), cls.suits(info), cls.priority))(spec)
 
 
 def known_endings() -> str:

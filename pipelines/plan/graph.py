@@ -126,7 +126,7 @@ def make_chains(spec: Spec, frames: Frames, known: Known) -> tuple[Chain, ...]:
     found: list[Chain] = []
     # A step that joins the chain before it is its only reader.
     readers = Counter(name for step in spec.steps for name in {step.input, *step.beside.values()})
-    readers.update(name for output in spec.outputs for name in (output.name, output.of))
+    readers.update([spec.sink.of, *(name for output in spec.outputs for name in (output.name, output.of))])
     for position, step in enumerate(spec.steps):
         try:
             (leg,) = make_legs(step.make_operator(), frames.at(step.octave).spacing, **step.times())

@@ -58,8 +58,11 @@ class Layout:
         self._read_source()
         for chain in self.chains[:-1]:
             self._chain(chain, None)
-        self._chain(self.chains[-1], self.outputs[0])
-        self._pyramid(self.outputs[0])
+        last, main = self.chains[-1], self.outputs[0]
+        self._chain(last, main)
+        self._pyramid(main)
+        if main.is_table:
+            self._table(main, last.name)
         for output in self.outputs[1:]:
             self._further(output)
             self._pyramid(output)
@@ -169,10 +172,10 @@ class Layout:
     def _further(self, output: Output) -> None:
         """Add the stage of a further output: a step's result or its residual."""
         spec: Any = output.spec
-        image = self._image(spec.name, 0)
-        if not output.levels:
-            self._table(output, image)
+        if output.is_table:
+            self._table(output, spec.name)
             return
+        image = self._image(spec.name, 0)
         shape = tuple(output.info.size(a) for a in self.frames.axes)
         target = self.stages.level(output, 0)
         if spec.residual:
@@ -201,15 +204,15 @@ class Layout:
             title, after = f"write {spec.name}", image.stages
         self.stages.add(title, work, self.stages.grid(shape), after)
 
-    def _table(self, output: Output, labels: Image) -> None:
+    def _table(self, output: Output, name: str) -> None:
         """Add the stage of a table of the regions of a label image, or let the stage that has one write it."""
-        spec: Any = output.spec
+        labels = self._image(name, 0)
         table = f"{self.stages.folder}/{output.folder}/{TABLE}"
         if labels.table is not None:
             stage = self.stages.stages[labels.table]
             self.stages.stages[labels.table] = replace(stage, work=stage.work.with_table(table))
             return
-        values = self._image(spec.of, 0)
+        values = self._image(output.spec.of, 0)
         work = KINDS["tabulate"].make(
             labels=labels.reading,
             values=values.reading,
@@ -217,7 +220,7 @@ class Layout:
             table=table,
         )
         after = tuple(dict.fromkeys((*labels.stages, *values.stages)))
-        self.stages.add(f"measure the regions of {spec.name}", work, self.stages.grid(labels.shape), after)
+        self.stages.add(f"measure the regions of {name}", work, self.stages.grid(labels.shape), after)
 
     def _pyramid(self, output: Output) -> None:
         """Add one stage per further level of a result."""

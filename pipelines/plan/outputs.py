@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+import numpy as np
 
 from diffusion_ops.blocks.fields import check_nodata, result_dtype
 from diffusion_ops.evolution.operator import OPERATORS
 from pipelines.image.frames import Frames
 from pipelines.image.info import ImageInfo, crop, with_channels
-from pipelines.image.sink import SinkSpec, open_sink
+from pipelines.image.sink import Level, SinkSpec, open_sink
 from pipelines.image.window import Region
 from pipelines.plan.plan import Output
 from pipelines.spec.spec import Spec
 from pipelines.spec.step import StepSpec
+from pipelines.store.arrays import choose_chunks
 
 
 @dataclass(frozen=True)
@@ -28,18 +31,24 @@ class Outputs:
     def all(self) -> Iterator[Output]:
         """Yield the result and the further outputs."""
         result = self._output(self.spec.sink, "result", self.spec.steps[-1].name, self.spec.sink.dtype)
-        if not result.levels:
-            raise ValueError(
-                f"{self.spec.sink.uri} is a table, which the result cannot be. Give an image as the sink, and the "
-                "table as one of the outputs: {name: STEP, uri: table.csv}."
-            )
-        yield result
+        yield self._with_labels(result) if result.is_table else result
         for number, spec in enumerate(self.spec.outputs if self.roi is None else (), start=1):
             # Tiles cover whole chunks of all results: by default these are alike.
             spec = spec.model_copy(update={"chunk": spec.chunk or self.spec.sink.chunk})
             if spec.residual:
                 self._require_as_many_channels(spec.name)
             yield self._output(spec, f"result-{number}", spec.name, spec.dtype)
+
+    def _with_labels(self, table: Output) -> Output:
+        """Return a table that is the result, with the labels that it is made from, which stay in the run's folder."""
+        if self.roi is not None:
+            raise ValueError(
+                f"{table.spec.uri} is a table, which a region has none of. Give an image as the output of the region."
+            )
+        info = table.info
+        layout = choose_chunks(info.axes, info.shape, table.spec.chunk)
+        level = Level("labels", info.replace(chunks=layout.unit), layout.chunks, (1,) * len(info.axes))
+        return replace(table, levels=(level,))
 
     def _require_as_many_channels(self, name: str) -> None:
         last = self.spec.steps[-1].name
@@ -62,6 +71,8 @@ class Outputs:
         check_nodata(info.nodata, dtype, "result")
         info = with_channels(info.replace(dtype=dtype), self._channels(step), step)
         sink = open_sink(spec, info)
+        if self.roi is None:
+            sink.require_place(info)
         if sink.is_table and not info.labels:
             able = ", ".join(name for name, operator in OPERATORS.items() if operator.gives_labels)
             raise ValueError(
@@ -72,9 +83,22 @@ class Outputs:
             raise ValueError(
                 f"{spec.uri}: {step} has no lines. This format needs them: the result of {able}. Regions go into .csv."
             )
+        if sink.is_table and wanted is None:
+            # Nobody sees the labels themselves: a type that can count them, and hold any nodata.
+            info = info.replace(dtype=np.dtype(np.float64))
         new = any(operator.new_quantity for operator in way)
-        fill = way[-1].fill_value(dtype, self.source.nodata) if new else None
-        return Output(spec, folder, info, sink.levels(info), sink.is_zarr, sink.library_bytes, fill)
+        fill = way[-1].fill_value(info.dtype, self.source.nodata) if new else None
+        return Output(
+            spec,
+            folder,
+            info,
+            sink.levels(info),
+            sink.is_zarr,
+            sink.is_table,
+            type(sink).__name__,
+            sink.library_bytes,
+            fill,
+        )
 
     def _channels(self, name: str) -> int:
         """Return the number of channels of a step's result, which changes only where channels are joint."""

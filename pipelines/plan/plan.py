@@ -93,6 +93,10 @@ class Output:
     levels : tuple of Level
     is_zarr : bool
         True where the target itself holds the arrays.
+    is_table : bool
+        True where the target is a table, and arrays are only what it is made from.
+    format : str
+        Name of the format's class.
     library_bytes : int
         Resident memory of the format's library.
     fill : float or None
@@ -104,6 +108,8 @@ class Output:
     info: ImageInfo
     levels: tuple[Level, ...]
     is_zarr: bool
+    is_table: bool
+    format: str
     library_bytes: int
     fill: float | None = None
 
@@ -241,6 +247,7 @@ class Plan:
         return {
             "source": {"shape": self.source.shape, "axes": self.source.axes, "dtype": str(self.source.dtype)},
             "result": {
+                "table": self.outputs[0].is_table,
                 "dtype": str(self.result.dtype),
                 "levels": [
                     {"shape": v.info.shape, "axes": v.info.axes, "chunks": v.chunks} for v in self.levels
@@ -289,8 +296,8 @@ class Plan:
 
 
 def library_bytes(outputs: Sequence[Output]) -> int:
-    """Return the resident memory of the libraries of the results' formats."""
-    return max(output.library_bytes for output in outputs)
+    """Return the resident memory of the libraries of the results' formats, which stay loaded."""
+    return sum({output.format: output.library_bytes for output in outputs}.values())
 
 
 def predict_memory(stages: Sequence[Stage], threads: int, processes: int) -> int:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.record.workdir import BusyError, held
-from pipelines.store.addresses import local_path, shown
+from pipelines.store.addresses import local_path, outside, shown
 from pipelines.store.place import NotExclusiveError
 from pipelines.store.places import place_of
 from pipelines.store.upload import TargetTakenError
@@ -73,7 +73,8 @@ def _busy(target: str, values: dict[str, Any], until: str = "") -> BusyError:
 
 @contextlib.contextmanager
 def _local_lease(target: str, path: Path, workdir: Path) -> Iterator[Lease]:
-    file = path.absolute().with_name(f".{path.name}.lease")
+    beside = Path(outside(str(path.absolute())))
+    file = beside.with_name(f".{beside.name}.lease")
     note = file.with_suffix(".holder")
     with held(file, lambda: _busy(target, _values(note))):
         try:

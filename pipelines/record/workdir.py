@@ -43,7 +43,7 @@ class DamagedError(RefusedError):
 
 
 @contextlib.contextmanager
-def held(file: Path, busy: Callable[[], BusyError]) -> Iterator[None]:
+def held(file: Path, busy: Callable[[], Exception], patience: float = 0) -> Iterator[None]:
     """Hold a lock on a file, which the system lets go of when the process dies.
 
     Parameters
@@ -51,14 +51,12 @@ def held(file: Path, busy: Callable[[], BusyError]) -> Iterator[None]:
     file : Path
     busy : callable
         Makes the error where another process holds it.
-
-    Raises
-    ------
-    BusyError
+    patience : float
+        Seconds to wait for it.
     """
     lock = filelock.FileLock(file)
     try:
-        lock.acquire(timeout=0)
+        lock.acquire(timeout=patience)
     except filelock.Timeout:
         raise busy() from None
     try:

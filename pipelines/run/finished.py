@@ -104,7 +104,9 @@ class FinishedRun:
                     yield output, number, stage, pixels
 
     def written(self, output: Output, level: int) -> Pixels | None:
-        """Return a level of a target; None for coarser levels of a file, and for a file in a store."""
+        """Return a level of a target; None for coarser levels of a file, for a file in a store, and for a table."""
+        if output.is_table:
+            return None
         axes, target = self.plan.frames.axes, output.spec.uri
         if output.is_zarr and not is_remote(target):
             return ZarrPixels(target, output.levels[level].path, output.levels[level].info.axes, axes)

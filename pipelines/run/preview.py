@@ -19,6 +19,7 @@ from pipelines.refusal import RefusedError
 from pipelines.run.driver import Driver
 from pipelines.run.run import check_place
 from pipelines.spec.spec import Spec
+from pipelines.store.addresses import labelled_image
 from pipelines.store.targets import is_taken
 from pipelines.tasks.process import prepare_process
 from pipelines.tasks.workers import check_cluster
@@ -51,6 +52,10 @@ def preview(spec: Spec, roi: str, output: str, listeners: Sequence[Listener] = (
     region = parse_roi(roi, info)
     if is_taken(output):
         raise RefusedError(f"The output {output} exists already. Choose another, or remove it.")
+    if labelled_image(output) is not None:
+        raise RefusedError(
+            f"{output}: a part of an image cannot be among its labels. Give a path of its own."
+        )
     check_place(spec, output)
     check_cluster(spec.run.cluster, spec.run.dashboard)
     settled = settle_times(spec, source, listeners, Workdir(spec.workdir).begun)

@@ -16,11 +16,15 @@ from pipelines.image.sink import Sink
 from pipelines.plan.plan import Output, Plan, kernels_bytes
 from pipelines.record.journal import Claimed, Event, Journal, Published
 from pipelines.record.state import RunState
-from pipelines.store.addresses import is_remote, name_of, require_local, shown
+from pipelines.record.workdir import held
+from pipelines.store.addresses import is_remote, labelled_image, name_of, outside, require_local, shown
 from pipelines.store.publish import bring_beside, content_checksum, hand_over, remove_local, stamp, stamp_of
 from pipelines.store.targets import remove
 from pipelines.store.upload import TargetTakenError
 from pipelines.tasks.memory import tasks_bytes
+
+PATIENCE = 60
+"""Seconds to wait for another run that lists its labels in the same image, which takes milliseconds."""
 
 
 class Publication:
@@ -53,6 +57,7 @@ class Publication:
             if number in state.published:
                 continue
             if not is_remote(output.spec.uri) and is_own(output.spec.uri, state.claims.get(number)):
+                list_target(self.sinks[number], True)
                 note(Published(number, content_checksum(output.spec.uri) or 0))
                 continue
             finished = self._finished(number)
@@ -80,6 +85,7 @@ class Publication:
                 self._finish(number, output)
                 crc = content_checksum(str(self._finished(number))) or 0
                 self._hand_over(number, output, state, note)
+                list_target(self.sinks[number], True)
                 note(Published(number, crc))
 
     def _finish(self, number: int, output: Output) -> None:
@@ -119,6 +125,7 @@ class Publication:
             return
         if found != self.replaced.get(uri):
             raise TargetTakenError(self._refusal(uri, self._finished(number)))
+        list_target(self.sinks[number], False)
         if is_remote(uri):
             remove(uri)
             return
@@ -135,6 +142,21 @@ class Publication:
             f"in {finished}. Move one of them away and run the same command again, or allow what is there to be "
             "replaced with --overwrite."
         )
+
+
+def list_target(sink: Sink, there: bool) -> None:
+    """List a label image among those of its image, or take it off the list; a name is listed only while it is there.
+
+    The file of the lock stays, as a process that waits for one that was removed would not exclude others.
+    """
+    uri = sink.spec.uri
+    if labelled_image(uri) is None:
+        return
+    beside = Path(outside(str(require_local(uri)))).with_suffix("")
+    lock = beside.with_name(f".{beside.name}.lock")
+    late = f"Another run that lists its labels has held {lock} for {PATIENCE} seconds."
+    with held(lock, lambda: TimeoutError(late), PATIENCE):
+        sink.list_target(there)
 
 
 def is_own(uri: str, claim: list[int] | None) -> bool:

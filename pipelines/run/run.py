@@ -22,7 +22,7 @@ from pipelines.run.publication import own_targets
 from pipelines.run.validity import require_valid_pixels
 from pipelines.run.warm import warm_beside
 from pipelines.spec.spec import Spec
-from pipelines.store.addresses import is_remote, lies_inside, shown
+from pipelines.store.addresses import is_remote, labelled_image, lies_inside, shown, within
 from pipelines.store.publish import stamp_of
 from pipelines.store.targets import is_complete, is_taken
 from pipelines.tasks.process import prepare_process
@@ -140,14 +140,16 @@ def check_place(spec: Spec, uri: str) -> None:
     ------
     RefusedError
     """
-    source = spec.source.uri
+    source, read = spec.source.uri, within(spec.source.uri, (spec.source.path or "").strip("/"))
     for what, place in (("target", uri), ("run's folder", spec.workdir)):
+        if place == uri and labelled_image(uri) is not None and not lies_inside(read, uri):
+            continue
         if lies_inside(place, source) or lies_inside(source, place):
             raise RefusedError(
                 f"The {what} {shown(place)} and the source {shown(source)} lie inside each other. "
                 f"Choose a {what.split()[-1]} outside the source."
             )
-    if is_remote(uri):
+    if is_remote(uri) or labelled_image(uri) is not None:
         return
     folder = Path(uri).resolve().parent
     if not folder.is_dir():

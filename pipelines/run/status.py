@@ -11,6 +11,7 @@ import numpy as np
 from pipelines.record.journal import Finished, Forgotten
 from pipelines.record.workdir import DamagedError, Workdir
 from pipelines.refusal import RefusedError
+from pipelines.store.addresses import outside
 from pipelines.store.targets import is_complete
 
 
@@ -44,7 +45,7 @@ def open_run(target: str, workdir: str | None = None) -> tuple[Workdir, dict[str
     ------
     NoRunError
     """
-    path = workdir or (target if target.endswith(".run") else target.rstrip("/") + ".run")
+    path = workdir or (target if target.endswith(".run") else outside(target) + ".run")
     folder = Workdir(path)
     with reading(path):
         run = folder.read("run.json")

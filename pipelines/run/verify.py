@@ -66,7 +66,8 @@ def verify(
     pixels = finished.written(finished.plan.outputs[0], 0)
     windows = [] if pixels is None else list(_random_windows(finished.plan, samples, seed))
     if pixels is None:
-        notes.append("A file in a store is compared as a whole with what the run sent there.")
+        what = "table" if finished.plan.outputs[0].is_table else "file in a store"
+        notes.append(f"A {what} is compared as a whole with what the run has written.")
     try:
         problems += _check_windows(finished, pixels, windows)
     except PlanError as error:

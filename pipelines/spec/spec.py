@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePath
 from typing import Annotated, Any, Literal
@@ -29,7 +28,7 @@ from pipelines.spec.errors import explain, no_such, refusal, shortened
 from pipelines.spec.paths import is_path, with_paths
 from pipelines.spec.step import StepSpec, UntilSpec
 from pipelines.spec.yaml_lines import BadYamlError, Location, YamlText, read_yaml
-from pipelines.store.addresses import is_remote
+from pipelines.store.addresses import is_remote, outside
 
 SOURCE = "source"
 """Name of the image itself as the `input` of a step."""
@@ -128,10 +127,6 @@ class OutputSpec(SinkSpec):
         default=False,
         description="Whether to write the step's result less the final one: what was removed on the way.",
     )
-    of: str = Field(
-        default="source",
-        description="Name of a step, or 'source': the image whose means a table of labelled regions has.",
-    )
 
 
 class Spec(BaseModel):
@@ -162,6 +157,8 @@ class Spec(BaseModel):
     @model_validator(mode="after")
     def _uses_every_step(self) -> Spec:
         known = [SOURCE, *(step.name for step in self.steps)]
+        if self.sink.of not in known:
+            raise refusal(no_such("step", self.sink.of, known), "sink", "of")
         for i, output in enumerate(self.outputs):
             for key, name in (("name", output.name), ("of", output.of)):
                 if name not in known:
@@ -177,7 +174,8 @@ class Spec(BaseModel):
         for i, uri in enumerate(self.targets[1:]):
             if uri in self.targets[: i + 1]:
                 raise refusal(f"{uri!r} is written twice. Choose another path.", "outputs", i, "uri")
-        used = _used_steps(self.steps, [name for output in self.outputs for name in (output.name, output.of)])
+        wanted = [name for output in self.outputs for name in (output.name, output.of)]
+        used = _used_steps(self.steps, [self.sink.of, *wanted])
         for i, step in enumerate(self.steps):
             if step.name not in used:
                 raise refusal(
@@ -220,7 +218,7 @@ class Spec(BaseModel):
     @property
     def workdir(self) -> str:
         """Folder of state, journal and report data."""
-        return self.run.workdir or self.sink.uri.rstrip("/" + os.sep) + ".run"
+        return self.run.workdir or outside(self.sink.uri) + ".run"
 
     def science(self) -> dict[str, Any]:
         """Return all parts of the spec that decide the pixels of the result, as JSON values, for digests.
@@ -232,6 +230,7 @@ class Spec(BaseModel):
         sink = self.sink.model_dump(mode="json", exclude={"uri"})
         sink["format"] = self.sink.format or PurePath(self.sink.uri).suffix.lower()
         numbers = {SOURCE: -1, **{step.name: i for i, step in enumerate(self.steps)}}
+        sink["of"] = numbers[self.sink.of]
         steps = [
             {**_canonical(step.make_operator()), **step.times(), **_links(step, numbers)}
             for step in self.steps

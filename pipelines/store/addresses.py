@@ -53,6 +53,36 @@ def name_of(uri: str) -> str:
     return uri.rstrip("/").rsplit("/", 1)[-1]
 
 
+_LABELS = re.compile(r"(?P<hierarchy>.+?(?i:\.zarr))(?P<inside>/.+)?/labels/(?P<name>[^/.]+)/?")
+
+
+def labelled_image(uri: str) -> str | None:
+    """Return the OME-Zarr image among whose labels an address lies, None for any other address.
+
+    Examples
+    --------
+    >>> labelled_image("cells.ome.zarr/labels/nuclei"), labelled_image("converted.zarr/0/labels/nuclei")
+    ('cells.ome.zarr', 'converted.zarr/0')
+    >>> labelled_image("labels/nuclei.ome.zarr")
+    """
+    found = _LABELS.fullmatch(uri)
+    return found and found["hierarchy"] + (found["inside"] or "")
+
+
+def outside(uri: str) -> str:
+    """Return the address beside which the files of a run for a target lie: never inside the image of labels.
+
+    Examples
+    --------
+    >>> outside("data/cells.ome.zarr/labels/nuclei"), outside("data/nuclei.ome.zarr/")
+    ('data/cells.ome.zarr.labels.nuclei', 'data/nuclei.ome.zarr')
+    """
+    found = _LABELS.fullmatch(uri)
+    if found is None:
+        return uri.rstrip("/" + os.sep)
+    return ".".join([found["hierarchy"], *(found["inside"] or "").split("/")[1:], "labels", found["name"]])
+
+
 def within(folder: str, name: str) -> str:
     """Return the address of what has a name, such as "0/c/1", in a folder."""
     return f"{folder.rstrip('/')}/{name}" if name else folder

@@ -14,11 +14,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from pipelines.store.addresses import is_remote, local_path, require_local, within
+from pipelines.store.addresses import is_remote, local_path, outside, require_local, within
 from pipelines.store.listings import tree
 from pipelines.store.place import Place, link_or_rename, sync_folder
 from pipelines.store.places import PART_BYTES, place_of
-from pipelines.store.targets import MARKER, MARKERS
+from pipelines.store.targets import LABELS, MARKER, MARKERS
 from pipelines.store.upload import TargetTakenError, upload_file, upload_folder
 
 # ---- what is at a target
@@ -54,6 +54,8 @@ def stamp_of(uri: str) -> list[int] | None:
 def content_checksum(uri: str) -> int | None:
     """Return the CRC-32 of a file, or that of the metadata of a hierarchy, whose chunks have their own.
 
+    Labels are added to an image later, each by a run that knows its checksum.
+
     Returns
     -------
     int or None
@@ -67,7 +69,7 @@ def content_checksum(uri: str) -> int | None:
         return _checksum(place, path, entry.size or 0, 0)
     crc = 0
     for one in sorted(tree(place, path), key=lambda e: e.name):
-        if one.name.rpartition("/")[2] == MARKER:
+        if one.name.rpartition("/")[2] == MARKER and not one.name.startswith(f"{LABELS}/"):
             crc = _checksum(place, within(path, one.name), one.size or 0, zlib.crc32(one.name.encode(), crc))
     return crc
 
@@ -129,7 +131,8 @@ def _rename_folder(path: Path, target: Path) -> bool:
 
 
 def _beside(path: Path) -> Path:
-    return path.with_name(f".{path.name}.part")
+    beside = Path(outside(str(path)))
+    return beside.with_name(f".{beside.name}.part")
 
 
 def remove_local(path: Path) -> None:

@@ -12,6 +12,9 @@ from pipelines.store.places import place_of
 MARKER = "zarr.json"
 """Root metadata of a hierarchy: written last and removed first, so that a reader sees all of an image or none."""
 
+LABELS = "labels"
+"""Group inside an OME-Zarr image that holds label images, and lists their names."""
+
 MARKERS = (MARKER, ".zmetadata", ".zgroup", ".zarray")
 """Root metadata of any version."""
 

@@ -200,6 +200,7 @@ def build_multiscales(
     omero: Mapping[str, Any] | None = None,
     labels: bool = False,
     label_values: Sequence[int] = (),
+    label_source: str = "",
     method: str = "",
     version: str = "0.5",
 ) -> dict[str, Any]:
@@ -224,6 +225,8 @@ def build_multiscales(
         True where pixels are label numbers.
     label_values : sequence of int
         Labels that get colours of their own, which differ.
+    label_source : str
+        Where the image of the labels lies, from their group on.
     method : str
         How the levels were made, such as "mean".
     version : str
@@ -255,7 +258,15 @@ def build_multiscales(
     }
     if method:
         image["type"] = method
-    return _versioned(image, omero, label_colours(label_values) if labels else None, version)
+    return _versioned(image, omero, _image_label(label_values, label_source) if labels else None, version)
+
+
+def _image_label(values: Sequence[int], source: str) -> dict[str, Any]:
+    colours = label_colours(values)
+    return {
+        **({"colors": colours} if colours else {}),
+        **({"source": {"image": source}} if source else {}),
+    }
 
 
 def _axis(letter: str, unit: str | None) -> dict[str, str]:
@@ -275,16 +286,14 @@ def _transformations(
 def _versioned(
     image: dict[str, Any],
     omero: Mapping[str, Any] | None,
-    colours: Sequence[Mapping[str, Any]] | None,
+    image_label: Mapping[str, Any] | None,
     version: str,
 ) -> dict[str, Any]:
     if version not in ("0.4", "0.5"):
         raise ValueError(f"OME-Zarr version {version!r} is not possible. Allowed: 0.4, 0.5.")
     extra: dict[str, Any] = {"omero": dict(omero)} if omero else {}
-    if colours is not None:
-        extra["image-label"] = {} if version == "0.5" else {"version": version}
-        if colours:
-            extra["image-label"]["colors"] = list(colours)
+    if image_label is not None:
+        extra["image-label"] = {**({} if version == "0.5" else {"version": version}), **image_label}
     if version == "0.4":
         return {"multiscales": [{**image, "version": version}], **extra}
     return {"ome": {"version": version, "multiscales": [image], **extra}}

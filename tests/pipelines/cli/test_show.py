@@ -27,7 +27,11 @@ def stage(title: str, done: int = 0) -> dict[str, Any]:
 
 PLAN = {
     "source": {"shape": [2000, 1500], "axes": "yx", "dtype": "uint8"},
-    "result": {"dtype": "float32", "levels": [{"shape": [2000, 1500], "axes": "yx", "chunks": [512, 512]}]},
+    "result": {
+        "table": False,
+        "dtype": "float32",
+        "levels": [{"shape": [2000, 1500], "axes": "yx", "chunks": [512, 512]}],
+    },
     "axes": "yx",
     "diffuses_along": "yx",
     "spacing": [1.0, 0.5],
@@ -62,6 +66,12 @@ def test_a_plan_shows_all_its_numbers():
         "3:05 min", "note: The source is copied first.",
     ):  # fmt: skip
         assert part in text
+
+
+def test_a_plan_of_a_table_says_so():
+    text = drawn(show.plan({**PLAN, "result": {**PLAN["result"], "table": True}}, "a.tif", "b.csv"))
+    assert "a table, of labels of y 2,000 × x 1,500, float32" in text
+    assert "1 level" not in text
 
 
 def test_equal_stages_are_one_line():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import importlib.util
 import shutil
 from fractions import Fraction
 from pathlib import Path
@@ -17,15 +18,28 @@ from skimage.measure import label, regionprops_table
 
 from diffusion_ops.blocks.block import Block
 from diffusion_ops.blocks.regions import RegionEnds, RegionSums, region_table
+from pipelines.image.info import ImageInfo
+from pipelines.image.sink import TABLE, SinkSpec, open_sink
 from pipelines.plan.search import PlanError
+from pipelines.record.journal import Journal
 from pipelines.refusal import RefusedError
+from pipelines.run.arrays import RunArrays
+from pipelines.run.preview import preview
 from pipelines.run.run import run
+from pipelines.run.status import status
 from pipelines.run.verify import verify
+from pipelines.tasks.work import File
 from tests.pipelines.runs import save_source, small_spec
 
 Array = NDArray[Any]
 
 COINS = data.coins()[:150, :170]
+
+
+class StopError(Exception):
+    """Stands for a kill."""
+
+
 LABEL = [
     {"name": "mask", "operator": "thresholding", "thresholds": [107]},
     {"name": "objects", "operator": "components"},
@@ -39,7 +53,9 @@ def table(path: Path) -> dict[str, list[float]]:
     return {name: [float(row[i]) for row in rows] for i, name in enumerate(head)}
 
 
-def run_with_table(folder: Path, image: Array, source: dict[str, Any], **sections: Any) -> Path:
+def run_with_table(
+    folder: Path, image: Array, source: dict[str, Any], formats: tuple[str, ...] = ("csv",), **sections: Any
+) -> Path:
     """Return the table of the objects of an image."""
     folder.mkdir()
     spec = small_spec(
@@ -48,12 +64,59 @@ def run_with_table(folder: Path, image: Array, source: dict[str, Any], **section
         source={"uri": save_source(folder, image), **source},
         steps=LABEL,
         sink={"dtype": "uint32", **sections.pop("sink", {})},
-        outputs=[{"name": "objects", "uri": str(folder / "objects.csv")}],
+        outputs=[{"name": "objects", "uri": str(folder / f"objects.{ending}")} for ending in formats],
         **sections,
     )
     report = run(spec)
     assert report.data["complete"], report.data
     return folder / "objects.csv"
+
+
+def stop_at(patch: pytest.MonkeyPatch, moment: str) -> None:
+    """Let a run stop after its third tile, before its table is there to be written, or when it is published."""
+    append, write = Journal.append, RunArrays.write
+
+    def append_or_stop(self: Journal, event: object) -> None:
+        append(self, event)
+        if (moment == "tile" and getattr(event, "tile", 0) == 2) or moment == type(event).__name__.lower():
+            raise StopError
+
+    def write_or_stop(file: File) -> None:
+        if moment == "table" and file.path.endswith(TABLE):
+            raise StopError
+        write(file)
+
+    patch.setattr(Journal, "append", append_or_stop)
+    patch.setattr(RunArrays, "write", staticmethod(write_or_stop))
+
+
+@pytest.mark.parametrize("moment", ["", "tile", "table", "claimed", "published"])
+def test_a_table_can_be_the_only_result(tmp_path: Path, moment: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    wanted = run_with_table(tmp_path / "a", COINS, {}).read_bytes()
+    source, target = str(tmp_path / "a" / "source.npy"), tmp_path / "objects.csv"
+    spec = small_spec(source, target, steps=LABEL)
+    if moment:
+        with monkeypatch.context() as patch:
+            stop_at(patch, moment)
+            with pytest.raises(StopError):
+                run(spec)
+        assert not status(str(target))["complete"]
+    assert run(spec).exit_code == 0
+    assert target.read_bytes() == wanted
+    assert {path.name for path in tmp_path.iterdir()} == {"a", "objects.csv", "objects.csv.run"}
+    assert not list((tmp_path / "objects.csv.run").glob("run-*")), "the labels are gone with the run's arrays"
+    assert status(str(target))["complete"]
+    assert verify(str(target))["ok"]
+    with pytest.raises(RefusedError, match="exists already"):
+        run(small_spec(source, target, steps=LABEL, sink={"of": "mask"}))
+    target.write_text("label\n1\n", encoding="utf-8")
+    assert "differs" in verify(str(target))["problems"][0]
+
+
+def test_the_only_table_has_the_means_of_the_step_that_is_asked_for(tmp_path: Path) -> None:
+    source = save_source(tmp_path, COINS)
+    assert run(small_spec(source, tmp_path / "a.csv", steps=LABEL, sink={"of": "mask"})).exit_code == 0
+    assert set(table(tmp_path / "a.csv")["mean"]) == {1.0}
 
 
 @pytest.mark.parametrize("tile", [40, 100])
@@ -92,6 +155,51 @@ def test_frames_and_units(tmp_path: Path) -> None:
     assert found[next(n for n in found if n.startswith("centroid x"))][: first[0]] == pytest.approx(
         list(wanted["centroid-1"] * 0.25)
     )
+
+
+def test_parquet_has_the_rows_of_the_csv(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    parquet = pytest.importorskip(
+        "pyarrow.parquet", reason="needs pyarrow, which comes with the extra parquet"
+    )
+    monkeypatch.setattr("pipelines.formats.parquet_sink.GROUP_VALUES", 100)
+    frames = np.stack([COINS, COINS[::-1]])
+    source = {"axes": "tyx", "spacing": {"y": 0.5, "x": 0.25}}
+    path = run_with_table(tmp_path / "a", frames, source, formats=("csv", "parquet"))
+    wanted, file = table(path), parquet.ParquetFile(path.with_suffix(".parquet"))
+    found = file.read()
+    assert {name: found[name].to_pylist() for name in found.column_names} == wanted
+    assert file.metadata.num_row_groups > 2
+    whole = {name for name in found.column_names if str(found.schema.field(name).type) == "int64"}
+    assert whole == {"frame", "label", "cells", *(f"{end} {a}" for a in "yx" for end in ("first", "end"))}
+    assert verify(str(tmp_path / "a" / "objects.ome.zarr"))["ok"]
+
+
+def test_parquet_of_no_regions_has_columns_with_the_units_of_the_csv(tmp_path: Path) -> None:
+    parquet = pytest.importorskip(
+        "pyarrow.parquet", reason="needs pyarrow, which comes with the extra parquet"
+    )
+    info = ImageInfo((4, 5), np.dtype("uint32"), "yx", (4, 5), units=dict.fromkeys("yx", "micrometer"))
+    np.save(tmp_path / TABLE, np.array([[2, 1, *[0] * 8]], np.int64))
+    paths = [tmp_path / f"objects.{ending}" for ending in ("csv", "parquet")]
+    for path in paths:
+        open_sink(SinkSpec(uri=str(path)), info).finish(str(tmp_path), info, (), str(path), 1 << 25)
+    found = parquet.read_table(paths[1])
+    assert found.num_rows == 0
+    assert found.column_names == list(table(paths[0]))
+    assert found.schema.field("area (micrometer²)").metadata == {b"unit": "micrometer²".encode()}
+    assert found.schema.field("centroid x (micrometer)").metadata == {b"unit": b"micrometer"}
+
+
+def test_parquet_is_refused_where_its_library_is_not_installed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name, *rest: None if name == "pyarrow" else found(name, *rest)
+    )
+    with pytest.raises(RefusedError, match=r"pip install 'diffuse\[parquet\]'"):
+        run_with_table(tmp_path / "a", COINS, {}, formats=("parquet",))
+    assert [path.name for path in (tmp_path / "a").iterdir()] == ["source.npy"]
 
 
 def test_more_regions_than_memory_holds_stop_a_run_that_goes_on_with_more(tmp_path: Path) -> None:
@@ -143,8 +251,12 @@ def test_what_is_no_table_of_labels_is_refused(tmp_path: Path) -> None:
     csv_output = [{"name": "calm", "uri": str(tmp_path / "a.csv")}]
     with pytest.raises((PlanError, RefusedError), match="no label image"):
         run(small_spec(source, tmp_path / "a.zarr", steps=heat, outputs=csv_output))
-    with pytest.raises((PlanError, RefusedError), match="is a table"):
-        run(small_spec(source, tmp_path / "a.csv", steps=LABEL))
+    with pytest.raises((PlanError, RefusedError), match="no label image"):
+        run(small_spec(source, tmp_path / "a.csv", steps=heat))
+    with pytest.raises(RefusedError, match="a region has none"):
+        preview(small_spec(source, tmp_path / "a.csv", steps=LABEL), "0:50,0:50", str(tmp_path / "part.csv"))
+    with pytest.raises(RefusedError, match="no step 'no'"):
+        small_spec(source, tmp_path / "a.csv", steps=LABEL, sink={"of": "no"})
     with pytest.raises(RefusedError, match="no step 'no'"):
         small_spec(
             source, tmp_path / "a.zarr", steps=LABEL, outputs=[{**csv_output[0], "name": "mask", "of": "no"}]

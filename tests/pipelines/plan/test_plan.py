@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 import tracemalloc
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from diffusion_ops.evolution.legs import total_halo
 from pipelines.image.info import ImageInfo
 from pipelines.kinds.evolve import Evolve
 from pipelines.kinds.measure import Measure
-from pipelines.plan.plan import Geometry
+from pipelines.plan.plan import Geometry, library_bytes
 from pipelines.plan.search import PlanError, make_plan
 from pipelines.tasks.memory import KERNELS_BYTES
 from tests.pipelines.runs import small_spec
@@ -198,3 +199,9 @@ def test_a_terapixel_is_planned_in_seconds_and_little_memory():
     assert peak < 50 << 20
     # A bound of the promise (5 s), not a benchmark: it is met with an order of magnitude to spare.
     assert seconds < 5
+
+
+def test_a_library_of_formats_is_counted_once():
+    named = (("CogSink", 60), ("ParquetSink", 72), ("ParquetSink", 72), ("CsvSink", 0))
+    outputs = [SimpleNamespace(format=name, library_bytes=size) for name, size in named]
+    assert library_bytes(outputs) == 132

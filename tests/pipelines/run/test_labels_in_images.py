@@ -1,0 +1,261 @@
+"""Labels are put into the image that they belong to, listed only while they are complete; nothing else is touched."""
+
+from __future__ import annotations
+
+import json
+import pkgutil
+import shutil
+import time
+import warnings
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import zarr
+from ome_zarr_models.v05 import Image
+from skimage import data
+from skimage.measure import label
+
+from pipelines.events import Exporting
+from pipelines.formats.metadata.ome_labels import make_labels
+from pipelines.formats.ome_zarr_sink import OmeZarrSink
+from pipelines.image.sink import SinkSpec
+from pipelines.refusal import RefusedError
+from pipelines.run.preview import preview
+from pipelines.run.publication import list_target
+from pipelines.run.repair import repair
+from pipelines.run.run import run
+from pipelines.run.status import status
+from pipelines.run.verify import verify
+from pipelines.spec.spec import Spec
+from pipelines.store.place import LocalPlace
+from tests.pipelines.runs import contents_of, save_source, small_spec
+
+COINS = data.coins()[:100, :120]
+OBJECTS = [
+    {"name": "mask", "operator": "thresholding", "thresholds": [107]},
+    {"name": "objects", "operator": "components"},
+]
+
+
+class StopError(Exception):
+    """Stands for a kill."""
+
+
+@pytest.fixture
+def image(tmp_path: Path) -> Path:
+    """Return an OME-Zarr image that a run has written."""
+    path = tmp_path / "coins.ome.zarr"
+    copy = [{"operator": "gradient-magnitude"}]
+    source = {"uri": save_source(tmp_path, COINS), "spacing": {"y": 0.5, "x": 0.5}, "axes": "yx"}
+    assert (
+        run(small_spec("", path, source=source, steps=copy, sink={"dtype": "uint8", "pyramid": 1})).exit_code
+        == 0
+    )
+    return path
+
+
+def spec_of(image: Path, name: str = "objects", steps: Any = OBJECTS, **sections: Any) -> Spec:
+    sink = {"dtype": "uint32", **sections.pop("sink", {})}
+    return small_spec(str(image), image / "labels" / name, steps=steps, sink=sink, **sections)
+
+
+def names(image: Path) -> list[str]:
+    """Return the labels that an image lists, each of which must be whole and be found by an independent reader."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = Image.from_zarr(zarr.open_group(str(image), mode="r"))
+        assert "labels" not in dict(zarr.open_group(str(image), mode="r").arrays())
+    if not (image / "labels").exists():
+        return []
+    assert found.labels is not None
+    for path in found.labels.label_paths:
+        labels = found.labels.get_image_labels_group(path)
+        assert labels.attributes.ome.image_label is not None
+        zarr.open_group(str(image / "labels" / path), mode="r")["0"][...]
+    return list(found.labels.label_paths)
+
+
+def own_of(image: Path) -> dict[str, bytes]:
+    return {name: data for name, data in contents_of(image).items() if not name.startswith("labels/")}
+
+
+def test_labels_lie_in_their_image_which_is_not_touched(image: Path) -> None:
+    before = own_of(image)
+    assert run(spec_of(image)).exit_code == 0
+    assert own_of(image) == before
+    assert names(image) == ["objects"]
+    target = image / "labels" / "objects"
+    there = zarr.open_group(str(target), mode="r")
+    pixels = zarr.open_group(str(image), mode="r")["0"][...]
+    assert np.array_equal(there["0"][...], label(pixels > 107))
+    ome = there.attrs["ome"]
+    assert ome["image-label"]["source"] == {"image": "../../"}
+    assert ome["image-label"]["colors"][0] == {"label-value": 0, "rgba": [0, 0, 0, 0]}
+    whole = zarr.open_group(str(image), mode="r").attrs["ome"]["multiscales"][0]["datasets"][0]
+    assert ome["multiscales"][0]["datasets"][0] == whole
+    assert status(str(target))["complete"]
+    assert verify(str(target))["ok"]
+    assert verify(str(image))["ok"], "labels are no part of what the image's own run has written"
+    assert (image.parent / "coins.ome.zarr.labels.objects.run" / "report.json").exists()
+    assert {p.name for p in (image / "labels").iterdir()} == {"objects", "zarr.json"}
+    assert run(spec_of(image)).data["complete"], "the same command finds nothing to do"
+
+
+def test_further_outputs_and_other_labels(image: Path, tmp_path: Path) -> None:
+    outputs = [{"name": "mask", "uri": str(image / "labels" / "mask"), "dtype": "uint8"}]
+    assert run(spec_of(image, outputs=outputs)).exit_code == 0
+    assert names(image) == ["mask", "objects"]
+    again = spec_of(image, "again", [{"name": "objects", "operator": "components"}])
+    again = again.model_copy(update={"source": again.source.model_copy(update={"path": "labels/mask"})})
+    assert run(again).exit_code == 0
+    assert names(image) == ["mask", "objects", "again"]
+    assert contents_of(image / "labels/again/0") == contents_of(image / "labels/objects/0")
+
+
+def test_a_label_that_is_there_is_replaced_only_if_asked_for(image: Path) -> None:
+    assert run(spec_of(image)).exit_code == 0
+    assert run(spec_of(image, "other")).exit_code == 0
+    before = contents_of(image)
+    higher = spec_of(image, steps=[{**OBJECTS[0], "thresholds": [20]}, OBJECTS[1]])
+    with pytest.raises(RefusedError, match="exists already"):
+        run(higher)
+    assert contents_of(image) == before
+    assert run(higher, overwrite=True).exit_code == 0
+    assert names(image) == ["other", "objects"]
+    assert contents_of(image) != before
+
+
+STEPS = (
+    *(("pipelines.run.publication.list_target", 1), ("pipelines.run.publication.shutil.move", 1)),
+    *(("pipelines.run.publication.hand_over", 1), ("pipelines.run.publication.list_target", 2)),
+)
+"""Steps of a publication that takes the place of another: off the list, out of the way, there, on the list."""
+
+
+def dying(call: Callable[..., Any], count: int, before: bool) -> Callable[..., Any]:
+    """Return a function that is stopped before or after it was called for the so manieth time."""
+    left = count
+
+    def counted(*args: Any) -> Any:
+        nonlocal left
+        left -= 1
+        if left == 0 and before:
+            raise StopError
+        result = call(*args)
+        if left == 0:
+            raise StopError
+        return result
+
+    return counted
+
+
+def test_a_kill_at_any_step_of_a_publication_is_gone_on_from(
+    image: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(spec_of(image, "other"))
+    run(spec_of(image))
+    own, before = own_of(image), True
+    for number, (where, count) in enumerate([STEPS[0], *STEPS]):
+        spec = spec_of(image, steps=[{**OBJECTS[0], "thresholds": [(20, 107)[number % 2]]}, OBJECTS[1]])
+        with monkeypatch.context() as patch:
+            patch.setattr(where, dying(pkgutil.resolve_name(where), count, before))
+            with pytest.raises(StopError):
+                run(spec, overwrite=True)
+        listed = ["other", "objects"] if before or count == 2 else ["other"]
+        assert names(image) == listed
+        assert own_of(image) == own
+        assert run(spec, overwrite=True).exit_code == 0
+        assert names(image) == ["other", "objects"]
+        before = False
+    assert contents_of(image / "labels/objects/0") != contents_of(image / "labels/other/0")
+    assert verify(str(image / "labels/objects"))["ok"]
+
+
+def test_runs_that_add_labels_at_once_do_not_lose_a_name(
+    image: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = LocalPlace.read
+
+    def read_late(self: LocalPlace, *args: Any) -> bytes:
+        found = read(self, *args)
+        time.sleep(0.05)
+        return found
+
+    make_labels(str(image))
+    monkeypatch.setattr(LocalPlace, "read", read_late)
+    added = [OmeZarrSink(SinkSpec(uri=str(image / "labels" / name))) for name in "abc"]
+    with ThreadPoolExecutor(3) as pool:
+        list(pool.map(lambda sink: list_target(sink, True), added))
+    listed = json.loads((image / "labels" / "zarr.json").read_bytes())["attributes"]["ome"]["labels"]
+    assert sorted(listed) == ["a", "b", "c"]
+
+
+def test_no_image_is_made_for_labels_whose_image_is_gone(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="is gone"):
+        make_labels(str(tmp_path / "gone.ome.zarr"))
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_run_that_ends_while_another_publishes_keeps_its_name(image: Path) -> None:
+    def add(event: object) -> None:
+        if isinstance(event, Exporting):
+            assert run(spec_of(image, "inner")).exit_code == 0
+
+    assert run(spec_of(image), listeners=[add]).exit_code == 0
+    assert names(image) == ["inner", "objects"]
+
+
+def test_what_cannot_be_among_the_labels_is_refused_and_nothing_is_touched(
+    image: Path, tmp_path: Path
+) -> None:
+    coins, consolidated = save_source(tmp_path, COINS), tmp_path / "consolidated.ome.zarr"
+    older, broken = tmp_path / "older.ome.zarr", tmp_path / "broken.ome.zarr"
+    for copy in (consolidated, older, broken):
+        shutil.copytree(image, copy)
+    metadata = older / "zarr.json"
+    metadata.write_text(metadata.read_text().replace('"version": "0.5"', '"version": "0.4"'))
+    (broken / "labels").mkdir()
+    (broken / "labels" / "zarr.json").write_text('{"attributes": {"ome": {"labels": "all"}}}')
+    elsewhere = {"workdir": str(tmp_path / "elsewhere")}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        zarr.consolidate_metadata(str(consolidated))
+    before = {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}
+    plain = tmp_path / "plain.zarr"
+    for change, words in (
+        (lambda: spec_of(image, steps=[{"operator": "heat", "time": 1}]), "no labels"),
+        (lambda: spec_of(image, sink={"dtype": "float32"}), "labels of float32"),
+        (lambda: spec_of(image, sink={"format": "zarr"}), "which are OME-Zarr"),
+        (lambda: spec_of(image, source={"level": 1}), "cells along"),
+        (lambda: spec_of(consolidated), "consolidated"),
+        (lambda: spec_of(older), "OME-Zarr 0.4, its labels would be 0.5"),
+        (lambda: spec_of(broken), "holds no list of labels"),
+        (lambda: spec_of(image, sink={"uri": "s3://a/b.ome.zarr/labels/c"}, run=elsewhere), "in a store"),
+        (lambda: spec_of(image, source={"spacing": {"y": 1, "x": 1}}), "spacing"),
+        (
+            lambda: small_spec(coins, image / "labels/objects", steps=OBJECTS, sink={"dtype": "uint8"}),
+            "spacing",
+        ),
+        (
+            lambda: small_spec(coins, plain / "labels/objects", steps=OBJECTS, sink={"dtype": "uint8"}),
+            "plain.zarr",
+        ),
+    ):
+        with pytest.raises(RefusedError, match=words):
+            run(change())
+    with pytest.raises(RefusedError, match="part of an image"):
+        preview(spec_of(image), "0:50,0:50", str(image / "labels/part"))
+    assert {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()} == before
+
+
+def test_an_image_is_not_made_anew_over_labels_that_it_got_since(image: Path) -> None:
+    assert run(spec_of(image)).exit_code == 0
+    metadata = image / "0" / "zarr.json"
+    metadata.write_bytes(metadata.read_bytes() + b" ")
+    with pytest.raises(RefusedError, match="labels would be removed"):
+        repair(str(image))
+    assert names(image) == ["objects"]
