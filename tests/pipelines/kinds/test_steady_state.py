@@ -206,14 +206,14 @@ def test_steps_follow_from_products_once() -> None:
 def test_proven_bounds_are_those_of_the_whole_image_and_open_pixels_follow(tmp_path: Path) -> None:
     image, markers = scene()
     walker = do.RandomWalker(error_bound=1.0)
-    step = {"operator": "random-walker", "error_bound": 1.0, "tolerance": 1e-3}
+    step = {"operator": "random-walker", "error_bound": 1.0, "tolerance": 1e-2}
     report = run(steady_spec(tmp_path, image, step, 64, markers=markers)).data
     assert report["complete"]
     (found,) = report["steady_states"]
     with pytest.raises(ValueError, match="proven to be at most") as refused:
-        do.solve(image, do.RandomWalker(error_bound=1e-12), markers=markers, tolerance=1e-3)
+        do.solve(image, do.RandomWalker(error_bound=1e-12), markers=markers, tolerance=1e-2)
     assert f"at most {found['error_bound']:.3g};" in str(refused.value)
     assert 0 < found["open"] < 0.1 * image.size
     assert np.array_equal(
-        read_result(tmp_path / "out.zarr"), do.solve(image, walker, markers=markers, tolerance=1e-3)
+        read_result(tmp_path / "out.zarr"), do.solve(image, walker, markers=markers, tolerance=1e-2)
     )
