@@ -32,7 +32,7 @@ class Completion(ABC):
     framed: bool = False
 
     cell_bytes: ClassVar[int] = 40
-    """Bytes per cell that a tile's tally or completion holds at its peak, with what it begins with."""
+    """Bytes per cell that a tile's tally or completion holds at its peak beside the tile, its result included."""
     side_bytes: ClassVar[int] = 80
     """Bytes that it holds beside these per cell on a side of the tile where the image continues."""
     title: ClassVar[str]
