@@ -126,6 +126,11 @@ class Tell(Work):
         memory = self.tiles.held_bytes(grid) + math.prod(grid.largest) * more + self.codec_bytes
         return Cost(memory, total * self.tiles.reads.dtype.itemsize, 0, seconds=total / COMPLETE_RATE)
 
+    @property
+    def kernels_bytes(self) -> int:
+        """Memory of the kernels of the completion."""
+        return self.tiles.completion.kernels_bytes
+
     def rehearse(self, walls: bool) -> None:
         """Complete a few cells."""
         self.tiles.rehearse()
@@ -244,6 +249,11 @@ class Complete(ChainWork):
         memory = max(self.tiles.held_bytes(grid), cells * finishing) + self.codec_bytes
         read = total * self.tiles.reads.dtype.itemsize
         return Cost(memory, read, total * item, seconds=total / COMPLETE_RATE)
+
+    @property
+    def kernels_bytes(self) -> int:
+        """Memory of the kernels of the completion."""
+        return self.tiles.completion.kernels_bytes
 
     def rehearse(self, walls: bool) -> None:
         """Complete a few cells."""

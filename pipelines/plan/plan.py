@@ -342,21 +342,17 @@ def _tasks_bytes(stages: Sequence[Stage], threads: int, processes: int) -> int:
     read = {number for stage in stages for number in (*stage.after, *stage.needs)}
     tasks = min(threads, max(len(stage.grid) for stage in stages) * (len(stages) - len(read)))
     # A task may find the memory of a larger block than it needs.
-    bytes_and_tiles = [
-        (cost.memory_bytes + (kept - cost.kept_bytes if cost.kept_bytes else 0), len(stage.grid))
-        for cost, stage in zip(costs, stages, strict=True)
-    ]
-    alone: list[int] = []
-    if len(stages[0].grid) == 1 and len(_readers(stages, 0)) == len(stages):
-        # Such as a copy of the source, which everything waits for.
-        alone = [bytes_and_tiles.pop(0)[0]]
+    tile_bytes = [cost.memory_bytes + (kept - cost.kept_bytes if cost.kept_bytes else 0) for cost in costs]
+    # Such as a copy of the source, or the coarsest level of a pyramid.
+    alone = {n for n, stage in enumerate(stages) if len(stage.grid) == 1 and _is_alone(stages, n)}
     together: list[int] = []
-    for one, tiles in sorted(bytes_and_tiles, reverse=True):
-        together += [one] * min(tasks - len(together), tiles)
-    keeping = sum(len(stage.grid) for stage in stages if stage.cost.kept_bytes)
-    together += [kept] * min(threads - tasks, max(0, keeping - tasks))
+    for one, number in sorted(((one, n) for n, one in enumerate(tile_bytes) if n not in alone), reverse=True):
+        together += [one] * min(tasks - len(together), len(stages[number].grid))
+    keeping = [len(stage.grid) if stage.cost.kept_bytes else 0 for stage in stages]
+    together += [kept] * min(threads - tasks, max(0, sum(keeping) - tasks))
+    held = [together, *([tile_bytes[n]] + [kept] * min(threads - 1, sum(keeping[:n])) for n in alone)]
     compiled = kernels_bytes(stages)
-    return max(total_memory(held, processes, compiled) for held in (together, alone))
+    return max(total_memory(some, processes, compiled) for some in held)
 
 
 def kernels_bytes(stages: Sequence[Stage]) -> int:

@@ -19,6 +19,7 @@ from diffusion_ops.blocks.block import FEW_CELLS, Bools, row_bands
 from diffusion_ops.blocks.statistic import Tally
 from diffusion_ops.evolution.completion import Completion
 from diffusion_ops.families.segmentation.components import (
+    JOIN_BYTES,
     Ids,
     Shape,
     cells_in_image,
@@ -53,6 +54,7 @@ class Hysteresis(Completion):
     title = "join edges"
     cell_bytes = 10
     side_bytes = 60
+    kernels_bytes = JOIN_BYTES
 
     def tally(self, tile: NDArray[Any], origin: Shape, shape: Shape) -> Tally:
         """Return the components that reach the sides of a tile, and which of them are strong."""
