@@ -16,6 +16,7 @@ from diffusion_ops.blocks.block import Block, row_pitch
 from diffusion_ops.blocks.fields import make_block
 from diffusion_ops.evolution.operator import OPERATORS, Operator, RateOperator
 from diffusion_ops.evolution.schedule import Cycle
+from diffusion_ops.families.edge_filling import Partial
 from tests.operator_samples import each_sample_and, picture, samples, takes
 
 SMALL_BYTES = 1 << 16
@@ -179,5 +180,18 @@ def test_completions_hold_what_they_declare(name: str, shape: tuple[int, ...], p
         lambda: completion.tally(tile, shape, whole),
         lambda: completion.complete(tile, shape, whole, merged),
     ):
-        held = (peak_bytes(act) - SMALL_BYTES) / tile.size + np.dtype(np.float64).itemsize
+        held = (peak_bytes(act) - SMALL_BYTES) / tile.size
         assert held <= completion.cell_bytes + sides * completion.side_bytes
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("walls", [False, True])
+def test_halving_what_is_known_holds_what_it_declares(walls: bool, channels: int, dtype: type) -> None:
+    random, shape = np.random.default_rng(0), (400, 400)
+    valid = random.random(shape) < (0.6 if walls else 1.1)
+    known = valid & (random.random(shape) < 0.5)
+    partial = Partial(np.broadcast_to(known, (channels, *shape)).astype(dtype), known, valid)
+    held = (peak_bytes(partial.halved) - SMALL_BYTES) / known.size
+    declared = Partial.halved_bytes(channels, np.dtype(dtype).itemsize, walls)
+    assert held <= declared <= 1.3 * held

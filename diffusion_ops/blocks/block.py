@@ -18,6 +18,9 @@ LANES = 16
 BAND_CELLS = 1 << 18
 """Number of cells that are converted, compared or cleared at a time, so that the temporary arrays are small."""
 
+FEW_CELLS = 1 << 11
+"""The same where several such arrays would be as large as a small tile."""
+
 Floats = NDArray[Any]
 Bools = NDArray[np.bool_]
 OpenSides = tuple[tuple[bool, bool], ...]
@@ -28,9 +31,9 @@ def row_pitch(columns: int) -> int:
     return -(-columns // LANES) * LANES
 
 
-def row_bands(spatial: tuple[int, ...]) -> Iterator[slice]:
-    """Yield slices of the first spatial axis, of about `BAND_CELLS` cells each."""
-    rows = max(1, BAND_CELLS // max(1, math.prod(spatial[1:])))
+def row_bands(spatial: tuple[int, ...], cells: int = BAND_CELLS) -> Iterator[slice]:
+    """Yield slices of the first spatial axis, of about as many cells each."""
+    rows = max(1, cells // max(1, math.prod(spatial[1:])))
     for start in range(0, spatial[0], rows):
         yield slice(start, start + rows)
 

@@ -32,9 +32,11 @@ class Completion(ABC):
     framed: bool = False
 
     cell_bytes: ClassVar[int] = 40
-    """Bytes per cell that a tile's tally or completion holds at its peak, with what it begins with."""
+    """Bytes per cell that a tile's tally or completion holds at its peak beside the tile, its result included."""
     side_bytes: ClassVar[int] = 80
     """Bytes that it holds beside these per cell on a side of the tile where the image continues."""
+    kernels_bytes: ClassVar[int] = 50 << 20
+    """Resident memory of its compiled kernels, and of what the compiler keeps of them where it has made them."""
     title: ClassVar[str]
     """Description for users, such as "join edges"."""
 

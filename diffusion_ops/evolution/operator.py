@@ -73,7 +73,7 @@ class Operator(ABC):
     radius: ClassVar[int] = 1
     """Cells that one step reads on each side."""
     compiles: ClassVar[bool] = True
-    """Whether it runs compiled kernels, which take memory."""
+    """Whether its steps run compiled kernels, which take memory; its completion says what those of its own take."""
     reads_guide: ClassVar[bool] = False
     """Whether gradients and tensors may be read from another image, the block's guide."""
     reads: ClassVar[tuple[str, ...]] = ()

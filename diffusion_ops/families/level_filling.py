@@ -76,6 +76,14 @@ class Partial:
         known &= ~walls
         return Partial(np.where(known, means, 0).astype(self.fields.dtype), known, ~walls)
 
+    @staticmethod
+    def halved_bytes(channels: int, itemsize: int, walls: bool) -> int:
+        """Return the bytes per cell that `halved` holds at its peak beside these, its result included.
+
+        Known cells in walls of the coarser level, which are spread to those beside, take most.
+        """
+        return 34 + 2 * channels * (1 + itemsize) if walls else 11 + 2 * channels + itemsize
+
     def _means(self) -> tuple[Floats, Bools]:
         """Return the means of what is known in 2 cells along every axis, 0 where nothing is, and where something is."""
         counts = pairs(np.add, self.known.astype(np.float64))

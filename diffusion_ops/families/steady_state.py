@@ -63,6 +63,9 @@ class SteadyState(Problem):
     is_linear = True
     """Whether it is the linear problem that cycles over tiles solve; else it is solved in memory only."""
 
+    kernels_bytes = 100 << 20
+    """Resident memory of the kernels of a cycle, and of what the compiler keeps where it has made them."""
+
     @property
     def work_kind(self) -> str:
         """Cycles over tiles until a residual."""

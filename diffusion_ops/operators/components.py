@@ -51,6 +51,7 @@ class Components(Map):
     couples_channels = True
     new_quantity = True
     gives_labels = True
+    compiles = False
 
     @property
     def takes_labels(self) -> bool:

@@ -56,6 +56,7 @@ class Extrema(Map):
     picture = Picture("coins", {"distance": 12, "height": 40}, shown="stretched")
     new_quantity = True
     gives_labels = True
+    compiles = False
 
     def reach(self, spacing: tuple[float, ...]) -> Reach:
         """Return the whole cells within the distance."""

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from diffusion_ops.blocks.block import Block, Floats, allocate
+from diffusion_ops.blocks.block import FEW_CELLS, Block, Floats, allocate, row_bands
 from diffusion_ops.evolution.examples import Picture, Samples
 from diffusion_ops.evolution.operator import register
 from diffusion_ops.evolution.parameters import AUTO, Choice, Number, NumberOrStatistic, parameter
@@ -16,9 +16,6 @@ from diffusion_ops.evolution.schedule import Cycle
 from diffusion_ops.families.segmentation.phases import WEIGHT, Segmentation, distances
 from diffusion_ops.families.segmentation.thresholds import CLASSES
 from diffusion_ops.kernels.gaussian import gaussian_radius, smoothed
-
-_FEW_CELLS = 1 << 11
-"""Number of cells that are weighed at a time, so that what is made of them is small."""
 
 
 @register("threshold-dynamics")
@@ -124,8 +121,7 @@ class ThresholdDynamics(Segmentation):
             for phase in range(1, self.phases):
                 np.equal(labels, phase, out=inside[phase - 1])
             shares = smoothed(_with_state(block, inside), self.sigma)
-            for start in range(0, len(labels), _FEW_CELLS):
-                band = slice(start, start + _FEW_CELLS)
+            for band in row_bands(labels.shape, FEW_CELLS):
                 scores = _shares_of_all(shares[:, band])
                 if values is not None:
                     scores = self._weighed(scores, distances(block.structure[:, band], values))

@@ -11,14 +11,13 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from diffusion_ops.blocks.block import Block
-from diffusion_ops.blocks.fields import finish_image, working_dtype
+from diffusion_ops.blocks.fields import cast_all, give_back, working_dtype
 from diffusion_ops.blocks.statistic import Tally
-from diffusion_ops.evolution.completion import Completion, largest_exact, refuse_narrow_type
+from diffusion_ops.evolution.completion import Completion, refuse_narrow_type
 from pipelines.image.frames import Frames
 from pipelines.image.window import Grid, Region, Window, extent, one_frame, window_of
 from pipelines.plan.stages import ChainRequest, ChainWork, Image, lay_out_chain
-from pipelines.tasks.inputs import Reading
+from pipelines.tasks.inputs import Reading, constant
 from pipelines.tasks.pixels import Pixels, ZarrPixels
 from pipelines.tasks.values import Cost, Done
 from pipelines.tasks.work import KINDS, Conclusion, File, Told, Work
@@ -29,6 +28,9 @@ COMPLETE_RATE = 3.0e7
 SIDE_CELL_BYTES = 28
 """Bytes of a tally per cell at the side of a tile, its share of lines included: as many as were measured with a
 chessboard; 23 with a random mask, and 20 with rings."""
+
+LABEL_BYTES = np.dtype(np.int64).itemsize
+"""Bytes of a label before it gets the type of the result."""
 
 TOLD = "told"
 """Name of the tally of a tile."""
@@ -61,13 +63,14 @@ class _Tiles:
         return (2 * count, *frames.spatial_part(frames.shape))
 
     def held_bytes(self, grid: Grid) -> int:
-        """Return the bytes that the completion holds of the largest tile, of which thin ones have many side cells."""
+        """Return the bytes of the largest tile and its completion, for which thin ones have many side cells."""
         cells, spatial = math.prod(grid.largest), self.frames.spatial
         inside = math.prod(
             max(0, n - 2) if axis in spatial and count > 1 else n
             for axis, n, count in zip(self.frames.axes, grid.largest, grid.counts, strict=True)
         )
-        return cells * self.completion.cell_bytes + (cells - inside) * self.completion.side_bytes
+        held = self.reads.dtype.itemsize + self.completion.cell_bytes
+        return cells * held + (cells - inside) * self.completion.side_bytes
 
     def each(self, window: Window) -> Iterator[tuple[Window, NDArray[Any], tuple[int, ...]]]:
         """Yield every frame of a tile: its window, its pixels, and the index of its first cell."""
@@ -122,6 +125,11 @@ class Tell(Work):
         total, more = math.prod(grid.shape), self.tiles.reads.pixels.cell_bytes
         memory = self.tiles.held_bytes(grid) + math.prod(grid.largest) * more + self.codec_bytes
         return Cost(memory, total * self.tiles.reads.dtype.itemsize, 0, seconds=total / COMPLETE_RATE)
+
+    @property
+    def kernels_bytes(self) -> int:
+        """Memory of the kernels of the completion."""
+        return self.tiles.completion.kernels_bytes
 
     def rehearse(self, walls: bool) -> None:
         """Complete a few cells."""
@@ -234,11 +242,18 @@ class Complete(ChainWork):
         return window_of(region, tuple(s.stop for s in region), (0,) * len(region))
 
     def cost(self, grid: Grid) -> Cost:
-        """Return the cost: the arrays of the labelling, and the result."""
-        total, item = math.prod(grid.shape), self.dtype.itemsize
-        memory = self.tiles.held_bytes(grid) + math.prod(grid.largest) * 2 * item + self.codec_bytes
+        """Return the cost: the tile with the arrays of the labelling, or with the labels, the walls and the result."""
+        total, cells, item = math.prod(grid.shape), math.prod(grid.largest), self.dtype.itemsize
+        original = 0 if self.original is None else self.original.stored_itemsize
+        finishing = self.tiles.reads.dtype.itemsize + LABEL_BYTES + 2 + 2 * item + original
+        memory = max(self.tiles.held_bytes(grid), cells * finishing) + self.codec_bytes
         read = total * self.tiles.reads.dtype.itemsize
         return Cost(memory, read, total * item, seconds=total / COMPLETE_RATE)
+
+    @property
+    def kernels_bytes(self) -> int:
+        """Memory of the kernels of the completion."""
+        return self.tiles.completion.kernels_bytes
 
     def rehearse(self, walls: bool) -> None:
         """Complete a few cells."""
@@ -251,18 +266,15 @@ class Complete(ChainWork):
         frames = self.tiles.frames.each(values.shape)
         for index, (part, tile, origin) in zip(frames, self.tiles.each(window), strict=True):
             state = self.tiles.completion.complete(tile, origin, self.tiles.shape, merged)
-            # The type of the result may hold more labels than that of the operator's own result.
-            fits = state.max(initial=0) <= largest_exact(tile.dtype)
-            state = state.astype(tile.dtype if fits else np.float64)
             done = self._finished(state, ~np.isnan(tile[0]), part.write)
             values[index] = done.reshape(values[index].shape)
             read_bytes += tile.nbytes
         return Done(values, read_bytes=read_bytes)
 
     def _finished(self, state: NDArray[Any], valid: NDArray[np.bool_], part: Region) -> NDArray[Any]:
-        if self.original is None:
-            state[:, ~valid] = np.nan
-            return state
-        frames = self.tiles.frames
-        block = Block.from_image(state, frames.spacing, valid)
-        return finish_image(block, self.original.fields(frames, part), self.dtype, frames.nodata)
+        """Return labels as the result's type; invalid pixels get the values of the original, or NaN in a state."""
+        frames, whole = self.tiles.frames, state.view(np.uint8) if state.dtype == bool else state
+        nodata = None if self.original is None else frames.nodata
+        done = cast_all(whole, self.dtype, nodata)
+        give_back(done, (self.original or constant(math.nan)).fields(frames, part), valid, nodata)
+        return done

@@ -32,7 +32,7 @@ FEW_BYTES = 1 << 20
 """Bytes of tallies that are not counted."""
 
 TOLD_SHARE = 8
-"""The part of the memory, one of so many, that tallies are expected to take at most."""
+"""The part of the memory, one of so many, that merging tallies is expected to take at most."""
 
 SOURCE_LISTING = "source.npz"
 """File among the arrays of a run with the listing of its source, for workers in other processes."""
@@ -211,16 +211,18 @@ class Plan:
     @property
     def memory_total(self) -> int:
         """Predicted resident bytes of all processes together."""
-        return self._tasks_bytes + merging_bytes(self.stages, self.memory_limit)
+        return self.memory_with(expected_told_bytes(self.stages, self.memory_limit), self.threads)
+
+    def memory_with(self, told: int, threads: int) -> int:
+        """Return the resident bytes of a run whose tallies take `told` bytes."""
+        return predict_memory(self.stages, threads, threads if self.processes else 0, told) + self.extra_bytes
 
     @property
     def tallies_limit(self) -> int:
         """Bytes of tallies that can be merged without going over the memory; few are among the small objects."""
-        return max(FEW_BYTES, (self.memory_limit - self._tasks_bytes) // MERGING)
-
-    @property
-    def _tasks_bytes(self) -> int:
-        return predict_memory(self.stages, self.threads, self.processes) + self.extra_bytes
+        allowed = self.memory_limit - self.extra_bytes
+        moments = find_moments(self.stages, self.threads, self.processes)
+        return max(FEW_BYTES, min((allowed - one.resident) // one.copies for one in moments))
 
     def output_of(self, stage: Stage) -> int | None:
         """Return the number of the result that a stage writes a level of; None for a stage that writes none."""
@@ -300,8 +302,44 @@ def library_bytes(outputs: Sequence[Output]) -> int:
     return sum({output.format: output.library_bytes for output in outputs}.values())
 
 
-def predict_memory(stages: Sequence[Stage], threads: int, processes: int) -> int:
-    """Return the largest resident bytes of a run.
+@dataclass(frozen=True)
+class Moment:
+    """A moment of a run that may take the most memory.
+
+    Attributes
+    ----------
+    resident : int
+        Resident bytes of all processes beside tallies.
+    copies : int
+        Bytes beside these, as a multiple of all tallies.
+    """
+
+    resident: int
+    copies: int
+
+
+def predict_memory(stages: Sequence[Stage], threads: int, processes: int, told: int = 0) -> int:
+    """Return the largest resident bytes of a run whose tallies take `told` bytes."""
+    return max(one.resident + one.copies * told for one in find_moments(stages, threads, processes))
+
+
+def find_moments(stages: Sequence[Stage], threads: int, processes: int) -> tuple[Moment, ...]:
+    """Return the moments of a run that may take the most memory: tasks are at work, and the driver merges tallies.
+
+    These are the same moment, unless all other stages are complete by then, or wait for what is merged. Before it the
+    driver holds the tallies, after it what they have led to, which is less, and so do the tasks that read it.
+    """
+    working = _tasks_bytes(stages, threads, processes)
+    telling = [n for n, stage in enumerate(stages) if stage.work.told_bytes(stage.grid)]
+    if not all(stages[n].work.collects and _is_alone(stages, n) for n in telling):
+        return (Moment(working, MERGING),)
+    kept = max(stage.cost.kept_bytes for stage in stages)
+    idle = total_memory([kept] * threads, processes, kernels_bytes(stages))
+    return Moment(working, min(1 + threads, MERGING)), Moment(idle, MERGING)
+
+
+def _tasks_bytes(stages: Sequence[Stage], threads: int, processes: int) -> int:
+    """Return the largest resident bytes of all processes while tasks are at work.
 
     A tile is worked on by one stage at a time, for each branch of the stages. So tasks of several stages run at a time
     where one has fewer tiles than there are threads. A thread without a task keeps the memory of its last block.
@@ -311,21 +349,17 @@ def predict_memory(stages: Sequence[Stage], threads: int, processes: int) -> int
     read = {number for stage in stages for number in (*stage.after, *stage.needs)}
     tasks = min(threads, max(len(stage.grid) for stage in stages) * (len(stages) - len(read)))
     # A task may find the memory of a larger block than it needs.
-    bytes_and_tiles = [
-        (cost.memory_bytes + (kept - cost.kept_bytes if cost.kept_bytes else 0), len(stage.grid))
-        for cost, stage in zip(costs, stages, strict=True)
-    ]
-    alone: list[int] = []
-    if len(stages[0].grid) == 1 and _all_read(stages):
-        # Such as a copy of the source, which everything waits for.
-        alone = [bytes_and_tiles.pop(0)[0]]
+    tile_bytes = [cost.memory_bytes + (kept - cost.kept_bytes if cost.kept_bytes else 0) for cost in costs]
+    # Such as a copy of the source, or the coarsest level of a pyramid.
+    alone = {n for n, stage in enumerate(stages) if len(stage.grid) == 1 and _is_alone(stages, n)}
     together: list[int] = []
-    for one, tiles in sorted(bytes_and_tiles, reverse=True):
-        together += [one] * min(tasks - len(together), tiles)
-    keeping = sum(len(stage.grid) for stage in stages if stage.cost.kept_bytes)
-    together += [kept] * min(threads - tasks, max(0, keeping - tasks))
+    for one, number in sorted(((one, n) for n, one in enumerate(tile_bytes) if n not in alone), reverse=True):
+        together += [one] * min(tasks - len(together), len(stages[number].grid))
+    keeping = [len(stage.grid) if stage.cost.kept_bytes else 0 for stage in stages]
+    together += [kept] * min(threads - tasks, max(0, sum(keeping) - tasks))
+    held = [together, *([tile_bytes[n]] + [kept] * min(threads - 1, sum(keeping[:n])) for n in alone)]
     compiled = kernels_bytes(stages)
-    return max(total_memory(held, processes, compiled) for held in (together, alone))
+    return max(total_memory(some, processes, compiled) for some in held)
 
 
 def kernels_bytes(stages: Sequence[Stage]) -> int:
@@ -333,19 +367,33 @@ def kernels_bytes(stages: Sequence[Stage]) -> int:
     return max(stage.work.kernels_bytes for stage in stages)
 
 
-def merging_bytes(stages: Sequence[Stage], memory: int) -> int:
-    """Return the resident bytes of the driver while it merges what tiles are expected to tell, of all memory."""
+def expected_told_bytes(stages: Sequence[Stage], memory: int) -> int:
+    """Return the bytes of all tallies that are expected of a run, of all memory; one with more of them stops."""
     told = sum(stage.work.told_bytes(stage.grid) for stage in stages)
-    return min(MERGING * told, memory // TOLD_SHARE)
+    return min(told, memory // (MERGING * TOLD_SHARE))
 
 
-def _all_read(stages: Sequence[Stage]) -> bool:
-    """Return whether all stages read the first one, or stages that do."""
-    readers = {0}
-    for number, stage in enumerate(stages):
-        if readers.intersection((*stage.after, *stage.needs)):
-            readers.add(number)
-    return len(readers) == len(stages)
+def least_memory(stages: Sequence[Stage], processes: int) -> int:
+    """Return the memory that a run needs with one thread, tallies included that are expected of so much."""
+    share = MERGING * TOLD_SHARE
+    moments = find_moments(stages, 1, processes)
+    most = max(one.resident * share // (share - one.copies) for one in moments)
+    return predict_memory(stages, 1, processes, expected_told_bytes(stages, most))
+
+
+def _is_alone(stages: Sequence[Stage], number: int) -> bool:
+    """Return whether each other stage is read for a stage, or reads what that makes."""
+    readers = _readers(stages, number)
+    return all(one in readers or number in _readers(stages, one) for one in range(len(stages)))
+
+
+def _readers(stages: Sequence[Stage], number: int) -> set[int]:
+    """Return a stage, and those that read it or others of these."""
+    found = {number}
+    for one, stage in enumerate(stages):
+        if found.intersection((*stage.after, *stage.needs)):
+            found.add(one)
+    return found
 
 
 def expected_seconds(stages: Sequence[Stage], threads: int) -> float:

@@ -17,15 +17,15 @@ from pipelines.plan.graph import Known, is_source, make_chains
 from pipelines.plan.layout import Layout
 from pipelines.plan.outputs import Outputs
 from pipelines.plan.plan import (
-    TOLD_SHARE,
     Begun,
     Geometry,
     Output,
     Plan,
     Stage,
     expected_seconds,
+    expected_told_bytes,
+    least_memory,
     library_bytes,
-    merging_bytes,
     new_folder,
     predict_memory,
 )
@@ -208,8 +208,7 @@ class _Search:
                 fewest = (tiles, candidate)
             if tiles > MOST_TILES:
                 continue
-            need = predict_memory(stages, 1, min(1, self.processes)) + self.extra_bytes
-            need += merging_bytes(stages, TOLD_SHARE * need // (TOLD_SHARE - 1))
+            need = least_memory(stages, min(1, self.processes)) + self.extra_bytes
             if least is None or need < least[0]:
                 least = (need, candidate)
             threads = self._most_threads(stages)
@@ -224,10 +223,10 @@ class _Search:
 
     def _most_threads(self, stages: Sequence[Stage]) -> int:
         """Return the largest number of threads whose memory is allowed, 0 where there is none."""
-        merging = merging_bytes(stages, self.spec.run.memory) + self.extra_bytes
+        told = expected_told_bytes(stages, self.spec.run.memory)
 
         def taken(threads: int) -> int:
-            return predict_memory(stages, threads, min(threads, self.processes)) + merging
+            return predict_memory(stages, threads, min(threads, self.processes), told) + self.extra_bytes
 
         allowed = range(1, self.spec.run.threads + 1)
         return bisect.bisect_right(allowed, self.spec.run.memory, key=taken)

@@ -319,7 +319,7 @@ class Driver:
         if held <= limit:
             return
         left = self.plan.tiles / max(1, self.plan.tiles - self.state.tiles.left)
-        enough = self.plan.memory_limit + int(MERGING * (held * left - limit))
+        enough = self.plan.memory_with(int(held * left), self.spec.run.threads)
         raise NoRoomError(
             f"There are more regions than the memory holds: the tiles have told {held:,} bytes of them, and merging "
             f"takes {MERGING} times as many, but {limit:,} fit beside the tasks. Run the same command again with about "

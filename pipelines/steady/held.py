@@ -79,7 +79,8 @@ class RequireHeld(Step):
     def cost(self, grid: Grid) -> Cost:
         """Return the cost: the scene, and the labels of a tile."""
         cells = math.prod(self.scene.frames.spatial_part(grid.largest))
-        memory = cells * (self.scene.bytes_per_cell() + ALONG_AXES.cell_bytes) + self.codec_bytes
+        # The classes of the cells are of one byte.
+        memory = cells * (self.scene.bytes_per_cell() + 1 + ALONG_AXES.cell_bytes) + self.codec_bytes
         return Cost(memory, math.prod(grid.shape) * self.scene.image.dtype.itemsize, 0)
 
     def rehearse(self, walls: bool) -> None:

@@ -155,13 +155,14 @@ class Halve(OnLevel):
         return tuple(HALVED_HALO * along for along in self.level.axes)
 
     def cost(self, grid: Grid) -> Cost:
-        """Return the cost: the finer cells, their sums in float64, and the coarser cells."""
+        """Return the cost: the finer cells as they are read, or with what halving them takes."""
         sides = zip(grid.largest, self.level.axes, self.halo, strict=True)
         fine = math.prod(n * (1 + along) + 2 * halo for n, along, halo in sides)
         cells = fine // self.scene.image.channels
         total = math.prod(self.level.shape)
-        # The finer cells, a channel and its sums in float64, both flags in float64 on their way, and what is spread.
-        memory = cells * (self.level.cell_bytes + 16 * self.scene.image.channels + 48) + self.codec_bytes
+        channels, item = self.scene.image.channels, self.level.dtype.itemsize
+        halved = Partial.halved_bytes(channels, item, "mask" in self.scene.beside)
+        memory = cells * (channels * item + 2 + max(self.level.cell_bytes, halved)) + self.codec_bytes
         return Cost(
             memory,
             self.stored_bytes(total),

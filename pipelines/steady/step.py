@@ -23,9 +23,6 @@ TOGETHER = 2
 RATE = {"survey": 5e7, "set up": 1.5e6, "down": 5e6, "up": 3.5e6, "collect": 5e7, "write": 2e7}
 """Pixels per second of one core."""
 
-SOLVER_BYTES = 100 << 20
-"""Resident memory of the kernels of a cycle, and of what the compiler keeps where it has made them in this process."""
-
 REFUSED = "!"
 """What a value begins with that says why there is no answer; the rest of it is for people."""
 
@@ -136,7 +133,7 @@ class Step(Work):
     @property
     def kernels_bytes(self) -> int:
         """Memory of the kernels of all stages."""
-        return SOLVER_BYTES
+        return self.scene.problem.kernels_bytes
 
     def cost(self, grid: Grid) -> Cost:
         """Return the cost: the levels of a window, and its arrays."""

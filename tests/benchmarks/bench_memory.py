@@ -4,7 +4,7 @@
     python tests/benchmarks/bench_memory.py --jobs heat canny --limits 400MiB --clusters threads --side 16384
 
 A job is an operator, a problem, or a chain of CHAINS, which has a kind of work that no operator has alone. The image is
-uint8 with holes, or float32 without (--floats); for some chains it is noise.
+uint8 with holes, or float32 without (--floats); for some chains it is noise, or a chessboard.
 
 Memory is the resident set of `diffuse run` and all its child processes, added up, 50 times a second, or the peak that
 the system has noted of the first of them where that is larger; pages that processes share count once for each of them.
@@ -90,7 +90,7 @@ class Job:
     parts : dict
         Further parts of the spec.
     image : str
-        "rings", or "noise", which has the most regions that there can be.
+        "rings", "noise", or "chessboard", of which each field is a cell: no mask has more objects.
     """
 
     steps: list[dict[str, Any]]
@@ -108,6 +108,9 @@ CHAINS = {
     "objects": Job([SMOOTH, DARK, OBJECTS], NUMBERED),
     "objects with a table": Job([SMOOTH, DARK, {"name": "objects", **OBJECTS}], TABLE),
     "objects of noise": Job([DARK, OBJECTS], NUMBERED, "noise"),
+    # Of grey values every cell would be an object of its own, and the run stop for want of memory.
+    "components": Job([DARK, OBJECTS], NUMBERED),
+    "objects of a chessboard": Job([DARK, {**OBJECTS, "connectivity": 1}], NUMBERED, "chessboard"),
     "contrast measured": Job([{"operator": "perona-malik", "contrast": {"quantile": 0.9}, "steps": 8}]),
     "adaptive steps": Job([{"operator": "heat", "time": 4, "schedule": {"adaptive": 2.0}}]),
     "until the energy falls no more": Job(
@@ -131,9 +134,9 @@ CHAINS = {
         ]
     ),
 }
-"""Jobs whose kinds of work no operator has alone."""
+"""Jobs whose kinds of work no operator has alone, or in place of an operator's."""
 
-JOBS = (*OPERATORS.names(), *CHAINS)
+JOBS = tuple(dict.fromkeys((*OPERATORS.names(), *CHAINS)))
 
 
 def job_of(name: str, side: int) -> Job:
@@ -155,7 +158,7 @@ def job_of(name: str, side: int) -> Job:
 def make_source(
     path: Path, side: int, depth: int = 0, dtype: str = "u1", holes: bool = True, image: str = "rings"
 ) -> None:
-    """Write noisy rings, or noise, with round holes of nodata, a square at a time; a volume where `depth` is given."""
+    """Write a picture with round holes of nodata, a square at a time; a volume where `depth` is given."""
     if (path / "zarr.json").exists():
         return
     use_fast_codecs()
@@ -170,8 +173,13 @@ def make_source(
     random = np.random.default_rng(0)
     rows, columns = np.mgrid[-512:512, -512:512]
     rings = np.hypot(rows, columns)
-    smooth = rings % 100 + 40 if image == "rings" else 60.0
-    noisy = (np.clip(smooth + 20 * random.standard_normal(rings.shape), 1, 255)).astype(dtype)
+    noise = 20 * random.standard_normal(rings.shape)
+    pictures = {
+        "rings": rings % 100 + 40 + noise,
+        "noise": 60 + noise,
+        "chessboard": np.where((rows + columns) % 2, 20, 200),
+    }
+    noisy = np.clip(pictures[image], 1, 255).astype(dtype)
     if holes:
         noisy[np.hypot(rows - 200, columns + 100) < 90] = 0
     for tile in range(len(grid)):

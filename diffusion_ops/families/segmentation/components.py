@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,13 +18,16 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from diffusion_ops.blocks.block import Bools
+from diffusion_ops.blocks.block import FEW_CELLS, Bools, row_bands
 from diffusion_ops.blocks.statistic import Tally
 from diffusion_ops.evolution.completion import Completion
 from diffusion_ops.kernels.pixels.components import join_cells
 
 Ids = NDArray[np.int64]
 Shape = tuple[int, ...]
+
+JOIN_BYTES = 36 << 20
+"""Resident memory of the kernel that joins cells: 19 MiB were measured where it is loaded, 27 where it is compiled."""
 
 
 @dataclass(frozen=True)
@@ -49,19 +52,20 @@ class Labelling(Completion):
     connectivity: int = 3
 
     title = "label components"
-    cell_bytes = 42
+    cell_bytes = 15
+    side_bytes = 100
+    kernels_bytes = JOIN_BYTES
 
     def tally(self, tile: NDArray[Any], origin: Shape, shape: Shape) -> Tally:
         """Return the components at the sides of a tile, and the numbers of those inside."""
         found, size = self._found(tile, origin, shape), _size(shape)
-        reached = np.flatnonzero(found.reached)
-        cells, values = found.cells(reached), _whole_numbers(tile.ravel()[reached])
-        counts = np.bincount(found.inner // found.width, minlength=len(found.lines))
-        lines = found.lines[counts > 0]
+        cells, values = found.cells(found.reached), _whole_numbers(tile.ravel()[found.reached])
+        counts = np.count_nonzero(found.inner.reshape(-1, found.width), axis=1)
+        lines = found.cells(np.flatnonzero(counts) * found.width)
         outer = found.cells(found.outer) + 1
         keys = np.concatenate([-outer[::-1], cells, cells + size, lines + 2 * size])
-        ids, after = found.cells(found.first[reached]) + 1, found.after(found.outer)
-        return Tally(keys, np.concatenate([after[::-1], ids, values, counts[counts > 0]]))
+        ids = found.cells(found.first[found.reached]) + 1
+        return Tally(keys, np.concatenate([found.after_outer()[::-1], ids, values, counts[counts > 0]]))
 
     def merge(self, tallies: Sequence[Tally], shape: Shape) -> Ids:
         """Return three tables side by side, of shape (2, n): a head, components at sides, lines, and their roots.
@@ -95,13 +99,11 @@ class Labelling(Completion):
         names, of_sides = merged[:, 2 : 2 + sides]
         starts, total = merged[:, 2 + sides : 2 + sides + lines]
         table = _Numbering(starts, total, merged[0, 2 + sides + lines :], self._image_size(shape))
-        # Where there is no component the index is -1, and the last entry stands for it.
-        labels = np.zeros(tile.size + 1, np.int64)
-        for start in range(0, len(found.inner), _PIECE):
-            some = found.inner[start : start + _PIECE]
-            labels[some] = table.of(found.cells(some), found.after(some))
+        labels = np.zeros(tile.size, np.int64)
+        for inner, _ in found.by_lines():
+            labels[inner] = table.of(found.cells(inner), found.after(inner, inner))
         labels[found.outer] = of_sides[np.searchsorted(names, found.cells(found.outer) + 1)]
-        return np.asarray(labels[found.first].reshape(tile.shape))
+        return np.asarray(spread(labels, found.first).reshape(tile.shape))
 
     def largest(self, merged: Ids) -> int:
         """Return the largest label."""
@@ -112,56 +114,70 @@ class Labelling(Completion):
         return _size(shape[1:]) if self.framed else _size(shape)
 
     def _found(self, tile: NDArray[Any], origin: Shape, shape: Shape) -> _Found:
-        first = first_cells(_whole_numbers(tile), self.connectivity).ravel()
-        starts = np.flatnonzero(first == np.arange(first.size))
-        reached = on_open_sides(tile.shape, origin, shape, self.framed).ravel()
-        reached &= first >= 0
+        first = first_cells(tile, self.connectivity).ravel()
+        reached = reached_cells(first, tile.shape, origin, shape, self.framed)
         outer = np.unique(first[reached])
-        inner = np.delete(starts, np.searchsorted(starts, outer))
-        lines = cell_indices((*tile.shape[:-1], 1), origin, shape).ravel()
-        return _Found(first, inner, outer, reached, lines, tile.shape[-1])
-
-
-_PIECE = 1 << 15
-"""Components that are numbered at a time: an image may have as many as cells."""
+        inner = np.empty(first.size, bool)
+        for piece in row_bands(first.shape, FEW_CELLS):
+            some = first[piece]
+            inner[piece] = some == np.arange(piece.start, piece.start + len(some))
+        inner[outer] = False
+        return _Found(first, inner, outer, reached, tile.shape, origin, shape)
 
 
 @dataclass(frozen=True)
 class _Found:
     """The components of a tile: those inside, and those that reach a side where the image continues.
 
-    Cells are flat indices in the tile, but for those of lines.
+    Of those inside there may be as many as cells: they are marked, and listed for some lines at a time, so that a task
+    holds as much of any image. Cells are flat indices in the tile.
 
     Attributes
     ----------
-    first : int64 ndarray
+    first : integer ndarray
         First cell of each cell's component; -1 where there is none.
-    inner, outer : int64 ndarray
-        First cells of components inside and of those at sides, sorted.
-    reached : bool ndarray
-        True for the cells of components on sides where the image continues.
-    lines : int64 ndarray
-        Index in the image of the first cell of each line of the tile.
-    width : int
-        Cells of a line.
+    inner : bool ndarray
+        True at the first cells of components inside.
+    outer : integer ndarray
+        First cells of components at sides, sorted.
+    reached : int64 ndarray
+        Cells of components on sides where the image continues, sorted.
+    extent, origin, shape : tuple of int
+        Shape of the tile, its first cell in the image, and the shape of that.
     """
 
     first: Ids
-    inner: Ids
+    inner: Bools
     outer: Ids
-    reached: Bools
-    lines: Ids
-    width: int
+    reached: Ids
+    extent: Shape
+    origin: Shape
+    shape: Shape
+
+    @property
+    def width(self) -> int:
+        """Cells of a line."""
+        return self.extent[-1]
 
     def cells(self, flat: Ids) -> Ids:
         """Return the indices in the image of cells of the tile."""
-        line, column = np.divmod(flat, self.width)
-        return np.asarray(self.lines[line] + column)
+        return cells_in_image(flat, self.extent, self.origin, self.shape)
 
-    def after(self, flat: Ids) -> Ids:
-        """Return how many components inside begin at cells of the tile or after them in their lines."""
+    def by_lines(self) -> Iterator[tuple[Ids, Ids]]:
+        """Yield the first cells of the components inside that begin in the next lines, and of those at sides."""
+        lines = self.inner.reshape(-1, self.width)
+        for band in row_bands(lines.shape, FEW_CELLS):
+            start, stop = np.searchsorted(self.outer, np.array([band.start, band.stop]) * self.width)
+            yield band.start * self.width + np.flatnonzero(lines[band]), self.outer[start:stop]
+
+    def after(self, flat: Ids, inner: Ids) -> Ids:
+        """Return how many components inside begin at cells of some lines or after them, of those of these lines."""
         ends = (flat // self.width + 1) * self.width
-        return np.asarray(np.searchsorted(self.inner, ends) - np.searchsorted(self.inner, flat))
+        return np.asarray(np.searchsorted(inner, ends) - np.searchsorted(inner, flat))
+
+    def after_outer(self) -> Ids:
+        """Return how many components inside begin after each one at the sides in its line."""
+        return np.concatenate([self.after(outer, inner) for inner, outer in self.by_lines()])
 
 
 @dataclass(frozen=True)
@@ -219,44 +235,54 @@ def _whole_numbers(tile: NDArray[Any]) -> Ids:
     return np.asarray(np.nan_to_num(tile, nan=0.0).astype(np.int64))
 
 
-def cell_indices(extent: Shape, origin: Shape, shape: Shape) -> Ids:
-    """Return the row-major indices of a tile's cells in the image."""
-    axes = (range(start, start + n) for start, n in zip(origin, extent, strict=True))
-    return np.ravel_multi_index(np.ix_(*axes), shape).astype(np.int64)
-
-
-def components_of(values: NDArray[Any], origin: Shape, shape: Shape, connectivity: int) -> Ids:
-    """Return the components of a tile: 0 where the value is 0, else the index of the component's first cell, plus 1.
-
-    Parameters
-    ----------
-    values : ndarray of bool or integers
-        Cells of one value may be of one component.
-    origin : tuple of int
-        Index in the image of the tile's first cell.
-    shape : tuple of int
-        Shape of the image.
-    connectivity : int
-        Largest number of axes along which neighbours differ.
-    """
-    first = first_cells(values, connectivity)
-    # Where there is no component the index is -1, and the last entry stands for it.
-    return np.append(cell_indices(values.shape, origin, shape).ravel() + 1, 0)[first]
+def cells_in_image(flat: Ids, extent: Shape, origin: Shape, shape: Shape) -> Ids:
+    """Return the row-major indices in an image of cells of a tile, given by those in the tile."""
+    found: Ids = np.empty(len(flat), np.int64)
+    for piece in row_bands(flat.shape, FEW_CELLS):
+        index = np.unravel_index(flat[piece], extent)
+        there = tuple(i + start for i, start in zip(index, origin, strict=True))
+        found[piece] = np.ravel_multi_index(there, shape)
+    return found
 
 
 def first_cells(values: NDArray[Any], connectivity: int) -> Ids:
-    """Return for every cell of a tile the flat index in it of its component's first cell; -1 where the value is 0."""
+    """Return for every cell of a tile the flat index in it of its component's first cell; -1 for no component.
+
+    Parameters
+    ----------
+    values : ndarray
+        Cells of one value may be of one component, those of value 0 or NaN are of none.
+    connectivity : int
+        Largest number of axes along which neighbours differ.
+    """
     # Axes of length 1 connect nothing.
     flat = np.squeeze(values)
-    planes = flat.reshape((1,) * (3 - flat.ndim) + flat.shape).astype(np.int64, copy=False)
+    planes = flat.reshape((1,) * (3 - flat.ndim) + flat.shape)
     offsets = [
         offset
         for offset in itertools.product((-1, 0, 1), repeat=3)
         if offset < (0, 0, 0) and sum(map(abs, offset)) <= connectivity
     ]
-    first = np.empty(planes.size, np.int64)
-    join_cells(np.ascontiguousarray(planes), np.array(offsets, np.int64), first)
-    return first.reshape(values.shape)
+    first = np.empty(planes.size, np.int32 if planes.size <= np.iinfo(np.int32).max else np.int64)
+    floats = np.result_type(planes.dtype, np.float32)
+    join_cells(np.ascontiguousarray(planes, floats), np.array(offsets, np.int64), first)
+    return np.asarray(first.reshape(values.shape))
+
+
+def spread(values: NDArray[Any], first: Ids) -> NDArray[Any]:
+    """Give every cell the value at the first cell of its component, in place, and 0 where there is none."""
+    for piece in row_bands(first.shape, FEW_CELLS):
+        # A first cell is its own first cell, so that no piece needs what another one has changed.
+        some = first[piece]
+        values[piece] = np.where(some >= 0, values[some], 0)
+    return values
+
+
+def reached_cells(first: Ids, extent: Shape, origin: Shape, shape: Shape, framed: bool) -> Ids:
+    """Return the cells of components on sides of a tile where the image continues, as flat indices in the tile."""
+    reached = on_open_sides(extent, origin, shape, framed).ravel()
+    reached &= first >= 0
+    return np.flatnonzero(reached)
 
 
 def on_open_sides(extent: Shape, origin: Shape, shape: Shape, framed: bool) -> Bools:

@@ -15,16 +15,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from diffusion_ops.blocks.block import Bools
+from diffusion_ops.blocks.block import FEW_CELLS, Bools, row_bands
 from diffusion_ops.blocks.statistic import Tally
 from diffusion_ops.evolution.completion import Completion
 from diffusion_ops.families.segmentation.components import (
+    JOIN_BYTES,
     Ids,
     Shape,
-    cell_indices,
-    components_of,
+    cells_in_image,
+    first_cells,
     joined_groups,
-    on_open_sides,
+    reached_cells,
+    spread,
     touching,
 )
 
@@ -50,14 +52,21 @@ class Hysteresis(Completion):
     connectivity: int = 3
 
     title = "join edges"
+    cell_bytes = 10
+    side_bytes = 60
+    kernels_bytes = JOIN_BYTES
 
     def tally(self, tile: NDArray[Any], origin: Shape, shape: Shape) -> Tally:
         """Return the components that reach the sides of a tile, and which of them are strong."""
-        ids = _components(tile, origin, shape, self.connectivity)
-        reached = on_open_sides(tile.shape, origin, shape, self.framed) & (ids > 0)
-        strong = np.intersect1d(ids[tile == STRONG], ids[reached])
-        keys = np.concatenate([-strong, cell_indices(tile.shape, origin, shape)[reached]])
-        return Tally(keys, np.concatenate([np.ones(len(strong), np.int64), ids[reached]]))
+        first, strong = self._found(tile)
+        reached = reached_cells(first, tile.shape, origin, shape, self.framed)
+        outer = np.unique(first[reached])
+        names, cells, ids = (
+            cells_in_image(flat, tile.shape, origin, shape)
+            for flat in (outer[strong[outer]], reached, first[reached])
+        )
+        keys = np.concatenate([-names - 1, cells])
+        return Tally(keys, np.concatenate([np.ones(len(names), np.int64), ids + 1]))
 
     def merge(self, tallies: Sequence[Tally], shape: Shape) -> Ids:
         """Return the sorted numbers of components that reach sides of their tiles and are joined with a strong one."""
@@ -70,13 +79,18 @@ class Hysteresis(Completion):
 
     def complete(self, tile: NDArray[Any], origin: Shape, shape: Shape, merged: Ids) -> Bools:
         """Return True in components with a strong cell in the tile, and in those of `merged`."""
-        ids = _components(tile, origin, shape, self.connectivity)
-        return _among(ids, np.unique(ids[tile == STRONG])) | _among(ids, merged)
+        first, kept = self._found(tile)
+        outer = np.unique(first[reached_cells(first, tile.shape, origin, shape, self.framed)])
+        kept[outer] |= _among(cells_in_image(outer, tile.shape, origin, shape) + 1, merged)
+        return np.asarray(spread(kept, first).reshape(tile.shape))
 
-
-def _components(classes: Any, origin: Shape, shape: Shape, connectivity: int) -> Ids:
-    """Return the components of weak and strong cells of a tile, numbered by their first cells; 0 for no edge."""
-    return components_of((classes == WEAK) | (classes == STRONG), origin, shape, connectivity)
+    def _found(self, tile: NDArray[Any]) -> tuple[Ids, Bools]:
+        """Return the first cell of each cell's component, -1 for no edge, and True at those of strong components."""
+        first = first_cells((tile == WEAK) | (tile == STRONG), self.connectivity).ravel()
+        classes, strong = tile.ravel(), np.zeros(first.size, bool)
+        for piece in row_bands(first.shape, FEW_CELLS):
+            strong[first[piece][classes[piece] == STRONG]] = True
+        return first, strong
 
 
 def _joined(pairs: Ids, strong: Ids) -> Ids:
@@ -91,4 +105,4 @@ def _among(ids: Ids, wanted: Ids) -> Bools:
     if not math.prod(wanted.shape):
         return np.zeros(ids.shape, bool)
     index = np.minimum(np.searchsorted(wanted, ids), len(wanted) - 1)
-    return np.asarray(wanted[index] == ids) & (ids > 0)
+    return np.asarray(wanted[index] == ids)

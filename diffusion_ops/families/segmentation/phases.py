@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from diffusion_ops.blocks import exact_sum
-from diffusion_ops.blocks.block import Block, Floats, allocate, as_image
+from diffusion_ops.blocks.block import FEW_CELLS, Block, Bools, Floats, allocate, as_image, row_bands
 from diffusion_ops.blocks.statistic import Statistic, Tally, make_statistic
 from diffusion_ops.evolution.number_lists import Numbers, NumbersOrStatistics
 from diffusion_ops.evolution.operator import Iteration, with_parameters
@@ -152,19 +152,26 @@ class Labelled(Iteration):
     def start(self, block: Block) -> None:
         """Carry the labels."""
         block.carried = allocate(1, block.spatial, block.storage.dtype)
-        block.carried[0] = self.first_labels(block)
+        self.begin_labels(block, block.carried[0])
 
-    def first_labels(self, block: Block) -> Floats:
-        """Return the labels at the start, of shape (cells,): from the mean of the channels, or the image itself."""
-        if self.start_from == "labels":
-            return _checked(np.rint(block.storage[0]), self.phases, block)
+    def begin_labels(self, block: Block, labels: Floats) -> None:
+        """Put the labels at the start into an array of shape (cells,): of the mean of the channels, or the image."""
         if self.start_from == "checkerboard":
-            return _checkerboard(block, self.phases)
+            labels[...] = _checkerboard(block, self.phases)
+            return
+        for band in row_bands(labels.shape, FEW_CELLS):
+            valid = None if block.valid_storage is None else block.valid_storage[0, band]
+            labels[band] = self._labels_of(block.storage[:, band], valid)
+
+    def _labels_of(self, image: Floats, valid: Bools | None) -> Floats:
+        """Return the labels of some cells of shape (channels, cells)."""
+        if self.start_from == "labels":
+            return _checked(np.rint(image[0]), self.phases, valid)
         assert isinstance(self.thresholds, tuple)
-        total = block.storage[0]
-        for channel in block.storage[1:]:
+        total = image[0]
+        for channel in image[1:]:
             total = total + channel
-        return classes_of(total / total.dtype.type(len(block.storage)), self.thresholds)
+        return classes_of(total / total.dtype.type(len(image)), self.thresholds)
 
     def finish(self, block: Block) -> None:
         """Put the labels in the place of the state."""
@@ -242,11 +249,11 @@ def _checkerboard(block: Block, phases: int) -> Floats:
     return np.asarray(found[0])
 
 
-def _checked(labels: Floats, phases: int, block: Block) -> Floats:
+def _checked(labels: Floats, phases: int, valid: Bools | None) -> Floats:
     """Return labels, or refuse those that are none of the phases at a valid cell."""
     wrong = (labels < 0) | (labels >= phases)
-    if block.valid_storage is not None:
-        wrong &= block.valid_storage[0]
+    if valid is not None:
+        wrong &= valid
     if wrong.any():
         raise ValueError(
             f"The image holds the label {labels[wrong][0]:g}. Allowed with start_from='labels': 0 to {phases - 1}, "

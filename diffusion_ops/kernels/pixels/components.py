@@ -18,26 +18,27 @@ def _root(first, i):  # type: ignore[no-untyped-def]
 
 @kernel
 def join_cells(values, offsets, first):  # type: ignore[no-untyped-def]
-    """Put the flat index of the first cell of its component into every cell, -1 where the value is 0.
+    """Put the flat index of the first cell of its component into every cell, -1 where the value is 0 or NaN.
 
     Of two components that touch, the later first cell points to the earlier one (union by index), so that a cell never
     points behind itself, and a second pass in order finds every first cell in one step.
 
     Parameters
     ----------
-    values : int64 ndarray of shape (nz, ny, nx)
+    values : float ndarray of shape (nz, ny, nx)
     offsets : int64 ndarray of shape (n, 3)
         Neighbours that come before a cell.
-    first : int64 ndarray, flat
+    first : int32 or int64 ndarray, flat
     """
     nz, ny, nx = values.shape
     for z in range(nz):
         for y in range(ny):
             for x in range(nx):
                 i, value = (z * ny + y) * nx + x, values[z, y, x]
-                first[i] = -1 if value == 0 else i
-                if value == 0:
+                if value == 0 or value != value:
+                    first[i] = -1
                     continue
+                first[i] = i
                 for k in range(len(offsets)):
                     a, b, c = z + offsets[k, 0], y + offsets[k, 1], x + offsets[k, 2]
                     if a < 0 or not 0 <= b < ny or not 0 <= c < nx or values[a, b, c] != value:

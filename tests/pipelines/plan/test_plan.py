@@ -72,6 +72,27 @@ def test_chunks_that_are_read_in_part_count_as_often_as_they_are_decoded():
     assert read == [16 * 4 * side**2, 4 * 4 * side * lines, 4 * lines**2]
 
 
+def test_what_tiles_tell_is_merged_after_the_last_of_them_but_tables_while_others_are_at_work():
+    labels = {"name": "objects", "operator": "components"}
+    table = {"outputs": [{"name": "objects", "uri": "/somewhere/objects.csv"}]}
+    alone, beside = (plan_of(info(), steps=[labels], **parts) for parts in ({}, table))
+    for plan, few, many in ((alone, 3, 6), (beside, 6, 6)):
+        nothing, some, much = (plan.memory_with(told, threads=2) for told in (0, 1 << 10, 1 << 40))
+        assert some - nothing == few << 10
+        assert (much - nothing) / (1 << 40) == pytest.approx(many, abs=0.01)
+        assert plan.memory_with(plan.tallies_limit, plan.threads) <= plan.memory_limit
+    assert alone.memory_with(1 << 40, threads=2) < 6 * (1 << 40) + alone.memory_with(0, threads=2)
+
+
+def test_a_stage_of_one_tile_that_all_others_wait_for_is_alone():
+    steps, run = [{"operator": "inpainting", "by": "harmonic"}], {"memory": "4GiB", "tile": 512}
+    one, two = (plan_of(info((8192, 8192)), {**run, "threads": n}, steps=steps) for n in (1, 2))
+    largest = max(one.stages, key=lambda stage: stage.cost.memory_bytes)
+    assert len(largest.grid) == 1
+    assert (one.threads, two.threads) == (1, 2)
+    assert one.memory_total == two.memory_total
+
+
 def test_less_memory_means_smaller_tiles():
     wide = plan_of(info((40_000, 40_000)), {"memory": "8GiB", "threads": 2})
     narrow = plan_of(info((40_000, 40_000)), {"memory": "400MiB", "threads": 2})
