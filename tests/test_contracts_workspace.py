@@ -16,7 +16,7 @@ from diffusion_ops.blocks.block import Block, row_pitch
 from diffusion_ops.blocks.fields import make_block
 from diffusion_ops.evolution.operator import OPERATORS, Operator, RateOperator
 from diffusion_ops.evolution.schedule import Cycle
-from diffusion_ops.families.edge_filling import Partial
+from diffusion_ops.families.level_filling import Partial
 from tests.operator_samples import each_sample_and, picture, samples, takes
 
 SMALL_BYTES = 1 << 16

@@ -15,7 +15,8 @@ from pipelines.image.sink import TABLE
 from pipelines.image.source import SourceSpec
 from pipelines.image.window import Grid
 from pipelines.plan.graph import Chain, is_source
-from pipelines.plan.plan import SOURCE_LISTING, Output, Stage
+from pipelines.plan.plan import SOURCE_LISTING, Output
+from pipelines.plan.stage import Stage
 from pipelines.plan.stages import ChainRequest, Image, Stages, lay_out_chain
 from pipelines.tasks.inputs import ComputedPixels, FloatPixels, Inputs, Reading
 from pipelines.tasks.pixels import Pixels, SourcePixels

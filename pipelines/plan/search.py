@@ -16,19 +16,9 @@ from pipelines.plan.beside import read_beside
 from pipelines.plan.graph import Known, is_source, make_chains
 from pipelines.plan.layout import Layout
 from pipelines.plan.outputs import Outputs
-from pipelines.plan.plan import (
-    Begun,
-    Geometry,
-    Output,
-    Plan,
-    Stage,
-    expected_seconds,
-    expected_told_bytes,
-    least_memory,
-    library_bytes,
-    new_folder,
-    predict_memory,
-)
+from pipelines.plan.plan import Begun, Geometry, Output, Plan, library_bytes, new_folder
+from pipelines.plan.prediction import expected_seconds, expected_told_bytes, least_memory, predict_memory
+from pipelines.plan.stage import Stage
 from pipelines.plan.stages import NotAloneError, Stages
 from pipelines.refusal import RefusedError, refusing
 from pipelines.spec.spec import Spec

@@ -11,7 +11,8 @@ import numpy as np
 from pipelines.image.frames import Frames
 from pipelines.image.window import Grid, Region
 from pipelines.plan.graph import Chain
-from pipelines.plan.plan import Geometry, Output, Stage
+from pipelines.plan.plan import Geometry, Output
+from pipelines.plan.stage import Stage
 from pipelines.refusal import RefusedError
 from pipelines.tasks.inputs import Reading, constant
 from pipelines.tasks.pixels import ZarrPixels

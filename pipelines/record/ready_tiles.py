@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.plan.plan import Stage
+from pipelines.plan.stage import Stage
 
 TileId = tuple[int, int]
 """A tile of a run: (stage, tile)."""

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from diffusion_ops.blocks.statistic import Tally
-from pipelines.plan.plan import Stage
+from pipelines.plan.stage import Stage
 from pipelines.record.journal import Claimed, Event, Finished, Forgotten, Published
 from pipelines.record.ready_tiles import ReadyTiles, TileId
 from pipelines.tasks.work import Conclusion, Told, Work, merge_tallies

@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from pipelines.image.sink import Sink, open_sink
-from pipelines.plan.plan import SOURCE_LISTING, Output, Plan, Stage
+from pipelines.plan.plan import SOURCE_LISTING, Output, Plan
+from pipelines.plan.stage import Stage
 from pipelines.record.state import RunState
 from pipelines.record.workdir import Workdir
 from pipelines.store.arrays import Chunking, choose_chunks, create_array

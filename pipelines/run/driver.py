@@ -24,7 +24,9 @@ from pipelines.events import (
 )
 from pipelines.image.open_source import SourceChangedError, require_unchanged
 from pipelines.image.window import format_region
-from pipelines.plan.plan import MERGING, Plan, Stage
+from pipelines.plan.plan import Plan
+from pipelines.plan.prediction import MERGING
+from pipelines.plan.stage import Stage
 from pipelines.record.journal import Event, Finished, Forgotten
 from pipelines.record.lease import Lease
 from pipelines.record.ready_tiles import TileId

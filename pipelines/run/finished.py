@@ -14,8 +14,9 @@ from pipelines.image.open_source import open_source
 from pipelines.image.source import SourceSpec
 from pipelines.image.window import Region, format_region
 from pipelines.plan.graph import Known
-from pipelines.plan.plan import Geometry, Output, Plan, Stage
+from pipelines.plan.plan import Geometry, Output, Plan
 from pipelines.plan.search import lay_out_part, make_plan
+from pipelines.plan.stage import Stage
 from pipelines.record.journal import Finished, Published
 from pipelines.record.workdir import Workdir
 from pipelines.run.status import reading

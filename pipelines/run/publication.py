@@ -13,7 +13,8 @@ from pathlib import Path
 
 from pipelines.events import Exporting, Listener, tell
 from pipelines.image.sink import Sink
-from pipelines.plan.plan import Output, Plan, kernels_bytes
+from pipelines.plan.plan import Output, Plan
+from pipelines.plan.prediction import kernels_bytes
 from pipelines.record.journal import Claimed, Event, Journal, Published
 from pipelines.record.state import RunState
 from pipelines.record.workdir import held

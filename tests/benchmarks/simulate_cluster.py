@@ -16,7 +16,8 @@ import numpy as np
 import psutil
 
 from pipelines.image.info import ImageInfo
-from pipelines.plan.plan import DRIVER_SECONDS, Plan
+from pipelines.plan.plan import Plan
+from pipelines.plan.prediction import DRIVER_SECONDS
 from pipelines.plan.search import make_plan
 from pipelines.record.ready_tiles import ReadyTiles
 from pipelines.spec.spec import make_spec

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from diffusion_ops.blocks.statistic import STATISTICS, Statistic, Tally
 from pipelines.image.window import Grid, Region, Window, window_of
-from pipelines.plan.plan import Stage
+from pipelines.plan.stage import Stage
 from pipelines.record.journal import Event, Finished, Forgotten, event_of, line_of
 from pipelines.record.state import RunState
 from pipelines.tasks.pixels import ZarrPixels

@@ -1,0 +1,120 @@
+"""Predict the memory of a run and its time, from its stages."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pipelines.plan.stage import Stage
+from pipelines.tasks.memory import total_memory
+
+DRIVER_SECONDS = 0.0015
+"""Time that scheduler and journal take per task, one task after another: it limits runs on many workers."""
+
+MERGING = 6
+"""Memory of merging tallies and concluding from them, as a multiple of the tallies themselves; 3 to 6 were measured."""
+
+TOLD_SHARE = 8
+"""The part of the memory, one of so many, that merging tallies is expected to take at most."""
+
+
+@dataclass(frozen=True)
+class Moment:
+    """A moment of a run that may take the most memory.
+
+    Attributes
+    ----------
+    resident : int
+        Resident bytes of all processes beside tallies.
+    copies : int
+        Bytes beside these, as a multiple of all tallies.
+    """
+
+    resident: int
+    copies: int
+
+
+def predict_memory(stages: Sequence[Stage], threads: int, processes: int, told: int = 0) -> int:
+    """Return the largest resident bytes of a run whose tallies take `told` bytes."""
+    return max(one.resident + one.copies * told for one in find_moments(stages, threads, processes))
+
+
+def find_moments(stages: Sequence[Stage], threads: int, processes: int) -> tuple[Moment, ...]:
+    """Return the moments of a run that may take the most memory: tasks are at work, and the driver merges tallies.
+
+    These are the same moment, unless all other stages are complete by then, or wait for what is merged. Before it the
+    driver holds the tallies, after it what they have led to, which is less, and so do the tasks that read it.
+    """
+    working = _tasks_bytes(stages, threads, processes)
+    telling = [n for n, stage in enumerate(stages) if stage.work.told_bytes(stage.grid)]
+    if not all(stages[n].work.collects and _is_alone(stages, n) for n in telling):
+        return (Moment(working, MERGING),)
+    kept = max(stage.cost.kept_bytes for stage in stages)
+    idle = total_memory([kept] * threads, processes, kernels_bytes(stages))
+    return Moment(working, min(1 + threads, MERGING)), Moment(idle, MERGING)
+
+
+def _tasks_bytes(stages: Sequence[Stage], threads: int, processes: int) -> int:
+    """Return the largest resident bytes of all processes while tasks are at work.
+
+    A tile is worked on by one stage at a time, for each branch of the stages. So tasks of several stages run at a time
+    where one has fewer tiles than there are threads. A thread without a task keeps the memory of its last block.
+    """
+    costs = [stage.cost for stage in stages]
+    kept = max(cost.kept_bytes for cost in costs)
+    read = {number for stage in stages for number in (*stage.after, *stage.needs)}
+    tasks = min(threads, max(len(stage.grid) for stage in stages) * (len(stages) - len(read)))
+    # A task may find the memory of a larger block than it needs.
+    tile_bytes = [cost.memory_bytes + (kept - cost.kept_bytes if cost.kept_bytes else 0) for cost in costs]
+    # Such as a copy of the source, or the coarsest level of a pyramid.
+    alone = {n for n, stage in enumerate(stages) if len(stage.grid) == 1 and _is_alone(stages, n)}
+    together: list[int] = []
+    for one, number in sorted(((one, n) for n, one in enumerate(tile_bytes) if n not in alone), reverse=True):
+        together += [one] * min(tasks - len(together), len(stages[number].grid))
+    keeping = [len(stage.grid) if stage.cost.kept_bytes else 0 for stage in stages]
+    together += [kept] * min(threads - tasks, max(0, sum(keeping) - tasks))
+    held = [together, *([tile_bytes[n]] + [kept] * min(threads - 1, sum(keeping[:n])) for n in alone)]
+    compiled = kernels_bytes(stages)
+    return max(total_memory(some, processes, compiled) for some in held)
+
+
+def kernels_bytes(stages: Sequence[Stage]) -> int:
+    """Return the bytes of the compiled kernels of the stage that has the most; they share many."""
+    return max(stage.work.kernels_bytes for stage in stages)
+
+
+def expected_told_bytes(stages: Sequence[Stage], memory: int) -> int:
+    """Return the bytes of all tallies that are expected of a run, of all memory; one with more of them stops."""
+    told = sum(stage.work.told_bytes(stage.grid) for stage in stages)
+    return min(told, memory // (MERGING * TOLD_SHARE))
+
+
+def least_memory(stages: Sequence[Stage], processes: int) -> int:
+    """Return the memory that a run needs with one thread, tallies included that are expected of so much."""
+    share = MERGING * TOLD_SHARE
+    moments = find_moments(stages, 1, processes)
+    most = max(one.resident * share // (share - one.copies) for one in moments)
+    return predict_memory(stages, 1, processes, expected_told_bytes(stages, most))
+
+
+def _is_alone(stages: Sequence[Stage], number: int) -> bool:
+    """Return whether each other stage is read for a stage, or reads what that makes."""
+    readers = _readers(stages, number)
+    return all(one in readers or number in _readers(stages, one) for one in range(len(stages)))
+
+
+def _readers(stages: Sequence[Stage], number: int) -> set[int]:
+    """Return a stage, and those that read it or others of these."""
+    found = {number}
+    for one, stage in enumerate(stages):
+        if found.intersection((*stage.after, *stage.needs)):
+            found.add(one)
+    return found
+
+
+def expected_seconds(stages: Sequence[Stage], threads: int) -> float:
+    """Return the expected time of all stages; threads may idle at the end of a stage, or wait for the driver."""
+    tiles_per_thread = ((stage, math.ceil(len(stage.grid) / threads)) for stage in stages)
+    working = sum(stage.seconds / len(stage.grid) * n for stage, n in tiles_per_thread)
+    return max(working, DRIVER_SECONDS * sum(len(stage.grid) for stage in stages))
