@@ -73,8 +73,9 @@ def is_dear(chosen: Mapping[str, Any]) -> bool:
     """Return whether parameters of a test of every operator need kernels that prove little beside the usual ones.
 
     Of every operator all contracts hold for planes of singles. Volumes and doubles go through the same code, which
-    tests of single operators compare with formulas in both; further samples take the same paths for all types and axes,
-    and so do colours. Volumes of several channels are the dearest. Bytes become singles before any operator sees them.
+    tests of single operators compare with formulas, most of them in both; further samples take the same paths for all
+    types and axes, and so do colours. Volumes of several channels are the dearest. Bytes become singles before any
+    operator sees them. The slow tests have all of it.
     """
     name = chosen.get("name")
     if name not in OPERATORS or not {"sample", "case", "ndim"} & set(chosen):

@@ -46,7 +46,6 @@ def test_spec_is_valid_and_listed(path: Path) -> None:
 
 
 @pytest.mark.documents
-@pytest.mark.documents
 @pytest.mark.parametrize("name", REAL)
 def test_spec_calms_a_real_image(name: str, tmp_path: Path, shared_data: Callable[..., Path]) -> None:
     spec = _carry_out(name, shared_data(*REAL[name]), tmp_path)
@@ -59,6 +58,7 @@ def test_spec_calms_a_real_image(name: str, tmp_path: Path, shared_data: Callabl
     assert _roughness(second) < 0.9 * _roughness(first)
 
 
+@pytest.mark.documents
 def test_texture_grows_all_over(tmp_path: Path) -> None:
     marks = tmp_path / "black.npy"
     np.save(marks, np.zeros((256, 256), np.uint8))

@@ -116,9 +116,10 @@ def test_what_is_known_everywhere_alike_is_filled_with_it(tmp_path: Path) -> Non
     assert np.array_equal(read_result(tmp_path / "out.zarr"), image)
 
 
-def test_a_run_that_is_ended_anywhere_goes_on_to_the_same_bits(tmp_path: Path) -> None:
+@pytest.mark.parametrize("by", [EDGES, VARIATION])
+def test_a_run_that_is_ended_anywhere_goes_on_to_the_same_bits(tmp_path: Path, by: str) -> None:
     image, known, _ = scene()
-    spec = steady_spec(tmp_path, image, STEP, known=known.astype(np.uint8))
+    spec = steady_spec(tmp_path, image, {**STEP, "by": by}, known=known.astype(np.uint8))
     # While levels are made, within rounds of a coarse level, and on the finest.
     for stages in (2, 3, 4, 2):
         with pytest.raises(KeyboardInterrupt):
@@ -127,7 +128,7 @@ def test_a_run_that_is_ended_anywhere_goes_on_to_the_same_bits(tmp_path: Path) -
     report = run(spec, listeners=[lambda e: done.append(e.title) if isinstance(e, StageDone) else None]).data
     assert report["complete"]
     assert 0 < len(done) <= 5
-    whole = do.solve(image, do.Inpainting(rounds=3), known=known)
+    whole = do.solve(image, do.Inpainting(by, rounds=3), known=known)
     assert np.array_equal(read_result(tmp_path / "out.zarr"), whole)
 
 

@@ -127,7 +127,7 @@ sys.exit(run(make_spec(json.loads(sys.argv[1]))).exit_code)
     [
         ("out.ome.zarr", 2),
         pytest.param("out.zarr", 9, marks=pytest.mark.slow),
-        pytest.param("out.tif", 1, marks=pytest.mark.slow),
+        ("out.tif", 1),
     ],
 )
 def test_a_run_that_is_killed_while_it_uploads_loses_nothing(objects, bucket, tmp_path, name, enough):

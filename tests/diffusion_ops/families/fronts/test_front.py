@@ -96,10 +96,9 @@ def in_tiles(
 
 
 PLANE, VOLUME = (40, 37), (9, 11, 10)
-singles_and_doubles = pytest.mark.parametrize(
-    "kind", [np.float32, pytest.param(np.float64, marks=pytest.mark.slow)]
-)
-"""A front is compiled for seconds, and doubles differ in the same way in planes, whose tests have both."""
+DOUBLES = pytest.param(np.float64, marks=pytest.mark.slow)
+singles_and_doubles = pytest.mark.parametrize("kind", [np.float32, DOUBLES])
+"""A front is compiled for seconds; in the usual tests doubles are times in planes."""
 
 
 @pytest.fixture(params=["wide", "narrow"])
@@ -135,48 +134,60 @@ def test_volumes_have_the_bits_of_fast_marching(which: str, kind: type) -> None:
         assert np.array_equal(np.where(np.isnan(times), np.inf, times), expected)
 
 
-@singles_and_doubles
+@pytest.mark.parametrize(
+    ("shape", "spacing", "kind"),
+    [
+        (PLANE, (0.5, 2.0), np.float32),
+        (PLANE, (0.5, 2.0), np.float64),
+        (VOLUME, (2.0, 1.0, 0.75), np.float32),
+        pytest.param(VOLUME, (2.0, 1.0, 0.75), np.float64, marks=pytest.mark.slow),
+    ],
+)
 @pytest.mark.parametrize("which", costs(VOLUME))
-def test_second_order_has_the_bits_of_a_sweep_in_the_order_of_the_first(which: str, kind: type) -> None:
-    for shape, spacing in ((PLANE, (0.5, 2.0)), (VOLUME, (2.0, 1.0, 0.75))):
-        cost: NDArray[Any] = costs(shape)[which].astype(kind)
-        markers = seeds(shape, 2)
-        times = do.solve(cost, do.Eikonal("cost", order=2), markers=markers, spacing=spacing)
-        first, _ = march(cost, markers, spacing, kind)
-        expected = second_order(first, cost, spacing, first == 0)
-        assert np.array_equal(np.where(np.isnan(times), np.inf, times), expected)
+def test_second_order_has_the_bits_of_a_sweep_in_the_order_of_the_first(
+    which: str, shape: tuple[int, ...], spacing: tuple[float, ...], kind: type
+) -> None:
+    cost: NDArray[Any] = costs(shape)[which].astype(kind)
+    markers = seeds(shape, 2)
+    times = do.solve(cost, do.Eikonal("cost", order=2), markers=markers, spacing=spacing)
+    first, _ = march(cost, markers, spacing, kind)
+    expected = second_order(first, cost, spacing, first == 0)
+    assert np.array_equal(np.where(np.isnan(times), np.inf, times), expected)
 
 
 @pytest.mark.usefixtures("lists")
+@singles_and_doubles
 @pytest.mark.parametrize("which", ["constant", "noise", "maze"])
-def test_labels_are_those_of_the_nearest_marker_and_ties_go_to_the_smaller(which: str) -> None:
+def test_labels_are_those_of_the_nearest_marker_and_ties_go_to_the_smaller(which: str, kind: type) -> None:
     """Of constant cost thousands of pixels are equally near."""
     for shape, spacing in ((PLANE, (1.0, 1.0)), (VOLUME, (1.0, 1.0, 1.0))):
-        cost: NDArray[Any] = costs(shape)[which].astype(np.float32)
+        cost: NDArray[Any] = costs(shape)[which].astype(kind)
         markers = seeds(shape, 12)
         labels = do.solve(cost, do.GeodesicLabels("image"), markers=markers, spacing=spacing)
-        _, expected = march(cost, markers, spacing, np.float32)
+        _, expected = march(cost, markers, spacing, kind)
         assert labels.dtype == np.int32
         assert np.array_equal(labels, expected)
 
 
+@singles_and_doubles
 @pytest.mark.parametrize("order", ["first in, first out", "random", "urgent"])
 @pytest.mark.parametrize("which", costs(PLANE))
-def test_any_tiles_in_any_order_end_in_the_same_bits(which: str, order: str) -> None:
-    cost: NDArray[Any] = costs(PLANE)[which].astype(np.float32)
+def test_any_tiles_in_any_order_end_in_the_same_bits(which: str, order: str, kind: type) -> None:
+    cost: NDArray[Any] = costs(PLANE)[which].astype(kind)
     markers = seeds(PLANE, 5)
-    times, labels = march(cost, markers, (1.0, 1.0), np.float32)
+    times, labels = march(cost, markers, (1.0, 1.0), kind)
     for side in (7, 16):
         found = in_tiles(cost, markers, side, order)
         assert np.array_equal(found[0], times)
         assert np.array_equal(found[1], labels)
 
 
-def test_volumes_in_tiles_have_the_same_bits() -> None:
-    cost: NDArray[Any] = costs(VOLUME)["noise"].astype(np.float32)
+@singles_and_doubles
+def test_volumes_in_tiles_have_the_same_bits(kind: type) -> None:
+    cost: NDArray[Any] = costs(VOLUME)["noise"].astype(kind)
     markers = seeds(VOLUME, 3)
     for found, whole in zip(
-        in_tiles(cost, markers, 4, "random"), march(cost, markers, (1,) * 3, np.float32), strict=True
+        in_tiles(cost, markers, 4, "random"), march(cost, markers, (1,) * 3, kind), strict=True
     ):
         assert np.array_equal(found, whole)
 
