@@ -18,10 +18,7 @@ def boxes_apart(cells: Bools, gap: int) -> list[Region]:
     They lie in boxes of a coarse grid, which join until no two touch, also at corners: a gap is as wide as its cells.
     """
     side = max(gap + 1, LEAST_GAP)
-    coarse = cells
-    for axis, n in enumerate(cells.shape):
-        coarse = np.logical_or.reduceat(coarse, np.arange(0, n, side), axis=axis)
-    around = np.ones((3,) * cells.ndim)
+    coarse, around = _coarse(cells, side), np.ones((3,) * cells.ndim)
     while True:
         pieces, _ = ndimage.label(coarse, around)
         boxes = ndimage.find_objects(pieces)
@@ -30,6 +27,15 @@ def boxes_apart(cells: Bools, gap: int) -> list[Region]:
         for box in boxes:
             coarse[box] = True
     return [_shrunk(cells, tuple([slice(s.start * side, s.stop * side) for s in box])) for box in boxes]
+
+
+def _coarse(cells: Bools, side: int) -> Bools:
+    """Return which boxes of a grid hold cells."""
+    for axis, n in enumerate(cells.shape):
+        # Not `reduceat`, which takes 20 times as long.
+        rows = np.moveaxis(cells, axis, 0)
+        cells = np.stack([rows[i : i + side].any(axis=0) for i in range(0, n, side)], axis=axis)
+    return cells
 
 
 def _shrunk(cells: Bools, box: Region) -> Region:

@@ -55,11 +55,16 @@ def fill_biharmonic(
     ValueError
         Where so small a correction is not reached.
     """
-    filled, margin = values.copy(), (BIHARMONIC_RADIUS,) * known.ndim
-    for box in boxes_apart(valid & ~known, BIHARMONIC_RADIUS):
+    margin, done = (BIHARMONIC_RADIUS,) * known.ndim, []
+    boxes = boxes_apart(valid & ~known, BIHARMONIC_RADIUS)
+    for box in boxes:
         window = window_of(box, known.shape, margin)
         around = values[window.read], known[window.read], valid[window.read]
-        filled[box] = np.where(known[box], values[box], _biharmonic(*around, spacing, correction)[window.keep])
+        done.append(_biharmonic(*around, spacing, correction)[window.keep].copy())
+    # Not before: the solutions take the most memory.
+    filled = values.copy()
+    for box, answer in zip(boxes, done, strict=True):
+        filled[box] = np.where(known[box], values[box], answer)
     return filled
 
 

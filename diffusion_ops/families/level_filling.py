@@ -152,23 +152,27 @@ class FilledByLevels(SteadyState):
         Known cells stay, so boxes of unknown ones that are farther apart than a round reads do not depend on each
         other: each takes all its rounds alone.
         """
-        unknown = image.valid & ~image.known
-        if not image.known.any() or not unknown.any():
+        contrast = self.contrast_of(parts, tuple([h / 2**level for h in spacing]))
+        leg, reads = self.leg(level, contrast), self.operator_on(level, contrast).margin(spacing)
+        margin = tuple([max(n, STARTED_HALO) for n in reads])
+        boxes = boxes_apart(image.valid & ~image.known, max(margin))
+        if not boxes or not image.known.any():
             return image.fields, image.known
         coarse = image.halved()
         below, reached = self.fill(coarse, tuple([2 * h for h in spacing]), parts, level + 1)
-        filled, has = image.fields.copy(), image.known.copy()
-        contrast = self.contrast_of(parts, tuple([h / 2**level for h in spacing]))
-        leg = self.leg(level, contrast)
-        margin = tuple([max(n, STARTED_HALO) for n in self.operator_on(level, contrast).margin(spacing)])
-        for box in boxes_apart(unknown, max(margin)):
+        done = []
+        for box in boxes:
             window = window_of(box, image.known.shape, margin)
             coarser = doubling_window(window.read, coarse.known.shape, (True,) * len(spacing))
             under = below[(slice(None), *coarser.read)], reached[coarser.read]
             part = image.part(window.read)
             block = part.block(*self.begun(*part.started(*under, coarser), part, parts, level), spacing)
-            has[box] = True if block.valid is None else block.valid[window.keep]
-            filled[(slice(None), *box)] = advance(block, [leg]).u[(slice(None), *window.keep)]
+            values = advance(block, [leg]).u[(slice(None), *window.keep)].copy()
+            done.append((box, values, True if block.valid is None else block.valid[window.keep].copy()))
+        # Not before: the rounds take the most memory.
+        filled, has = image.fields.copy(), image.known.copy()
+        for box, values, some in done:
+            filled[(slice(None), *box)], has[box] = values, some
         return filled, has
 
     def begun(

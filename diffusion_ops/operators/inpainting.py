@@ -126,10 +126,14 @@ class Inpainting(FilledByLevels):
             fields = finite_fields(setting).astype(np.float64)
             answers = fill_by_distance(fields, known, valid, setting.spacing, self.neighbourhood)
         else:
-            answers = np.empty(setting.fields.shape)
-            for part in parts:
-                given = self.values(setting, part), known, valid, setting.spacing, correction * part.span
-                self.collect(answers, part, fill_biharmonic(*given))
+            found = [
+                fill_biharmonic(
+                    self.values(setting, part), known, valid, setting.spacing, correction * part.span
+                )
+                + part.low
+                for part in parts
+            ]
+            answers = np.stack(found)
         return np.where(known, setting.fields, answers)
 
     def weights(self, fields: Floats, spacing: tuple[float, ...]) -> tuple[Floats, ...]:
@@ -151,7 +155,9 @@ class Inpainting(FilledByLevels):
         known = self.known(setting) & valid_cells_of(setting)
         if not known.any():
             return Tally()
-        ends = [f(channel[known]) for channel in setting.fields for f in (np.min, np.max)]
+        ends = [
+            f(values) for channel in setting.fields for values in [channel[known]] for f in (np.min, np.max)
+        ]
         return Tally(np.arange(len(ends)), np.array([ordered_key(float(v)) for v in ends], np.int64))
 
     def merge_surveys(self, first: Tally, second: Tally) -> Tally:
