@@ -40,7 +40,7 @@ def row_bands(spatial: tuple[int, ...], cells: int = BAND_CELLS) -> Iterator[sli
 
 def allocate(copies: int, spatial: tuple[int, ...], dtype: np.dtype[Any]) -> Floats:
     """Return zeros of shape (copies, cells) with room for a kernel to read one group of lanes past the end."""
-    cells = int(np.prod(spatial[:-1], dtype=np.int64)) * row_pitch(spatial[-1])
+    cells = math.prod(spatial[:-1]) * row_pitch(spatial[-1])
     return aligned_zeros(copies * cells + LANES, dtype)[: copies * cells].reshape(copies, cells)
 
 

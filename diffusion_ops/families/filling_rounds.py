@@ -12,7 +12,7 @@ from diffusion_ops.blocks.block import Block, Bools, allocate
 from diffusion_ops.blocks.statistic import Statistic
 from diffusion_ops.evolution.operator import Iteration, with_parameters
 from diffusion_ops.evolution.parameters import Number, NumberOrStatistic, number, parameter
-from diffusion_ops.evolution.reach import Reach
+from diffusion_ops.evolution.reach import Cells, Reach, chained
 from diffusion_ops.evolution.schedule import Cycle
 from diffusion_ops.families.parameters import SIGMA
 from diffusion_ops.families.tensor_field import TensorField
@@ -42,6 +42,10 @@ class FilledInRounds(Iteration):
     @abstractmethod
     def fill(self, block: Block, free: Bools, count: int) -> None:
         """Take the rounds on the cells that are free, (arrays, cells)."""
+
+    @abstractmethod
+    def margin(self, spacing: tuple[float, ...]) -> Cells:
+        """Return how many cells around flagged ones they depend on, in any number of rounds, as all others stay."""
 
     def carried_arrays(self, ndim: int, channels: int) -> int:
         """Return the flags of unknown cells."""
@@ -89,6 +93,11 @@ class AlongEdges(FilledInRounds):
         """
         field = self.field.reach(spacing)
         return Reach(tuple([STEPS * r for r in field.step]), field.setup)
+
+    def margin(self, spacing: tuple[float, ...]) -> Cells:
+        """Return the reach of the tensor and of one step."""
+        reach = self.field.reach(spacing)
+        return chained((reach.setup, reach.step), len(spacing))
 
     def extra_arrays(self, ndim: int, inertial: bool, channels: int) -> float:
         """Return D and the flags as bytes."""
@@ -158,6 +167,10 @@ class VariationRounds(FilledInRounds):
     def reach(self, spacing: tuple[float, ...]) -> Reach:
         """Return what an iteration reads: weights reach no farther than the first step with them."""
         return Reach((WEIGHTINGS * STEPS,) * len(spacing))
+
+    def margin(self, spacing: tuple[float, ...]) -> Cells:
+        """Return 1: the weights of a cell's faces read no farther."""
+        return (1,) * len(spacing)
 
     def extra_arrays(self, ndim: int, inertial: bool, channels: int) -> float:
         """Return the weights, the flags as bytes, and the state before."""

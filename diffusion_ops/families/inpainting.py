@@ -6,8 +6,14 @@ import numpy as np
 from scipy.ndimage import label
 
 from diffusion_ops.blocks.block import Bools, Floats
+from diffusion_ops.blocks.boxes import boxes_apart
+from diffusion_ops.blocks.window import window_of
+from diffusion_ops.families.steady_state import unreached_tolerance
 from diffusion_ops.steady.couplings import Couplings, flat, uniform
-from diffusion_ops.steady.linear import Solution, Solver, conjugate_gradients
+from diffusion_ops.steady.linear import Solver, conjugate_gradients
+
+BIHARMONIC_RADIUS = 2
+"""Cells that the biharmonic equation of a cell reads, along every axis."""
 
 BIHARMONIC_CYCLES = 1000
 """Most iterations of the biharmonic equation, whose preconditioner applies two cycles."""
@@ -39,8 +45,33 @@ def require_held(lost: int) -> None:
 
 def fill_biharmonic(
     values: Floats, known: Bools, valid: Bools, spacing: tuple[float, ...], correction: float
-) -> Solution:
-    """Return u of Δ(Δu) = 0 at unknown cells, less the known values, in the layout of the operator.
+) -> Floats:
+    """Return the known values and u of Δ(Δu) = 0 at unknown cells, up to corrections of that size.
+
+    Boxes of unknown cells that are farther apart than the equation reads are solved one by one.
+
+    Raises
+    ------
+    ValueError
+        Where so small a correction is not reached.
+    """
+    margin, done = (BIHARMONIC_RADIUS,) * known.ndim, []
+    boxes = boxes_apart(valid & ~known, BIHARMONIC_RADIUS)
+    for box in boxes:
+        window = window_of(box, known.shape, margin)
+        around = values[window.read], known[window.read], valid[window.read]
+        done.append(_biharmonic(*around, spacing, correction)[window.keep].copy())
+    # Not before: the solutions take the most memory.
+    filled = values.copy()
+    for box, answer in zip(boxes, done, strict=True):
+        filled[box] = np.where(known[box], values[box], answer)
+    return filled
+
+
+def _biharmonic(
+    values: Floats, known: Bools, valid: Bools, spacing: tuple[float, ...], correction: float
+) -> Floats:
+    """Return u of Δ(Δu) = 0 at unknown cells, 0 at others.
 
     Conjugate gradients, preconditioned by two multigrid cycles, each about the inverse of the Laplacian at unknown
     cells. The outer Laplacian has no flux over edges and walls.
@@ -57,7 +88,7 @@ def fill_biharmonic(
         return np.where(unknown, everywhere.applied(everywhere.applied(x)), 0.0)
 
     b = -applied(flat(np.where(known & valid, values, 0.0), solver.grid.shape))
-    return conjugate_gradients(
+    found = conjugate_gradients(
         solver.grid,
         b,
         applied,
@@ -66,3 +97,6 @@ def fill_biharmonic(
         correction,
         BIHARMONIC_CYCLES,
     )
+    if found.correction > correction:
+        raise ValueError(unreached_tolerance(found.cycles, found.correction, correction))
+    return solver.grid.image(found.x)

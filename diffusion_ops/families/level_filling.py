@@ -15,8 +15,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from diffusion_ops.blocks.block import Block, Bools, Floats, allocate, as_image
+from diffusion_ops.blocks.boxes import boxes_apart
 from diffusion_ops.blocks.statistic import make_statistic
-from diffusion_ops.blocks.window import Window, doubled, doubling_window
+from diffusion_ops.blocks.window import Window, doubled, doubling_window, window_of
 from diffusion_ops.evolution.advance import advance
 from diffusion_ops.evolution.legs import Leg
 from diffusion_ops.evolution.parameters import NumberOrStatistic
@@ -24,7 +25,8 @@ from diffusion_ops.evolution.problems.problem import Setting
 from diffusion_ops.evolution.schedule import Cycle
 from diffusion_ops.families.filling_rounds import FilledInRounds
 from diffusion_ops.families.steady_state import Part, SteadyState, finite_fields, valid_cells_of
-from diffusion_ops.steady.walls import coarse_walls, pairs, spread, unpaired
+from diffusion_ops.kernels.pixels.means import known_means
+from diffusion_ops.steady.walls import coarse_walls, spread, unpaired
 
 HALVED_HALO = 4
 """Cells around a window of a finer level that its coarser cells depend on: a block for walls, and one of them."""
@@ -67,38 +69,22 @@ class Partial:
         Of a window whose first cell has even indices these are the cells of the whole image, but for `HALVED_HALO`.
         """
         walls = coarse_walls(self.valid)
-        lost = unpaired(walls, self.known.shape) & self.known
-        means, known = Partial(self.fields, self.known & ~lost, self.valid)._means()
+        lost = unpaired(walls, self.known.shape) & self.known if walls.any() else walls
+        means, known = known_means(self.fields, self.known & ~lost if lost.any() else self.known)
         if lost.any():
             near = spread(self.fields, lost, self.valid, HALVED_HALO // 2)
-            others, has = Partial(*near, self.valid)._means()
+            others, has = known_means(*near)
             means, known = np.where(known, means, others), known | has
         known &= ~walls
         return Partial(np.where(known, means, 0).astype(self.fields.dtype), known, ~walls)
 
     @staticmethod
-    def halved_bytes(channels: int, itemsize: int, walls: bool) -> int:
+    def halved_bytes(channels: int, itemsize: int, walls: bool) -> float:
         """Return the bytes per cell that `halved` holds at its peak beside these, its result included.
 
         Known cells in walls of the coarser level, which are spread to those beside, take most.
         """
-        return 34 + 2 * channels * (1 + itemsize) if walls else 11 + 2 * channels + itemsize
-
-    def _means(self) -> tuple[Floats, Bools]:
-        """Return the means of what is known in 2 cells along every axis, 0 where nothing is, and where something is."""
-        counts = pairs(np.add, self.known.astype(np.float64))
-        means = np.stack([self._means_of(channel, counts) for channel in self.fields])
-        return means, counts > 0
-
-    def _means_of(self, channel: Floats, counts: Floats) -> Floats:
-        sums = pairs(np.add, np.where(self.known, channel, 0).astype(np.float64))
-        means: Floats = np.divide(sums, counts, out=sums, where=counts > 0)
-        # Rounding: the mean of three 0.1 is above 0.1.
-        least = pairs(np.minimum, np.where(self.known, channel, np.inf))
-        np.maximum(means, least, out=means, where=counts > 0)
-        most = pairs(np.maximum, np.where(self.known, channel, -np.inf))
-        np.minimum(means, most, out=means, where=counts > 0)
-        return means
+        return 34 + 2 * channels * (1 + itemsize) if walls else 1 + channels * (4 + itemsize / 4)
 
     def started(self, below: Floats, valid: Bools, window: Window) -> tuple[Floats, Bools]:
         """Return the fields, with a start where they are not known, and which cells have one.
@@ -169,17 +155,32 @@ class FilledByLevels(SteadyState):
     def fill(
         self, image: Partial, spacing: tuple[float, ...], parts: Sequence[Part], level: int = 0
     ) -> tuple[Floats, Bools]:
-        """Return the fields of a whole level, filled, and which cells have a value: on the finest, all but walls."""
-        if not image.known.any() or image.known[image.valid].all():
+        """Return the fields of a whole level, filled, and which cells have a value: on the finest, all but walls.
+
+        Known cells stay, so boxes of unknown ones that are farther apart than a round reads do not depend on each
+        other: each takes all its rounds alone.
+        """
+        contrast = self.contrast_of(parts, tuple([h / 2**level for h in spacing]))
+        leg, reads = self.leg(level, contrast), self.operator_on(level, contrast).margin(spacing)
+        margin = tuple([max(n, STARTED_HALO) for n in reads])
+        boxes = boxes_apart(image.valid & ~image.known, max(margin))
+        if not boxes or not image.known.any():
             return image.fields, image.known
         coarse = image.halved()
-        below, filled = self.fill(coarse, tuple([2 * h for h in spacing]), parts, level + 1)
-        everywhere = tuple(slice(0, n) for n in image.valid.shape)
-        window = doubling_window(everywhere, coarse.valid.shape, (True,) * len(spacing))
-        start, has = self.begun(*image.started(below, filled, window), image, parts, level)
-        contrast = self.contrast_of(parts, tuple([h / 2**level for h in spacing]))
-        block = image.block(start, has, spacing)
-        filled = advance(block, [self.leg(level, contrast)]).u.copy()
+        below, reached = self.fill(coarse, tuple([2 * h for h in spacing]), parts, level + 1)
+        done = []
+        for box in boxes:
+            window = window_of(box, image.known.shape, margin)
+            coarser = doubling_window(window.read, coarse.known.shape, (True,) * len(spacing))
+            under = below[(slice(None), *coarser.read)], reached[coarser.read]
+            part = image.part(window.read)
+            block = part.block(*self.begun(*part.started(*under, coarser), part, parts, level), spacing)
+            values = advance(block, [leg]).u[(slice(None), *window.keep)].copy()
+            done.append((box, values, True if block.valid is None else block.valid[window.keep].copy()))
+        # Not before: the rounds take the most memory.
+        filled, has = image.fields.copy(), image.known.copy()
+        for box, values, some in done:
+            filled[(slice(None), *box)], has[box] = values, some
         return filled, has
 
     def begun(

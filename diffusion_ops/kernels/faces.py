@@ -196,6 +196,9 @@ def kernel_grid(block: Block, channels: int) -> tuple[int, int, int, int, int]:
     return channels, outer, middle, columns, pitch
 
 
+_NO_WALLS = np.ones(1, bool)
+
+
 def kernel_walls(block: Block) -> Any:
     """Return the flat mask for a kernel; where there is none, something of its type that is not read."""
-    return np.ones(1, bool) if block.valid_storage is None else block.valid_storage.reshape(-1)
+    return _NO_WALLS if block.valid_storage is None else block.valid_storage.reshape(-1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -36,6 +37,14 @@ def gaussian_taps(sigma: float, radius: int) -> Floats:
     """Return exp(-i² / (2 sigma²)) for i = -radius ... radius; sigma in cells, not normalised."""
     i = np.arange(-radius, radius + 1, dtype=np.float64)
     return np.exp(-(i**2) / (2 * sigma**2)) if radius else np.ones(1)
+
+
+@functools.lru_cache(maxsize=64)
+def _grid_taps(sigma: float, spacing: tuple[float, ...], dtype: np.dtype[Any]) -> tuple[Floats, ...]:
+    """Return the taps along the three axes of the kernel's grid: rows of an image lie along its first one."""
+    radii = gaussian_radius(sigma, spacing)
+    taps = [gaussian_taps(sigma / h, r).astype(dtype) for h, r in zip(spacing, radii, strict=True)]
+    return (taps[0], np.ones(1, dtype), taps[1]) if len(taps) == 2 else tuple(taps)
 
 
 @inlined
@@ -167,13 +176,10 @@ def smoothed(block: Block, sigma: float) -> Floats:
     if sigma == 0:
         return block.storage
     u, grid = block.storage, kernel_grid(block, len(block.storage))
-    radii = gaussian_radius(sigma, block.spacing)
-    taps = [gaussian_taps(sigma / h, r).astype(u.dtype) for h, r in zip(block.spacing, radii, strict=True)]
-    if len(taps) == 2:
-        taps.insert(1, np.ones(1, u.dtype))
+    taps = _grid_taps(sigma, block.spacing, u.dtype)
     plane, weight = (aligned_zeros(grid[2] * grid[4], u.dtype) for _ in range(2))
-    line = aligned_zeros(grid[4] + 2 * row_pitch(radii[-1]), u.dtype)
+    line = aligned_zeros(grid[4] + 2 * row_pitch(len(taps[2]) // 2), u.dtype)
     out = allocate(len(u), block.spatial, u.dtype)
     smooth = build_smooth(block.valid_storage is not None)
-    smooth(out.reshape(-1), u.reshape(-1), kernel_walls(block), grid, tuple(taps), plane, line, weight)
+    smooth(out.reshape(-1), u.reshape(-1), kernel_walls(block), grid, taps, plane, line, weight)
     return out

@@ -19,11 +19,10 @@ from diffusion_ops.families.steady_state import (
     Part,
     finite_fields,
     largest_correction,
-    unreached_tolerance,
     valid_cells_of,
 )
 from diffusion_ops.families.telea import fill_by_distance
-from diffusion_ops.steady.couplings import padded_shape, padding, uniform
+from diffusion_ops.steady.couplings import uniform
 
 WAYS = ("edge-enhancing", "harmonic", "biharmonic", "total-variation", "telea")
 
@@ -132,20 +131,15 @@ class Inpainting(FilledByLevels):
             fields = finite_fields(setting).astype(np.float64)
             answers = fill_by_distance(fields, known, valid, setting.spacing, self.neighbourhood)
         else:
-            found = [self._biharmonic(setting, part, correction * part.span) + part.low for part in parts]
+            found = [
+                fill_biharmonic(
+                    self.values(setting, part), known, valid, setting.spacing, correction * part.span
+                )
+                + part.low
+                for part in parts
+            ]
             answers = np.stack(found)
         return np.where(known, setting.fields, answers)
-
-    def _biharmonic(self, setting: Setting, part: Part, correction: float) -> Floats:
-        """Return a channel of Δ²u = 0, less its smallest known value."""
-        known, values = self.known(setting), self.values(setting, part)
-        found = fill_biharmonic(values, known, valid_cells_of(setting), setting.spacing, correction)
-        if found.correction > correction:
-            raise ValueError(unreached_tolerance(found.cycles, found.correction, correction))
-        shape = padded_shape(setting.spatial)
-        pixels = found.x[padding(shape) : found.x.size - padding(shape)].reshape(shape)
-        answer: Floats = pixels.reshape(shape[3 - known.ndim :])[tuple(slice(0, n) for n in known.shape)]
-        return answer
 
     def weights(self, fields: Floats, spacing: tuple[float, ...]) -> tuple[Floats, ...]:
         """Return the couplings of the Laplacian, 1 along the finest axis."""
@@ -166,7 +160,9 @@ class Inpainting(FilledByLevels):
         known = self.known(setting) & valid_cells_of(setting)
         if not known.any():
             return Tally()
-        ends = [f(channel[known]) for channel in setting.fields for f in (np.min, np.max)]
+        ends = [
+            f(values) for channel in setting.fields for values in [channel[known]] for f in (np.min, np.max)
+        ]
         return Tally(np.arange(len(ends)), np.array([ordered_key(float(v)) for v in ends], np.int64))
 
     def merge_surveys(self, first: Tally, second: Tally) -> Tally:

@@ -10,13 +10,6 @@ from numpy.typing import NDArray
 from diffusion_ops.blocks.block import Bools, Floats
 
 
-def pairs(reduce: np.ufunc, values: NDArray[Any]) -> NDArray[Any]:
-    """Return the sum, or else, of every 2 cells along each axis; the last one of an odd number stands alone."""
-    for axis, n in enumerate(values.shape):
-        values = reduce.reduceat(values, np.arange(0, n, 2), axis=axis)
-    return values
-
-
 def unpaired(values: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:
     """Return the coarse value of each cell of a finer level of that shape."""
     for axis, n in enumerate(shape):
@@ -33,7 +26,7 @@ def coarse_walls(valid: Bools) -> Bools:
     along an axis.
     """
     if valid.all():
-        return np.zeros(pairs(np.logical_or, valid).shape, bool)
+        return np.zeros([-(-n // 2) for n in valid.shape], bool)
     ndim = valid.ndim
     padded = np.pad(valid, [(0, n % 2) for n in valid.shape])
     halves = [(n // 2, 2) for n in padded.shape]

@@ -70,47 +70,50 @@ def build_weights(masked: bool, volume: bool) -> Callable[..., None]:
 
 
 @functools.cache
-def build_step(volume: bool) -> Callable[..., None]:
-    """Compile a step for images or for volumes."""
+def build_steps(volume: bool) -> Callable[..., None]:
+    """Compile steps for images or for volumes."""
 
     @kernel
-    def take_step(u, older, faces, free, grid, weights, least):  # type: ignore[no-untyped-def]
-        """Write the next state over the older one, flat (channels, cells); cells that are not free keep their values.
+    def take_steps(u, older, faces, free, grid, weights, least):  # type: ignore[no-untyped-def]
+        """Write every next state over the older one, flat (channels, cells); cells that are not free keep their values.
 
-        `weights` are those of the FSI recurrence for the step and the older state, `least` stands for the sum of no
-        weights.
+        `weights`, (steps, 2), are those of the FSI recurrence for the step and the older state, `least` stands for the
+        sum of no weights.
         """
         channels, outer, middle, _, pitch = grid
         cells, zero = outer * middle * pitch, u.dtype.type(0)
         u, older, faces, free = begin(u), begin(older), begin(faces), begin(free)
-        for row in range(outer * middle):
-            here = row * pitch
-            up, down, front, back = neighbour_rows(volume, row, outer, middle, pitch)
-            for j in range(0, pitch, LANES):
-                i = here + j
-                right, below = load(faces, i), load(faces, cells + i)
-                left = where(between(1 - j, LANES), left_of(faces, i, here))
-                above = load(faces, cells + up + j) if up != here else fill(zero)
-                total = (right + left) + (below + above)
-                if volume:
-                    behind = load(faces, 2 * cells + i)
-                    before = load(faces, 2 * cells + front + j) if front != here else fill(zero)
-                    total = total + (behind + before)
-                total = max(total, least)
-                for c in range(channels):
-                    o = c * cells
-                    centre = load(u, o + i)
-                    x = right * (right_of(u, o + i, o + here + pitch - LANES) - centre)
-                    x = x + left * (left_of(u, o + i, o + here) - centre)
-                    y = below * (load(u, o + down + j) - centre) + above * (load(u, o + up + j) - centre)
-                    flow = x + y
+        for k in range(weights.shape[0]):
+            forwards, kept = weights[k, 0], weights[k, 1]
+            for row in range(outer * middle):
+                here = row * pitch
+                up, down, front, back = neighbour_rows(volume, row, outer, middle, pitch)
+                for j in range(0, pitch, LANES):
+                    i = here + j
+                    right, below = load(faces, i), load(faces, cells + i)
+                    left = where(between(1 - j, LANES), left_of(faces, i, here))
+                    above = load(faces, cells + up + j) if up != here else fill(zero)
+                    total = (right + left) + (below + above)
                     if volume:
-                        z = behind * (load(u, o + back + j) - centre)
-                        flow = flow + (z + before * (load(u, o + front + j) - centre))
-                    value = (centre + flow / total) * weights[0] + load(older, o + i) * weights[1]
-                    store(older, o + i, choose(load(free, i), value, centre))
+                        behind = load(faces, 2 * cells + i)
+                        before = load(faces, 2 * cells + front + j) if front != here else fill(zero)
+                        total = total + (behind + before)
+                    total = max(total, least)
+                    for c in range(channels):
+                        o = c * cells
+                        centre = load(u, o + i)
+                        x = right * (right_of(u, o + i, o + here + pitch - LANES) - centre)
+                        x = x + left * (left_of(u, o + i, o + here) - centre)
+                        y = below * (load(u, o + down + j) - centre) + above * (load(u, o + up + j) - centre)
+                        flow = x + y
+                        if volume:
+                            z = behind * (load(u, o + back + j) - centre)
+                            flow = flow + (z + before * (load(u, o + front + j) - centre))
+                        value = (centre + flow / total) * forwards + load(older, o + i) * kept
+                        store(older, o + i, choose(load(free, i), value, centre))
+            u, older = older, u
 
-    return take_step
+    return take_steps
 
 
 def lagged_weights(block: Block, smoothed: float) -> Floats:
@@ -143,9 +146,8 @@ def take_weighted_steps(block: Block, faces: Floats, free: Bools, weights: Seque
     """
     now, new = block.storage, allocate(len(block.storage), block.spatial, block.storage.dtype)
     new[...] = now
-    real, step = now.dtype.type, build_step(len(block.spatial) == 3)
+    pairs = np.array([(w, 1 - w) for w in weights], now.dtype)
     grid, least = kernel_grid(block, len(now)), np.finfo(now.dtype).tiny
-    for w in weights:
-        step(now.reshape(-1), new.reshape(-1), faces.reshape(-1), free, grid, (real(w), real(1 - w)), least)
-        now, new = new, now
-    block.storage = now
+    take_steps = build_steps(len(block.spatial) == 3)
+    take_steps(now.reshape(-1), new.reshape(-1), faces.reshape(-1), free, grid, pairs, least)
+    block.storage = (now, new)[len(weights) % 2]

@@ -9,7 +9,10 @@ import pytest
 from skimage import data
 
 import diffusion_ops as do
+from diffusion_ops.evolution.advance import advance
+from diffusion_ops.families import inpainting, level_filling
 from diffusion_ops.families.level_filling import Partial
+from diffusion_ops.operators.inpainting import BY_LEVELS
 from tests.diffusion_ops.steady.direct import laplacian, solved
 
 WAYS = ("edge-enhancing", "harmonic", "biharmonic", "total-variation", "telea")
@@ -155,3 +158,69 @@ def test_what_has_no_answer_is_refused(by: str) -> None:
     if by not in ("harmonic", "biharmonic"):
         with pytest.raises(ValueError, match="tolerance"):
             do.solve(image, do.Inpainting(by=by), known=known, tolerance=1e-3)
+
+
+def few_holes(shape: tuple[int, ...]) -> Any:
+    """Return what is known: all but holes in the middle, at a corner, at an edge and of single cells."""
+    known = np.ones(shape, bool)
+    for at in ((60, 150), (0, 0), (75, shape[-1] - 6), (130, 9), (99, 40)):
+        known[(..., *(slice(i, i + 8) for i in at))] = False
+    known[..., 20, 80] = known[..., -1, -1] = False
+    return known
+
+
+def whole(cells: Any, gap: int) -> list[tuple[slice, ...]]:
+    """Return a box that is the whole image, where there are cells."""
+    return [tuple(slice(0, n) for n in cells.shape)] if cells.any() else []
+
+
+@pytest.mark.parametrize("by", BY_LEVELS)
+@pytest.mark.parametrize("kind", ["image", "walls", "colours"])
+def test_holes_apart_are_filled_alone_with_the_bits_of_the_whole_image(
+    by: str, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image, known = data.camera()[100:250, 90:300].astype(np.float32), few_holes((150, 210))
+    how: dict[str, Any] = {"known": known, "spacing": (1.0, 0.5)}
+    if kind == "walls":
+        how["mask"] = np.ones(known.shape, bool)
+        how["mask"][64, 140:] = how["mask"][::9, 42] = False
+    if kind == "colours":
+        image, how["channel_axis"] = np.stack([image, image[::-1]], axis=-1), -1
+    way = do.Inpainting(by=by, rounds=3)
+    filled = do.solve(image, way, **how)
+    monkeypatch.setattr(level_filling, "boxes_apart", whole)
+    assert filled.tobytes() == do.solve(image, way, **how).tobytes()
+
+
+@pytest.mark.parametrize("by", BY_LEVELS)
+def test_rounds_go_over_little_more_than_what_is_unknown(by: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    visited = []
+
+    def counted(block: Any, legs: Any) -> Any:
+        visited.append(np.prod(block.spatial))
+        return advance(block, legs)
+
+    monkeypatch.setattr(level_filling, "advance", counted)
+    known = np.ones((512, 512), bool)
+    known[200:212, 300:312] = known[:12, 500:] = False
+    filled = do.solve(data.camera(), do.Inpainting(by=by, rounds=1), known=known)
+    assert np.array_equal(filled[known], data.camera()[known])
+    # Boxes of 12 cells a side and fewer, with 4 or 10 around; on the coarsest of 4 levels one holds both holes.
+    assert 0 < sum(visited) <= 0.03 * known.size
+
+
+def test_the_biharmonic_equation_is_solved_hole_by_hole(monkeypatch: pytest.MonkeyPatch) -> None:
+    solved_cells = []
+
+    class Counted(inpainting.Solver):
+        def __init__(self, grid: Any) -> None:
+            solved_cells.append(np.prod(grid.spatial))
+            super().__init__(grid)
+
+    monkeypatch.setattr(inpainting, "Solver", Counted)
+    image, known = data.camera()[100:200, 90:210].astype(np.float64), np.ones((100, 120), bool)
+    known[:9, :7] = known[60:70, 80:95] = False
+    filled = do.solve(image, do.Inpainting(by="biharmonic"), known=known, tolerance=1e-6)
+    matrix = matrix_of(image.shape)
+    assert np.abs(filled - solved(matrix @ matrix, known, image)).max() <= 3e-6 * np.ptp(image[known])
+    assert sorted(solved_cells) == [11 * 9, 14 * 19]
