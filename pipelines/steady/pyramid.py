@@ -162,7 +162,9 @@ class Halve(OnLevel):
         total = math.prod(self.level.shape)
         channels, item = self.scene.image.channels, self.level.dtype.itemsize
         halved = Partial.halved_bytes(channels, item, "mask" in self.scene.beside)
-        memory = math.ceil(cells * (channels * item + 2 + max(self.level.cell_bytes, halved))) + self.codec_bytes
+        memory = (
+            math.ceil(cells * (channels * item + 2 + max(self.level.cell_bytes, halved))) + self.codec_bytes
+        )
         return Cost(
             memory,
             self.stored_bytes(total),
