@@ -18,9 +18,10 @@ from pipelines.plan.prediction import kernels_bytes
 from pipelines.record.journal import Claimed, Event, Journal, Published
 from pipelines.record.state import RunState
 from pipelines.record.workdir import held
+from pipelines.refusal import RefusedError
 from pipelines.store.addresses import is_remote, labelled_image, name_of, outside, require_local, shown
 from pipelines.store.publish import bring_beside, content_checksum, hand_over, remove_local, stamp, stamp_of
-from pipelines.store.targets import remove
+from pipelines.store.targets import remove, require_no_labels
 from pipelines.store.upload import TargetTakenError
 from pipelines.tasks.memory import tasks_bytes
 
@@ -126,6 +127,10 @@ class Publication:
             return
         if found != self.replaced.get(uri):
             raise TargetTakenError(self._refusal(uri, self._finished(number)))
+        try:
+            require_no_labels(uri)
+        except RefusedError as error:
+            raise TargetTakenError(f"{error} The result is kept in {self._finished(number)}.") from None
         list_target(self.sinks[number], False)
         if is_remote(uri):
             remove(uri)

@@ -16,8 +16,8 @@ from pipelines.refusal import RefusedError
 from pipelines.run.finished import Damage, FinishedRun
 from pipelines.run.run import run as run_spec
 from pipelines.run.status import open_run, reading
-from pipelines.store.addresses import is_remote, require_local, within
-from pipelines.store.targets import LABELS, is_taken
+from pipelines.store.addresses import is_remote, require_local
+from pipelines.store.targets import require_no_labels
 from pipelines.tasks.process import prepare_process
 from pipelines.tasks.values import checksum
 
@@ -55,11 +55,7 @@ def repair(target: str, listeners: Sequence[Listener] = (), workdir: str | None 
         with folder.lock(run["target"]), lease(run["target"], folder.path):
             reason = _Mending(finished, folder, listeners).mend(damages)
     if reason:
-        if is_taken(labels := within(run["target"], LABELS)):
-            raise RefusedError(
-                f"{reason}. So the whole result has to be made anew, and {labels} would be removed with it. Move that "
-                "away, repair, and move it back."
-            )
+        require_no_labels(run["target"], f"has to be made anew as a whole ({reason})")
         again = run_spec(finished.spec, overwrite=True, listeners=listeners)
         done = again.exit_code == 0
     else:

@@ -24,7 +24,7 @@ from pipelines.run.warm import warm_beside
 from pipelines.spec.spec import Spec
 from pipelines.store.addresses import is_remote, labelled_image, lies_inside, shown, within
 from pipelines.store.publish import stamp_of
-from pipelines.store.targets import is_complete, is_taken
+from pipelines.store.targets import is_complete, is_taken, require_no_labels
 from pipelines.tasks.process import prepare_process
 from pipelines.tasks.workers import check_cluster, cluster_kind
 from pipelines.tuning.times import Settled, settle_times
@@ -164,7 +164,7 @@ def begin(
     Raises
     ------
     RefusedError
-        Where the target exists, or something else was begun for it.
+        Where the target exists, or holds labels of other runs, or something else was begun for it.
     """
     spec, begun, report = settled.spec, earlier.run, earlier.report or {}
     same = begun is not None and begun["science"] == plan.science
@@ -172,6 +172,8 @@ def begin(
     if same and complete and there and not overwrite:
         return report
     taken = [] if overwrite else [target for target in spec.targets if is_taken(target)]
+    for target in spec.targets if overwrite else ():
+        require_no_labels(target)
     own = own_targets(workdir.journal, plan) if taken and same and not complete else set()
     for target in taken:
         if target not in own:

@@ -39,6 +39,7 @@ OBJECTS = [
     {"name": "mask", "operator": "thresholding", "thresholds": [107]},
     {"name": "objects", "operator": "components"},
 ]
+COPY = [{"operator": "gradient-magnitude"}]
 
 
 class StopError(Exception):
@@ -49,13 +50,13 @@ class StopError(Exception):
 def image(tmp_path: Path) -> Path:
     """Return an OME-Zarr image that a run has written."""
     path = tmp_path / "coins.ome.zarr"
-    copy = [{"operator": "gradient-magnitude"}]
-    source = {"uri": save_source(tmp_path, COINS), "spacing": {"y": 0.5, "x": 0.5}, "axes": "yx"}
-    assert (
-        run(small_spec("", path, source=source, steps=copy, sink={"dtype": "uint8", "pyramid": 1})).exit_code
-        == 0
-    )
+    sink = {"dtype": "uint8", "pyramid": 1}
+    assert run(small_spec("", path, source=source_of(tmp_path), steps=COPY, sink=sink)).exit_code == 0
     return path
+
+
+def source_of(folder: Path) -> dict[str, Any]:
+    return {"uri": save_source(folder, COINS), "spacing": {"y": 0.5, "x": 0.5}, "axes": "yx"}
 
 
 def spec_of(image: Path, name: str = "objects", steps: Any = OBJECTS, **sections: Any) -> Spec:
@@ -259,3 +260,28 @@ def test_an_image_is_not_made_anew_over_labels_that_it_got_since(image: Path) ->
     with pytest.raises(RefusedError, match="labels would be removed"):
         repair(str(image))
     assert names(image) == ["objects"]
+
+
+@pytest.mark.parametrize("inside", ["", "labels/objects"])
+def test_what_holds_labels_is_not_replaced(image: Path, inside: str) -> None:
+    assert run(spec_of(image)).exit_code == 0
+    target = image / inside
+    anew = spec_of(image) if inside else small_spec("", target, source=source_of(image.parent), steps=COPY)
+
+    def add(event: object) -> None:
+        if isinstance(event, Exporting) and event.target == str(target):
+            inner = spec_of(image, sink={"uri": str(target / "labels" / "inner")})
+            assert run(inner).exit_code == 0
+
+    if not inside:
+        shutil.rmtree(image / "labels")
+    before = own_of(target)
+    late = run(anew, overwrite=True, listeners=[add])
+    assert late.exit_code == 3
+    assert "inner" in names(target)
+    assert "result is kept in" in late.data["problem"]
+    with pytest.raises(RefusedError, match="holds labels, and it is to be replaced"):
+        run(anew, overwrite=True)
+    assert own_of(target) == before
+    shutil.move(target / "labels", image.parent / "aside")
+    assert run(anew, overwrite=True).exit_code == 0
