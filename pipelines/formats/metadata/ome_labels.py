@@ -79,7 +79,7 @@ def require_labels(image: str, target: str, info: ImageInfo) -> None:
 
 
 def _require_same_cells(image: str, pyramid: Multiscales, sizes: dict[str, int], info: ImageInfo) -> None:
-    spacing, _ = one_unit(pyramid.scales[0], pyramid.units)
+    spacing, units = one_unit(pyramid.scales[0], pyramid.units)
     origin = (info.attributes.get("ome") or {}).get("translation") or {}
     for axis in "tczyx":
         length = sizes.get(axis, 1)
@@ -88,14 +88,17 @@ def _require_same_cells(image: str, pyramid: Multiscales, sizes: dict[str, int],
                 f"The labels have {info.size(axis):,} cells along {axis}, {image} has {length:,}. They must agree: "
                 "read the whole image on its finest level, or give a target of its own."
             )
-        there = spacing.get(axis, 1.0), pyramid.translations[0].get(axis, 0.0)
-        ours = info.spacing.get(axis, 1.0), origin.get(axis, 0.0)
+        there = spacing.get(axis, 1.0), units.get(axis, ""), pyramid.translations[0].get(axis, 0.0)
+        ours = info.spacing.get(axis, 1.0), info.units.get(axis, ""), origin.get(axis, 0.0)
         if axis != "c" and ours != there:
             raise ValueError(
-                f"The labels would have spacing {ours[0]:g} from {ours[1]:g} on along {axis}, {image} has "
-                f"{there[0]:g} from {there[1]:g} on. They must agree: remove source.spacing, or give a target of its "
-                "own."
+                f"The labels would have {_grid(*ours)} along {axis}, {image} has {_grid(*there)}. They must agree: "
+                "read the image itself, without source.spacing, or give a target of its own."
             )
+
+
+def _grid(spacing: float, unit: str, begin: float) -> str:
+    return f"spacing {spacing:g} {unit or 'without a unit'} from {begin:g} on"
 
 
 def make_labels(image: str) -> None:

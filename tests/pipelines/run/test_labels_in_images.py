@@ -285,3 +285,30 @@ def test_what_holds_labels_is_not_replaced(image: Path, inside: str) -> None:
     assert own_of(target) == before
     shutil.move(target / "labels", image.parent / "aside")
     assert run(anew, overwrite=True).exit_code == 0
+
+
+@pytest.mark.parametrize(
+    "read, written", [("nanometer", "micrometer"), ("", "micrometer"), ("nanometer", "")]
+)
+def test_labels_have_the_units_of_their_image(image: Path, read: str, written: str) -> None:
+    def with_unit(unit: str) -> Path:
+        copy = shutil.copytree(image, image.parent / f"{unit}.ome.zarr")
+        change_metadata(
+            copy, lambda ome: [axis.update(unit=unit) for axis in ome["multiscales"][0]["axes"] if unit]
+        )
+        return copy
+
+    ours, there = with_unit(read), with_unit(written)
+    with pytest.raises(
+        RefusedError, match=f"0.5 {read or 'without a unit'} .* 0.5 {written or 'without a unit'} "
+    ):
+        run(spec_of(there, source={"uri": str(ours)}))
+    assert run(spec_of(there)).exit_code == 0
+    assert verify(str(there / "labels" / "objects"))["ok"]
+
+
+def change_metadata(image: Path, change: Callable[[Any], Any]) -> None:
+    """Change what the metadata of an image say in "ome"."""
+    values = json.loads((image / "zarr.json").read_bytes())
+    change(values["attributes"]["ome"])
+    (image / "zarr.json").write_text(json.dumps(values))
