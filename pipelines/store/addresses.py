@@ -53,7 +53,8 @@ def name_of(uri: str) -> str:
     return uri.rstrip("/").rsplit("/", 1)[-1]
 
 
-_LABELS = re.compile(r"(?P<hierarchy>.+?(?i:\.zarr))(?P<inside>/.+)?/labels/(?P<name>[^/.]+)/?")
+_HIERARCHY = r".+?(?i:\.zarr)(?=/|$)"
+_LABELS = re.compile(rf"(?P<image>{_HIERARCHY}(?:/.+)?)/labels/(?P<name>[^/.]+)/?")
 
 
 def labelled_image(uri: str) -> str | None:
@@ -66,21 +67,29 @@ def labelled_image(uri: str) -> str | None:
     >>> labelled_image("labels/nuclei.ome.zarr")
     """
     found = _LABELS.fullmatch(uri)
-    return found and found["hierarchy"] + (found["inside"] or "")
+    return found and found["image"]
 
 
 def outside(uri: str) -> str:
     """Return the address beside which the files of a run for a target lie: never inside the image of labels.
 
+    They lie where that image is, through whatever links it was reached: there all runs that add labels meet, and what
+    they finish is on its disk.
+
     Examples
     --------
-    >>> outside("data/cells.ome.zarr/labels/nuclei"), outside("data/nuclei.ome.zarr/")
-    ('data/cells.ome.zarr.labels.nuclei', 'data/nuclei.ome.zarr')
+    >>> outside("/data/cells.ome.zarr/labels/nuclei"), outside("data/nuclei.ome.zarr/")
+    ('/data/cells.ome.zarr.labels.nuclei', 'data/nuclei.ome.zarr')
     """
     found = _LABELS.fullmatch(uri)
     if found is None:
         return uri.rstrip("/" + os.sep)
-    return ".".join([found["hierarchy"], *(found["inside"] or "").split("/")[1:], "labels", found["name"]])
+    path = local_path(found["image"])
+    image = found["image"] if path is None else os.path.realpath(path)
+    hierarchy = re.match(f"{_HIERARCHY}|.*", image)
+    assert hierarchy is not None
+    inside = image[hierarchy.end() :].split("/")[1:]
+    return ".".join([hierarchy[0], *inside, "labels", found["name"]])
 
 
 def within(folder: str, name: str) -> str:

@@ -23,6 +23,7 @@ from pipelines.events import Exporting
 from pipelines.formats.metadata.ome_labels import make_labels
 from pipelines.formats.ome_zarr_sink import OmeZarrSink
 from pipelines.image.sink import SinkSpec
+from pipelines.record.workdir import BusyError
 from pipelines.refusal import RefusedError
 from pipelines.run.preview import preview
 from pipelines.run.publication import list_target
@@ -187,8 +188,11 @@ def test_runs_that_add_labels_at_once_do_not_lose_a_name(
         return found
 
     make_labels(str(image))
+    link = image.parent / "link.ome.zarr"
+    link.symlink_to(image, target_is_directory=True)
     monkeypatch.setattr(LocalPlace, "read", read_late)
-    added = [OmeZarrSink(SinkSpec(uri=str(image / "labels" / name))) for name in "abc"]
+    places = zip((image, link, image), "abc", strict=True)
+    added = [OmeZarrSink(SinkSpec(uri=str(place / "labels" / name))) for place, name in places]
     with ThreadPoolExecutor(3) as pool:
         list(pool.map(lambda sink: list_target(sink, True), added))
     listed = json.loads((image / "labels" / "zarr.json").read_bytes())["attributes"]["ome"]["labels"]
@@ -312,3 +316,20 @@ def change_metadata(image: Path, change: Callable[[Any], Any]) -> None:
     values = json.loads((image / "zarr.json").read_bytes())
     change(values["attributes"]["ome"])
     (image / "zarr.json").write_text(json.dumps(values))
+
+
+def test_an_image_is_the_same_through_a_link(image: Path) -> None:
+    link = image.parent / "elsewhere" / "link.ome.zarr"
+    link.parent.mkdir()
+    link.symlink_to(image, target_is_directory=True)
+
+    def again(event: object) -> None:
+        if isinstance(event, Exporting):
+            with pytest.raises(BusyError):
+                run(spec_of(image))
+
+    assert run(spec_of(link, source={"uri": str(image)}), listeners=[again]).exit_code == 0
+    assert names(image) == ["objects"]
+    assert [path.name for path in link.parent.iterdir()] == ["link.ome.zarr"]
+    assert run(spec_of(image)).data["complete"]
+    assert verify(str(link / "labels" / "objects"))["ok"]
