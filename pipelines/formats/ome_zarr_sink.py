@@ -23,7 +23,7 @@ from pipelines.image.georeference import to_attributes
 from pipelines.image.info import ImageInfo
 from pipelines.image.levels import create_level, pyramid_infos, reordered
 from pipelines.image.sink import SINKS, Level, Sink
-from pipelines.store.addresses import is_remote, labelled_image, name_of
+from pipelines.store.addresses import is_remote, labelled_image, name_of, require_label_name
 from pipelines.store.arrays import choose_chunks, holds, json_number, open_array
 from pipelines.store.publish import finish_folder
 
@@ -53,6 +53,7 @@ class OmeZarrSink(Sink):
 
     def require_place(self, info: ImageInfo) -> None:
         """Refuse an image that cannot be among the labels of the one that it is written into."""
+        require_label_name(self.spec.uri)
         image = labelled_image(self.spec.uri)
         if image is not None:
             require_labels(image, self.spec.uri, info)

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from diffusion_ops.registry import Registry
 from pipelines.image.info import ImageInfo
-from pipelines.store.addresses import labelled_image, shown
+from pipelines.store.addresses import labelled_image, require_label_name, shown
 
 PATH = r"^[^\x00]*$"
 """What a path can be."""
@@ -130,6 +130,7 @@ class Sink(ABC):
         ------
         ValueError
         """
+        require_label_name(self.spec.uri)
         if labelled_image(self.spec.uri) is not None:
             raise ValueError(
                 f"{shown(self.spec.uri)} lies among the labels of an image, which are OME-Zarr. Remove `format`."

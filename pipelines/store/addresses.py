@@ -54,11 +54,16 @@ def name_of(uri: str) -> str:
 
 
 _HIERARCHY = r".+?(?i:\.zarr)(?=/|$)"
-_LABELS = re.compile(rf"(?P<image>{_HIERARCHY}(?:/.+)?)/labels/(?P<name>[^/.]+)/?")
+_LABELS = re.compile(
+    rf"(?P<image>{_HIERARCHY}(?:/.+)?)/(?P<group>(?i:labels))(?:/(?P<name>.*?))?/?", re.DOTALL
+)
+_LABEL_NAME = re.compile(r"(?!__)\w[\w -]*")
 
 
 def labelled_image(uri: str) -> str | None:
     """Return the OME-Zarr image among whose labels an address lies, None for any other address.
+
+    All that lies in its group of labels does, under whatever name; `require_label_name` says which can be there.
 
     Examples
     --------
@@ -68,6 +73,22 @@ def labelled_image(uri: str) -> str | None:
     """
     found = _LABELS.fullmatch(uri)
     return found and found["image"]
+
+
+def require_label_name(uri: str) -> None:
+    """Refuse an address among the labels of an image that names no label image, or by a name that none can have.
+
+    Raises
+    ------
+    ValueError
+    """
+    found = _LABELS.fullmatch(uri)
+    if found and not (found["group"] == "labels" and _LABEL_NAME.fullmatch(found["name"] or "")):
+        raise ValueError(
+            f"{shown(uri)} lies among the labels of {shown(found['image'])}, where it cannot be. Allowed: "
+            "IMAGE.ome.zarr/labels/NAME, with `labels` in lower case, and a NAME of letters, digits, spaces, - and _ "
+            "that begins with none of __, - and space: no dot, no ending, no folder."
+        )
 
 
 def outside(uri: str) -> str:
@@ -89,7 +110,7 @@ def outside(uri: str) -> str:
     hierarchy = re.match(f"{_HIERARCHY}|.*", image)
     assert hierarchy is not None
     inside = image[hierarchy.end() :].split("/")[1:]
-    return ".".join([hierarchy[0], *inside, "labels", found["name"]])
+    return ".".join([hierarchy[0], *inside, "labels", *(found["name"] or "").split("/")])
 
 
 def within(folder: str, name: str) -> str:

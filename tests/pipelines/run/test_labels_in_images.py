@@ -333,3 +333,19 @@ def test_an_image_is_the_same_through_a_link(image: Path) -> None:
     assert [path.name for path in link.parent.iterdir()] == ["link.ome.zarr"]
     assert run(spec_of(image)).data["complete"]
     assert verify(str(link / "labels" / "objects"))["ok"]
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        *("labels/x.ome.zarr", "labels/x.zarr", "labels/a.csv", "labels/a.b", "labels/a/b", "labels/__a"),
+        *("labels/ a", "labels/a\nb", "LABELS/x", "labels"),
+    ],
+)
+def test_no_result_gets_among_the_labels_under_another_name(image: Path, place: str) -> None:
+    before = contents_of(image)
+    sink = {"uri": str(image / place), **({"format": "ome-zarr"} if place == "labels" else {})}
+    with pytest.raises(RefusedError, match="Allowed: IMAGE.ome.zarr/labels/NAME"):
+        run(spec_of(image, sink=sink))
+    assert contents_of(image) == before
+    assert len(list(image.parent.iterdir())) == 3
