@@ -17,7 +17,8 @@ from pipelines.formats.metadata.ome_labels import (
     is_label_image,
     list_labels,
     make_labels,
-    require_labels,
+    require_fitting,
+    require_label_image,
 )
 from pipelines.image.georeference import to_attributes
 from pipelines.image.info import ImageInfo
@@ -52,11 +53,16 @@ class OmeZarrSink(Sink):
         return super().ending(name) or int(labelled_image(name) is not None)
 
     def require_place(self, info: ImageInfo) -> None:
-        """Refuse an image that cannot be among the labels of the one that it is written into."""
-        require_label_name(self.spec.uri)
+        """Refuse what can be among the labels of no image."""
+        if labelled_image(self.spec.uri) is not None:
+            require_label_name(self.spec.uri)
+            require_label_image(self.spec.uri, info)
+
+    def require_surroundings(self, info: ImageInfo) -> None:
+        """Refuse labels that do not fit the image that they are written into."""
         image = labelled_image(self.spec.uri)
         if image is not None:
-            require_labels(image, self.spec.uri, info)
+            require_fitting(image, info)
 
     def levels(self, info: ImageInfo) -> tuple[Level, ...]:
         """Return the levels: axes in the specification's order, one channel per chunk as viewers load them.

@@ -124,7 +124,7 @@ class Sink(ABC):
         return max((len(e) for e in cls.extensions if name.endswith(e)), default=0)
 
     def require_place(self, info: ImageInfo) -> None:
-        """Refuse a target whose place cannot take an image of this metadata.
+        """Refuse a target whose address cannot be that of an image of this metadata.
 
         Raises
         ------
@@ -135,6 +135,14 @@ class Sink(ABC):
             raise ValueError(
                 f"{shown(self.spec.uri)} lies among the labels of an image, which are OME-Zarr. Remove `format`."
             )
+
+    def require_surroundings(self, info: ImageInfo) -> None:  # noqa: B027 (most need nothing)
+        """Refuse to write where what is on the disk around the target cannot take it: the image of labels.
+
+        Raises
+        ------
+        ValueError
+        """
 
     @abstractmethod
     def levels(self, info: ImageInfo) -> tuple[Level, ...]:

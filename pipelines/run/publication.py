@@ -12,13 +12,13 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from pipelines.events import Exporting, Listener, tell
-from pipelines.image.sink import Sink
+from pipelines.image.sink import Sink, open_sink
 from pipelines.plan.plan import Output, Plan
 from pipelines.plan.prediction import kernels_bytes
 from pipelines.record.journal import Claimed, Event, Journal, Published
 from pipelines.record.state import RunState
 from pipelines.record.workdir import held
-from pipelines.refusal import RefusedError
+from pipelines.refusal import RefusedError, refusing
 from pipelines.store.addresses import is_remote, labelled_image, name_of, outside, require_local, shown
 from pipelines.store.publish import bring_beside, content_checksum, hand_over, remove_local, stamp, stamp_of
 from pipelines.store.targets import remove, require_no_labels
@@ -27,6 +27,18 @@ from pipelines.tasks.memory import tasks_bytes
 
 PATIENCE = 60
 """Seconds to wait for another run that lists its labels in the same image, which takes milliseconds."""
+
+
+def require_surroundings(plan: Plan) -> None:
+    """Refuse to begin where what is around a target cannot take its result.
+
+    Raises
+    ------
+    RefusedError
+    """
+    with refusing():
+        for output in plan.outputs:
+            open_sink(output.spec, output.info).require_surroundings(output.info)
 
 
 class Publication:

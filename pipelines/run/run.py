@@ -18,7 +18,7 @@ from pipelines.record.lease import lease
 from pipelines.record.workdir import DamagedError, Workdir, unfinished
 from pipelines.refusal import RefusedError
 from pipelines.run.driver import Driver
-from pipelines.run.publication import own_targets
+from pipelines.run.publication import own_targets, require_surroundings
 from pipelines.run.validity import require_valid_pixels
 from pipelines.run.warm import warm_beside
 from pipelines.spec.spec import Spec
@@ -164,13 +164,15 @@ def begin(
     Raises
     ------
     RefusedError
-        Where the target exists, or holds labels of other runs, or something else was begun for it.
+        Where the target exists, or holds labels of other runs, or cannot take the result, or something else was begun
+        for it.
     """
     spec, begun, report = settled.spec, earlier.run, earlier.report or {}
     same = begun is not None and begun["science"] == plan.science
     complete, there = bool(report.get("complete")), is_complete(spec.sink.uri)
     if same and complete and there and not overwrite:
         return report
+    require_surroundings(plan)
     taken = [] if overwrite else [target for target in spec.targets if is_taken(target)]
     for target in spec.targets if overwrite else ():
         require_no_labels(target)

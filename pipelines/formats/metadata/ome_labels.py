@@ -40,14 +40,13 @@ def image_pyramid(image: str) -> Multiscales:
         ) from error
 
 
-def require_labels(image: str, target: str, info: ImageInfo) -> None:
-    """Refuse what cannot be among the labels of an image.
+def require_label_image(target: str, info: ImageInfo) -> None:
+    """Refuse what can be among the labels of no image.
 
     Raises
     ------
     ValueError
-        For a result that is no label image, a place that is no local OME-Zarr 0.5 image, and cells that do not lie
-        over those of the image.
+        For a result that is no label image, and a place in a store.
     """
     if not is_label_image(info):
         what = f"labels of {info.dtype}" if info.labels else "no labels"
@@ -55,10 +54,20 @@ def require_labels(image: str, target: str, info: ImageInfo) -> None:
             f"{shown(target)} lies among the labels of an image, and the result holds {what}. Allowed: labels of an "
             "integer type, such as uint32. Give that dtype, or a target of its own."
         )
-    if is_remote(image):
+    if is_remote(target):
         raise ValueError(
             f"{shown(target)} is in a store. Labels are put into images on a disk. Give another target."
         )
+
+
+def require_fitting(image: str, info: ImageInfo) -> None:
+    """Refuse labels that an image, as it is now, cannot take.
+
+    Raises
+    ------
+    ValueError
+        For a place that is no OME-Zarr 0.5 image, and cells that do not lie over those of the image.
+    """
     pyramid, group = image_pyramid(image), open_node(image)
     if pyramid.version != VERSION:
         raise ValueError(
