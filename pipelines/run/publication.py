@@ -8,7 +8,8 @@ out from these two lines where it stands.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from pipelines.events import Exporting, Listener, tell
@@ -71,7 +72,7 @@ class Publication:
             if number in state.published:
                 continue
             if not is_remote(output.spec.uri) and is_own(output.spec.uri, state.claims.get(number)):
-                list_target(self.sinks[number], True)
+                list_target(self.sinks[number])
                 note(Published(number, content_checksum(output.spec.uri) or 0))
                 continue
             finished = self._finished(number)
@@ -99,7 +100,6 @@ class Publication:
                 self._finish(number, output)
                 crc = content_checksum(str(self._finished(number))) or 0
                 self._hand_over(number, output, state, note)
-                list_target(self.sinks[number], True)
                 note(Published(number, crc))
 
     def _finish(self, number: int, output: Output) -> None:
@@ -120,17 +120,32 @@ class Publication:
         # What an upload that was cut short has sent is this run's own.
         begun = is_remote(uri) and number in state.claims
         if not begun:
-            self._clear_target(number, uri)
+            with self._held_list(number):
+                self._clear_target(number, uri)
         ready = bring_beside(finished, uri)
         note(Claimed(number, stamp(ready) or []))
-        try:
-            hand_over(ready, uri)
-        except TargetTakenError:
-            if not (begun and uri in self.replaced):
-                raise TargetTakenError(self._refusal(uri, finished)) from None
-            # It is damaged, or another's, and may be replaced.
-            self._clear_target(number, uri)
-            hand_over(ready, uri)
+        with self._held_list(number):
+            try:
+                hand_over(ready, uri)
+            except TargetTakenError:
+                if not (begun and uri in self.replaced):
+                    raise TargetTakenError(self._refusal(uri, finished)) from None
+                # It is damaged, or another's, and may be replaced.
+                self._clear_target(number, uri)
+                hand_over(ready, uri)
+            if labelled_image(uri) is not None:
+                self.sinks[number].list_target(True)
+
+    @contextmanager
+    def _held_list(self, number: int) -> Iterator[None]:
+        """Hold the list that a result belongs to, around which all must still be as when the run began."""
+        sink = self.sinks[number]
+        with held_list(sink.spec.uri):
+            try:
+                sink.require_surroundings(self.plan.outputs[number].info)
+            except ValueError as error:
+                raise TargetTakenError(f"{error} The result is kept in {self._finished(number)}.") from None
+            yield
 
     def _clear_target(self, number: int, uri: str) -> None:
         """Take the target that may be replaced out of the way; refuse any other."""
@@ -143,7 +158,8 @@ class Publication:
             require_no_labels(uri)
         except RefusedError as error:
             raise TargetTakenError(f"{error} The result is kept in {self._finished(number)}.") from None
-        list_target(self.sinks[number], False)
+        if labelled_image(uri) is not None:
+            self.sinks[number].list_target(False)
         if is_remote(uri):
             remove(uri)
             return
@@ -162,19 +178,27 @@ class Publication:
         )
 
 
-def list_target(sink: Sink, there: bool) -> None:
-    """List a label image among those of its image, or take it off the list; a name is listed only while it is there.
+def list_target(sink: Sink) -> None:
+    """List a label image among those of its image."""
+    if labelled_image(sink.spec.uri) is not None:
+        with held_list(sink.spec.uri):
+            sink.list_target(True)
+
+
+@contextmanager
+def held_list(uri: str) -> Iterator[None]:
+    """Hold the list of labels of the image that a target belongs to, or nothing where there is no such image.
 
     The file of the lock stays, as a process that waits for one that was removed would not exclude others.
     """
-    uri = sink.spec.uri
     if labelled_image(uri) is None:
+        yield
         return
     beside = Path(outside(str(require_local(uri)))).with_suffix("")
     lock = beside.with_name(f".{beside.name}.lock")
     late = f"Another run that lists its labels has held {lock} for {PATIENCE} seconds."
     with held(lock, lambda: TimeoutError(late), PATIENCE):
-        sink.list_target(there)
+        yield
 
 
 def is_own(uri: str, claim: list[int] | None) -> bool:

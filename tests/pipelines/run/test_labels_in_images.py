@@ -43,6 +43,10 @@ OBJECTS = [
 COPY = [{"operator": "gradient-magnitude"}]
 
 
+COARSE = [{"path": "1", "coordinateTransformations": [{"type": "scale", "scale": [0.5, 0.5]}]}]
+"""Levels of the image without the finest: an image of half its size."""
+
+
 class StopError(Exception):
     """Stands for a kill."""
 
@@ -79,6 +83,13 @@ def names(image: Path) -> list[str]:
         assert labels.attributes.ome.image_label is not None
         zarr.open_group(str(image / "labels" / path), mode="r")["0"][...]
     return list(found.labels.label_paths)
+
+
+def listed(image: Path) -> list[str]:
+    found: list[str] = json.loads((image / "labels" / "zarr.json").read_bytes())["attributes"]["ome"][
+        "labels"
+    ]
+    return found
 
 
 def own_of(image: Path) -> dict[str, bytes]:
@@ -132,8 +143,8 @@ def test_a_label_that_is_there_is_replaced_only_if_asked_for(image: Path) -> Non
 
 
 STEPS = (
-    *(("pipelines.run.publication.list_target", 1), ("pipelines.run.publication.shutil.move", 1)),
-    *(("pipelines.run.publication.hand_over", 1), ("pipelines.run.publication.list_target", 2)),
+    *((f"{OmeZarrSink.__module__}.list_labels", 1), ("pipelines.run.publication.shutil.move", 1)),
+    *(("pipelines.run.publication.hand_over", 1), (f"{OmeZarrSink.__module__}.list_labels", 2)),
 )
 """Steps of a publication that takes the place of another: off the list, out of the way, there, on the list."""
 
@@ -167,8 +178,8 @@ def test_a_kill_at_any_step_of_a_publication_is_gone_on_from(
             patch.setattr(where, dying(pkgutil.resolve_name(where), count, before))
             with pytest.raises(StopError):
                 run(spec, overwrite=True)
-        listed = ["other", "objects"] if before or count == 2 else ["other"]
-        assert names(image) == listed
+        expected = ["other", "objects"] if before or count == 2 else ["other"]
+        assert names(image) == expected
         assert own_of(image) == own
         assert run(spec, overwrite=True).exit_code == 0
         assert names(image) == ["other", "objects"]
@@ -194,9 +205,8 @@ def test_runs_that_add_labels_at_once_do_not_lose_a_name(
     places = zip((image, link, image), "abc", strict=True)
     added = [OmeZarrSink(SinkSpec(uri=str(place / "labels" / name))) for place, name in places]
     with ThreadPoolExecutor(3) as pool:
-        list(pool.map(lambda sink: list_target(sink, True), added))
-    listed = json.loads((image / "labels" / "zarr.json").read_bytes())["attributes"]["ome"]["labels"]
-    assert sorted(listed) == ["a", "b", "c"]
+        list(pool.map(lambda sink: list_target(sink), added))
+    assert sorted(listed(image)) == ["a", "b", "c"]
 
 
 def test_no_image_is_made_for_labels_whose_image_is_gone(tmp_path: Path) -> None:
@@ -362,3 +372,22 @@ def consolidate(image: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         zarr.consolidate_metadata(str(image))
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_an_image_that_has_changed_meanwhile_gets_no_labels(image: Path, there: bool) -> None:
+    if there:
+        assert run(spec_of(image)).exit_code == 0
+    spec = spec_of(image, source=source_of(image.parent), steps=OBJECTS[:1])
+    before = listed(image) if there else []
+
+    def swap(event: object) -> None:
+        if isinstance(event, Exporting):
+            change_metadata(image, lambda ome: ome["multiscales"][0].update(datasets=COARSE))
+
+    late = run(spec, overwrite=there, listeners=[swap])
+    assert late.exit_code == 3
+    assert "cells along y" in late.data["problem"]
+    assert "result is kept in" in late.data["problem"]
+    assert listed(image) == before
+    assert (image / "labels" / "objects").exists() == there
