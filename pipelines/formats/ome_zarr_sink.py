@@ -16,6 +16,7 @@ from pipelines.formats.metadata.ome_labels import (
     image_pyramid,
     is_label_image,
     list_labels,
+    listed_labels,
     make_labels,
     require_fitting,
     require_label_image,
@@ -95,6 +96,11 @@ class OmeZarrSink(Sink):
         image = labelled_image(self.spec.uri)
         if image is not None:
             make_labels(image)
+
+    def is_listed(self) -> bool:
+        """Return whether the image of a label image lists its name."""
+        image = labelled_image(self.spec.uri)
+        return image is None or name_of(self.spec.uri) in listed_labels(image)
 
     def list_target(self, there: bool) -> None:
         """Add the name of a label image to those that its image lists, or remove it."""

@@ -162,6 +162,10 @@ class Sink(ABC):
     def finish(self, root: str, info: ImageInfo, levels: tuple[Level, ...], target: str, memory: int) -> None:
         """Write `target` from the filled hierarchy with at most about `memory` bytes; `root` may be moved."""
 
+    def is_listed(self) -> bool:
+        """Return whether a target is in the list that it belongs to, where there is such a list."""
+        return True
+
     def list_target(self, there: bool) -> None:
         """Add a target to the list that it belongs to, or remove it: labels in an image, one run at a time."""
         raise NotImplementedError(f"{type(self).__name__} writes no labels into images.")

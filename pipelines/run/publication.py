@@ -22,7 +22,7 @@ from pipelines.record.workdir import held
 from pipelines.refusal import RefusedError, refusing
 from pipelines.store.addresses import is_remote, labelled_image, name_of, outside, require_local, shown
 from pipelines.store.publish import bring_beside, content_checksum, hand_over, remove_local, stamp, stamp_of
-from pipelines.store.targets import remove, require_no_labels
+from pipelines.store.targets import is_complete, remove, require_no_labels
 from pipelines.store.upload import TargetTakenError
 from pipelines.tasks.memory import tasks_bytes
 
@@ -176,6 +176,16 @@ class Publication:
             f"in {finished}. Move one of them away and run the same command again, or allow what is there to be "
             "replaced with --overwrite."
         )
+
+
+def unlisted(plan: Plan) -> dict[str, Sink]:
+    """Return the formats of results that are there, but not in the list that they belong to, by what is wrong."""
+    sinks = [open_sink(output.spec, output.info) for output in plan.outputs]
+    return {
+        f"{shown(sink.spec.uri)} is not listed by its image, so that readers do not find it": sink
+        for sink in sinks
+        if is_complete(sink.spec.uri) and not sink.is_listed()
+    }
 
 
 def list_target(sink: Sink) -> None:

@@ -14,6 +14,7 @@ from pipelines.record.lease import lease
 from pipelines.record.workdir import Workdir
 from pipelines.refusal import RefusedError
 from pipelines.run.finished import Damage, FinishedRun
+from pipelines.run.publication import list_target, unlisted
 from pipelines.run.run import run as run_spec
 from pipelines.run.status import open_run, reading
 from pipelines.store.addresses import is_remote, require_local
@@ -49,6 +50,9 @@ def repair(target: str, listeners: Sequence[Listener] = (), workdir: str | None 
             f"The source or the program has changed since the run of {target}, so the same bits cannot be made. Make "
             "the result anew with `diffuse run --overwrite`."
         )
+    lost = unlisted(finished.plan)
+    for sink in lost.values():
+        list_target(sink)
     damages = list(finished.damages(listeners))
     reason = _obstacle(finished, damages)
     if damages and not reason:
@@ -63,7 +67,7 @@ def repair(target: str, listeners: Sequence[Listener] = (), workdir: str | None 
     return {
         "ok": done,
         "target": run["target"],
-        "damaged": [damage.text for damage in damages],
+        "damaged": [*lost, *(damage.text for damage in damages)],
         "tiles": 0 if reason else len(damages),
         "whole": reason,
     }

@@ -18,7 +18,7 @@ from pipelines.record.lease import lease
 from pipelines.record.workdir import DamagedError, Workdir, unfinished
 from pipelines.refusal import RefusedError
 from pipelines.run.driver import Driver
-from pipelines.run.publication import own_targets, require_surroundings
+from pipelines.run.publication import list_target, own_targets, require_surroundings, unlisted
 from pipelines.run.validity import require_valid_pixels
 from pipelines.run.warm import warm_beside
 from pipelines.spec.spec import Spec
@@ -171,6 +171,8 @@ def begin(
     same = begun is not None and begun["science"] == plan.science
     complete, there = bool(report.get("complete")), is_complete(spec.sink.uri)
     if same and complete and there and not overwrite:
+        for sink in unlisted(plan).values():
+            list_target(sink)
         return report
     require_surroundings(plan)
     taken = [] if overwrite else [target for target in spec.targets if is_taken(target)]

@@ -128,8 +128,15 @@ def make_labels(image: str) -> None:
     LocalPlace().write_if_absent(_path(image), json.dumps(values, indent=2).encode())
 
 
+def listed_labels(image: str) -> list[str]:
+    """Return the names that the labels of an image list, none where it has no labels."""
+    return _names(image, _listing(image))
+
+
 def list_labels(image: str, name: str, there: bool) -> None:
     """Add a name to those that the labels of an image list, or remove it; all else in the file stays."""
+    if there:
+        make_labels(image)
     values = _listing(image)
     listed = _names(image, values)
     if there == (name in listed):

@@ -391,3 +391,19 @@ def test_an_image_that_has_changed_meanwhile_gets_no_labels(image: Path, there: 
     assert "result is kept in" in late.data["problem"]
     assert listed(image) == before
     assert (image / "labels" / "objects").exists() == there
+
+
+def test_labels_that_their_image_does_not_list_are_listed_again(image: Path) -> None:
+    outputs = [{"name": "mask", "uri": str(image / "labels" / "mask"), "dtype": "uint8"}]
+    spec, listing = spec_of(image, outputs=outputs), image / "labels" / "zarr.json"
+    assert run(spec).exit_code == 0
+    whole = contents_of(image)
+    for mend in (lambda: run(spec), lambda: repair(spec.sink.uri)):
+        listing.unlink()
+        found = verify(spec.sink.uri)
+        assert not found["ok"]
+        assert ["is not listed by its image" in problem for problem in found["problems"]] == [True, True]
+        mend()
+        assert sorted(names(image)) == ["mask", "objects"]
+        assert verify(spec.sink.uri)["ok"]
+    assert {**contents_of(image), "labels/zarr.json": b""} == {**whole, "labels/zarr.json": b""}
