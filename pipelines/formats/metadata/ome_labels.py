@@ -157,7 +157,9 @@ def _listing(image: str) -> dict[str, Any]:
         return {}
     except ValueError as error:
         raise damaged(image, "OME-Zarr", error) from error
-    return values if isinstance(values, dict) else {"attributes": values}
+    if not isinstance(values, dict) or (values.get("zarr_format"), values.get("node_type")) != (3, "group"):
+        raise damaged(image, "OME-Zarr", f"{LABELS}/{MARKER} is no group of Zarr 3")
+    return values
 
 
 def _names(image: str, values: dict[str, Any]) -> list[str]:

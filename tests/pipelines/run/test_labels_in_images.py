@@ -229,12 +229,15 @@ def test_what_cannot_be_among_the_labels_is_refused_and_nothing_is_touched(
 ) -> None:
     coins, consolidated = save_source(tmp_path, COINS), tmp_path / "consolidated.ome.zarr"
     older, broken = tmp_path / "older.ome.zarr", tmp_path / "broken.ome.zarr"
-    for copy in (consolidated, older, broken):
+    array = tmp_path / "array.ome.zarr"
+    for copy in (consolidated, older, broken, array):
         shutil.copytree(image, copy)
     metadata = older / "zarr.json"
     metadata.write_text(metadata.read_text().replace('"version": "0.5"', '"version": "0.4"'))
     (broken / "labels").mkdir()
-    (broken / "labels" / "zarr.json").write_text('{"attributes": {"ome": {"labels": "all"}}}')
+    group = {"zarr_format": 3, "node_type": "group", "attributes": {"ome": {"labels": "all"}}}
+    (broken / "labels" / "zarr.json").write_text(json.dumps(group))
+    zarr.create_array(str(array / "labels"), shape=(3,), dtype="uint8")
     elsewhere = {"workdir": str(tmp_path / "elsewhere")}
     consolidate(consolidated)
     before = {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}
@@ -247,6 +250,7 @@ def test_what_cannot_be_among_the_labels_is_refused_and_nothing_is_touched(
         (lambda: spec_of(consolidated), "consolidated"),
         (lambda: spec_of(older), "OME-Zarr 0.4, its labels would be 0.5"),
         (lambda: spec_of(broken), "holds no list of labels"),
+        (lambda: spec_of(array), "is no group"),
         (lambda: spec_of(image, sink={"uri": "s3://a/b.ome.zarr/labels/c"}, run=elsewhere), "in a store"),
         (lambda: spec_of(image, source={"spacing": {"y": 1, "x": 1}}), "spacing"),
         (
