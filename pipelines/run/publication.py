@@ -120,8 +120,7 @@ class Publication:
         # What an upload that was cut short has sent is this run's own.
         begun = is_remote(uri) and number in state.claims
         if not begun:
-            with self._held_list(number):
-                self._clear_target(number, uri)
+            self._clear_target(number, uri)
         ready = bring_beside(finished, uri)
         note(Claimed(number, stamp(ready) or []))
         with self._held_list(number):
@@ -159,7 +158,8 @@ class Publication:
         except RefusedError as error:
             raise TargetTakenError(f"{error} The result is kept in {self._finished(number)}.") from None
         if labelled_image(uri) is not None:
-            self.sinks[number].list_target(False)
+            with self._held_list(number):
+                self.sinks[number].list_target(False)
         if is_remote(uri):
             remove(uri)
             return
