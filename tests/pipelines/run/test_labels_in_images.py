@@ -19,6 +19,7 @@ from ome_zarr_models.v05 import Image
 from skimage import data
 from skimage.measure import label
 
+from pipelines.cli.verbs import plan
 from pipelines.events import Exporting
 from pipelines.formats.metadata.ome_labels import make_labels
 from pipelines.formats.ome_zarr_sink import OmeZarrSink
@@ -370,6 +371,14 @@ def test_finished_labels_stay_so_in_an_image_that_takes_no_more(image: Path) -> 
     assert run(spec_of(image)).data["complete"]
     assert verify(target)["ok"]
     assert repair(target)["ok"]
+
+
+def test_a_plan_says_that_an_image_takes_no_labels(image: Path) -> None:
+    consolidate(image)
+    file = image.parent / "spec.yaml"
+    file.write_text(json.dumps(spec_of(image).model_dump(mode="json", exclude_defaults=True)))
+    with pytest.raises(RefusedError, match="consolidated"):
+        plan(str(file), {}, json_output=True)
 
 
 def consolidate(image: Path) -> None:
