@@ -23,6 +23,7 @@ from pipelines.plan.search import make_plan
 from pipelines.record.workdir import Workdir
 from pipelines.refusal import RefusedError, StoppedError
 from pipelines.run.preview import preview as run_preview
+from pipelines.run.publication import require_surroundings
 from pipelines.run.repair import repair as run_repair
 from pipelines.run.run import run as run_spec
 from pipelines.run.status import reading
@@ -118,7 +119,9 @@ def plan(path: str, how: Mapping[str, Any], json_output: bool) -> int:
     # Progress goes to the standard error, because the output is one JSON object.
     with progress(False, sys.stdout, Console(stderr=True)) as listener:
         settled = settle_times(spec, source, [listener], Workdir(spec.workdir).begun)
-    summary = make_plan(settled.spec, source.info, tuned=bool(settled.tuning)).summary()
+    made = make_plan(settled.spec, source.info, tuned=bool(settled.tuning))
+    require_surroundings(made)
+    summary = made.summary()
     if json_output:
         _print_json({**summary, "tuning": settled.tuning})
     else:

@@ -16,14 +16,16 @@ from pipelines.formats.metadata.ome_labels import (
     image_pyramid,
     is_label_image,
     list_labels,
+    listed_labels,
     make_labels,
-    require_labels,
+    require_fitting,
+    require_label_image,
 )
 from pipelines.image.georeference import to_attributes
 from pipelines.image.info import ImageInfo
 from pipelines.image.levels import create_level, pyramid_infos, reordered
 from pipelines.image.sink import SINKS, Level, Sink
-from pipelines.store.addresses import is_remote, labelled_image, name_of
+from pipelines.store.addresses import is_remote, labelled_image, name_of, require_label_name
 from pipelines.store.arrays import choose_chunks, holds, json_number, open_array
 from pipelines.store.publish import finish_folder
 
@@ -52,10 +54,16 @@ class OmeZarrSink(Sink):
         return super().ending(name) or int(labelled_image(name) is not None)
 
     def require_place(self, info: ImageInfo) -> None:
-        """Refuse an image that cannot be among the labels of the one that it is written into."""
+        """Refuse what can be among the labels of no image."""
+        if labelled_image(self.spec.uri) is not None:
+            require_label_name(self.spec.uri)
+            require_label_image(self.spec.uri, info)
+
+    def require_surroundings(self, info: ImageInfo) -> None:
+        """Refuse labels that do not fit the image that they are written into."""
         image = labelled_image(self.spec.uri)
         if image is not None:
-            require_labels(image, self.spec.uri, info)
+            require_fitting(image, info)
 
     def levels(self, info: ImageInfo) -> tuple[Level, ...]:
         """Return the levels: axes in the specification's order, one channel per chunk as viewers load them.
@@ -88,6 +96,11 @@ class OmeZarrSink(Sink):
         image = labelled_image(self.spec.uri)
         if image is not None:
             make_labels(image)
+
+    def is_listed(self) -> bool:
+        """Return whether the image of a label image lists its name."""
+        image = labelled_image(self.spec.uri)
+        return image is None or name_of(self.spec.uri) in listed_labels(image)
 
     def list_target(self, there: bool) -> None:
         """Add the name of a label image to those that its image lists, or remove it."""

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from diffusion_ops.registry import Registry
 from pipelines.image.info import ImageInfo
-from pipelines.store.addresses import labelled_image, shown
+from pipelines.store.addresses import labelled_image, require_label_name, shown
 
 PATH = r"^[^\x00]*$"
 """What a path can be."""
@@ -124,16 +124,25 @@ class Sink(ABC):
         return max((len(e) for e in cls.extensions if name.endswith(e)), default=0)
 
     def require_place(self, info: ImageInfo) -> None:
-        """Refuse a target whose place cannot take an image of this metadata.
+        """Refuse a target whose address cannot be that of an image of this metadata.
 
         Raises
         ------
         ValueError
         """
+        require_label_name(self.spec.uri)
         if labelled_image(self.spec.uri) is not None:
             raise ValueError(
                 f"{shown(self.spec.uri)} lies among the labels of an image, which are OME-Zarr. Remove `format`."
             )
+
+    def require_surroundings(self, info: ImageInfo) -> None:  # noqa: B027 (most need nothing)
+        """Refuse to write where what is on the disk around the target cannot take it: the image of labels.
+
+        Raises
+        ------
+        ValueError
+        """
 
     @abstractmethod
     def levels(self, info: ImageInfo) -> tuple[Level, ...]:
@@ -152,6 +161,10 @@ class Sink(ABC):
     @abstractmethod
     def finish(self, root: str, info: ImageInfo, levels: tuple[Level, ...], target: str, memory: int) -> None:
         """Write `target` from the filled hierarchy with at most about `memory` bytes; `root` may be moved."""
+
+    def is_listed(self) -> bool:
+        """Return whether a target is in the list that it belongs to, where there is such a list."""
+        return True
 
     def list_target(self, there: bool) -> None:
         """Add a target to the list that it belongs to, or remove it: labels in an image, one run at a time."""

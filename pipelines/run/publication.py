@@ -8,24 +8,38 @@ out from these two lines where it stands.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from pipelines.events import Exporting, Listener, tell
-from pipelines.image.sink import Sink
+from pipelines.image.sink import Sink, open_sink
 from pipelines.plan.plan import Output, Plan
 from pipelines.plan.prediction import kernels_bytes
 from pipelines.record.journal import Claimed, Event, Journal, Published
 from pipelines.record.state import RunState
 from pipelines.record.workdir import held
+from pipelines.refusal import RefusedError, refusing
 from pipelines.store.addresses import is_remote, labelled_image, name_of, outside, require_local, shown
 from pipelines.store.publish import bring_beside, content_checksum, hand_over, remove_local, stamp, stamp_of
-from pipelines.store.targets import remove
+from pipelines.store.targets import is_complete, remove, require_no_labels
 from pipelines.store.upload import TargetTakenError
 from pipelines.tasks.memory import tasks_bytes
 
 PATIENCE = 60
 """Seconds to wait for another run that lists its labels in the same image, which takes milliseconds."""
+
+
+def require_surroundings(plan: Plan) -> None:
+    """Refuse to begin where what is around a target cannot take its result.
+
+    Raises
+    ------
+    RefusedError
+    """
+    with refusing():
+        for output in plan.outputs:
+            open_sink(output.spec, output.info).require_surroundings(output.info)
 
 
 class Publication:
@@ -58,7 +72,7 @@ class Publication:
             if number in state.published:
                 continue
             if not is_remote(output.spec.uri) and is_own(output.spec.uri, state.claims.get(number)):
-                list_target(self.sinks[number], True)
+                list_target(self.sinks[number])
                 note(Published(number, content_checksum(output.spec.uri) or 0))
                 continue
             finished = self._finished(number)
@@ -86,7 +100,6 @@ class Publication:
                 self._finish(number, output)
                 crc = content_checksum(str(self._finished(number))) or 0
                 self._hand_over(number, output, state, note)
-                list_target(self.sinks[number], True)
                 note(Published(number, crc))
 
     def _finish(self, number: int, output: Output) -> None:
@@ -110,14 +123,28 @@ class Publication:
             self._clear_target(number, uri)
         ready = bring_beside(finished, uri)
         note(Claimed(number, stamp(ready) or []))
-        try:
-            hand_over(ready, uri)
-        except TargetTakenError:
-            if not (begun and uri in self.replaced):
-                raise TargetTakenError(self._refusal(uri, finished)) from None
-            # It is damaged, or another's, and may be replaced.
-            self._clear_target(number, uri)
-            hand_over(ready, uri)
+        with self._held_list(number):
+            try:
+                hand_over(ready, uri)
+            except TargetTakenError:
+                if not (begun and uri in self.replaced):
+                    raise TargetTakenError(self._refusal(uri, finished)) from None
+                # It is damaged, or another's, and may be replaced.
+                self._clear_target(number, uri)
+                hand_over(ready, uri)
+            if labelled_image(uri) is not None:
+                self.sinks[number].list_target(True)
+
+    @contextmanager
+    def _held_list(self, number: int) -> Iterator[None]:
+        """Hold the list that a result belongs to, around which all must still be as when the run began."""
+        sink = self.sinks[number]
+        with held_list(sink.spec.uri):
+            try:
+                sink.require_surroundings(self.plan.outputs[number].info)
+            except ValueError as error:
+                raise TargetTakenError(f"{error} The result is kept in {self._finished(number)}.") from None
+            yield
 
     def _clear_target(self, number: int, uri: str) -> None:
         """Take the target that may be replaced out of the way; refuse any other."""
@@ -126,7 +153,13 @@ class Publication:
             return
         if found != self.replaced.get(uri):
             raise TargetTakenError(self._refusal(uri, self._finished(number)))
-        list_target(self.sinks[number], False)
+        try:
+            require_no_labels(uri)
+        except RefusedError as error:
+            raise TargetTakenError(f"{error} The result is kept in {self._finished(number)}.") from None
+        if labelled_image(uri) is not None:
+            with self._held_list(number):
+                self.sinks[number].list_target(False)
         if is_remote(uri):
             remove(uri)
             return
@@ -145,19 +178,37 @@ class Publication:
         )
 
 
-def list_target(sink: Sink, there: bool) -> None:
-    """List a label image among those of its image, or take it off the list; a name is listed only while it is there.
+def unlisted(plan: Plan) -> dict[str, Sink]:
+    """Return the formats of results that are there, but not in the list that they belong to, by what is wrong."""
+    sinks = [open_sink(output.spec, output.info) for output in plan.outputs]
+    return {
+        f"{shown(sink.spec.uri)} is not listed by its image, so that readers do not find it": sink
+        for sink in sinks
+        if is_complete(sink.spec.uri) and not sink.is_listed()
+    }
+
+
+def list_target(sink: Sink) -> None:
+    """List a label image among those of its image."""
+    if labelled_image(sink.spec.uri) is not None:
+        with held_list(sink.spec.uri):
+            sink.list_target(True)
+
+
+@contextmanager
+def held_list(uri: str) -> Iterator[None]:
+    """Hold the list of labels of the image that a target belongs to, or nothing where there is no such image.
 
     The file of the lock stays, as a process that waits for one that was removed would not exclude others.
     """
-    uri = sink.spec.uri
     if labelled_image(uri) is None:
+        yield
         return
     beside = Path(outside(str(require_local(uri)))).with_suffix("")
     lock = beside.with_name(f".{beside.name}.lock")
     late = f"Another run that lists its labels has held {lock} for {PATIENCE} seconds."
     with held(lock, lambda: TimeoutError(late), PATIENCE):
-        sink.list_target(there)
+        yield
 
 
 def is_own(uri: str, claim: list[int] | None) -> bool:

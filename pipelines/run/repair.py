@@ -14,10 +14,11 @@ from pipelines.record.lease import lease
 from pipelines.record.workdir import Workdir
 from pipelines.refusal import RefusedError
 from pipelines.run.finished import Damage, FinishedRun
+from pipelines.run.publication import list_target, unlisted
 from pipelines.run.run import run as run_spec
 from pipelines.run.status import open_run, reading
-from pipelines.store.addresses import is_remote, require_local, within
-from pipelines.store.targets import LABELS, is_taken
+from pipelines.store.addresses import is_remote, require_local
+from pipelines.store.targets import require_no_labels
 from pipelines.tasks.process import prepare_process
 from pipelines.tasks.values import checksum
 
@@ -49,17 +50,16 @@ def repair(target: str, listeners: Sequence[Listener] = (), workdir: str | None 
             f"The source or the program has changed since the run of {target}, so the same bits cannot be made. Make "
             "the result anew with `diffuse run --overwrite`."
         )
+    lost = unlisted(finished.plan)
+    for sink in lost.values():
+        list_target(sink)
     damages = list(finished.damages(listeners))
     reason = _obstacle(finished, damages)
     if damages and not reason:
         with folder.lock(run["target"]), lease(run["target"], folder.path):
             reason = _Mending(finished, folder, listeners).mend(damages)
     if reason:
-        if is_taken(labels := within(run["target"], LABELS)):
-            raise RefusedError(
-                f"{reason}. So the whole result has to be made anew, and {labels} would be removed with it. Move that "
-                "away, repair, and move it back."
-            )
+        require_no_labels(run["target"], f"has to be made anew as a whole ({reason})")
         again = run_spec(finished.spec, overwrite=True, listeners=listeners)
         done = again.exit_code == 0
     else:
@@ -67,7 +67,7 @@ def repair(target: str, listeners: Sequence[Listener] = (), workdir: str | None 
     return {
         "ok": done,
         "target": run["target"],
-        "damaged": [damage.text for damage in damages],
+        "damaged": [*lost, *(damage.text for damage in damages)],
         "tiles": 0 if reason else len(damages),
         "whole": reason,
     }

@@ -18,13 +18,13 @@ from pipelines.record.lease import lease
 from pipelines.record.workdir import DamagedError, Workdir, unfinished
 from pipelines.refusal import RefusedError
 from pipelines.run.driver import Driver
-from pipelines.run.publication import own_targets
+from pipelines.run.publication import list_target, own_targets, require_surroundings, unlisted
 from pipelines.run.validity import require_valid_pixels
 from pipelines.run.warm import warm_beside
 from pipelines.spec.spec import Spec
 from pipelines.store.addresses import is_remote, labelled_image, lies_inside, shown, within
 from pipelines.store.publish import stamp_of
-from pipelines.store.targets import is_complete, is_taken
+from pipelines.store.targets import is_complete, is_taken, require_no_labels
 from pipelines.tasks.process import prepare_process
 from pipelines.tasks.workers import check_cluster, cluster_kind
 from pipelines.tuning.times import Settled, settle_times
@@ -164,14 +164,20 @@ def begin(
     Raises
     ------
     RefusedError
-        Where the target exists, or something else was begun for it.
+        Where the target exists, or holds labels of other runs, or cannot take the result, or something else was begun
+        for it.
     """
     spec, begun, report = settled.spec, earlier.run, earlier.report or {}
     same = begun is not None and begun["science"] == plan.science
     complete, there = bool(report.get("complete")), is_complete(spec.sink.uri)
     if same and complete and there and not overwrite:
+        for sink in unlisted(plan).values():
+            list_target(sink)
         return report
+    require_surroundings(plan)
     taken = [] if overwrite else [target for target in spec.targets if is_taken(target)]
+    for target in spec.targets if overwrite else ():
+        require_no_labels(target)
     own = own_targets(workdir.journal, plan) if taken and same and not complete else set()
     for target in taken:
         if target not in own:

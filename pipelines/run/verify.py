@@ -19,6 +19,7 @@ from pipelines.record.workdir import Workdir, unfinished
 from pipelines.refusal import RefusedError
 from pipelines.run.finished import FinishedRun
 from pipelines.run.inspection import groups, needed_stages
+from pipelines.run.publication import unlisted
 from pipelines.run.status import open_run, reading
 from pipelines.spec.spec import Spec
 from pipelines.store.targets import is_complete
@@ -62,7 +63,7 @@ def verify(
     notes: list[str] = []
     if not finished.same:
         notes.append("The source or the program has changed since the run; if bits differ, that may be why.")
-    problems = [damage.text for damage in finished.damages(listeners)]
+    problems = [*unlisted(finished.plan), *(damage.text for damage in finished.damages(listeners))]
     pixels = finished.written(finished.plan.outputs[0], 0)
     windows = [] if pixels is None else list(_random_windows(finished.plan, samples, seed))
     if pixels is None:

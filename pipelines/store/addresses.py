@@ -53,11 +53,17 @@ def name_of(uri: str) -> str:
     return uri.rstrip("/").rsplit("/", 1)[-1]
 
 
-_LABELS = re.compile(r"(?P<hierarchy>.+?(?i:\.zarr))(?P<inside>/.+)?/labels/(?P<name>[^/.]+)/?")
+_HIERARCHY = r".+?(?i:\.zarr)(?=/|$)"
+_LABELS = re.compile(
+    rf"(?P<image>{_HIERARCHY}(?:/.+)?)/(?P<group>(?i:labels))(?:/(?P<name>.*?))?/?", re.DOTALL
+)
+_LABEL_NAME = re.compile(r"(?!__)\w[\w -]*")
 
 
 def labelled_image(uri: str) -> str | None:
     """Return the OME-Zarr image among whose labels an address lies, None for any other address.
+
+    All that lies in its group of labels does, under whatever name; `require_label_name` says which can be there.
 
     Examples
     --------
@@ -66,21 +72,45 @@ def labelled_image(uri: str) -> str | None:
     >>> labelled_image("labels/nuclei.ome.zarr")
     """
     found = _LABELS.fullmatch(uri)
-    return found and found["hierarchy"] + (found["inside"] or "")
+    return found and found["image"]
+
+
+def require_label_name(uri: str) -> None:
+    """Refuse an address among the labels of an image that names no label image, or by a name that none can have.
+
+    Raises
+    ------
+    ValueError
+    """
+    found = _LABELS.fullmatch(uri)
+    if found and not (found["group"] == "labels" and _LABEL_NAME.fullmatch(found["name"] or "")):
+        raise ValueError(
+            f"{shown(uri)} lies among the labels of {shown(found['image'])}, where it cannot be. Allowed: "
+            "IMAGE.ome.zarr/labels/NAME, with `labels` in lower case, and a NAME of letters, digits, spaces, - and _ "
+            "that begins with none of __, - and space: no dot, no ending, no folder."
+        )
 
 
 def outside(uri: str) -> str:
     """Return the address beside which the files of a run for a target lie: never inside the image of labels.
 
+    They lie where that image is, through whatever links it was reached: there all runs that add labels meet, and what
+    they finish is on its disk.
+
     Examples
     --------
-    >>> outside("data/cells.ome.zarr/labels/nuclei"), outside("data/nuclei.ome.zarr/")
-    ('data/cells.ome.zarr.labels.nuclei', 'data/nuclei.ome.zarr')
+    >>> outside("/data/cells.ome.zarr/labels/nuclei"), outside("data/nuclei.ome.zarr/")
+    ('/data/cells.ome.zarr.labels.nuclei', 'data/nuclei.ome.zarr')
     """
     found = _LABELS.fullmatch(uri)
     if found is None:
         return uri.rstrip("/" + os.sep)
-    return ".".join([found["hierarchy"], *(found["inside"] or "").split("/")[1:], "labels", found["name"]])
+    path = local_path(found["image"])
+    image = found["image"] if path is None else os.path.realpath(path)
+    hierarchy = re.match(f"{_HIERARCHY}|.*", image)
+    assert hierarchy is not None
+    inside = image[hierarchy.end() :].split("/")[1:]
+    return ".".join([hierarchy[0], *inside, "labels", *(found["name"] or "").split("/")])
 
 
 def within(folder: str, name: str) -> str:

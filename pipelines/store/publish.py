@@ -91,6 +91,9 @@ def bring_beside(finished: Path, target: str) -> Path:
     if finished.lstat().st_dev == path.parent.stat().st_dev:
         return finished
     copy = _beside(path)
+    if copy.parent.stat().st_dev != path.parent.stat().st_dev:
+        # An image, or its labels, that are mounted or linked to.
+        copy = path.with_name(f".{path.name}.part")
     remove_local(copy)
     if finished.is_dir():
         shutil.copytree(finished, copy)

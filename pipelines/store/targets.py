@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+from pipelines.refusal import RefusedError
 from pipelines.store.addresses import local_path, shown, within
 from pipelines.store.listings import tree
 from pipelines.store.place import Place
@@ -55,6 +56,20 @@ def is_complete(uri: str) -> bool:
     if entry is not None and not entry.is_folder:
         return True
     return bool({"", MARKER} & names_in(place, path))
+
+
+def require_no_labels(uri: str, why: str = "it is to be replaced") -> None:
+    """Refuse to remove an image that holds labels, which are results of other runs.
+
+    Raises
+    ------
+    RefusedError
+    """
+    if is_taken(labels := within(uri, LABELS)):
+        raise RefusedError(
+            f"{shown(uri)} holds {LABELS}, and {why}: {shown(labels)} would be removed with it. Move that away, run "
+            "the same command again, and move it back; or choose another target."
+        )
 
 
 def remove(uri: str) -> None:

@@ -40,14 +40,13 @@ def image_pyramid(image: str) -> Multiscales:
         ) from error
 
 
-def require_labels(image: str, target: str, info: ImageInfo) -> None:
-    """Refuse what cannot be among the labels of an image.
+def require_label_image(target: str, info: ImageInfo) -> None:
+    """Refuse what can be among the labels of no image.
 
     Raises
     ------
     ValueError
-        For a result that is no label image, a place that is no local OME-Zarr 0.5 image, and cells that do not lie
-        over those of the image.
+        For a result that is no label image, and a place in a store.
     """
     if not is_label_image(info):
         what = f"labels of {info.dtype}" if info.labels else "no labels"
@@ -55,10 +54,20 @@ def require_labels(image: str, target: str, info: ImageInfo) -> None:
             f"{shown(target)} lies among the labels of an image, and the result holds {what}. Allowed: labels of an "
             "integer type, such as uint32. Give that dtype, or a target of its own."
         )
-    if is_remote(image):
+    if is_remote(target):
         raise ValueError(
             f"{shown(target)} is in a store. Labels are put into images on a disk. Give another target."
         )
+
+
+def require_fitting(image: str, info: ImageInfo) -> None:
+    """Refuse labels that an image, as it is now, cannot take.
+
+    Raises
+    ------
+    ValueError
+        For a place that is no OME-Zarr 0.5 image, and cells that do not lie over those of the image.
+    """
     pyramid, group = image_pyramid(image), open_node(image)
     if pyramid.version != VERSION:
         raise ValueError(
@@ -79,7 +88,7 @@ def require_labels(image: str, target: str, info: ImageInfo) -> None:
 
 
 def _require_same_cells(image: str, pyramid: Multiscales, sizes: dict[str, int], info: ImageInfo) -> None:
-    spacing, _ = one_unit(pyramid.scales[0], pyramid.units)
+    spacing, units = one_unit(pyramid.scales[0], pyramid.units)
     origin = (info.attributes.get("ome") or {}).get("translation") or {}
     for axis in "tczyx":
         length = sizes.get(axis, 1)
@@ -88,14 +97,17 @@ def _require_same_cells(image: str, pyramid: Multiscales, sizes: dict[str, int],
                 f"The labels have {info.size(axis):,} cells along {axis}, {image} has {length:,}. They must agree: "
                 "read the whole image on its finest level, or give a target of its own."
             )
-        there = spacing.get(axis, 1.0), pyramid.translations[0].get(axis, 0.0)
-        ours = info.spacing.get(axis, 1.0), origin.get(axis, 0.0)
+        there = spacing.get(axis, 1.0), units.get(axis, ""), pyramid.translations[0].get(axis, 0.0)
+        ours = info.spacing.get(axis, 1.0), info.units.get(axis, ""), origin.get(axis, 0.0)
         if axis != "c" and ours != there:
             raise ValueError(
-                f"The labels would have spacing {ours[0]:g} from {ours[1]:g} on along {axis}, {image} has "
-                f"{there[0]:g} from {there[1]:g} on. They must agree: remove source.spacing, or give a target of its "
-                "own."
+                f"The labels would have {_grid(*ours)} along {axis}, {image} has {_grid(*there)}. They must agree: "
+                "read the image itself, without source.spacing, or give a target of its own."
             )
+
+
+def _grid(spacing: float, unit: str, begin: float) -> str:
+    return f"spacing {spacing:g} {unit or 'without a unit'} from {begin:g} on"
 
 
 def make_labels(image: str) -> None:
@@ -116,8 +128,15 @@ def make_labels(image: str) -> None:
     LocalPlace().write_if_absent(_path(image), json.dumps(values, indent=2).encode())
 
 
+def listed_labels(image: str) -> list[str]:
+    """Return the names that the labels of an image list, none where it has no labels."""
+    return _names(image, _listing(image))
+
+
 def list_labels(image: str, name: str, there: bool) -> None:
     """Add a name to those that the labels of an image list, or remove it; all else in the file stays."""
+    if there:
+        make_labels(image)
     values = _listing(image)
     listed = _names(image, values)
     if there == (name in listed):
@@ -138,7 +157,9 @@ def _listing(image: str) -> dict[str, Any]:
         return {}
     except ValueError as error:
         raise damaged(image, "OME-Zarr", error) from error
-    return values if isinstance(values, dict) else {"attributes": values}
+    if not isinstance(values, dict) or (values.get("zarr_format"), values.get("node_type")) != (3, "group"):
+        raise damaged(image, "OME-Zarr", f"{LABELS}/{MARKER} is no group of Zarr 3")
+    return values
 
 
 def _names(image: str, values: dict[str, Any]) -> list[str]:

@@ -76,12 +76,17 @@ def test_a_folder_is_finished_once(tmp_path: Path) -> None:
         assert names(tmp_path) == ["finished"]
 
 
+def second_disk(folder: Path) -> Path:
+    """Return a folder on another disk, or skip the test where there is none."""
+    elsewhere = Path("/dev/shm")
+    if not elsewhere.is_dir() or os.stat(elsewhere).st_dev == folder.stat().st_dev:
+        pytest.skip("there is no second disk here")
+    return elsewhere
+
+
 @pytest.mark.parametrize("folder", [False, True])
 def test_another_disk_is_copied_to(tmp_path: Path, folder: bool) -> None:
-    elsewhere = Path("/dev/shm")
-    if not elsewhere.is_dir() or os.stat(elsewhere).st_dev == tmp_path.stat().st_dev:
-        pytest.skip("there is no second disk here")
-    with tempfile.TemporaryDirectory(dir=elsewhere) as there:
+    with tempfile.TemporaryDirectory(dir=second_disk(tmp_path)) as there:
         target = Path(there) / "out"
         ready = bring_beside(made(tmp_path / "a", folder), str(target))
         mark = stamp(ready)
@@ -89,6 +94,18 @@ def test_another_disk_is_copied_to(tmp_path: Path, folder: bool) -> None:
         assert stamp(target) == mark
         assert (target / "0" / "c" / "1" if folder else target).read_bytes() == b"pixels"
         assert names(Path(there)) == ["out"]
+
+
+@pytest.mark.parametrize("linked", ["cells.ome.zarr", "cells.ome.zarr/labels"])
+def test_labels_reach_an_image_on_another_disk(tmp_path: Path, linked: str) -> None:
+    with tempfile.TemporaryDirectory(dir=second_disk(tmp_path)) as there:
+        (tmp_path / linked).parent.mkdir(exist_ok=True)
+        (tmp_path / linked).symlink_to(Path(there) / "kept", target_is_directory=True)
+        labels = tmp_path / "cells.ome.zarr" / "labels"
+        labels.resolve().mkdir(parents=True)
+        hand_over(bring_beside(hierarchy(tmp_path / "a"), str(labels / "cells")), str(labels / "cells"))
+        assert names(labels) == ["cells"]
+        assert names(Path(there)) == ["kept"]
 
 
 def test_a_remote_store_gets_the_metadata_last(tmp_path, monkeypatch):
