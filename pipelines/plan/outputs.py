@@ -93,11 +93,11 @@ class Outputs:
             folder,
             info,
             sink.levels(info),
-            sink.is_zarr,
-            sink.is_table,
-            type(sink).__name__,
-            sink.library_bytes,
-            fill,
+            is_zarr=sink.is_zarr,
+            is_table=sink.is_table,
+            format=type(sink).__name__,
+            library_bytes=sink.library_bytes,
+            fill=fill,
         )
 
     def _channels(self, name: str) -> int:
