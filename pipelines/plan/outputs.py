@@ -14,7 +14,7 @@ from pipelines.image.info import ImageInfo, crop, with_channels
 from pipelines.image.sink import Level, SinkSpec, open_sink
 from pipelines.image.window import Region
 from pipelines.plan.plan import Output
-from pipelines.spec.spec import Spec
+from pipelines.spec.spec import OutputSpec, Spec
 from pipelines.spec.step import StepSpec
 from pipelines.store.arrays import choose_chunks
 
@@ -65,7 +65,10 @@ class Outputs:
             way[-1].result_type(self.source.dtype, wanted) if way else result_dtype(self.source.dtype, wanted)
         )
         info = self.source if self.roi is None else crop(self.source, self.roi)
-        if way:
+        if isinstance(spec, OutputSpec) and spec.residual:
+            # A difference of labels names nothing.
+            info = info.replace(labels=False)
+        elif way:
             labels = info.labels or way[-1].gives_labels
             info = info.replace(labels=labels, nodata=way[-1].result_nodata(info.nodata))
         check_nodata(info.nodata, dtype, "result")
@@ -84,7 +87,7 @@ class Outputs:
                 f"{spec.uri}: {step} has no lines. This format needs them: the result of {able}. Regions go into .csv."
             )
         if sink.is_table and wanted is None:
-            # Nobody sees the labels themselves: a type that can count them, and hold any nodata.
+            # Nobody sees the labels themselves: a type that can count them, with NaN at walls.
             info = info.replace(dtype=np.dtype(np.float64))
         new = any(operator.new_quantity for operator in way)
         fill = way[-1].fill_value(info.dtype, self.source.nodata) if new else None
