@@ -299,3 +299,16 @@ def test_what_is_no_table_of_labels_is_refused(tmp_path: Path) -> None:
             source, tmp_path / "a.zarr", steps=LABEL, outputs=[{**csv_output[0], "name": "mask", "of": "no"}]
         )
     shutil.rmtree(tmp_path / "a.zarr.run", ignore_errors=True)
+
+
+def test_labels_of_joint_channels_are_no_table_and_separate_ones_are_frames(tmp_path: Path) -> None:
+    image = np.stack([COINS[:40, :50], COINS[40:80, :50]])
+    source = {"uri": save_source(tmp_path, image), "axes": "cyx"}
+    with pytest.raises(RefusedError, match="2 joint channels"):
+        run(small_spec("", tmp_path / "a.csv", source=source, steps=LABEL[:1]))
+    target = tmp_path / "b.csv"
+    spec = small_spec("", target, source=source, steps=LABEL[:1], image={"channels": "separate"})
+    assert run(spec).exit_code == 0
+    found = table(target)
+    assert found["frame"] == [0, 1]
+    assert found["cells"] == [float((part > 107).sum()) for part in image]
