@@ -312,3 +312,13 @@ def test_labels_of_joint_channels_are_no_table_and_separate_ones_are_frames(tmp_
     found = table(target)
     assert found["frame"] == [0, 1]
     assert found["cells"] == [float((part > 107).sum()) for part in image]
+
+
+def test_an_image_for_means_is_refused_where_there_are_none(tmp_path: Path) -> None:
+    source, target = save_source(tmp_path, COINS), tmp_path / "a.zarr"
+    with pytest.raises(RefusedError, match=r"no such table\. Remove `of`"):
+        run(small_spec(source, target, steps=LABEL, sink={"of": "mask"}))
+    output = {"name": "objects", "uri": str(tmp_path / "b.zarr"), "of": "mask"}
+    with pytest.raises(RefusedError, match=r"no such table\. Remove `of`"):
+        run(small_spec(source, target, steps=LABEL, outputs=[output]))
+    assert not target.exists()
