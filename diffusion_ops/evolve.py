@@ -85,7 +85,8 @@ def evolve(
     Returns
     -------
     Same container as `image`
-        Of the same shape.
+        Of the same shape. In a new quantity, such as an angle, invalid pixels hold nodata, else NaN, or 0 in integers;
+        labels have no nodata, as any number may be one.
 
     Notes
     -----

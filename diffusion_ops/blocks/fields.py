@@ -90,7 +90,6 @@ def check_image(
     if 0 in shape:
         raise ValueError(f"An image of shape {shape} has an axis of length zero. Give an image with pixels.")
     check_nodata(nodata, np.dtype(dtype), "image")
-    check_nodata(nodata, result, "result")
     return result
 
 
@@ -318,9 +317,9 @@ def give_back(result: Image, original: Image, valid: Bools, nodata: float | None
             result[:, band][:, walls] = _cast_invalid(original[:, band][:, walls], result.dtype, nodata)
 
 
-def fill_values_like(original: Image, dtype: np.dtype[Any], nodata: float | None) -> Image:
-    """Return the fill value of a new quantity in every pixel of one channel of `original`."""
-    return np.broadcast_to(np.float64(fill_value(dtype, nodata)), (1, *original.shape[1:]))
+def filled_like(original: Image, fill: float | None) -> Image:
+    """Return a fill value in every pixel of one channel of `original`; with None that itself."""
+    return original if fill is None else np.broadcast_to(np.float64(fill), (1, *original.shape[1:]))
 
 
 def fill_value(dtype: np.dtype[Any], nodata: float | None) -> float:

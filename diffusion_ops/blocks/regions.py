@@ -100,10 +100,16 @@ def _regions(block: Block, keep: tuple[slice, ...]) -> tuple[NDArray[np.bool_], 
     inside = labels > 0
     if block.valid is not None:
         inside &= block.valid[keep]
-    names, regions = np.unique(labels[inside].astype(np.int64), return_inverse=True)
+    names, regions = np.unique(labels[inside], return_inverse=True)
     if len(names) and names[-1] >= _LABELS:
-        raise ValueError(f"The label {names[-1]:,} is too large for a table. Allowed: up to {_LABELS - 1:,}.")
-    return inside, regions, names
+        raise ValueError(
+            f"The label {names[-1]:,.0f} is too large for a table. Allowed: up to {_LABELS - 1:,}."
+        )
+    if len(broken := names[names != np.rint(names)]):
+        raise ValueError(
+            f"The label {broken[0]:g} is no whole number. Give labels that are, 0 where there is none."
+        )
+    return inside, regions, names.astype(np.int64)
 
 
 def _sums(regions: Integers, count: int, values: Integers) -> Integers:

@@ -13,7 +13,7 @@ import numpy as np
 from diffusion_ops.blocks.fields import (
     channels_first,
     check_mask,
-    fill_values_like,
+    filled_like,
     finish_image,
     guide_fields,
     working_dtype,
@@ -29,7 +29,7 @@ from diffusion_ops.evolution.arguments import (
 )
 from diffusion_ops.evolution.completion import Completion
 from diffusion_ops.evolution.legs import Leg, carried_out_of, result_channels, total_halo
-from diffusion_ops.evolution.request import make_request
+from diffusion_ops.evolution.request import Request, make_request
 from diffusion_ops.lazy_modules import LazyModule
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def evolve(image: Any, operator: Any, *, mask: Any, guide: Any, **arguments: Any
         inputs, channel_axis = {name: da.expand_dims(a, 0) for name, a in inputs.items()}, 0
     tiling = Tiling(inputs["image"].chunks, (0,) * inputs["image"].ndim)
     task = ChunkTask(tiling, spacing, channel_axis, request.nodata, tuple(inputs), frame=request.frame)
-    run = _Evolution(inputs, task, request.result_type, request.new_quantity)
+    run = _Evolution(inputs, task, request)
     result = run.take(stages)
     return result[0] if added else result
 
@@ -84,9 +84,7 @@ class _Evolution:
 
     inputs: Mapping[str, Any]
     task: ChunkTask
-    result_type: np.dtype[Any]
-    new_quantity: bool
-    """True where invalid pixels get the fill value."""
+    request: Request
 
     def __post_init__(self) -> None:
         axis = self.task.channel_axis
@@ -98,7 +96,7 @@ class _Evolution:
         # A single batch has the user's image in its windows, and can finish the result itself.
         incomplete = any(parts[-1][-1][-1].operator.completion() is not None for parts in stages)
         count = sum(len(batches) for parts in stages for batches in parts)
-        single = self.result_type if count == 1 and not incomplete else None
+        single = self.request.result_type if count == 1 and not incomplete else None
         for parts in stages:
             bound = reduce_statistics(self.task, parts[0][0][0].operator.statistics(), self.state)
             for batches in parts:
@@ -131,7 +129,8 @@ class _Evolution:
             legs=legs,
             bound=bound,
             result=result,
-            new_quantity=self.new_quantity,
+            fill=self.request.fill,
+            nodata=self.request.result_nodata,
         )
         self.task = self.task.after(carried)
         self.state = [done, *([self.inputs["guide"]] if "guide" in self.inputs else [])]
@@ -140,7 +139,7 @@ class _Evolution:
         """Complete the state over the whole image, channel by channel."""
         state, axis = self.state[0], self.task.channel_axis
         parts = [state] if axis is None else [da.take(state, i, axis) for i in range(state.shape[axis])]
-        done = [complete(part, completion, self.result_type) for part in parts]
+        done = [complete(part, completion, self.request.result_type) for part in parts]
         self.state[0] = done[0] if axis is None else da.stack(done, axis).rechunk(state.chunks)
 
     def _finish(self) -> Any:
@@ -152,11 +151,12 @@ class _Evolution:
             _finish_chunk,
             *arrays,
             task=task,
-            result=self.result_type,
-            new_quantity=self.new_quantity,
+            result=self.request.result_type,
+            fill=self.request.fill,
+            nodata=self.request.result_nodata,
             chunks=self.task.chunks(self.channels),
-            meta=np.empty((0,) * image.ndim, self.result_type),
-            dtype=self.result_type,
+            meta=np.empty((0,) * image.ndim, self.request.result_type),
+            dtype=self.request.result_type,
         )
 
 
@@ -266,7 +266,8 @@ def _advance_chunk(
     legs: tuple[Leg, ...],
     bound: Mapping[str, float],
     result: np.dtype[Any] | None,
-    new_quantity: bool,
+    fill: float | None,
+    nodata: float | None,
     block_id: tuple[int, ...],
 ) -> Any:
     keep = task.window(block_id).keep
@@ -274,8 +275,7 @@ def _advance_chunk(
     advance(block, [leg.bind(bound) for leg in legs])
     if result:
         original = channels_first(windows[0], task.channel_axis)[(slice(None), *keep)]
-        original = fill_values_like(original, result, task.nodata) if new_quantity else original
-        return task.image(finish_image(block, original, result, task.nodata, keep))
+        return task.image(finish_image(block, filled_like(original, fill), result, nodata, keep))
     return task.image(block.kept(keep))
 
 
@@ -284,10 +284,10 @@ def _finish_chunk(
     *others: Any,
     task: ChunkTask,
     result: np.dtype[Any],
-    new_quantity: bool,
+    fill: float | None,
+    nodata: float | None,
     block_id: tuple[int, ...],
 ) -> Any:
     original = channels_first(state if task.first else others[0], task.channel_axis)
-    original = fill_values_like(original, result, task.nodata) if new_quantity else original
     block = task.block([state, *others] if task.first else [state], block_id)
-    return task.image(finish_image(block, original, result, task.nodata))
+    return task.image(finish_image(block, filled_like(original, fill), result, nodata))

@@ -10,7 +10,7 @@ from diffusion_ops.blocks.block import Block
 from diffusion_ops.blocks.fields import (
     channels_first,
     check_mask,
-    fill_values_like,
+    filled_like,
     finish_image,
     guide_fields,
     make_block,
@@ -46,10 +46,8 @@ def evolve(image: Any, operator: Any, *, mask: Any, guide: Any, **arguments: Any
     for leg in request.legs:
         if leg.has_steps:
             _take(block, bind_statistics(leg, block), request.batch, request.result_type)
-    original = (
-        fill_values_like(fields, request.result_type, request.nodata) if request.new_quantity else fields
-    )
-    done = finish_image(block, original, request.result_type, request.nodata)
+    original = filled_like(fields, request.fill)
+    done = finish_image(block, original, request.result_type, request.result_nodata)
     return as_result(done, request.channel_axis)
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from diffusion_ops.blocks.fields import check_nodata
+from diffusion_ops.evolution.arguments import as_operators
 from diffusion_ops.lazy_modules import LazyModule
 
 if TYPE_CHECKING:
@@ -225,7 +226,8 @@ def _evolve_image(
         for number, index in enumerate(np.ndindex(*lengths))
     ]
     result = _stack(results, frames, len(lengths)).transpose(tuple(np.argsort(order).tolist()))
-    return _wrap(image, result, roles.channel)
+    wrapped = _wrap(image, result, roles.channel)
+    return _without_nodata(wrapped) if as_operators(operator)[-1].gives_labels else wrapped
 
 
 def _stack(results: list[Any], like: Any, count: int) -> Any:
@@ -249,6 +251,14 @@ def _wrap(image: xr.DataArray, result: Any, channel: Hashable | None) -> xr.Data
     if result.dtype != image.dtype:
         wrapped.encoding = {k: v for k, v in image.encoding.items() if k not in _PACKING}
     return wrapped
+
+
+def _without_nodata(labels: xr.DataArray) -> xr.DataArray:
+    """Return labels without the image's nodata value: the next step would take the label of that number for none."""
+    names = (*_FILL_NAMES, _FILL_PER_BAND)
+    labels.attrs = {k: v for k, v in labels.attrs.items() if k not in names}
+    labels.encoding = {k: v for k, v in labels.encoding.items() if k not in names}
+    return labels
 
 
 def _frame_masks(word: str, mask: Any, image: xr.DataArray, roles: _Roles) -> Iterator[Any]:

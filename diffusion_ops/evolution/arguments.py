@@ -98,17 +98,26 @@ def make_legs(
     ValueError
         Where time, steps and dt are missing, contradict each other or leave the stable range.
     """
-    operators = [operator] if isinstance(operator, str | Operator) else list(operator)
-    if not operators:
-        raise ValueError("The chain of operators is empty. Give at least one operator.")
+    operators = as_operators(operator)
     columns = [
         _one_each(name, value, len(operators))
         for name, value in zip(_NAMES, (time, steps, dt, schedule), strict=True)
     ]
-    return tuple(
-        _make_leg(OPERATORS[op]() if isinstance(op, str) else op, spacing, *row)
-        for op, *row in zip(operators, *columns, strict=True)
-    )
+    return tuple(_make_leg(op, spacing, *row) for op, *row in zip(operators, *columns, strict=True))
+
+
+def as_operators(operator: Any) -> list[Operator]:
+    """Return the operators of a chain; a name stands for one with its default parameters.
+
+    Raises
+    ------
+    ValueError
+        For an empty chain.
+    """
+    chain = [operator] if isinstance(operator, str | Operator) else list(operator)
+    if not chain:
+        raise ValueError("The chain of operators is empty. Give at least one operator.")
+    return [OPERATORS[one]() if isinstance(one, str) else one for one in chain]
 
 
 _NAMES = ("time", "steps", "dt", "schedule")

@@ -81,7 +81,9 @@ class Operator(ABC):
     requires: ClassVar[tuple[str, ...]] = ()
     """Those of them that must be given."""
     gives_labels: ClassVar[bool] = False
-    """Whether the result is whole numbers that name things: pyramids take the commonest, regions can be measured."""
+    """Whether the result is whole numbers that name things: pyramids take the commonest, regions can be measured.
+
+    Labels have no nodata value, as any number may name something: walls are 0, the ground, in integers."""
     gives_lines: ClassVar[bool] = False
     """Whether the labels are those of lines, which tables hold point by point."""
     new_quantity: ClassVar[bool] = False
@@ -152,12 +154,12 @@ class Operator(ABC):
         return channels
 
     def fill_value(self, dtype: np.dtype[Any], nodata: float | None) -> float:
-        """Return what walls get in a new quantity: nodata, NaN, or 0 in integers."""
-        return fill_value(dtype, nodata)
+        """Return what walls get in a new quantity: the result's nodata, NaN, or 0 in integers."""
+        return fill_value(dtype, self.result_nodata(nodata))
 
     def result_nodata(self, nodata: float | None) -> float | None:
-        """Return the value that marks walls in the result of an image with a nodata value."""
-        return nodata
+        """Return the value that marks walls in the result of an image with a nodata value; None for labels."""
+        return None if self.gives_labels else nodata
 
     def result_type(self, dtype: np.dtype[Any], wanted: Any) -> np.dtype[Any]:
         """Return the type of the result for an image of `dtype`, where the user wants a type or, with None, any."""

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from diffusion_ops.blocks.fields import check_image
+from diffusion_ops.blocks.fields import check_image, check_nodata
 from diffusion_ops.evolution.arguments import (
     make_legs,
     makes_new_quantity,
@@ -48,9 +48,16 @@ class Request:
     frame: int
 
     @property
-    def new_quantity(self) -> bool:
-        """True where the result is a new quantity, so that invalid pixels get the fill value."""
-        return makes_new_quantity(self.legs)
+    def result_nodata(self) -> float | None:
+        """Value that marks invalid pixels of the result; None where these are labels."""
+        return self.legs[-1].operator.result_nodata(self.nodata)
+
+    @property
+    def fill(self) -> float | None:
+        """What invalid pixels get in a new quantity; None where they keep their values."""
+        if not makes_new_quantity(self.legs):
+            return None
+        return self.legs[-1].operator.fill_value(self.result_type, self.nodata)
 
 
 def make_request(
@@ -80,4 +87,6 @@ def make_request(
     require_evolutions([leg.operator for leg in legs])
     require_guide_readers(legs, guide)
     split_batches(legs, batch)  # refuses an impossible batch
-    return Request(result_type, axis, spacing, legs, nodata, batch, frame)
+    request = Request(result_type, axis, spacing, legs, nodata, batch, frame)
+    check_nodata(request.result_nodata, result_type, "result")
+    return request

@@ -97,6 +97,6 @@ def _biharmonic(
         correction,
         BIHARMONIC_CYCLES,
     )
-    if found.correction > correction:
+    if not found.correction <= correction:
         raise ValueError(unreached_tolerance(found.cycles, found.correction, correction))
     return solver.grid.image(found.x)

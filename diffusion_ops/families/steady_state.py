@@ -108,6 +108,14 @@ class SteadyState(Problem):
             Where there is no answer, with what to do.
         """
 
+    def require_range(self, parts: list[Part], spacing: tuple[float, ...], dtype: np.dtype[Any]) -> None:
+        """Refuse parts of an image of `dtype` whose values overflow before there is an answer.
+
+        Raises
+        ------
+        ValueError
+        """
+
     def numbers(self, parts: list[Part], spacing: tuple[float, ...]) -> dict[str, float]:
         """Return numbers that follow from all parts and that operators of its stages need, by name."""
         return {}
@@ -145,6 +153,7 @@ class SteadyState(Problem):
         """Return the answer for an image in memory."""
         correction = largest_correction(setting.tolerance)
         parts = self.parts(self.survey(setting))
+        self.require_range(parts, setting.spacing, setting.fields.dtype)
         bound: SteadyState = bound_to(self, setting)
         solver = Solver(couplings_of(bound, setting))
         reached = solver.grid.image(solver.reached())
@@ -173,7 +182,7 @@ def answer_of(
     """
     grid, values = solver.grid, problem.values(setting, part)
     found = solver.solve(grid.flow(grid.flat(values)), correction * part.span)
-    if found.correction > correction * part.span:
+    if not found.correction <= correction * part.span:
         raise ValueError(unreached_tolerance(found.cycles, found.correction, correction * part.span))
     return with_known(grid, found.x, values), found.residual
 

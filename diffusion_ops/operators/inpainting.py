@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import math
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
 from diffusion_ops.blocks.block import Bools, Floats
+from diffusion_ops.blocks.fields import working_dtype
 from diffusion_ops.blocks.statistic import Tally, ordered_key, value_of_key
 from diffusion_ops.evolution.examples import Picture, Samples
 from diffusion_ops.evolution.operator import register
@@ -69,7 +73,8 @@ class Inpainting(FilledByLevels):
     Raises
     ------
     ValueError
-        Where walls part unknown pixels from all known ones; for a tolerance below rounding, and one not reached.
+        Where walls part unknown pixels from all known ones; for a tolerance below rounding, and one not reached; for
+        known values so far apart that the type of the image cannot hold what is computed of them.
 
     References
     ----------
@@ -123,6 +128,7 @@ class Inpainting(FilledByLevels):
         known, valid = self.known(setting), valid_cells_of(setting)
         correction = largest_correction(setting.tolerance)
         parts = self.parts(self.survey(setting))
+        self.require_range(parts, setting.spacing, setting.fields.dtype)
         require_held(parted_cells(known, valid))
         if self.by in BY_LEVELS:
             answers, _ = self.fill(Partial.of(setting, known), setting.spacing, parts)
@@ -183,6 +189,21 @@ class Inpainting(FilledByLevels):
             Part(c, c, low, high - low)
             for c, (low, high) in enumerate(zip(ends[::2], ends[1::2], strict=True))
         ]
+
+    def require_range(self, parts: list[Part], spacing: tuple[float, ...], dtype: np.dtype[Any]) -> None:
+        """Refuse known values of which four times as much overflows, and a range of which squared slopes do."""
+        kind = working_dtype(dtype if self.by in BY_LEVELS else np.float64)
+        widest = most = float(np.finfo(kind).max) / 4
+        if self.by == "edge-enhancing":
+            widest = math.sqrt(most / (len(parts) * len(spacing))) * min(spacing)
+        span = max(part.span for part in parts)
+        far = max(abs(end) for part in parts for end in (part.low, part.low + part.span))
+        if not (span <= widest and far <= most):
+            raise ValueError(
+                f"The known values go up to {far:g} and have a range of {span:g}, which overflows in {kind}. Allowed "
+                f"with by={self.by!r} and this spacing: {most:.3g} and {widest:.3g}. Give the image in a larger unit, "
+                "or float32 as float64."
+            )
 
     def collected_arrays(self, parts: int) -> int:
         """Return one per channel."""

@@ -274,7 +274,7 @@ class Complete(ChainWork):
     def _finished(self, state: NDArray[Any], valid: NDArray[np.bool_], part: Region) -> NDArray[Any]:
         """Return labels as the result's type; invalid pixels get the values of the original, or NaN in a state."""
         frames, whole = self.tiles.frames, state.view(np.uint8) if state.dtype == bool else state
-        nodata = None if self.original is None else frames.nodata
-        done = cast_all(whole, self.dtype, nodata)
-        give_back(done, (self.original or constant(math.nan)).fields(frames, part), valid, nodata)
+        original = self.original or constant(math.nan)
+        done = cast_all(whole, self.dtype, original.nodata)
+        give_back(done, original.fields(frames, part), valid, original.nodata)
         return done

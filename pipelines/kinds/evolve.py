@@ -349,7 +349,7 @@ class Evolve(ChainWork):
             state = self._given_back(block, window, keep)
             block, keep = make_block(state, self.frames.spacing), (slice(None),) * len(keep)
         valid = None if block.valid is None else block.valid[keep]
-        nodata, in_place = self.frames.nodata, self._result_in_place
+        nodata, in_place = self.original.nodata, self._result_in_place
         image = finish_image(block, None, self.dtype, nodata, keep, empty=window_memory, in_place=in_place)
         if valid is not None and not valid.all():
             self._put_back(image, valid, window)
@@ -361,7 +361,7 @@ class Evolve(ChainWork):
         for rows, region in self.original.parts(self.frames, self._image_region(window)):
             if not valid[rows].all():
                 before = self.original.fields(self.frames, region)
-                give_back(image[:, rows], before, valid[rows], self.frames.nodata)
+                give_back(image[:, rows], before, valid[rows], self.original.nodata)
 
     def _image_region(self, window: Window) -> Region:
         """Return the region of the tile in the image."""

@@ -54,8 +54,13 @@ class Tabulate(Work):
 
     @classmethod
     def make(cls, **parts: Any) -> Work:
-        """Return the work, or refuse more frames or channels than a table can hold."""
+        """Return the work, or refuse labels of several channels, and more frames or channels than a table can hold."""
         work = cls(**parts)
+        if work.labels.channels > 1:
+            raise ValueError(
+                f"The label image has {work.labels.channels} joint channels, and a table is of one. "
+                "Give image.channels: separate, where each is a frame, or labels of one channel, such as of components."
+            )
         axes = zip(work.frames.axes, work.frames.shape, strict=True)
         count = math.prod(n for a, n in axes if a not in work.frames.together)
         if count > FRAMES or work.values.channels > CHANNELS:
@@ -100,7 +105,7 @@ class Tabulate(Work):
             part = one_frame(window, index)
             labels, values = (r.floats(self.frames, part.write) for r in (self.labels, self.values))
             read_bytes += labels.nbytes + values.nbytes
-            fields = np.concatenate([labels[:1].astype(np.float64), values])
+            fields = np.concatenate([labels.astype(np.float64), values])
             block = Block.from_image(fields, self.frames.spacing, ~np.isnan(labels[0]))
             block.origin = tuple(s.start for s in self.frames.spatial_part(part.write))
             block.frame = self.frames.number(part)

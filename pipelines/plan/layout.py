@@ -181,7 +181,7 @@ class Layout:
         target = self.stages.level(output, 0)
         if spec.residual:
             final = self.images[self.chains[-1].name, 0]
-            reading = replace(final.reading, nodata=self.frames.nodata)
+            reading = replace(final.reading, nodata=self.outputs[0].info.nodata)
             work = KINDS["subtract"].make(
                 first=image.reading,
                 second=reading,

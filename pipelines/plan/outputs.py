@@ -11,10 +11,11 @@ from diffusion_ops.blocks.fields import check_nodata, result_dtype
 from diffusion_ops.evolution.operator import OPERATORS
 from pipelines.image.frames import Frames
 from pipelines.image.info import ImageInfo, crop, with_channels
-from pipelines.image.sink import Level, SinkSpec, open_sink
+from pipelines.image.sink import Level, Sink, SinkSpec, open_sink
 from pipelines.image.window import Region
+from pipelines.plan.graph import is_source
 from pipelines.plan.plan import Output
-from pipelines.spec.spec import Spec
+from pipelines.spec.spec import OutputSpec, Spec
 from pipelines.spec.step import StepSpec
 from pipelines.store.arrays import choose_chunks
 
@@ -65,7 +66,10 @@ class Outputs:
             way[-1].result_type(self.source.dtype, wanted) if way else result_dtype(self.source.dtype, wanted)
         )
         info = self.source if self.roi is None else crop(self.source, self.roi)
-        if way:
+        if isinstance(spec, OutputSpec) and spec.residual:
+            # A difference of labels names nothing.
+            info = info.replace(labels=False)
+        elif way:
             labels = info.labels or way[-1].gives_labels
             info = info.replace(labels=labels, nodata=way[-1].result_nodata(info.nodata))
         check_nodata(info.nodata, dtype, "result")
@@ -73,18 +77,10 @@ class Outputs:
         sink = open_sink(spec, info)
         if self.roi is None:
             sink.require_place(info)
-        if sink.is_table and not info.labels:
-            able = ", ".join(name for name, operator in OPERATORS.items() if operator.gives_labels)
-            raise ValueError(
-                f"{spec.uri}: {step} is no label image. A table needs one: the result of {able}."
-            )
-        if sink.lines_only and not (way and way[-1].gives_lines):
-            able = ", ".join(name for name, operator in OPERATORS.items() if operator.gives_lines)
-            raise ValueError(
-                f"{spec.uri}: {step} has no lines. This format needs them: the result of {able}. Regions go into .csv."
-            )
+        lines = bool(way) and way[-1].gives_lines
+        _require_what_it_holds(sink, step, info.labels, lines)
         if sink.is_table and wanted is None:
-            # Nobody sees the labels themselves: a type that can count them, and hold any nodata.
+            # Nobody sees the labels themselves: a type that can count them, with NaN at walls.
             info = info.replace(dtype=np.dtype(np.float64))
         new = any(operator.new_quantity for operator in way)
         fill = way[-1].fill_value(info.dtype, self.source.nodata) if new else None
@@ -93,11 +89,11 @@ class Outputs:
             folder,
             info,
             sink.levels(info),
-            sink.is_zarr,
-            sink.is_table,
-            type(sink).__name__,
-            sink.library_bytes,
-            fill,
+            is_zarr=sink.is_zarr,
+            is_table=sink.is_table,
+            format=type(sink).__name__,
+            library_bytes=sink.library_bytes,
+            fill=fill,
         )
 
     def _channels(self, name: str) -> int:
@@ -115,3 +111,22 @@ class Outputs:
             way.append(by_name[name])
             name = by_name[name].input
         return way[::-1]
+
+
+def _require_what_it_holds(sink: Sink, step: str, labels: bool, lines: bool) -> None:
+    """Refuse a table of what has no regions or no lines, and an image for means where there are none."""
+    if sink.is_table and not labels:
+        able = ", ".join(name for name, operator in OPERATORS.items() if operator.gives_labels)
+        raise ValueError(
+            f"{sink.spec.uri}: {step} is no label image. A table needs one: the result of {able}."
+        )
+    if sink.lines_only and not lines:
+        able = ", ".join(name for name, operator in OPERATORS.items() if operator.gives_lines)
+        raise ValueError(
+            f"{sink.spec.uri}: {step} has no lines. This format needs them: the result of {able}. Regions go into .csv."
+        )
+    if not is_source(sink.spec.of) and (lines or not sink.is_table):
+        raise ValueError(
+            f"{sink.spec.uri}: `of: {sink.spec.of}` is the image whose means a table of regions has, and this is "
+            "no such table. Remove `of`."
+        )

@@ -113,10 +113,10 @@ class Stages:
 
     @staticmethod
     def original(output: Output, source: Reading) -> Reading:
-        """Return what invalid pixels of a result get: the source's values, or the fill value."""
+        """Return what invalid pixels of a result get, with its nodata: the source's values, or the fill value."""
         if output.fill is None:
             return source
-        return constant(output.fill)
+        return constant(output.fill, output.info.nodata)
 
 
 @dataclass(frozen=True)

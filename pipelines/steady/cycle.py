@@ -309,7 +309,7 @@ class Up(Cycling):
                 continue
             largest = self.statistics[f"largest {i}"].value(told.tallies[f"largest {i}"])
             most = max(most, largest / part.span if part.span else 0.0)
-            active[i] = largest > tolerance * part.span
+            active[i] = not largest <= tolerance * part.span
             gamma, delta = (float(exact_sum.total(told.tallies[f"{name} {i}"])) for name in SUMS)
             steps[i] = Steps.after(gamma, delta, self.down.steps[i])
         values = {"cycles": float(self.cycle), "largest correction": most}

@@ -69,6 +69,7 @@ class Survey(Step):
         """Return the values of the statistics, and the parts."""
         try:
             found = self.scene.problem.parts(told.tallies["survey"])
+            self.scene.problem.require_range(found, self.scene.frames.spacing, self.scene.image.dtype)
             values = {n: s.value(told.tallies[n]) for n, s in self.scene.problem.statistics().items()}
         except ValueError as error:
             return Conclusion(bound={-1 - self.position: {f"{REFUSED}{error}": 0.0}})

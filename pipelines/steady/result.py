@@ -66,7 +66,7 @@ class Result(ChainWork, Step):
                 result[:, ~setting.valid] = np.nan
             return result
         original = self.original.fields(self.scene.frames, window.write)
-        nodata = None if self.scene.problem.gives_labels else self.scene.frames.nodata
+        nodata = self.scene.problem.result_nodata(self.scene.frames.nodata)
         result = cast_all(values, self.result_type, nodata)
         if setting.valid is not None:
             give_back(result, original, setting.valid, nodata)

@@ -101,9 +101,9 @@ class Reading:
         return found
 
 
-def constant(value: float) -> Reading:
+def constant(value: float, nodata: float | None = None) -> Reading:
     """Return an image that has one value everywhere."""
-    return Reading(ConstantPixels(value), np.dtype(np.float64))
+    return Reading(ConstantPixels(value), np.dtype(np.float64), nodata)
 
 
 @dataclass(frozen=True)

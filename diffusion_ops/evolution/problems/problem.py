@@ -102,10 +102,6 @@ class Problem(Operator):
         """Return what walls get: 0 for labels, else as any new quantity."""
         return 0.0 if self.gives_labels else super().fill_value(dtype, nodata)
 
-    def result_nodata(self, nodata: float | None) -> float | None:
-        """Return None for labels: 0 is none there."""
-        return None if self.gives_labels else nodata
-
     def stable_dt(self, spacing: tuple[float, ...]) -> float:
         """Return infinity: there is no step."""
         return math.inf

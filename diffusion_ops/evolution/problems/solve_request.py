@@ -67,7 +67,7 @@ class SolveRequest:
         original, problem = setting.fields, self.problem
         if problem.gives_labels:
             require_labels(values, self.result_type)
-        nodata = None if problem.gives_labels else self.nodata
+        nodata = problem.result_nodata(self.nodata)
         if problem.new_quantity:
             fill = problem.fill_value(self.result_type, self.nodata)
             original = np.broadcast_to(np.float64(fill), (1, *setting.spatial))
@@ -108,8 +108,7 @@ def make_solve_request(
     check_image(image.shape, image.dtype, channel_axis, None, nodata)
     axis = None if channel_axis is None else channel_axis % image.ndim
     result_type = problem.result_type(np.dtype(image.dtype), dtype)
-    if not problem.gives_labels:
-        check_nodata(nodata, result_type, "result")
+    check_nodata(problem.result_nodata(nodata), result_type, "result")
     spacing = resolve_spacing(spacing, image.ndim - (axis is not None))
     require_dimensions(problem, len(spacing))
     require_beside(problem, given)

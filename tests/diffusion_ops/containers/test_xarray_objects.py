@@ -203,6 +203,18 @@ IMPOSSIBLE = [
 
 
 @pytest.mark.parametrize("where", ["attrs", "encoding"])
+def test_labels_have_no_nodata(where: str) -> None:
+    image = scene("y", "x", dtype=np.int16)
+    image[2:6, 3:9] = 0
+    setattr(image, where, {"_FillValue": 0})
+    objects = image.diffuse.thresholding(thresholds=100).diffuse.components(dtype="uint16")
+    assert "_FillValue" not in {**objects.attrs, **objects.encoding}
+    chain = [do.Thresholding(thresholds=100), do.Components()]
+    valid = image.values != 0
+    assert np.array_equal(objects, do.evolve(image.values, chain, mask=valid, dtype="uint16"))
+
+
+@pytest.mark.parametrize("where", ["attrs", "encoding"])
 @pytest.mark.parametrize("names", [("_FillValue",), ("missing_value", "nodata")])
 @pytest.mark.usefixtures("rioxarray")
 def test_a_fill_value_that_no_pixel_can_hold_is_left_alone(names: tuple[str, ...], where: str) -> None:

@@ -224,3 +224,27 @@ def test_the_biharmonic_equation_is_solved_hole_by_hole(monkeypatch: pytest.Monk
     matrix = matrix_of(image.shape)
     assert np.abs(filled - solved(matrix @ matrix, known, image)).max() <= 3e-6 * np.ptp(image[known])
     assert sorted(solved_cells) == [11 * 9, 14 * 19]
+
+
+@pytest.mark.parametrize("dtype", [np.float32, pytest.param(np.float64, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("by", BY_LEVELS)
+def test_values_that_overflow_are_refused_and_others_are_not(by: str, dtype: Any) -> None:
+    image, known = scene()
+    image = np.where(image > np.median(image), dtype(1), dtype(-1))
+    largest, way = float(np.finfo(dtype).max), do.Inpainting(by=by, rounds=2)
+    taken = 2.0 ** np.floor(np.log2(largest / 32 if by == "total-variation" else np.sqrt(largest / 8) / 4))
+    filled = do.solve(image, way, known=known)
+    assert np.array_equal(do.solve(image * dtype(taken), way, known=known), filled * dtype(taken))
+    for far in (taken * 8, 0.8 * largest):
+        with pytest.raises(ValueError, match="overflows in float"):
+            do.solve(image * dtype(far), way, known=known)
+
+
+@pytest.mark.filterwarnings("ignore:overflow", "ignore:invalid")
+@pytest.mark.parametrize("by", ["harmonic", "biharmonic"])
+@pytest.mark.parametrize("power", [1021, 1023])
+def test_corrections_that_are_no_numbers_are_no_answer(by: str, power: int) -> None:
+    image, known = scene()
+    image = np.where(image > np.median(image), 1.0, -1.0) * 2.0**power
+    with pytest.raises(ValueError, match=r"overflows in float64|further one would still"):
+        do.solve(image, do.Inpainting(by=by), known=known)

@@ -154,6 +154,14 @@ def test_an_image_of_which_nothing_is_known_is_refused(tmp_path: Path) -> None:
         run(steady_spec(tmp_path, image, STEP, known=np.zeros(known.shape, np.uint8)))
 
 
+@pytest.mark.parametrize("by", [EDGES, VARIATION])
+def test_values_that_overflow_are_refused(tmp_path: Path, by: str) -> None:
+    image, known, _ = scene()
+    far = np.where(image > 100, 3e38, -3e38).astype(np.float32)
+    with pytest.raises(RefusedError, match="overflows in float32"):
+        run(steady_spec(tmp_path, far, {**STEP, "by": by}, known=known.astype(np.uint8)))
+
+
 @pytest.mark.parametrize("by", ["biharmonic", "telea"])
 def test_ways_in_memory_only_are_refused_before_anything_is_touched(tmp_path: Path, by: str) -> None:
     image, known, _ = scene()

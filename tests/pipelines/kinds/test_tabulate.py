@@ -9,6 +9,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import dask.array as da
 import numpy as np
 import pytest
 import zarr
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from skimage import data
 from skimage.measure import label, regionprops_table
 
+import diffusion_ops as do
 from diffusion_ops.blocks.block import Block
 from diffusion_ops.blocks.regions import RegionEnds, RegionSums, region_table
 from pipelines.image.info import ImageInfo
@@ -29,7 +31,7 @@ from pipelines.run.run import run
 from pipelines.run.status import status
 from pipelines.run.verify import verify
 from pipelines.tasks.work import File
-from tests.pipelines.runs import save_source, small_spec
+from tests.pipelines.runs import read_result, save_source, small_spec
 
 Array = NDArray[Any]
 
@@ -117,6 +119,41 @@ def test_the_only_table_has_the_means_of_the_step_that_is_asked_for(tmp_path: Pa
     source = save_source(tmp_path, COINS)
     assert run(small_spec(source, tmp_path / "a.csv", steps=LABEL, sink={"of": "mask"})).exit_code == 0
     assert set(table(tmp_path / "a.csv")["mean"]) == {1.0}
+
+
+@pytest.mark.parametrize("nodata", [0, 7, 255])
+def test_labels_and_tables_are_free_of_the_nodata_of_the_image(nodata: int, tmp_path: Path) -> None:
+    image = COINS[:40, :50].copy()
+    image[1::4, 1::3] = nodata
+    beside = run_with_table(tmp_path / "a", image, {"nodata": nodata}, run={"tile": 20}, sink={"chunk": 20})
+    source = {"uri": str(tmp_path / "a" / "source.npy"), "nodata": nodata}
+    assert run(small_spec("", tmp_path / "b.csv", source=source, steps=LABEL)).exit_code == 0
+    assert (tmp_path / "b.csv").read_bytes() == beside.read_bytes()
+    labels = read_result(tmp_path / "a" / "objects.ome.zarr")
+    assert list(np.unique(labels[labels > 0])) == table(beside)["label"]
+    assert np.array_equal(labels, label((image > 107) & (image != nodata)))
+    chain = [do.Thresholding(thresholds=107), do.Components()]
+    whole = do.evolve(image, chain, nodata=nodata, dtype="uint32")
+    assert np.array_equal(labels, whole)
+    lazy = do.evolve(da.from_array(image, chunks=16), chain, nodata=nodata, dtype="uint32")
+    assert np.array_equal(lazy.compute(), whole)
+
+
+def test_a_residual_of_labels_is_no_label(tmp_path: Path) -> None:
+    source, residual = {"uri": save_source(tmp_path, COINS), "nodata": 7}, tmp_path / "b.ome.zarr"
+    output = {"name": "mask", "uri": str(residual), "residual": True}
+    assert (
+        run(small_spec("", tmp_path / "a.zarr", source=source, steps=LABEL, outputs=[output])).exit_code == 0
+    )
+    assert "image-label" not in zarr.open_group(residual, mode="r").attrs["ome"]
+    objects = read_result(tmp_path / "a.zarr")
+    assert np.array_equal(read_result(residual), ((objects > 0) - objects).astype(np.float32))
+
+
+def test_regions_of_broken_labels_are_refused() -> None:
+    block = Block.from_image(np.full((2, 4, 4), 1.5, np.float32), (1.0, 1.0), None)
+    with pytest.raises(ValueError, match=r"1\.5 is no whole number"):
+        RegionSums().measure(block, (slice(None), slice(None)))
 
 
 @pytest.mark.parametrize("tile", [40, 100])
@@ -262,3 +299,26 @@ def test_what_is_no_table_of_labels_is_refused(tmp_path: Path) -> None:
             source, tmp_path / "a.zarr", steps=LABEL, outputs=[{**csv_output[0], "name": "mask", "of": "no"}]
         )
     shutil.rmtree(tmp_path / "a.zarr.run", ignore_errors=True)
+
+
+def test_labels_of_joint_channels_are_no_table_and_separate_ones_are_frames(tmp_path: Path) -> None:
+    image = np.stack([COINS[:40, :50], COINS[40:80, :50]])
+    source = {"uri": save_source(tmp_path, image), "axes": "cyx"}
+    with pytest.raises(RefusedError, match="2 joint channels"):
+        run(small_spec("", tmp_path / "a.csv", source=source, steps=LABEL[:1]))
+    target = tmp_path / "b.csv"
+    spec = small_spec("", target, source=source, steps=LABEL[:1], image={"channels": "separate"})
+    assert run(spec).exit_code == 0
+    found = table(target)
+    assert found["frame"] == [0, 1]
+    assert found["cells"] == [float((part > 107).sum()) for part in image]
+
+
+def test_an_image_for_means_is_refused_where_there_are_none(tmp_path: Path) -> None:
+    source, target = save_source(tmp_path, COINS), tmp_path / "a.zarr"
+    with pytest.raises(RefusedError, match=r"no such table\. Remove `of`"):
+        run(small_spec(source, target, steps=LABEL, sink={"of": "mask"}))
+    output = {"name": "objects", "uri": str(tmp_path / "b.zarr"), "of": "mask"}
+    with pytest.raises(RefusedError, match=r"no such table\. Remove `of`"):
+        run(small_spec(source, target, steps=LABEL, outputs=[output]))
+    assert not target.exists()
