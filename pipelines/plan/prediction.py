@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 from pipelines.plan.stage import Stage
 from pipelines.tasks.memory import total_memory
@@ -47,8 +48,8 @@ def find_moments(stages: Sequence[Stage], threads: int, processes: int) -> tuple
     driver holds the tallies, after it what they have led to, which is less, and so do the tasks that read it.
     """
     working = _tasks_bytes(stages, threads, processes)
-    telling = [n for n, stage in enumerate(stages) if stage.work.told_bytes(stage.grid)]
-    if not all(stages[n].work.collects and _is_alone(stages, n) for n in telling):
+    telling = {n for n, stage in enumerate(stages) if stage.work.told_bytes(stage.grid)}
+    if not (telling <= _alone(stages) and all(stages[n].work.collects for n in telling)):
         return (Moment(working, MERGING),)
     kept = max(stage.cost.kept_bytes for stage in stages)
     idle = total_memory([kept] * threads, processes, kernels_bytes(stages))
@@ -68,13 +69,14 @@ def _tasks_bytes(stages: Sequence[Stage], threads: int, processes: int) -> int:
     # A task may find the memory of a larger block than it needs.
     tile_bytes = [cost.memory_bytes + (kept - cost.kept_bytes if cost.kept_bytes else 0) for cost in costs]
     # Such as a copy of the source, or the coarsest level of a pyramid.
-    alone = {n for n, stage in enumerate(stages) if len(stage.grid) == 1 and _is_alone(stages, n)}
+    alone = {n for n in _alone(stages) if len(stages[n].grid) == 1}
     together: list[int] = []
     for one, number in sorted(((one, n) for n, one in enumerate(tile_bytes) if n not in alone), reverse=True):
         together += [one] * min(tasks - len(together), len(stages[number].grid))
-    keeping = [len(stage.grid) if stage.cost.kept_bytes else 0 for stage in stages]
-    together += [kept] * min(threads - tasks, max(0, sum(keeping) - tasks))
-    held = [together, *([tile_bytes[n]] + [kept] * min(threads - 1, sum(keeping[:n])) for n in alone)]
+    # Tiles that have kept memory before each stage, and in the end.
+    keeping = [0, *accumulate(len(stage.grid) if stage.cost.kept_bytes else 0 for stage in stages)]
+    together += [kept] * min(threads - tasks, max(0, keeping[-1] - tasks))
+    held = [together, *([tile_bytes[n]] + [kept] * min(threads - 1, keeping[n]) for n in alone)]
     compiled = kernels_bytes(stages)
     return max(total_memory(some, processes, compiled) for some in held)
 
@@ -98,19 +100,19 @@ def least_memory(stages: Sequence[Stage], processes: int) -> int:
     return predict_memory(stages, 1, processes, expected_told_bytes(stages, most))
 
 
-def _is_alone(stages: Sequence[Stage], number: int) -> bool:
-    """Return whether each other stage is read for a stage, or reads what that makes."""
-    readers = _readers(stages, number)
-    return all(one in readers or number in _readers(stages, one) for one in range(len(stages)))
-
-
-def _readers(stages: Sequence[Stage], number: int) -> set[int]:
-    """Return a stage, and those that read it or others of these."""
-    found = {number}
-    for one, stage in enumerate(stages):
-        if found.intersection((*stage.after, *stage.needs)):
-            found.add(one)
-    return found
+def _alone(stages: Sequence[Stage]) -> set[int]:
+    """Return the numbers of the stages that each other stage is read for, or reads: none works beside them."""
+    read = [{*stage.after, *stage.needs} for stage in stages]
+    # Sets of numbers as bits: a plan may have thousands of stages, and is predicted for many tiles.
+    before, after = [1 << n for n in range(len(stages))], [1 << n for n in range(len(stages))]
+    for number, numbers in enumerate(read):
+        for one in numbers:
+            before[number] |= before[one]
+    for number, numbers in reversed(list(enumerate(read))):
+        for one in numbers:
+            after[one] |= after[number]
+    everything = (1 << len(stages)) - 1
+    return {n for n, (one, other) in enumerate(zip(before, after, strict=True)) if one | other == everything}
 
 
 def expected_seconds(stages: Sequence[Stage], threads: int) -> float:
