@@ -14,6 +14,7 @@ import numpy as np
 
 from diffusion_ops.blocks.fields import check_nodata
 from diffusion_ops.evolution.arguments import as_operators
+from diffusion_ops.evolution.operator import Operator
 from diffusion_ops.lazy_modules import LazyModule
 
 if TYPE_CHECKING:
@@ -227,7 +228,9 @@ def _evolve_image(
     ]
     result = _stack(results, frames, len(lengths)).transpose(tuple(np.argsort(order).tolist()))
     wrapped = _wrap(image, result, roles.channel)
-    return _without_nodata(wrapped) if as_operators(operator)[-1].gives_labels else wrapped
+    # Samples and ensembles, which come this way too, make no labels.
+    labels = isinstance(operator, str | Operator | Sequence) and as_operators(operator)[-1].gives_labels
+    return _without_nodata(wrapped) if labels else wrapped
 
 
 def _stack(results: list[Any], like: Any, count: int) -> Any:
