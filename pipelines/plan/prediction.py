@@ -47,16 +47,17 @@ def find_moments(stages: Sequence[Stage], threads: int, processes: int) -> tuple
     These are the same moment, unless all other stages are complete by then, or wait for what is merged. Before it the
     driver holds the tallies, after it what they have led to, which is less, and so do the tasks that read it.
     """
-    working = _tasks_bytes(stages, threads, processes)
+    alone = _alone(stages)
+    working = _tasks_bytes(stages, alone, threads, processes)
     telling = {n for n, stage in enumerate(stages) if stage.work.told_bytes(stage.grid)}
-    if not (telling <= _alone(stages) and all(stages[n].work.collects for n in telling)):
+    if not (telling <= alone and all(stages[n].work.collects for n in telling)):
         return (Moment(working, MERGING),)
     kept = max(stage.cost.kept_bytes for stage in stages)
     idle = total_memory([kept] * threads, processes, kernels_bytes(stages))
     return Moment(working, min(1 + threads, MERGING)), Moment(idle, MERGING)
 
 
-def _tasks_bytes(stages: Sequence[Stage], threads: int, processes: int) -> int:
+def _tasks_bytes(stages: Sequence[Stage], alone: set[int], threads: int, processes: int) -> int:
     """Return the largest resident bytes of all processes while tasks are at work.
 
     A tile is worked on by one stage at a time, for each branch of the stages. So tasks of several stages run at a time
@@ -69,14 +70,16 @@ def _tasks_bytes(stages: Sequence[Stage], threads: int, processes: int) -> int:
     # A task may find the memory of a larger block than it needs.
     tile_bytes = [cost.memory_bytes + (kept - cost.kept_bytes if cost.kept_bytes else 0) for cost in costs]
     # Such as a copy of the source, or the coarsest level of a pyramid.
-    alone = {n for n in _alone(stages) if len(stages[n].grid) == 1}
+    single = {n for n in alone if len(stages[n].grid) == 1}
     together: list[int] = []
-    for one, number in sorted(((one, n) for n, one in enumerate(tile_bytes) if n not in alone), reverse=True):
+    for one, number in sorted(
+        ((one, n) for n, one in enumerate(tile_bytes) if n not in single), reverse=True
+    ):
         together += [one] * min(tasks - len(together), len(stages[number].grid))
     # Tiles that have kept memory before each stage, and in the end.
     keeping = [0, *accumulate(len(stage.grid) if stage.cost.kept_bytes else 0 for stage in stages)]
     together += [kept] * min(threads - tasks, max(0, keeping[-1] - tasks))
-    held = [together, *([tile_bytes[n]] + [kept] * min(threads - 1, keeping[n]) for n in alone)]
+    held = [together, *([tile_bytes[n]] + [kept] * min(threads - 1, keeping[n]) for n in single)]
     compiled = kernels_bytes(stages)
     return max(total_memory(some, processes, compiled) for some in held)
 
