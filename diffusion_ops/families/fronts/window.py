@@ -17,6 +17,7 @@ from diffusion_ops.kernels.fronts.front import (
     build_front,
     build_violations,
 )
+from diffusion_ops.kernels.fronts.labels import label_cells
 from diffusion_ops.kernels.fronts.updates import metric_of
 
 CELL_BYTES = 1 + 3 * 4 / 8
@@ -187,8 +188,10 @@ class FrontWindow:
         """
         room = max(LEAST_ROOM, self.flags.size // WAITING)
         lists = [np.empty(room, np.int32) for _ in range(3)]
-        state, numbers = self.arguments(image, spacing, until)
-        build_front(self.times.ndim, self.labels is not None, speeds)(*state, *lists, numbers)
+        (times, labels, land, flags), numbers = self.arguments(image, spacing, until)
+        build_front(self.times.ndim, speeds)(times, land, flags, *lists, numbers)
+        if self.labels is not None:
+            label_cells(times, labels, flags, lists[0], numbers[1])
 
     def violations(self, image: NDArray[Any], speeds: bool, spacing: tuple[float, ...], until: float) -> int:
         """Return how many cells do not fulfil their equation to the last bit; see `run`.

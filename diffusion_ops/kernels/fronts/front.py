@@ -43,8 +43,8 @@ BATCH = 256
 """Near cells at a time: their neighbours, times and costs fit the cache."""
 
 EARLIER, LATER, FIXED, LISTED = 1, 2, 4, 8
-"""Flags of a cell: how one that waits has changed (it has got earlier, or another label; or later); never updated; in
-the list of those to be computed."""
+"""Flags of a cell: how one that waits has changed (it has got earlier, or later); never updated; in the list of those
+to be computed."""
 
 
 @njit(**INLINED)
@@ -164,17 +164,15 @@ def _solved(volume, speeds, u, image, cells, count, lows, values, found, numbers
 
 
 @copied
-def _put(labelled, state, updates, names, count, lists, limit):  # type: ignore[no-untyped-def]
-    """Put times, and labels, in place, list the cells that have changed, and return how many wait.
+def _put(state, updates, count, lists, limit):  # type: ignore[no-untyped-def]
+    """Put times in place, list the cells that have changed, and return how many wait.
 
     Parameters
     ----------
-    state : tuple of 3 arrays
-        Times, labels and flags of the window.
+    state : tuple of 2 arrays
+        Times and flags of the window.
     updates : tuple of 2 arrays
         The cells that were computed, and their times.
-    names : array
-        Their labels.
     count : int
         Number of them.
     lists : tuple of array, int, array, int
@@ -182,15 +180,12 @@ def _put(labelled, state, updates, names, count, lists, limit):  # type: ignore[
     limit : float
         Last time of near cells.
     """
-    (u, labels, flags), (cells, found), (near, now, far, waiting) = state, updates, lists
+    (u, flags), (cells, found), (near, now, far, waiting) = state, updates, lists
     roomy, wide = now + count < len(near), waiting + count < len(far)
     for k in range(np.uint64(count)):
         i, r = np.uint64(cells[k]), found[k]
         old, flag = u[i], flags[i] & (EARLIER | LATER)
         changed = np.uint8(r < old) | (np.uint8(r > old) << 1)
-        if labelled:
-            changed |= np.uint8(names[k] != labels[i])
-            labels[i] = names[k]
         u[i], flags[i] = r, flag | changed
         fresh = (changed != 0) & (flag == 0)
         near[np.uint64(now)] = far[np.uint64(waiting)] = i
@@ -199,20 +194,18 @@ def _put(labelled, state, updates, names, count, lists, limit):  # type: ignore[
 
 
 @functools.cache
-def build_front(ndim: int, labelled: bool, speeds: bool) -> Callable[..., None]:
-    """Compile the front of planes (2) or volumes (3), with the labels of the nearest seeds or without."""
+def build_front(ndim: int, speeds: bool) -> Callable[..., None]:
+    """Compile the front of planes (2) or volumes (3)."""
     volume = ndim == 3
 
     @kernel
-    def front(u, labels, image, flags, far, near, spare, numbers):  # type: ignore[no-untyped-def]
+    def front(u, image, flags, far, near, spare, numbers):  # type: ignore[no-untyped-def]
         """Update until nothing changes, from the cells that wait.
 
         Parameters
         ----------
         u : float32 or float64 ndarray, flat
             Times, which are updated in place.
-        labels : int32 ndarray, flat
-            Labels, updated with them; of any length where there are none.
         image : float32 or float64 ndarray, flat
             Costs or speeds, > 0 but for costs of 0.
         flags : uint8 ndarray, flat
@@ -223,7 +216,7 @@ def build_front(ndim: int, labelled: bool, speeds: bool) -> Callable[..., None]:
             without padding, and 1 / padded length, per axis; the time beyond which times are infinite.
         """
         most = BATCH * len(numbers[1])
-        cells, names = np.empty(most + 1, np.int32), np.empty(most if labelled else 1, np.int32)
+        cells = np.empty(most + 1, np.int32)
         lows, found, values = (
             np.empty((ndim, most), u.dtype),
             np.empty(most, u.dtype),
@@ -244,14 +237,9 @@ def build_front(ndim: int, labelled: bool, speeds: bool) -> Callable[..., None]:
                     count = _dependent(u, flags, near, start, min(start + BATCH, now), numbers[1], cells)
                     patience -= count
                     _solved(volume, speeds, u, image, cells, count, lows, values, found, numbers)
-                    if labelled:
-                        for k in range(np.uint64(count)):
-                            names[k] = nearest_label(
-                                u, labels, np.uint64(cells[k]), numbers[1], found[k] < math.inf
-                            )
                     updates = cells, found
-                    state, lists = (u, labels, flags), (spare, following, far, waiting)
-                    following, waiting, whole = _put(labelled, state, updates, names, count, lists, limit)
+                    lists = spare, following, far, waiting
+                    following, waiting, whole = _put((u, flags), updates, count, lists, limit)
                     complete = complete and whole
                 near, spare, now = spare, near, following
 
