@@ -170,6 +170,22 @@ def begin(typingctx: Any, array: Any) -> Any:
 
 
 @intrinsic
+def prefetch(typingctx: Any, array: Any, at: Any) -> Any:
+    """Ask for an element of a contiguous array that is needed soon; nothing waits for it, and no bit depends on it."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        byte, number = ir.IntType(8).as_pointer(), ir.IntType(32)
+        place = builder.gep(context.make_array(array)(context, builder, args[0]).data, [args[1]])
+        kind = ir.FunctionType(ir.VoidType(), [byte, number, number, number])
+        # To be read, into the nearest cache, as data.
+        given = [builder.bitcast(place, byte), number(0), number(3), number(1)]
+        builder.call(builder.module.declare_intrinsic("llvm.prefetch", (byte,), kind), given)
+        return context.get_dummy_value()
+
+    return types.none(array, at), codegen
+
+
+@intrinsic
 def shift(typingctx: Any, address: Any, count: Any) -> Any:
     """Return the address of the element `count` further on."""
 
