@@ -31,6 +31,7 @@ def block_of(image: np.ndarray) -> Block:
     return make_block(image[None], SPACING)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("conductance", POTENTIALS)
 def test_it_is_the_integral_of_the_conductance(conductance):
     image = noise()
@@ -42,6 +43,7 @@ def test_it_is_the_integral_of_the_conductance(conductance):
     assert found == pytest.approx(total / np.isfinite(image).sum(), rel=1e-12)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("conductance", POTENTIALS)
 def test_explicit_steps_let_it_fall(conductance):
     operator = do.PeronaMalik(40.0, conductance)

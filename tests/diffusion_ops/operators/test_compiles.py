@@ -7,6 +7,8 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import pytest
+
 from diffusion_ops.evolution.operator import OPERATORS
 from tests.operator_samples import sample_arguments
 
@@ -31,6 +33,7 @@ def runs_kernels(samples: Sequence[tuple[str, Mapping[str, Any]]]) -> str:
     return done.stdout.strip()
 
 
+@pytest.mark.thorough
 def test_what_compiles_nothing_runs_no_kernels():
     silent = [name for name in OPERATORS.names() if not OPERATORS[name].compiles]
     assert silent

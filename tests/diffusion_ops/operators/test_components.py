@@ -32,6 +32,7 @@ def classes(shape: tuple[int, ...], seed: int = 0, values: int = 2) -> Array:
     return np.random.default_rng(seed).choice(values, shape, p=shares).astype(np.uint8)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("shape", "connectivity"),
     [((41, 37), 1), ((41, 37), 2), ((11, 12, 13), 1), ((11, 12, 13), 2), ((11, 12, 13), 3)],

@@ -193,6 +193,7 @@ def test_variance_of_an_impulse_grows_by_twice_the_time(mass: str) -> None:
 # ---- nonlinear
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("spacing", [(1.0, 1.0), (0.5, 2.0), (1.0, 0.7, 2.0)])
 @pytest.mark.parametrize("walls", [False, True])
 def test_patch_test_slopes_do_not_move(spacing: tuple[float, ...], walls: bool) -> None:
@@ -275,6 +276,7 @@ def ways(operator: Operator, spacing: Any) -> list[tuple[Cycle, ...]]:
     return [(Cycle(stable),) * 2, Cycles(2).cycles(stable, 4 * stable, None, None)]
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("operator", "shape"),
     [

@@ -84,6 +84,7 @@ def test_colours_are_weighed_together() -> None:
     assert np.array_equal(found[..., 0], do.evolve(COINS, operator, steps=5))
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("smoothing", [0, 1])
 @pytest.mark.parametrize("cls", [do.MorphologicalChanVese, do.MorphologicalGeodesicContour])
 def test_they_read_as_far_as_they_say(cls: Any, smoothing: int) -> None:

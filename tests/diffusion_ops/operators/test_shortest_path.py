@@ -31,6 +31,7 @@ def length_of(path: Path, spacing: tuple[float, ...]) -> float:
     return float(np.linalg.norm(np.diff(path.points[:, 1:], axis=0) * spacing, axis=1).sum())
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("shape", "seed", "end", "spacing"),
     [

@@ -104,6 +104,7 @@ CASES: Mapping[str, tuple[dict[str, Any], int]] = {
 }
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("case", CASES)
 def test_means_are_those_of_the_whole_image_however_it_is_cut(case: str, tmp_path: Path) -> None:
     parameters, steps = CASES[case]

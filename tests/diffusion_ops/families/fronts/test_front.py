@@ -122,6 +122,7 @@ def test_planes_have_the_bits_of_fast_marching(which: str, kind: type) -> None:
         assert violations(expected, cost, spacing) == 0
 
 
+@pytest.mark.thorough
 @pytest.mark.usefixtures("lists")
 @singles_and_doubles
 @pytest.mark.parametrize("which", costs(VOLUME))
@@ -134,6 +135,7 @@ def test_volumes_have_the_bits_of_fast_marching(which: str, kind: type) -> None:
         assert np.array_equal(np.where(np.isnan(times), np.inf, times), expected)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("shape", "spacing", "kind"),
     [
@@ -155,6 +157,7 @@ def test_second_order_has_the_bits_of_a_sweep_in_the_order_of_the_first(
     assert np.array_equal(np.where(np.isnan(times), np.inf, times), expected)
 
 
+@pytest.mark.thorough
 @pytest.mark.usefixtures("lists")
 @singles_and_doubles
 @pytest.mark.parametrize("which", ["constant", "noise", "maze"])
@@ -241,6 +244,7 @@ def test_units_of_powers_of_two_change_no_bit() -> None:
     assert np.array_equal(other, times * np.float32(2.0**-10))
 
 
+@pytest.mark.thorough
 def test_walls_are_gone_around_and_what_nobody_reaches_is_never() -> None:
     cost = np.ones((12, 12), np.float32)
     cost[:, 6] = np.nan
@@ -261,6 +265,7 @@ def test_walls_are_gone_around_and_what_nobody_reaches_is_never() -> None:
 # ---- bad input
 
 
+@pytest.mark.thorough
 def test_impossible_speeds_and_markers_are_refused() -> None:
     speed, markers = np.ones((9, 9)), seeds((9, 9), 1)
     holes = speed.copy()
