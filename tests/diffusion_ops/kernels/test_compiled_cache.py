@@ -30,6 +30,8 @@ import pytest
 from diffusion_ops import kernels
 from diffusion_ops.kernels.motions.curvature import mean_curvature_row
 
+pytestmark = pytest.mark.thorough
+
 ROOT = Path(__file__).parents[3]
 
 VALUES: dict[Any, tuple[Any, ...]] = {
@@ -241,7 +243,6 @@ def kept(folder: Path) -> set[str]:
     return {path.name for path in folder.rglob("*.nbc")}
 
 
-@pytest.mark.thorough
 def test_an_edited_kernel_never_runs_old_machine_code(package: Path, tmp_path: Path) -> None:
     """Perona-Malik's kernel takes its conductance from another file, which becomes a part of its machine code."""
     cache = {"NUMBA_CACHE_DIR": str(tmp_path / "cache")}
@@ -264,7 +265,6 @@ def test_an_edited_kernel_never_runs_old_machine_code(package: Path, tmp_path: P
     assert evolved("charbonnier") == (0, {"charbonnier": before["charbonnier"]})
 
 
-@pytest.mark.thorough
 def test_kernels_are_kept_wherever_can_be_written(package: Path, tmp_path: Path) -> None:
     """Kernels in a read-only folder, as in a container, are copied to the next folder that is writable."""
     if os.geteuid() == 0 and not shutil.which("setpriv"):
@@ -288,7 +288,6 @@ def test_kernels_are_kept_wherever_can_be_written(package: Path, tmp_path: Path)
     assert own.stat().st_mode & 0o077 == 0
 
 
-@pytest.mark.thorough
 def test_processes_that_start_together_fill_one_folder(package: Path, tmp_path: Path) -> None:
     cache = {"NUMBA_CACHE_DIR": str(tmp_path / "cache")}
     processes = [start(SUM, package, **cache) for _ in range(3)]
@@ -340,7 +339,6 @@ sys.exit(2)
 """
 
 
-@pytest.mark.thorough
 @pytest.mark.parametrize("calls", [1, 2000])
 def test_no_thread_compiles_while_a_process_ends(calls: int, tmp_path: Path) -> None:
     """The process ends early or late in a compilation, and counts the calls of LLVM after all its exit handlers."""

@@ -30,6 +30,8 @@ from diffusion_ops.kernels.lanes import begin, load, store
 from diffusion_ops.operators.heat import Heat
 from diffusion_ops.operators.perona_malik import PeronaMalik
 
+pytestmark = pytest.mark.thorough
+
 Array = NDArray[Any]
 
 FORMULAS: dict[str, Callable[[Array], Array]] = {
@@ -74,7 +76,6 @@ def test_exp_is_within_two_units_in_the_last_place(dtype: Any) -> None:
     assert np.array_equal(*results), "a group of lanes must give the bits of single numbers"
 
 
-@pytest.mark.thorough
 @pytest.mark.parametrize("name", CONDUCTANCES)
 def test_conductances_follow_their_formulas(name: str) -> None:
     q = np.concatenate([[0], np.linspace(0, 12, 1023), np.geomspace(1e-6, 1e12, 1024)]).astype(np.float32)
@@ -293,7 +294,6 @@ def test_nothing_leaks_through_a_wall_when_smoothing() -> None:
     assert np.array_equal(result[:, :25], np.zeros((20, 25)))
 
 
-@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("shape", "masked"), [((1, 31, 45), True), ((2, 31, 45), False), ((1, 9, 13, 21), True)]
 )

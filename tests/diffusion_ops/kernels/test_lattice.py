@@ -23,6 +23,8 @@ from diffusion_ops.kernels.tensors.lattice import (
 from diffusion_ops.kernels.tensors.structure import tensor_arrays
 from tests.diffusion_ops.operators.test_tensor import gaussian_error
 
+pytestmark = pytest.mark.thorough
+
 Array = NDArray[Any]
 
 
@@ -43,7 +45,6 @@ def tensors(block: Block, ratio: float, seed: int = 0) -> Array:
 GRIDS = [((1, 23, 26), (1.0, 1.0)), ((1, 22, 27), (1.0, 1.5)), ((1, 9, 10, 11), (1.0, 1.0, 1.0))]
 
 
-@pytest.mark.thorough
 @pytest.mark.parametrize("ratio", [1.0, 3.0, 10.0, 100.0])
 @pytest.mark.parametrize(("shape", "spacing"), GRIDS)
 def test_tensors_are_sums_of_positive_weights_on_their_offsets(
@@ -82,7 +83,6 @@ def test_links_meet_the_cells_on_their_way() -> None:
     assert len(touched((1, 1, 1))) == 6
 
 
-@pytest.mark.thorough
 @pytest.mark.parametrize("ratio", [3.0, 30.0])
 @pytest.mark.parametrize("walls", [False, True])
 @pytest.mark.parametrize(("shape", "spacing"), GRIDS)
@@ -100,7 +100,6 @@ def test_explicit_steps_are_means_of_neighbours(shape: Any, spacing: Any, walls:
     np.testing.assert_allclose(matrix.sum(0), 1, atol=1e-13)
 
 
-@pytest.mark.thorough
 @pytest.mark.parametrize("spacing", [(1.0, 1.5), (2.0, 1.0, 1.0)])
 def test_the_unit_tensor_is_the_heat_equation(spacing: Any) -> None:
     image = np.random.default_rng(0).random((11, 12, 13)[: len(spacing)])
@@ -110,7 +109,6 @@ def test_the_unit_tensor_is_the_heat_equation(spacing: Any) -> None:
         np.testing.assert_allclose(do.evolve(image, operator, spacing=spacing, **far), heat, atol=1e-12)
 
 
-@pytest.mark.thorough
 @pytest.mark.parametrize(("ratio", "mean", "worst"), [(10, 0.008, 0.010), (100, 0.018, 0.032)])
 def test_directions_are_kept(ratio: float, mean: float, worst: float) -> None:
     def run(block: Block, components: tuple[float, float, float], time: float) -> Array:

@@ -13,6 +13,8 @@ from diffusion_ops.blocks.fields import make_block
 from diffusion_ops.kernels.conductance import CONDUCTANCES
 from diffusion_ops.kernels.sums.potential import POTENTIALS
 
+pytestmark = pytest.mark.thorough
+
 INTEGRALS = {
     "exponential": lambda q: 1 - np.exp(-q),
     "rational": np.log1p,
@@ -31,7 +33,6 @@ def block_of(image: np.ndarray) -> Block:
     return make_block(image[None], SPACING)
 
 
-@pytest.mark.thorough
 @pytest.mark.parametrize("conductance", POTENTIALS)
 def test_it_is_the_integral_of_the_conductance(conductance):
     image = noise()
@@ -43,7 +44,6 @@ def test_it_is_the_integral_of_the_conductance(conductance):
     assert found == pytest.approx(total / np.isfinite(image).sum(), rel=1e-12)
 
 
-@pytest.mark.thorough
 @pytest.mark.parametrize("conductance", POTENTIALS)
 def test_explicit_steps_let_it_fall(conductance):
     operator = do.PeronaMalik(40.0, conductance)

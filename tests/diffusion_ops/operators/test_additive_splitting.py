@@ -17,6 +17,8 @@ from diffusion_ops.evolution.schedule import Cycle
 from diffusion_ops.kernels.splitting import solve_lines
 from diffusion_ops.operators.additive_splitting import TRUNCATION, AdditiveSplitting
 
+pytestmark = pytest.mark.thorough
+
 Array = NDArray[Any]
 
 
@@ -83,7 +85,6 @@ def test_lines_of_any_length(size: int) -> None:
         np.testing.assert_allclose(solve_lines(f, c, partition), banded(f, c), rtol=1e-12)
 
 
-@pytest.mark.thorough
 @pytest.mark.parametrize("theta", [0.5, 10.0, 100.0])
 @pytest.mark.parametrize("partition", [8, 16, 64])
 def test_what_partitions_leave_out_is_within_the_bound(theta: float, partition: int) -> None:
@@ -132,7 +133,6 @@ def test_linear_steps_are_the_mean_of_the_axes_exact_ones(form: str, shape: Any,
     assert np.abs(found - exact).max() < (1e-14 if form == "exact" else 3 * TRUNCATION)
 
 
-@pytest.mark.thorough
 def test_nonlinear_steps_solve_with_frozen_conductances() -> None:
     image, tau = np.random.default_rng(0).random((40, 53)) * 100, 5.0
     expected = np.zeros_like(image)
@@ -158,7 +158,6 @@ def test_it_is_of_first_order_in_time() -> None:
     assert errors[1] / errors[2] == pytest.approx(2, rel=0.1)
 
 
-@pytest.mark.thorough
 @pytest.mark.parametrize("form", ["truncated", "exact"])
 @pytest.mark.parametrize("contrast", [None, 10.0])
 def test_extremes_and_sum_are_kept_at_the_largest_step(form: str, contrast: float | None) -> None:
@@ -262,7 +261,6 @@ def test_the_place_in_the_image_says_where_lines_are_cut() -> None:
     assert 0 < np.abs(here - elsewhere).max() < 2 * TRUNCATION
 
 
-@pytest.mark.thorough
 def test_a_window_without_a_whole_partition_stays_as_it_was() -> None:
     operator = AdditiveSplitting(partition=64)
     image = np.random.default_rng(0).random((1, 30, 40))

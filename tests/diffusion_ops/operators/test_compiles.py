@@ -12,6 +12,8 @@ import pytest
 from diffusion_ops.evolution.operator import OPERATORS
 from tests.operator_samples import sample_arguments
 
+pytestmark = pytest.mark.thorough
+
 SCRIPT = """
 import gc
 import numpy as np
@@ -33,7 +35,6 @@ def runs_kernels(samples: Sequence[tuple[str, Mapping[str, Any]]]) -> str:
     return done.stdout.strip()
 
 
-@pytest.mark.thorough
 def test_what_compiles_nothing_runs_no_kernels():
     silent = [name for name in OPERATORS.names() if not OPERATORS[name].compiles]
     assert silent

@@ -20,6 +20,8 @@ from pipelines.run.run import run
 from pipelines.run.verify import verify
 from tests.pipelines.runs import read_result, save_source, small_spec
 
+pytestmark = pytest.mark.thorough
+
 Array = NDArray[Any]
 
 
@@ -32,7 +34,6 @@ def classes(shape: tuple[int, ...], seed: int = 0, values: int = 2) -> Array:
     return np.random.default_rng(seed).choice(values, shape, p=shares).astype(np.uint8)
 
 
-@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("shape", "connectivity"),
     [((41, 37), 1), ((41, 37), 2), ((11, 12, 13), 1), ((11, 12, 13), 2), ((11, 12, 13), 3)],

@@ -21,6 +21,8 @@ from diffusion_ops.operators.finite_element_heat import FiniteElementHeat
 from diffusion_ops.operators.finite_element_perona_malik import FiniteElementPeronaMalik
 from diffusion_ops.operators.perona_malik import PeronaMalik
 
+pytestmark = pytest.mark.thorough
+
 Array = NDArray[Any]
 
 GRIDS: list[tuple[tuple[int, ...], tuple[float, ...]]] = [
@@ -193,7 +195,6 @@ def test_variance_of_an_impulse_grows_by_twice_the_time(mass: str) -> None:
 # ---- nonlinear
 
 
-@pytest.mark.thorough
 @pytest.mark.parametrize("spacing", [(1.0, 1.0), (0.5, 2.0), (1.0, 0.7, 2.0)])
 @pytest.mark.parametrize("walls", [False, True])
 def test_patch_test_slopes_do_not_move(spacing: tuple[float, ...], walls: bool) -> None:
@@ -276,7 +277,6 @@ def ways(operator: Operator, spacing: Any) -> list[tuple[Cycle, ...]]:
     return [(Cycle(stable),) * 2, Cycles(2).cycles(stable, 4 * stable, None, None)]
 
 
-@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("operator", "shape"),
     [

@@ -15,6 +15,8 @@ from diffusion_ops.families.level_filling import Partial
 from diffusion_ops.operators.inpainting import BY_LEVELS
 from tests.diffusion_ops.steady.direct import laplacian, solved
 
+pytestmark = pytest.mark.thorough
+
 WAYS = ("edge-enhancing", "harmonic", "biharmonic", "total-variation", "telea")
 
 
@@ -60,7 +62,6 @@ def test_known_pixels_stay_and_the_others_are_filled(by: str, dtype: Any) -> Non
     assert np.array_equal(again[known], holes[known])
 
 
-@pytest.mark.thorough
 @pytest.mark.parametrize("spacing", [(1.0, 1.0), (2.0, 0.5)])
 def test_harmonic_and_biharmonic_are_the_direct_solutions(spacing: tuple[float, float]) -> None:
     image, known = scene()
@@ -132,7 +133,6 @@ def test_equal_known_values_fill_with_exactly_that_value() -> None:
     assert block.halved().fields == 0.1
 
 
-@pytest.mark.thorough
 @pytest.mark.parametrize("at", [46, 47])
 def test_nothing_comes_through_a_wall_of_one_cell(at: int) -> None:
     """Each side is filled with its constant, but for rounding of the steps."""
@@ -141,7 +141,6 @@ def test_nothing_comes_through_a_wall_of_one_cell(at: int) -> None:
     assert np.abs(filled - image)[mask].max() < 1e-11
 
 
-@pytest.mark.thorough
 def test_units_do_not_matter() -> None:
     image, known = scene()
     for by in WAYS:

@@ -21,6 +21,8 @@ import diffusion_ops as do
 from pipelines.run.run import run
 from tests.pipelines.runs import read_result, save_source, small_spec
 
+pytestmark = pytest.mark.thorough
+
 Array = NDArray[Any]
 
 COINS = data.coins()[:90, :110]
@@ -84,7 +86,6 @@ def test_colours_are_weighed_together() -> None:
     assert np.array_equal(found[..., 0], do.evolve(COINS, operator, steps=5))
 
 
-@pytest.mark.thorough
 @pytest.mark.parametrize("smoothing", [0, 1])
 @pytest.mark.parametrize("cls", [do.MorphologicalChanVese, do.MorphologicalGeodesicContour])
 def test_they_read_as_far_as_they_say(cls: Any, smoothing: int) -> None:

@@ -16,6 +16,8 @@ from diffusion_ops.evolution.advance import advance
 from diffusion_ops.evolution.arguments import make_legs
 from diffusion_ops.kernels.pixels.noise import LAWS
 
+pytestmark = pytest.mark.thorough
+
 FLAT = np.full((700, 701), 100.0)
 
 
@@ -23,7 +25,6 @@ def noisy(law: str, level: float, image: Any = FLAT, **more: Any) -> Any:
     return do.evolve(image, do.RandomNoise(level, law=law, **more))
 
 
-@pytest.mark.thorough
 @pytest.mark.parametrize("dtype", [np.float32, pytest.param(np.float64, marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
     ("law", "level", "known"),
@@ -53,7 +54,6 @@ def test_salt_and_pepper_can_be_the_extremes_of_the_image() -> None:
     assert set(np.unique(x)) == {-3, 8}
 
 
-@pytest.mark.thorough
 @pytest.mark.parametrize("mean", [0.3, 4.0, 9.99, 10.0, 14.5, 200.0, 1e5])
 def test_counts_are_poisson(mean: float) -> None:
     k = np.rint(noisy("poisson", 0.5, np.full((500, 400), 0.5 * mean)) / 0.5)
@@ -128,7 +128,6 @@ def test_without_noise_it_is_the_heat_equation() -> None:
     assert np.array_equal(calm, do.evolve(image, do.Heat(), steps=5))
 
 
-@pytest.mark.thorough
 def test_its_stationary_spectrum_is_that_of_the_scheme() -> None:
     n, dt, level, power = 32, 0.2, 2.0, 0.0
     eigenvalues = 2 - 2 * np.cos(np.pi * np.arange(n) / n)

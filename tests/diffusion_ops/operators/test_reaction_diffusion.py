@@ -24,6 +24,8 @@ from diffusion_ops.kernels.reaction import (
 )
 from diffusion_ops.operators.gray_scott import PATTERNS
 
+pytestmark = pytest.mark.thorough
+
 SMALL = (do.GrayScott(white=200.0), do.FitzHughNagumo(white=200.0), do.Schnakenberg(white=100.0))
 each = pytest.mark.parametrize("operator", SMALL, ids=lambda op: op.name)
 
@@ -83,7 +85,6 @@ def test_a_step_is_the_explicit_one_of_its_equations(name: str, spacing: tuple[f
     np.testing.assert_allclose(both_fields(block), [u, v], rtol=1e-13, atol=1e-14)
 
 
-@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("mode", "rate"), [(2, -0.088957), (3, 0.055545), (4, -0.065221), (6, -0.679565)], ids=str
 )
@@ -112,7 +113,6 @@ def test_waves_of_schnakenberg_grow_at_the_rate_of_the_scheme(mode: int, rate: f
     np.testing.assert_allclose(found, known, atol=1e-8)
 
 
-@pytest.mark.thorough
 @each
 def test_a_wall_is_where_the_image_ends(operator: Any) -> None:
     image = picture(20, 30, dtype=np.float64)
@@ -203,7 +203,6 @@ def test_spots_form_and_stay() -> None:
     assert spreads[2] > 0.08
 
 
-@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("operator", "rest", "time", "period"),
     [
@@ -229,7 +228,6 @@ def test_seeds_make_other_patterns() -> None:
     assert not np.array_equal(first, other)
 
 
-@pytest.mark.thorough
 def test_grains_are_squares_of_the_image_and_not_of_the_tile() -> None:
     block = make_block(np.zeros((1, 24, 24)), (1.0, 1.0))
     block.origin = (4, 2)
@@ -257,7 +255,6 @@ def test_white_may_be_the_maximum_of_the_image() -> None:
     assert np.array_equal(found, do.evolve(image, do.GrayScott(white=float(image.max())), steps=5))
 
 
-@pytest.mark.thorough
 @each
 @pytest.mark.parametrize("shape", [(50, 61), pytest.param((12, 19, 23), marks=pytest.mark.slow)], ids=len)
 def test_chunks_and_batches_change_no_bit(operator: Any, shape: tuple[int, ...]) -> None:
@@ -292,7 +289,6 @@ def stripes(n: int, angle: float, dtype: Any = np.float64) -> Any:
     return np.sin((x * math.cos(angle) + y * math.sin(angle)) / 3).astype(dtype)
 
 
-@pytest.mark.thorough
 @pytest.mark.parametrize(
     "angle", [0.0, 0.6, *(pytest.param(angle, marks=pytest.mark.slow) for angle in (math.pi / 2, 2.2))]
 )
@@ -336,7 +332,6 @@ def test_corners_get_the_mean_of_the_valid_cells_around_them(shape: tuple[int, .
         )
 
 
-@pytest.mark.thorough
 def test_a_flat_guide_makes_no_direction() -> None:
     """Only smooth images and short steps are alike: the stencil and the order of a step are others."""
     y, x = np.mgrid[:40, :41]

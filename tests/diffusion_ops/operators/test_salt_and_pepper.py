@@ -17,6 +17,8 @@ from diffusion_ops.blocks.block import Block, as_image
 from diffusion_ops.kernels.pixels.impulses import find_extremes, find_impulses, mend_impulses
 from diffusion_ops.operators.salt_and_pepper import SaltAndPepper
 
+pytestmark = pytest.mark.thorough
+
 Array = NDArray[Any]
 
 FIGURES = {
@@ -68,7 +70,6 @@ def found_by_sorting(noisy: Array, largest: int, valid: Array) -> Array:
     return found
 
 
-@pytest.mark.thorough
 @pytest.mark.parametrize("share", [0.0, 0.5, 0.95])
 @pytest.mark.parametrize("shape", [(23, 29), (5, 9, 8)], ids=str)
 def test_growing_windows_find_what_sorting_finds(share: float, shape: tuple[int, ...]) -> None:
@@ -107,7 +108,6 @@ def test_figures_are_reached_with_one_rule(name: str, shared_data: Callable[...,
         assert found > max(figure, harmonic) + 0.1, f"{share:.0%}: {found:.2f} dB"
 
 
-@pytest.mark.thorough
 @pytest.mark.parametrize("name", ["11", "12"])
 def test_images_that_nothing_was_chosen_on_gain_as_much(name: str, shared_data: Callable[..., Path]) -> None:
     truth = iio.imread(shared_data("denoise", "Set12", f"{name}.png")).astype(np.float64)

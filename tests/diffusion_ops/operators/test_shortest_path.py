@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 import diffusion_ops as do
 from diffusion_ops.families.fronts.paths import Path, Tracing
 
+pytestmark = pytest.mark.thorough
+
 
 def times_of(cost: NDArray[Any], *seeds: tuple[int, ...], **how: Any) -> NDArray[Any]:
     markers = np.zeros(cost.shape, int)
@@ -31,7 +33,6 @@ def length_of(path: Path, spacing: tuple[float, ...]) -> float:
     return float(np.linalg.norm(np.diff(path.points[:, 1:], axis=0) * spacing, axis=1).sum())
 
 
-@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("shape", "seed", "end", "spacing"),
     [

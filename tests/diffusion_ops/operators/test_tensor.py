@@ -21,6 +21,8 @@ from diffusion_ops.kernels.corners import corner_block
 from diffusion_ops.kernels.tensors.fluxes import stable_tensor_dt, take_tensor_steps
 from diffusion_ops.kernels.tensors.structure import corner_structure, tensor_arrays
 
+pytestmark = pytest.mark.thorough
+
 Array = NDArray[Any]
 
 GRIDS = [
@@ -94,7 +96,6 @@ def test_standard_differences_of_the_unit_tensor_are_the_heat_equation(
     np.testing.assert_allclose(block.u, heat.u, rtol=0, atol=1e-14)
 
 
-@pytest.mark.thorough
 @pytest.mark.parametrize("alpha", [0.0, 0.25, 0.4, 0.5])
 @pytest.mark.parametrize("walls", [False, True])
 @pytest.mark.parametrize(("shape", "spacing"), [GRIDS[0], GRIDS[1], GRIDS[2]])
@@ -238,7 +239,6 @@ def test_held_cells_stay_and_the_others_find_their_steady_state(
 # ---- the operators
 
 
-@pytest.mark.thorough
 def test_where_nothing_is_an_edge_every_axis_flows_alike() -> None:
     """One tensor, the unit, whatever makes it."""
     image = np.random.default_rng(0).random((40, 41))

@@ -25,6 +25,8 @@ from pipelines.run.run import run
 from pipelines.run.verify import verify
 from tests.pipelines.runs import read_result, save_source, small_spec
 
+pytestmark = pytest.mark.thorough
+
 Array = NDArray[Any]
 
 COINS = data.coins()[:130, :150].astype(np.float32)
@@ -104,7 +106,6 @@ CASES: Mapping[str, tuple[dict[str, Any], int]] = {
 }
 
 
-@pytest.mark.thorough
 @pytest.mark.parametrize("case", CASES)
 def test_means_are_those_of_the_whole_image_however_it_is_cut(case: str, tmp_path: Path) -> None:
     parameters, steps = CASES[case]

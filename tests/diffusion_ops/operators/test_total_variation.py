@@ -22,6 +22,8 @@ from diffusion_ops.evolution.advance import advance
 from diffusion_ops.evolution.arguments import make_legs, split_batches
 from diffusion_ops.evolution.operator import Operator
 
+pytestmark = pytest.mark.thorough
+
 Image = NDArray[Any]
 
 
@@ -110,7 +112,6 @@ def test_equal_channels_are_one_channel_of_a_weight_less_by_the_root_of_their_nu
 # ---- the same minimum as elsewhere
 
 
-@pytest.mark.thorough
 def test_scikit_image_has_the_same_minimum() -> None:
     """Its weight and differences mean the same; its error falls like 1 / n only, so it is given many iterations."""
     image = ball(48, 15, 2) + np.random.default_rng(0).normal(0, 0.1, (48, 48))
@@ -146,7 +147,6 @@ CASES: dict[str, tuple[tuple[int, ...], tuple[float, ...], bool]] = {
 }
 
 
-@pytest.mark.thorough
 @pytest.mark.parametrize("case", CASES)
 def test_the_gap_falls_to_nothing_and_bounds_the_error(case: str) -> None:
     shape, spacing, walls = CASES[case]
@@ -220,7 +220,6 @@ def test_the_energy_falls_to_the_minimum() -> None:
 # ---- the flow
 
 
-@pytest.mark.thorough
 @pytest.mark.parametrize(("ndim", "size", "radius"), [(2, 100, 25), (3, 44, 15)])
 def test_under_the_flow_a_ball_sinks_at_the_speed_of_its_curvature(
     ndim: int, size: int, radius: float

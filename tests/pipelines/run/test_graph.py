@@ -210,6 +210,7 @@ def test_levels_do_not_depend_on_tiles(tmp_path, image, tile, batch):
 # ---- edges
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(("tile", "batch"), [(32, 1), (96, 4)])
 def test_edges_are_joined_over_the_whole_image(tmp_path, tile, batch):
     image = ragged_image((203, 187))

@@ -248,6 +248,7 @@ def stop_after(count: int):
     return listener
 
 
+@pytest.mark.thorough
 def test_a_run_that_died_before_its_report_still_knows_its_statistics(tmp_path, image, monkeypatch):
     steps = [{"operator": "perona-malik", "contrast": {"quantile": 0.5}, "steps": 3}]
     spec = small_spec(save_source(tmp_path, image), tmp_path / "out.zarr", steps=steps)

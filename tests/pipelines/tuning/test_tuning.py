@@ -135,6 +135,7 @@ def test_channels_frames_and_spacing_are_as_the_spec_says(tmp_path: Path, channe
     assert len(chosen.tuning[0]["samples"]) == (3 if channels == "joint" else 6)
 
 
+@pytest.mark.thorough
 def test_volumes_and_real_files_of_several_formats(tmp_path: Path) -> None:
     heat = {"operator": "heat", "time": "auto"}
     volume = noisy(20, 40, 50)

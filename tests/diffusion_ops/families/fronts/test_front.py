@@ -185,6 +185,7 @@ def test_any_tiles_in_any_order_end_in_the_same_bits(which: str, order: str, kin
         assert np.array_equal(found[1], labels)
 
 
+@pytest.mark.thorough
 @singles_and_doubles
 def test_volumes_in_tiles_have_the_same_bits(kind: type) -> None:
     cost: NDArray[Any] = costs(VOLUME)["noise"].astype(kind)
@@ -221,6 +222,7 @@ def test_times_at_linear_speed_are_those_of_the_formula() -> None:
     assert np.abs(times - exact).max() < 8e-3
 
 
+@pytest.mark.thorough
 def test_second_order_converges_with_the_square_of_the_spacing() -> None:
     errors = []
     for n in (51, 101, 201):
