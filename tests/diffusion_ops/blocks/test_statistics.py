@@ -61,13 +61,14 @@ def tilings(draw, ndim: int):
 
 CASES = {"plane": (2, np.float32), "double": (2, np.float64), "volume": (3, np.float32)}
 WHOLE = ("mean", "quantile")
-"""Statistics whose doubles and volumes are among the usual tests: the others sum or sort in the same way."""
+"""Statistics whose doubles and volumes are not slow: the others sum or sort in the same way."""
+FURTHER = pytest.mark.slow, pytest.mark.thorough
 
 
 @pytest.mark.parametrize(
     ("name", "case"),
     [
-        pytest.param(name, case, marks=[pytest.mark.slow] * (case != "plane" and name not in WHOLE))
+        pytest.param(name, case, marks=() if case == "plane" else FURTHER[name in WHOLE])
         for name in STATISTICS.names()
         for case in CASES
     ],
