@@ -63,39 +63,45 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByKernel:
 
 
 WHOLE = ("heat", "perona-malik", "random-noise", "total-variation")
-"""Operators whose doubles, colours and chunked volumes are among the usual tests: by time, iterations, and once."""
+"""Operators whose doubles, colours and chunked volumes are not slow: by time, iterations, and once."""
 
 VOLUMES = (*WHOLE, "mean-curvature")
-"""Operators whose volumes are: one or two for each of the ways that kernels go through planes of cells."""
+"""Operators whose volumes are not: one or two for each of the ways that kernels go through planes of cells."""
 
 
-def is_dear(chosen: Mapping[str, Any]) -> bool:
-    """Return whether parameters of a test of every operator need kernels that prove little beside the usual ones.
+def part(chosen: Mapping[str, Any]) -> str | None:
+    """Return the part that a test of every operator belongs to by its parameters: None, "thorough" or "slow".
 
-    Of every operator all contracts hold for planes of singles. Volumes and doubles go through the same code, which
-    tests of single operators compare with formulas, most of them in both; further samples take the same paths for all
-    types and axes, and so do colours. Volumes of several channels are the dearest. Bytes become singles before any
-    operator sees them. The slow tests have all of it.
+    Of every operator all contracts hold for planes of singles among the usual tests. Volumes and doubles go through the
+    same code, which tests of single operators compare with formulas, most of them in both; further samples take the
+    same paths for all types and axes, and so do colours. Volumes of several channels are the dearest. Bytes become
+    singles before any operator sees them. The slow tests have all of it, the thorough ones what few kernels do for.
     """
     name = chosen.get("name")
     if name not in OPERATORS or not {"sample", "case", "ndim"} & set(chosen):
-        return False
+        return None
     case, further, whole = chosen.get("case", "plane"), bool(chosen.get("sample")), name in WHOLE
     if case == "double" or chosen.get("dtype") is np.float64:
-        return further or not whole
+        return "thorough" if whole and not further else "slow"
     if case == "volume" or (chosen.get("ndim") == 3 and 3 in OPERATORS[name].dimensions):
         flat = 2 in OPERATORS[name].dimensions
-        return flat and (further or name not in VOLUMES)
-    return case == "channels" or (case in ("colours", "bytes") and not whole) or (further and case != "plane")
+        return "slow" if flat and (further or name not in VOLUMES) else "thorough"
+    if case == "channels" or (case in ("colours", "bytes") and not whole) or (further and case != "plane"):
+        return "slow"
+    return None if case == "plane" else "thorough"
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Leave to the slow tests what is dear."""
+    """Leave to other parts what is dear."""
     for item in items:
-        chosen = getattr(item, "callspec", None)
-        if chosen is not None and is_dear(chosen.params):
-            item.add_marker("slow")
+        belongs = (
+            part(item.callspec.params)
+            if isinstance(item, pytest.Function) and hasattr(item, "callspec")
+            else None
+        )
+        if belongs is not None:
+            item.add_marker(belongs)
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:

@@ -158,6 +158,7 @@ PATTERNS = {
 """Tiles with one component, and with as many as there can be."""
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("pattern", PATTERNS)
 @pytest.mark.parametrize("shape", [(1000, 1000), (100, 100, 100), (4, 300, 300), (1, 300, 300)], ids=str)
 @pytest.mark.parametrize(

@@ -135,6 +135,7 @@ def test_extras_hold_nothing_of_the_base() -> None:
     assert not {one for some in EXTRAS.values() for one in some if module(one) in ours}
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "arguments",
     [("--help",), ("list", "formats"), ("list", "operators", "heat")],

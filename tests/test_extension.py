@@ -26,6 +26,7 @@ def extended(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.thorough
 def test_lists_and_schema_find_them(extended: Path) -> None:
     asked = ("list operators --json", "list formats --json", "schema")
     listed, found, schema = diffuse_each(extended, *asked)
@@ -37,6 +38,7 @@ def test_lists_and_schema_find_them(extended: Path) -> None:
     assert "'fisher'" in diffuse(extended, "apply", "fischer", "in.pgm", "no.pgm", "--time", "1", code=2)
 
 
+@pytest.mark.thorough
 def test_containers_find_the_operator(extended: Path) -> None:
     script = """
 import dask.array as da, numpy as np, xarray as xr

@@ -93,6 +93,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, ...]:
     return install(site, scratch, text, modules), ROOT
 
 
+@pytest.mark.thorough
 def test_lists_and_schema_find_them(installed: tuple[Path, ...], tmp_path: Path) -> None:
     asked = [f"list {what} --json" for what in ("operators", "formats", "clusters")]
     listed, formats, clusters, schema = diffuse_each(tmp_path, *asked, "schema", path=installed)
@@ -104,6 +105,7 @@ def test_lists_and_schema_find_them(installed: tuple[Path, ...], tmp_path: Path)
     assert '"const": "fisher"' in schema
 
 
+@pytest.mark.thorough
 def test_python_finds_them(installed: tuple[Path, ...], tmp_path: Path) -> None:
     script = """
 import numpy as np, xarray as xr
@@ -131,12 +133,14 @@ def test_runs_use_operator_format_cluster_and_kind(installed: tuple[Path, ...], 
     assert proof
 
 
+@pytest.mark.thorough
 def test_the_code_of_a_package_is_part_of_the_version(installed: tuple[Path, ...], tmp_path: Path) -> None:
     """A journal is not taken over from another version of the operator."""
     script = "from pipelines.tasks.version import code_version; print(code_version())"
     assert python(tmp_path, "-c", script, path=installed) != python(tmp_path, "-c", script, path=(ROOT,))
 
 
+@pytest.mark.thorough
 def test_a_sick_package_is_warned_of_and_left_out(tmp_path: Path) -> None:
     modules = {"sick": SICK, "fisher": guide_operator("fisher") + SICK}
     site = install(
@@ -164,6 +168,7 @@ except ValueError as error:
     assert "sick_plugins" in said
 
 
+@pytest.mark.thorough
 def test_a_name_that_is_taken_is_an_error_that_names_both(tmp_path: Path) -> None:
     site = install(tmp_path / "site", tmp_path, project("greedy", heat="taken"), {"taken": TAKEN})
     script = """

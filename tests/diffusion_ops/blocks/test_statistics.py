@@ -61,13 +61,14 @@ def tilings(draw, ndim: int):
 
 CASES = {"plane": (2, np.float32), "double": (2, np.float64), "volume": (3, np.float32)}
 WHOLE = ("mean", "quantile")
-"""Statistics whose doubles and volumes are among the usual tests: the others sum or sort in the same way."""
+"""Statistics whose doubles and volumes are not slow: the others sum or sort in the same way."""
+FURTHER = pytest.mark.slow, pytest.mark.thorough
 
 
 @pytest.mark.parametrize(
     ("name", "case"),
     [
-        pytest.param(name, case, marks=[pytest.mark.slow] * (case != "plane" and name not in WHOLE))
+        pytest.param(name, case, marks=() if case == "plane" else FURTHER[name in WHOLE])
         for name in STATISTICS.names()
         for case in CASES
     ],
@@ -97,6 +98,7 @@ def test_any_tiling_gives_the_identical_number(name: str, case: str, data: st.Da
         assert statistic.value(functools.reduce(statistic.merge, parts)) == expected
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", STATISTICS.names())
 def test_a_tally_survives_json(name: str) -> None:
     image = np.random.default_rng(0).normal(size=(1, 9, 9)).astype(np.float32)
@@ -105,6 +107,7 @@ def test_a_tally_survives_json(name: str) -> None:
         assert statistic.value(Tally.from_text(tally.to_text())) == statistic.value(tally)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", STATISTICS.names())
 def test_an_image_without_valid_cells_is_refused(name: str) -> None:
     image = np.ones((1, 6, 6), np.float32)
@@ -229,6 +232,7 @@ def test_noise_agrees_with_scikit_image_and_the_truth(sigma: float) -> None:
     assert whole(Noise(2.5), image[None]) == 2.5 * found
 
 
+@pytest.mark.thorough
 def test_noise_of_volumes() -> None:
     image = np.random.default_rng(8).normal(size=(1, 40, 50, 60)).astype(np.float32) * 3
     assert whole(Noise(), image) == pytest.approx(3, rel=0.03)

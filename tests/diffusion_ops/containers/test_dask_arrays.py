@@ -99,6 +99,7 @@ def test_equal_calls_have_equal_names() -> None:
         assert first.name != do.evolve(lazy, do.PeronaMalik({"noise": 3}), time=3).name
 
 
+@pytest.mark.thorough
 def test_the_graph_can_be_sent_elsewhere() -> None:
     for size in (40, 9):
         lazy = do.evolve(da.from_array(IMAGE, size), do.PeronaMalik({"noise": 2}), time=3, mask=IMAGE > 2)

@@ -357,6 +357,7 @@ def test_a_guide_of_other_coordinates_is_refused() -> None:
         do.evolve(image, operator, guide=guide.assign_coords(y=guide.y + 1), steps=1)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("operator", "far"),
     [(do.TotalVariation(10), {"steps": 6}), (do.GrayScott(white=200), {"steps": 4}), (do.Canny(), {})],

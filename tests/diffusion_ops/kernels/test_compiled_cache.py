@@ -30,6 +30,8 @@ import pytest
 from diffusion_ops import kernels
 from diffusion_ops.kernels.motions.curvature import mean_curvature_row
 
+pytestmark = pytest.mark.thorough
+
 ROOT = Path(__file__).parents[3]
 
 VALUES: dict[Any, tuple[Any, ...]] = {

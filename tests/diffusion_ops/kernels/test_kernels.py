@@ -30,6 +30,8 @@ from diffusion_ops.kernels.lanes import begin, load, store
 from diffusion_ops.operators.heat import Heat
 from diffusion_ops.operators.perona_malik import PeronaMalik
 
+pytestmark = pytest.mark.thorough
+
 Array = NDArray[Any]
 
 FORMULAS: dict[str, Callable[[Array], Array]] = {

@@ -10,6 +10,8 @@ import pytest
 from diffusion_ops.blocks.block import Block, allocate, as_image
 from diffusion_ops.kernels.motions.lagged_variation import lagged_weights, take_weighted_steps
 
+pytestmark = pytest.mark.thorough
+
 SMOOTHED = 0.3
 
 

@@ -23,6 +23,8 @@ from diffusion_ops.kernels.tensors.lattice import (
 from diffusion_ops.kernels.tensors.structure import tensor_arrays
 from tests.diffusion_ops.operators.test_tensor import gaussian_error
 
+pytestmark = pytest.mark.thorough
+
 Array = NDArray[Any]
 
 

@@ -9,6 +9,8 @@ import pytest
 
 from diffusion_ops.kernels.pixels.means import known_means
 
+pytestmark = pytest.mark.thorough
+
 
 def pairs(reduce: np.ufunc, values: Any) -> Any:
     """Return the sum, or else, of every 2 cells along each axis."""

@@ -69,6 +69,7 @@ def test_numbers_obey_their_law(real: Any) -> None:
         assert abs(x.var(dtype=np.float64) - known.var()) < 4 * math.sqrt(fourth / n)
 
 
+@pytest.mark.thorough
 def test_neighbours_and_streams_are_not_correlated() -> None:
     x, other = drawn(1), drawn(1, key=stream_key(5, 1, 0))
     limit = 4 / math.sqrt(len(x))
@@ -76,6 +77,7 @@ def test_neighbours_and_streams_are_not_correlated() -> None:
     assert abs(np.mean(x * other)) < limit
 
 
+@pytest.mark.thorough
 def test_the_formula_is_that_of_box_and_muller_to_rounding() -> None:
     four = (np.arange(4 * 2000, dtype=np.uint64).reshape(-1, 4) * np.uint64(2654435761)) & np.uint64(
         0xFFFFFFFF

@@ -13,6 +13,8 @@ from diffusion_ops.blocks.fields import make_block
 from diffusion_ops.kernels.conductance import CONDUCTANCES
 from diffusion_ops.kernels.sums.potential import POTENTIALS
 
+pytestmark = pytest.mark.thorough
+
 INTEGRALS = {
     "exponential": lambda q: 1 - np.exp(-q),
     "rational": np.log1p,

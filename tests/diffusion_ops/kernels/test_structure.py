@@ -13,6 +13,8 @@ from diffusion_ops.blocks.block import Block, as_image
 from diffusion_ops.kernels.gaussian import gaussian_radius, gaussian_taps
 from diffusion_ops.kernels.tensors.structure import principal_axes, structure_radius, structure_tensor
 
+pytestmark = pytest.mark.thorough
+
 Array = NDArray[Any]
 
 GRIDS = [((1, 34, 41), (1.0, 1.5)), ((3, 20, 19), (0.5, 0.7)), ((2, 9, 12, 17), (2.0, 1.0, 1.2))]

@@ -17,6 +17,8 @@ from diffusion_ops.evolution.schedule import Cycle
 from diffusion_ops.kernels.splitting import solve_lines
 from diffusion_ops.operators.additive_splitting import TRUNCATION, AdditiveSplitting
 
+pytestmark = pytest.mark.thorough
+
 Array = NDArray[Any]
 
 

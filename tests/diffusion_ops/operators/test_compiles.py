@@ -7,8 +7,12 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import pytest
+
 from diffusion_ops.evolution.operator import OPERATORS
 from tests.operator_samples import sample_arguments
+
+pytestmark = pytest.mark.thorough
 
 SCRIPT = """
 import gc

@@ -20,6 +20,8 @@ from pipelines.run.run import run
 from pipelines.run.verify import verify
 from tests.pipelines.runs import read_result, save_source, small_spec
 
+pytestmark = pytest.mark.thorough
+
 Array = NDArray[Any]
 
 

@@ -15,6 +15,8 @@ import diffusion_ops as do
 from tests import plain_motions as plain
 from tests.diffusion_ops.level_sets import distances, radius_error
 
+pytestmark = pytest.mark.thorough
+
 Image = NDArray[Any]
 
 

@@ -9,6 +9,8 @@ from skimage.filters import difference_of_gaussians
 
 import diffusion_ops as do
 
+pytestmark = pytest.mark.thorough
+
 
 @pytest.mark.parametrize("low", [0.0, 1.0])
 def test_it_is_that_of_scikit_image_away_from_edges(low: float) -> None:

@@ -8,6 +8,8 @@ from skimage import data
 
 import diffusion_ops as do
 
+pytestmark = pytest.mark.thorough
+
 diplib = pytest.importorskip("diplib", reason="DIPlib is part of the extra `bench`")
 
 

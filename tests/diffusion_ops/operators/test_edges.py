@@ -22,6 +22,8 @@ from diffusion_ops.operators.gradient_magnitude import GradientMagnitude
 from diffusion_ops.operators.orientation import Orientation
 from diffusion_ops.operators.zero_crossings import ZeroCrossings
 
+pytestmark = pytest.mark.thorough
+
 Array = NDArray[Any]
 INSIDE = (slice(8, -8), slice(8, -8))
 

@@ -21,6 +21,8 @@ from diffusion_ops.operators.finite_element_heat import FiniteElementHeat
 from diffusion_ops.operators.finite_element_perona_malik import FiniteElementPeronaMalik
 from diffusion_ops.operators.perona_malik import PeronaMalik
 
+pytestmark = pytest.mark.thorough
+
 Array = NDArray[Any]
 
 GRIDS: list[tuple[tuple[int, ...], tuple[float, ...]]] = [

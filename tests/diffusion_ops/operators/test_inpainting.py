@@ -15,6 +15,8 @@ from diffusion_ops.families.level_filling import Partial
 from diffusion_ops.operators.inpainting import BY_LEVELS
 from tests.diffusion_ops.steady.direct import laplacian, solved
 
+pytestmark = pytest.mark.thorough
+
 WAYS = ("edge-enhancing", "harmonic", "biharmonic", "total-variation", "telea")
 
 

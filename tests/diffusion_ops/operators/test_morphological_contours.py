@@ -21,6 +21,8 @@ import diffusion_ops as do
 from pipelines.run.run import run
 from tests.pipelines.runs import read_result, save_source, small_spec
 
+pytestmark = pytest.mark.thorough
+
 Array = NDArray[Any]
 
 COINS = data.coins()[:90, :110]

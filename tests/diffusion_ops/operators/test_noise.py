@@ -16,6 +16,8 @@ from diffusion_ops.evolution.advance import advance
 from diffusion_ops.evolution.arguments import make_legs
 from diffusion_ops.kernels.pixels.noise import LAWS
 
+pytestmark = pytest.mark.thorough
+
 FLAT = np.full((700, 701), 100.0)
 
 

@@ -20,6 +20,8 @@ from diffusion_ops.evolution.arguments import make_legs, split_batches
 from pipelines.run.run import run
 from tests.pipelines.runs import read_result, save_source, small_spec
 
+pytestmark = pytest.mark.thorough
+
 Array = NDArray[Any]
 
 COINS = data.coins()[:90, :110].astype(np.float32)

@@ -14,6 +14,8 @@ from skimage.segmentation import random_walker
 import diffusion_ops as do
 from tests.diffusion_ops.steady.direct import laplacian, solved, walker_weights
 
+pytestmark = pytest.mark.thorough
+
 
 def seeds(shape: tuple[int, ...], labels: int = 3, part: float = 0.01, seed: int = 0) -> Any:
     """Return markers at random places."""

@@ -24,6 +24,8 @@ from diffusion_ops.kernels.reaction import (
 )
 from diffusion_ops.operators.gray_scott import PATTERNS
 
+pytestmark = pytest.mark.thorough
+
 SMALL = (do.GrayScott(white=200.0), do.FitzHughNagumo(white=200.0), do.Schnakenberg(white=100.0))
 each = pytest.mark.parametrize("operator", SMALL, ids=lambda op: op.name)
 

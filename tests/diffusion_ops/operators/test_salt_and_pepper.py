@@ -17,6 +17,8 @@ from diffusion_ops.blocks.block import Block, as_image
 from diffusion_ops.kernels.pixels.impulses import find_extremes, find_impulses, mend_impulses
 from diffusion_ops.operators.salt_and_pepper import SaltAndPepper
 
+pytestmark = pytest.mark.thorough
+
 Array = NDArray[Any]
 
 FIGURES = {

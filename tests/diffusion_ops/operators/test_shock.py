@@ -18,6 +18,8 @@ from diffusion_ops.kernels.gaussian import smoothed
 from diffusion_ops.kernels.tensors.structure import principal_axes, structure_tensor
 from tests import plain_motions as plain
 
+pytestmark = pytest.mark.thorough
+
 Image = NDArray[Any]
 Spacing = tuple[float, ...]
 

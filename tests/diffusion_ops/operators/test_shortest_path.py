@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 import diffusion_ops as do
 from diffusion_ops.families.fronts.paths import Path, Tracing
 
+pytestmark = pytest.mark.thorough
+
 
 def times_of(cost: NDArray[Any], *seeds: tuple[int, ...], **how: Any) -> NDArray[Any]:
     markers = np.zeros(cost.shape, int)

@@ -13,6 +13,8 @@ import diffusion_ops as do
 from diffusion_ops.families.fronts.level_set import crossing_distances
 from tests.plain_fronts import second_order
 
+pytestmark = pytest.mark.thorough
+
 
 def radius(n: int, ndim: int) -> NDArray[np.float64]:
     """Return how far the cells of a cube of side 2 are from its centre."""

@@ -20,6 +20,8 @@ from diffusion_ops.kernels.pixels.speckle import EXPONENTIAL, RATIONAL, reduce_s
 from diffusion_ops.operators.speckle_reducing import SpeckleReducing
 from diffusion_ops.statistics.speckle import SpeckleLevel
 
+pytestmark = pytest.mark.thorough
+
 Array = NDArray[Any]
 
 

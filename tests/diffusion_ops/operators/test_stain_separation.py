@@ -13,6 +13,8 @@ from skimage.color import hdx_from_rgb, hed_from_rgb, separate_stains
 
 import diffusion_ops as do
 
+pytestmark = pytest.mark.thorough
+
 TISSUE: NDArray[Any] = data.immunohistochemistry()[100:220, 200:330]
 FULL = {"background": 255.0}
 

@@ -21,6 +21,8 @@ from diffusion_ops.kernels.corners import corner_block
 from diffusion_ops.kernels.tensors.fluxes import stable_tensor_dt, take_tensor_steps
 from diffusion_ops.kernels.tensors.structure import corner_structure, tensor_arrays
 
+pytestmark = pytest.mark.thorough
+
 Array = NDArray[Any]
 
 GRIDS = [

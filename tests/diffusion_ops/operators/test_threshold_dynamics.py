@@ -25,6 +25,8 @@ from pipelines.run.run import run
 from pipelines.run.verify import verify
 from tests.pipelines.runs import read_result, save_source, small_spec
 
+pytestmark = pytest.mark.thorough
+
 Array = NDArray[Any]
 
 COINS = data.coins()[:130, :150].astype(np.float32)

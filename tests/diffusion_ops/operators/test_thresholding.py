@@ -17,6 +17,8 @@ from diffusion_ops.blocks.fields import make_block
 from diffusion_ops.blocks.levels import best_cuts, count_levels, levels_of
 from diffusion_ops.blocks.statistic import make_statistic
 
+pytestmark = pytest.mark.thorough
+
 Array = NDArray[Any]
 
 IMAGES = {

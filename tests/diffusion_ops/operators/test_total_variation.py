@@ -22,6 +22,8 @@ from diffusion_ops.evolution.advance import advance
 from diffusion_ops.evolution.arguments import make_legs, split_batches
 from diffusion_ops.evolution.operator import Operator
 
+pytestmark = pytest.mark.thorough
+
 Image = NDArray[Any]
 
 

@@ -224,6 +224,7 @@ def chosen_and_best(name: str, clean: Array, noisy: Array, level: float) -> tupl
     return quality[trial.rule.best(scores)], max(quality)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("level", LEVELS)
 def test_sure_finds_the_best_time_of_single_images(level: int, shared_data: Callable[..., Path]) -> None:
     for number in (1, 9):

@@ -170,6 +170,7 @@ def test_more_noise_takes_more_time(criterion: str) -> None:
     assert times[0] < times[2]
 
 
+@pytest.mark.thorough
 def test_noise_is_estimated_or_given() -> None:
     image = blobs(128, 128)
     assert tune(image, Heat()).noise == pytest.approx(20, rel=0.1)
@@ -333,6 +334,7 @@ def test_score_of_a_member_is_that_of_its_evolution_alone() -> None:
     assert chosen.scores[0] == pytest.approx(20**2, rel=1e-4)
 
 
+@pytest.mark.thorough
 def test_an_ensemble_is_the_same_for_any_chunks_and_combines_any_container() -> None:
     image = blobs(120, 150)
     image[30:40, 50:70] = np.nan
@@ -428,6 +430,7 @@ def gains(find: Callable[..., Path], level: float, numbers: range) -> tuple[list
     return found, chosen
 
 
+@pytest.mark.thorough
 def test_an_ensemble_of_three_operators_gains_on_a_photograph(shared_data: Callable[..., Path]) -> None:
     found, chosen = gains(shared_data, 25, range(1, 3))
     assert min(found) > 0.05

@@ -302,6 +302,7 @@ def test_whatever_goes_wrong_after_the_begin_is_exit_code_3(folder, monkeypatch,
     assert "Traceback" not in result.stderr
 
 
+@pytest.mark.thorough
 @pytest.mark.skipif(sys.platform == "win32", reason="signals are POSIX")
 def test_an_interrupted_run_says_how_to_go_on_and_does(folder):
     np.save("image.npy", np.random.default_rng(5).integers(0, 255, (300, 300), np.uint8))
@@ -328,6 +329,7 @@ def test_an_interrupted_run_says_how_to_go_on_and_does(folder):
     assert events[-1]["report"]["complete"] is True
 
 
+@pytest.mark.thorough
 def test_lines_instead_of_a_picture_where_it_is_no_terminal(folder):
     done = subprocess.run([*COMMAND, "run", "scene.yaml"], capture_output=True, text=True, check=True)
     assert "\x1b" not in done.stdout + done.stderr
@@ -335,6 +337,7 @@ def test_lines_instead_of_a_picture_where_it_is_no_terminal(folder):
     assert done.stdout.startswith("result  ")
 
 
+@pytest.mark.thorough
 @pytest.mark.skipif(sys.platform == "win32", reason="pseudo-terminals are POSIX")
 def test_a_live_picture_on_a_terminal(folder):
     driver, terminal = os.openpty()
@@ -354,6 +357,7 @@ def test_a_live_picture_on_a_terminal(folder):
     assert " tiles" in shown.decode()
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("asked", [(), ("--traceback",)])
 def test_what_python_ignores_is_shown_when_asked_for(asked):
     program = """

@@ -81,6 +81,7 @@ def test_any_part_of_a_step_with_any_value_is_planned_or_refused(folder):
             is_refused(folder, {**base(), section: value})
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", OPERATORS.names())
 def test_any_parameter_with_any_value_is_planned_or_refused(folder, name):
     described = OPERATORS[name].parameters()
@@ -167,6 +168,7 @@ def test_damaged_metadata_is_refused(tmp_path, content):
     assert is_refused(tmp_path, {**base(), "source": {"uri": "big.zarr"}})
 
 
+@pytest.mark.thorough
 def test_two_thousand_steps_are_planned(folder):
     step = {"operator": "perona-malik", "contrast": {"quantile": 0.5}, "time": 1}
     data = {**base(), "steps": [step] * 2000, "outputs": []}

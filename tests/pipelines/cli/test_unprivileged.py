@@ -70,6 +70,7 @@ def command(*words: str) -> list[str]:
     return [sys.executable, "-B", "-m", "pipelines.cli.command", *words]
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "words", [("list", "operators"), pytest.param(("run", "spec.yaml"), marks=pytest.mark.slow)]
 )

@@ -17,6 +17,7 @@ def listening() -> set[str]:
     return {socket.laddr.ip for socket in sockets if socket.status == psutil.CONN_LISTEN}
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("cluster", "dashboard"),
     [

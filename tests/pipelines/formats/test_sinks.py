@@ -357,6 +357,7 @@ def test_ome_zarr_without_a_pyramid_or_with_a_number(tmp_path):
         assert len(zarr.open_group(uri, mode="r").attrs["ome"]["multiscales"][0]["datasets"]) == count
 
 
+@pytest.mark.thorough
 def test_ome_zarr_of_many_chunks_is_sharded(tmp_path):
     info = image((1100, 1000), "yx", "uint8")
     data = write(tmp_path / "out.ome.zarr", info, chunk=8, pyramid="none")
@@ -542,6 +543,7 @@ def directories(path: Path) -> list[tuple[int, int, int]]:
         return [(p.offset, min(o for o in p.dataoffsets if o), max(p.dataoffsets)) for p in pages]
 
 
+@pytest.mark.thorough
 def test_cog_is_laid_out_for_range_requests(tmp_path):
     rasterio = pytest.importorskip("rasterio")
     info = image((2, 2000, 1900), "cyx", "uint16", nodata=0, georeference=UTM)

@@ -138,6 +138,7 @@ def test_a_listing_in_any_order_is_the_same(tmp_path):
     assert summarize([]).count == 0
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "fault", [Fault.not_found, pytest.param(Fault.unavailable, marks=pytest.mark.slow), Fault.reset]
 )
@@ -182,6 +183,7 @@ def test_what_was_never_written_is_fill_value(uri):
     assert source.read((slice(0, 60), slice(0, 80))).all() == (source.absent_chunks() == 0)
 
 
+@pytest.mark.thorough
 def test_what_was_listed_and_is_gone_is_an_error_until_it_is_opened_anew(uri, monkeypatch):
     monkeypatch.setattr(guarded, "PAUSES", (0.0,) * 3)
     spec = SourceSpec(uri=uri)

@@ -63,6 +63,7 @@ def test_tiles_of_any_size_have_the_bits_of_the_whole_image(tmp_path: Path, by: 
     assert np.array_equal(result[known], image[known])
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("at", [46, 47])
 def test_nothing_comes_through_a_wall_of_one_cell(tmp_path: Path, at: int) -> None:
     image, known, mask = parted_sides(at)
@@ -73,6 +74,7 @@ def test_nothing_comes_through_a_wall_of_one_cell(tmp_path: Path, at: int) -> No
     assert np.array_equal(result, do.solve(image, do.Inpainting(rounds=3), known=known, mask=mask))
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("by", [EDGES, VARIATION])
 def test_channels_share_the_coefficients_and_gaps_are_filled(tmp_path: Path, by: str) -> None:
     image, known, _ = scene()
@@ -116,6 +118,7 @@ def test_what_is_known_everywhere_alike_is_filled_with_it(tmp_path: Path) -> Non
     assert np.array_equal(read_result(tmp_path / "out.zarr"), image)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("by", [EDGES, VARIATION])
 def test_a_run_that_is_ended_anywhere_goes_on_to_the_same_bits(tmp_path: Path, by: str) -> None:
     image, known, _ = scene()

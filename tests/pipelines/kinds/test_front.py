@@ -71,6 +71,7 @@ def test_times_have_the_bits_of_the_whole_image(tmp_path: Path, tile: int) -> No
     assert "runs through the whole image" in " ".join(proof["notes"])
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("shape", [(53, 61), pytest.param((20, 60, 40), marks=pytest.mark.slow)])
 def test_times_of_second_order_have_the_bits_of_the_whole_image(
     tmp_path: Path, shape: tuple[int, ...]
@@ -86,6 +87,7 @@ def test_times_of_second_order_have_the_bits_of_the_whole_image(
         assert read_result(spec.sink.uri).tobytes() == whole.tobytes()
 
 
+@pytest.mark.thorough
 def test_signed_distances_have_the_bits_of_the_whole_image(tmp_path: Path) -> None:
     image = np.random.default_rng(0).normal(size=(65, 101)).astype(np.float32).cumsum(axis=0).cumsum(axis=1)
     image[30, 5:] = np.nan
@@ -110,6 +112,7 @@ def test_signed_distances_have_the_bits_of_the_whole_image(tmp_path: Path) -> No
     assert not (tmp_path / "none.zarr").exists()
 
 
+@pytest.mark.thorough
 def test_labels_of_volumes_have_the_bits_of_the_whole_image(tmp_path: Path) -> None:
     shape = (36, 52, 40)
     image, markers = rough(shape), marked(shape, (0, 3, 3), (35, 51, 39), (7, 40, 10))
@@ -123,6 +126,7 @@ def test_labels_of_volumes_have_the_bits_of_the_whole_image(tmp_path: Path) -> N
     assert (result[:, 10:12, 10:12] == 0).all()
 
 
+@pytest.mark.thorough
 def test_frames_and_channels_run_as_if_alone(tmp_path: Path) -> None:
     image, markers = rough((3, 2, 83, 40)), marked((83, 40), (2, 2), (80, 30))
     spec = spec_of(tmp_path, image, markers, operator="geodesic-labels")
@@ -153,6 +157,7 @@ def test_markers_and_masks_may_be_results_of_steps(tmp_path: Path) -> None:
     assert read_result(spec.sink.uri).tobytes() == expected.tobytes()
 
 
+@pytest.mark.thorough
 def test_tiles_beyond_the_last_time_are_not_visited(tmp_path: Path) -> None:
     image, markers = np.ones((160, 160), np.float32), marked((160, 160), (5, 5))
     spec = spec_of(tmp_path, image, markers, 16, until=30)
@@ -163,6 +168,7 @@ def test_tiles_beyond_the_last_time_are_not_visited(tmp_path: Path) -> None:
     assert read_result(spec.sink.uri).tobytes() == expected.tobytes()
 
 
+@pytest.mark.thorough
 def test_apply_takes_markers_from_a_file(tmp_path: Path) -> None:
     image = np.ones((40, 50), np.float32)
     (tmp_path / "points.csv").write_text("row,column,label\n3,4,9\n30,44,2\n")
@@ -186,6 +192,7 @@ def test_apply_takes_markers_from_a_file(tmp_path: Path) -> None:
 # ---- never lost
 
 
+@pytest.mark.thorough
 @linux
 def test_a_killed_front_goes_on_and_has_the_same_bytes(tmp_path: Path) -> None:
     image = np.ones((68, 160), np.float32)
@@ -257,6 +264,7 @@ def test_speeds_and_costs_that_are_none_are_refused_before_work_starts(tmp_path:
     assert np.isnan(read_result(spec.sink.uri)).sum() == 1
 
 
+@pytest.mark.thorough
 @linux
 def test_a_damaged_state_is_noticed_and_made_again(tmp_path: Path) -> None:
     image, markers = rough((120, 130)), marked((120, 130), (3, 3))

@@ -93,6 +93,7 @@ def distances(image: np.ndarray) -> np.ndarray:
     return np.where(np.isinf(found), np.nan, found).astype(np.float32)
 
 
+@pytest.mark.thorough
 def test_a_front_runs_until_nothing_changes_and_survives_being_killed(tmp_path: Path) -> None:
     image = maze((83, 70))
     np.save(tmp_path / "source.npy", image)
@@ -123,6 +124,7 @@ def implicit(f: np.ndarray, a: float) -> np.ndarray:
     return idctn(dctn(f) / (1 + a * (k[0] + k[1])))
 
 
+@pytest.mark.thorough
 def test_a_steady_state_goes_in_cycles_until_its_residual_and_survives_being_killed(tmp_path: Path) -> None:
     image = np.random.default_rng(3).random((75, 90)) * 100
     np.save(tmp_path / "source.npy", image)

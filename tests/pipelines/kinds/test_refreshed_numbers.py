@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pytest
 from skimage import data
 
 import diffusion_ops as do
@@ -31,6 +32,7 @@ class Stop:
             raise KeyboardInterrupt
 
 
+@pytest.mark.thorough
 def test_it_goes_on_from_any_tile(tmp_path: Path) -> None:
     source = save_source(tmp_path, COINS)
     expected = do.evolve(

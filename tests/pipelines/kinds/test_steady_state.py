@@ -79,6 +79,7 @@ def test_labels_of_a_random_walker_are_those_of_the_whole_image(tmp_path: Path, 
     assert found["unreached"] == 0
 
 
+@pytest.mark.thorough
 def test_probabilities_are_channels_with_the_bits_of_the_whole_image(tmp_path: Path) -> None:
     image, markers = scene()
     image = image.astype(np.float32)
@@ -110,6 +111,7 @@ def test_a_run_that_is_ended_within_a_cycle_goes_on_to_the_same_bits(tmp_path: P
     )
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "lost",
     [pytest.param(name, marks=pytest.mark.slow) for name in ("answers@*", "rows", "labels")] + ["state@*"],
@@ -132,6 +134,7 @@ def test_a_run_that_has_lost_an_array_starts_again_where_it_must(tmp_path: Path,
     )
 
 
+@pytest.mark.thorough
 def test_unknown_pixels_of_colours_are_filled_with_the_bits_of_the_whole_image(tmp_path: Path) -> None:
     rng = np.random.default_rng(1)
     image = (rng.random((60, 50, 3)) * 200).astype(np.float32)
@@ -203,6 +206,7 @@ def test_steps_follow_from_products_once() -> None:
     assert dataclasses.astuple(Steps.after(0.0, 0.0, first)) == (0.0, 0.0, 0.0)
 
 
+@pytest.mark.thorough
 def test_proven_bounds_are_those_of_the_whole_image_and_open_pixels_follow(tmp_path: Path) -> None:
     image, markers = scene()
     walker = do.RandomWalker(error_bound=1.0)

@@ -121,6 +121,7 @@ def test_the_only_table_has_the_means_of_the_step_that_is_asked_for(tmp_path: Pa
     assert set(table(tmp_path / "a.csv")["mean"]) == {1.0}
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("nodata", [0, 7, 255])
 def test_labels_and_tables_are_free_of_the_nodata_of_the_image(nodata: int, tmp_path: Path) -> None:
     image = COINS[:40, :50].copy()
@@ -239,6 +240,7 @@ def test_parquet_is_refused_where_its_library_is_not_installed(
     assert [path.name for path in (tmp_path / "a").iterdir()] == ["source.npy"]
 
 
+@pytest.mark.thorough
 def test_more_regions_than_memory_holds_stop_a_run_that_goes_on_with_more(tmp_path: Path) -> None:
     image = np.zeros((512, 512), np.uint8)
     image[::2, ::2] = 200

@@ -115,6 +115,7 @@ def test_of_values_that_few_cells_get_back_a_part_is_counted_and_of_a_block_that
         assert task == pytest.approx(most * side**2, rel=0.05, abs=mib)
 
 
+@pytest.mark.thorough
 def test_fewer_threads_are_taken_where_only_they_fit_and_the_plan_says_so():
     steps = [{"operator": "heat", "steps": 500}]
     plan = plan_of(info((40_000, 40_000)), {"memory": "330MiB", "threads": 64}, steps=steps)

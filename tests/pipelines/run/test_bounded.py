@@ -62,6 +62,7 @@ def test_memory_of_every_job_is_bounded(tmp_path: Path, name: str, limit: str, c
     check(measured(tmp_path, name, 8192, limit, cluster))
 
 
+@pytest.mark.thorough
 @linux
 def test_two_processes_that_do_not_fit_are_refused_with_numbers(tmp_path: Path) -> None:
     found = measured(tmp_path, "heat", 1024, "400MiB", "local")
@@ -125,6 +126,7 @@ def test_a_chunk_that_does_not_fit_is_refused_with_its_numbers(tmp_path: Path) -
     assert re.search(r"Allow at least --memory \d+MiB, or rewrite the source with smaller chunks", found.told)
 
 
+@pytest.mark.thorough
 @linux
 def test_of_a_large_chunk_only_a_part_is_read_where_nothing_has_to_be_decoded(tmp_path: Path) -> None:
     one_chunk(tmp_path / "one.zarr", 8192, compressed=False)

@@ -115,6 +115,7 @@ def kill_drivers(job: Job, chance: random.Random, kills: int, what: str = "drive
     job.verify()
 
 
+@pytest.mark.thorough
 @seeds(6, usual=1)
 def test_killed_drivers_with_threads(tmp_path: Path, seed: int) -> None:
     kill_drivers(

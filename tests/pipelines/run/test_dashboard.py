@@ -54,6 +54,7 @@ def visited(target: Path, cluster: str, **how: Any) -> Visitor:
     return visitor
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("cluster", ["threads", "local"])
 def test_a_run_serves_its_dashboard_where_one_is_asked_for(tmp_path: Path, cluster: str) -> None:
     visitor = visited(tmp_path / "out.zarr", cluster, dashboard=True)
@@ -68,6 +69,7 @@ def test_a_run_serves_none_by_default(tmp_path: Path) -> None:
     assert visitor.address == visitor.standing["dashboard"] == ""
 
 
+@pytest.mark.thorough
 def test_a_run_says_the_dashboard_of_its_scheduler(tmp_path: Path) -> None:
     with LocalCluster(n_workers=1, threads_per_worker=2, dashboard_address="127.0.0.1:0") as cluster:
         visitor = visited(tmp_path / "out.zarr", cluster.scheduler_address)
@@ -87,6 +89,7 @@ def test_the_plan_counts_the_memory_of_a_dashboard_of_its_own(tmp_path: Path) ->
     assert memory("tcp://127.0.0.1:8786", True) == memory("tcp://127.0.0.1:8786", False)
 
 
+@pytest.mark.thorough
 def test_a_dashboard_without_its_library_is_refused(tmp_path: Path) -> None:
     source = save_source(tmp_path, np.ones((70, 80), np.float32))
     verb = ["apply", "heat", source, "out.zarr", "--time", "1", "--dashboard"]
@@ -103,6 +106,7 @@ def test_a_dashboard_without_its_library_is_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "out.zarr.run").exists()
 
 
+@pytest.mark.thorough
 def test_the_command_says_where_the_dashboard_is(tmp_path: Path) -> None:
     source = save_source(tmp_path, np.ones((70, 80), np.float32))
     verb = ["apply", "heat", source, "out.zarr", "--time", "1", "--dashboard", "--json"]

@@ -50,6 +50,7 @@ def interrupted(folder: Path, number: int) -> int:
     return process.returncode
 
 
+@pytest.mark.thorough
 @pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX signals")
 @pytest.mark.parametrize("count", [1, pytest.param(100, marks=pytest.mark.slow)])
 @pytest.mark.parametrize(("end", "code"), [(refused, 2), (interrupted, 130)])

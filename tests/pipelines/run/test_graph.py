@@ -113,6 +113,7 @@ def test_whole_numbers_of_a_new_quantity_are_nodata_beyond_a_mask(tmp_path):
     assert same(found, do.evolve(image, do.GradientMagnitude(sigma=1), mask=mask, nodata=255, dtype=np.uint8))
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "name",
     [
@@ -166,6 +167,7 @@ def test_a_further_result_that_exists_is_not_overwritten(tmp_path, image):
     assert not Path(spec.workdir).exists()
 
 
+@pytest.mark.thorough
 def test_noise_and_what_diffusion_takes_away_again(tmp_path, image):
     """The seed algorithm: add noise of a level, diffuse, keep both the result and what was removed."""
     steps = [{"operator": "random-noise", "name": "noisy", "level": 12.0, "seed": 7}, {**LINEAR, "time": 3}]
@@ -194,6 +196,7 @@ def test_coarse_levels_lead_to_finer_ones(tmp_path, image):
     assert np.nanstd(found - smooth) < 0.5 * np.nanstd(image - smooth)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(("tile", "batch"), [(32, 1), (64, 2), (192, 50)])
 def test_levels_do_not_depend_on_tiles(tmp_path, image, tile, batch):
     steps = [{**HEAT, "name": "coarse", "octave": 2, "time": 20}, {**HEAT, "time": 1}]
@@ -207,6 +210,7 @@ def test_levels_do_not_depend_on_tiles(tmp_path, image, tile, batch):
 # ---- edges
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(("tile", "batch"), [(32, 1), (96, 4)])
 def test_edges_are_joined_over_the_whole_image(tmp_path, tile, batch):
     image = ragged_image((203, 187))
@@ -251,6 +255,7 @@ def test_pixels_without_a_value_have_none_in_another_quantity(tmp_path):
 # ---- energies
 
 
+@pytest.mark.thorough
 def test_an_operator_stops_when_its_energy_hardly_falls(tmp_path, image):
     steps = [
         {"operator": "total-variation", "weight": 30.0, "steps": 300, "until": {"energy": 1e-3, "every": 10}},
@@ -270,6 +275,7 @@ def test_an_operator_stops_when_its_energy_hardly_falls(tmp_path, image):
         preview(spec, "0:64,0:64", str(tmp_path / "part.zarr"))
 
 
+@pytest.mark.thorough
 def test_stopping_does_not_depend_on_tiles_or_interruption(tmp_path, image):
     steps = [
         {"operator": "total-variation", "weight": 30.0, "steps": 100, "until": {"energy": 1e-3, "every": 8}}
@@ -380,6 +386,7 @@ def test_adaptive_steps_are_those_of_the_whole_image(tmp_path, image, tile, norm
         preview(spec, "0:64,0:64", str(tmp_path / "part.zarr"))
 
 
+@pytest.mark.thorough
 def test_an_interrupted_adaptive_run_goes_on_with_the_same_steps(tmp_path, image):
     schedule = {"adaptive": 1.0}
     steps = [{**LINEAR, "time": 2, "schedule": schedule}]
@@ -402,6 +409,7 @@ def test_an_interrupted_adaptive_run_goes_on_with_the_same_steps(tmp_path, image
     assert max(rounds) > 1
 
 
+@pytest.mark.thorough
 def test_a_coarser_level_of_a_step_is_made_before_the_state_of_the_step_goes(tmp_path, image):
     """The state went as soon as its stage was complete: nobody knew that halving reads it."""
     steps = [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 import diffusion_ops as do
 from pipelines.run.run import run
@@ -18,6 +19,7 @@ def scene(channels: int = 2) -> np.ndarray:
     return image
 
 
+@pytest.mark.thorough
 @each_evolution
 def test_tiles_with_and_without_holes_have_the_bits_of_the_whole_scene(tmp_path, name):
     operator = next(o for o in samples(name) if 2 in o.dimensions)

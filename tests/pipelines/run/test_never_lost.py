@@ -152,6 +152,7 @@ def test_ctrl_c_ends_cleanly_and_says_how_to_resume(folder, expected):
     assert read_result(folder / "interrupted.zarr").tobytes() == expected
 
 
+@pytest.mark.thorough
 @linux
 def test_a_second_process_on_the_same_target_is_refused(folder):
     spec = write_spec(folder, "busy")
@@ -167,6 +168,7 @@ def test_a_second_process_on_the_same_target_is_refused(folder):
     assert "Another process" in second.stderr
 
 
+@pytest.mark.thorough
 def test_a_full_disk_is_said_and_can_be_resumed(tmp_path, folder, expected):
     shutil.copy(folder / "source.npy", tmp_path)
     disk, spec = tmp_path / "disk", tmp_path / "full.yaml"

@@ -88,6 +88,7 @@ def test_a_chunk_that_stays_lost_is_no_fill_value(objects, bucket, tmp_path, mon
     assert read_result(tmp_path / "out.zarr").tobytes() == expected.tobytes()
 
 
+@pytest.mark.thorough
 def test_what_a_store_denies_in_mid_run_is_named(objects, bucket, tmp_path):
     image = ragged_image((64, 64), holes=False)
     zarr.create_array(f"{bucket}/in.zarr", shape=image.shape, dtype="f4", chunks=(64, 64))[...] = image
@@ -122,6 +123,7 @@ sys.exit(run(make_spec(json.loads(sys.argv[1]))).exit_code)
 """
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("name", "enough"),
     [
@@ -156,6 +158,7 @@ def test_a_run_that_is_killed_while_it_uploads_loses_nothing(objects, bucket, tm
     assert found.tobytes() == expected.tobytes()
 
 
+@pytest.mark.thorough
 def test_an_upload_whose_objects_were_changed_is_refused_and_can_be_replaced(objects, bucket, tmp_path):
     image = ragged_image((200, 170))
     target = f"{bucket}/out.zarr"

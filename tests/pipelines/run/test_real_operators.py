@@ -98,6 +98,7 @@ def shores(image: Array) -> Callable[[Array], float]:
     return across
 
 
+@pytest.mark.thorough
 def test_speckle_goes_and_shores_stay(radar: Array) -> None:
     even, across = most_even(radar), shores(radar)
     assert looks(radar, even) == pytest.approx(1, abs=0.2)
@@ -212,6 +213,7 @@ def slices(shared_data: Find) -> tuple[Array, Array, tuple[float, ...]]:
     return thick, noisy, (3 * spacing[0], *spacing[1:])
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("operator", "far", "gain"),
     [

@@ -62,6 +62,7 @@ def test_damaged_tiles_are_computed_alone(tmp_path: Path, image: np.ndarray, fau
     ]
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("name", "damage"),
     [("out.tif", ""), ("out.ome.zarr", "zarr.json"), ("out.ome.zarr", "0/zarr.json")],

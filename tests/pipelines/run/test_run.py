@@ -248,6 +248,7 @@ def stop_after(count: int):
     return listener
 
 
+@pytest.mark.thorough
 def test_a_run_that_died_before_its_report_still_knows_its_statistics(tmp_path, image, monkeypatch):
     steps = [{"operator": "perona-malik", "contrast": {"quantile": 0.5}, "steps": 3}]
     spec = small_spec(save_source(tmp_path, image), tmp_path / "out.zarr", steps=steps)
@@ -342,6 +343,7 @@ def test_damage_is_found_on_resume_and_done_again(tmp_path, image, expected, fau
     assert same(read_result(tmp_path / "out.zarr"), expected)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("array", ["result", "state"])
 @pytest.mark.parametrize("fault", ["missing", "cut", "flipped"])
 def test_damaged_metadata_are_written_anew_on_resume(tmp_path, image, expected, array, fault):
@@ -521,6 +523,7 @@ def test_a_preview_has_the_bits_of_the_full_run(tmp_path, image, expected, roi):
     assert everything_below(tmp_path)[-1].startswith("source")
 
 
+@pytest.mark.thorough
 def test_a_preview_measures_over_the_whole_image(tmp_path, image):
     steps = [{"operator": "perona-malik", "contrast": {"quantile": 0.9}, "steps": 5}]
     spec = small_spec(save_source(tmp_path, image), tmp_path / "out.zarr", steps=steps)

@@ -89,6 +89,7 @@ def save_beside(folder: Path) -> None:
     np.save(folder / "mask.npy", mask)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("spec", "holes", "dtype"),
     [
@@ -126,6 +127,7 @@ def test_every_stage_of_a_filling_is_rehearsed(tmp_path, monkeypatch):
     assert warm(plan) == {}
 
 
+@pytest.mark.thorough
 def test_a_spec_that_cannot_be_planned_is_refused(tmp_path):
     (tmp_path / "spec.yaml").write_text(PLAIN)
     code, events = diffuse(tmp_path, "warm", "spec.yaml")

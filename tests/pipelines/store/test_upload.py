@@ -52,6 +52,7 @@ def test_all_is_there_and_the_root_came_last(objects, target, result):
     assert result.exists()
 
 
+@pytest.mark.thorough
 def test_what_is_there_is_not_sent_again(objects, target, result):
     hand_over(result, target)
     place, path = place_of(target)
@@ -109,6 +110,7 @@ def test_faults_in_passing_lose_nothing(objects, target, result, fault):
     assert contents_of(target) == contents_of(result)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("fault", [Fault.denied, Fault.not_found])
 def test_a_fault_that_stays_leaves_no_root(objects, target, result, fault, monkeypatch):
     monkeypatch.setattr("pipelines.store.patience.PAUSES", (0.01,) * 3)
@@ -144,6 +146,7 @@ upload_folder(Path(sys.argv[1]), sys.argv[2])
 """
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("seed", [0, *(pytest.param(n, marks=pytest.mark.slow) for n in range(1, 4))])
 def test_an_upload_that_is_killed_is_finished_by_the_next(objects, target, result, seed):
     objects.proxy.add(Fault.slow, rate=0.1, seed=seed)

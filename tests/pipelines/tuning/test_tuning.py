@@ -135,6 +135,7 @@ def test_channels_frames_and_spacing_are_as_the_spec_says(tmp_path: Path, channe
     assert len(chosen.tuning[0]["samples"]) == (3 if channels == "joint" else 6)
 
 
+@pytest.mark.thorough
 def test_volumes_and_real_files_of_several_formats(tmp_path: Path) -> None:
     heat = {"operator": "heat", "time": "auto"}
     volume = noisy(20, 40, 50)
@@ -222,6 +223,7 @@ def test_the_same_spec_chooses_once_and_another_one_again(tmp_path: Path, counte
     assert len(counted) == 3
 
 
+@pytest.mark.thorough
 @linux
 def test_a_killed_run_goes_on_with_its_choice(tmp_path: Path) -> None:
     np.save(tmp_path / "image.npy", noisy(250, 300))
@@ -292,6 +294,7 @@ def test_of_a_large_source_only_the_samples_are_read(tmp_path: Path) -> None:
     assert chosen.spec.steps[0].time == chosen.tuning[0]["time"] > 0.1
 
 
+@pytest.mark.thorough
 @linux
 def test_a_run_after_a_choice_stays_under_its_prediction(tmp_path: Path) -> None:
     np.save(tmp_path / "image.npy", noisy(2500, 2500))

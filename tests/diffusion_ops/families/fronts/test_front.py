@@ -122,6 +122,7 @@ def test_planes_have_the_bits_of_fast_marching(which: str, kind: type) -> None:
         assert violations(expected, cost, spacing) == 0
 
 
+@pytest.mark.thorough
 @pytest.mark.usefixtures("lists")
 @singles_and_doubles
 @pytest.mark.parametrize("which", costs(VOLUME))
@@ -134,6 +135,7 @@ def test_volumes_have_the_bits_of_fast_marching(which: str, kind: type) -> None:
         assert np.array_equal(np.where(np.isnan(times), np.inf, times), expected)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("shape", "spacing", "kind"),
     [
@@ -155,6 +157,7 @@ def test_second_order_has_the_bits_of_a_sweep_in_the_order_of_the_first(
     assert np.array_equal(np.where(np.isnan(times), np.inf, times), expected)
 
 
+@pytest.mark.thorough
 @pytest.mark.usefixtures("lists")
 @singles_and_doubles
 @pytest.mark.parametrize("which", ["constant", "noise", "maze"])
@@ -182,6 +185,7 @@ def test_any_tiles_in_any_order_end_in_the_same_bits(which: str, order: str, kin
         assert np.array_equal(found[1], labels)
 
 
+@pytest.mark.thorough
 @singles_and_doubles
 def test_volumes_in_tiles_have_the_same_bits(kind: type) -> None:
     cost: NDArray[Any] = costs(VOLUME)["noise"].astype(kind)
@@ -218,6 +222,7 @@ def test_times_at_linear_speed_are_those_of_the_formula() -> None:
     assert np.abs(times - exact).max() < 8e-3
 
 
+@pytest.mark.thorough
 def test_second_order_converges_with_the_square_of_the_spacing() -> None:
     errors = []
     for n in (51, 101, 201):
@@ -241,6 +246,7 @@ def test_units_of_powers_of_two_change_no_bit() -> None:
     assert np.array_equal(other, times * np.float32(2.0**-10))
 
 
+@pytest.mark.thorough
 def test_walls_are_gone_around_and_what_nobody_reaches_is_never() -> None:
     cost = np.ones((12, 12), np.float32)
     cost[:, 6] = np.nan
@@ -261,6 +267,7 @@ def test_walls_are_gone_around_and_what_nobody_reaches_is_never() -> None:
 # ---- bad input
 
 
+@pytest.mark.thorough
 def test_impossible_speeds_and_markers_are_refused() -> None:
     speed, markers = np.ones((9, 9)), seeds((9, 9), 1)
     holes = speed.copy()

@@ -69,6 +69,7 @@ def test_it_agrees_with_scikit_image_along_axes() -> None:
     assert np.array_equal(hysteresis(classes), apply_hysteresis_threshold(lines, 0.4, 0.9))
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("shape", "chunks"), [((30, 31), (16, 16)), ((61, 47), (7, 47)), ((9, 11, 10), (4, 11, 3))], ids=str
 )

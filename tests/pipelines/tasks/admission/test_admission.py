@@ -117,6 +117,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     return hasten
 
 
+@pytest.mark.thorough
 def test_workers_with_other_code_or_none_are_named_and_get_nothing(tmp_path, expected, edited, empty):
     with dask_processes(tmp_path / "cluster") as cluster:
         others = [cluster.worker(path=[edited]), cluster.worker(path=[empty])]
@@ -239,6 +240,7 @@ def test_workers_that_are_all_stopped_are_named_long_before_dask_gives_them_up(
     assert read_result(job.target).tobytes() == expected.tobytes()
 
 
+@pytest.mark.thorough
 def test_a_scheduler_that_dies_ends_a_run_that_can_go_on(tmp_path, expected, quick):
     with dask_processes(tmp_path / "cluster") as cluster:
         cluster.worker()
