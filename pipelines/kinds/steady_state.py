@@ -19,7 +19,7 @@ from pipelines.steady.collect import Collect, reached_cells
 from pipelines.steady.cycle import Coarse, Down, Up
 from pipelines.steady.preparation import SetUp, Survey
 from pipelines.steady.result import Result, scene_of
-from pipelines.steady.scene import Scene, part_of
+from pipelines.steady.scene import Scene
 from pipelines.steady.stacks import StackedPixels
 from pipelines.steady.step import TOGETHER
 from pipelines.tasks.pixels import Pixels, ZarrPixels
@@ -97,7 +97,7 @@ class Finish(Result):
         keep, problem = self.scene.frames.spatial_part(window.keep), self.scene.problem
         there = grid.image(reached_cells(self.scene, setting, grid, window.read, self.labels, self.held))
         arrays = self.collected.read(window.read)[(slice(None), *keep)]
-        inside, bound = part_of(setting, keep), self._tolerance
+        inside, bound = setting.part(keep), self._tolerance
         if problem.error_bound:
             arrays, bound = arrays[:-1], arrays[-1]
         values = problem.result(arrays, inside, there[keep])

@@ -121,12 +121,3 @@ def read_labels(region: Region, labels: StackedPixels, spatial: tuple[int, ...])
     there = tuple(slice(0, n) for n in spatial)
     (values if len(spatial) == 3 else values[0])[there] = labels.read(region)[0]
     return values.reshape(-1)
-
-
-def part_of(setting: Setting, keep: Region) -> Setting:
-    """Return a part of a window."""
-    parts: dict[str, Any] = {
-        name: None if (one := getattr(setting, name)) is None else one[keep]
-        for name in ("valid", "markers", "known", "own_valid")
-    }
-    return replace(setting, fields=setting.fields[(slice(None), *keep)], **parts)
