@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
+from typing import ClassVar
 
 import numpy as np
 
@@ -19,13 +20,16 @@ class FilledByBoxes(SteadyState):
     Known pixels stay, so boxes of unknown ones that are farther apart than the margin do not depend on each other.
     """
 
+    for_large_holes: ClassVar[str]
+    """What to do where a hole is too large for the memory of a task, as a sentence."""
+
     @abstractmethod
     def box_margin(self, spacing: tuple[float, ...]) -> tuple[int, ...]:
         """Return how many cells around a box its answer depends on, per axis."""
 
     @abstractmethod
-    def box_cell_bytes(self, ndim: int, channels: int) -> int:
-        """Return the memory that filling a box takes per cell of it and of its margin, beside the setting."""
+    def box_bytes(self, shape: tuple[int, ...], channels: int) -> int:
+        """Return the memory that filling a box takes, beside its setting; the shape is that with the margin."""
 
     @abstractmethod
     def fill_box(self, setting: Setting, parts: Sequence[Part]) -> Floats:

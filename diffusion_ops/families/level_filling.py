@@ -175,7 +175,9 @@ class FilledByLevels(SteadyState):
             part = image.part(window.read)
             block = part.block(*self.begun(*part.started(*under, coarser), part, parts, level), spacing)
             values = advance(block, [leg]).u[(slice(None), *window.keep)].copy()
-            done.append((window.write, values, True if block.valid is None else block.valid[window.keep].copy()))
+            done.append(
+                (window.write, values, True if block.valid is None else block.valid[window.keep].copy())
+            )
         # Not before: the rounds take the most memory.
         filled, has = image.fields.copy(), image.known.copy()
         for box, values, some in done:

@@ -33,7 +33,7 @@ from diffusion_ops.families.steady_state import (
     valid_cells_of,
 )
 from diffusion_ops.families.telea import distance_margin, fill_by_distance
-from diffusion_ops.steady.couplings import uniform
+from diffusion_ops.steady.couplings import padded_shape, uniform
 
 WAYS = ("edge-enhancing", "harmonic", "biharmonic", "total-variation", "telea")
 
@@ -43,8 +43,8 @@ BY_LEVELS = ("edge-enhancing", "total-variation")
 SMOOTHED = 1e-3
 """Slopes below this part of the range of the known values per cell count as quadratic in the variation."""
 
-TELEA_CELL_BYTES, BIHARMONIC_CELL_BYTES = 60, {2: 500, 3: 700}
-"""Memory that filling a box takes per cell: measured, and a tenth more."""
+TELEA_BYTES, BIHARMONIC_BYTES = 26, 270
+"""Memory per cell of a box: of each channel and of the distances, and of the equation."""
 
 EDGE_KERNELS_BYTES = 68 << 20
 """Resident memory of the kernels that fill along edges: 21 MiB were measured of loaded ones, 56 of compiled ones."""
@@ -106,6 +106,7 @@ class Inpainting(FilledByLevels, FilledByBoxes):
     reads = ("known",)
     new_quantity = False
     fills = True
+    for_large_holes = "Take by: edge-enhancing, harmonic or total-variation, which fill holes of any size."
     couples_channels = True
 
     def __post_init__(self) -> None:
@@ -116,8 +117,10 @@ class Inpainting(FilledByLevels, FilledByBoxes):
 
     @property
     def work_kind(self) -> str:
-        """Levels of a pyramid in rounds, or cycles over tiles."""
-        return "fill-by-levels" if self.by in BY_LEVELS else super().work_kind
+        """Levels of a pyramid in rounds, boxes, or cycles over tiles."""
+        if self.by in BY_LEVELS:
+            return "fill-by-levels"
+        return super().work_kind if self.is_linear else "fill-by-boxes"
 
     @property
     def steep(self) -> float:
@@ -153,9 +156,11 @@ class Inpainting(FilledByLevels, FilledByBoxes):
             return distance_margin(spacing, self.neighbourhood)
         return (BIHARMONIC_RADIUS,) * len(spacing)
 
-    def box_cell_bytes(self, ndim: int, channels: int) -> int:
-        """Return what was measured, and a tenth more."""
-        return TELEA_CELL_BYTES + 16 * channels if self.by == "telea" else BIHARMONIC_CELL_BYTES[ndim]
+    def box_bytes(self, shape: tuple[int, ...], channels: int) -> int:
+        """Return what was measured, and a tenth more: the equation takes whole cells of the multigrid."""
+        if self.by == "telea":
+            return TELEA_BYTES * (1 + channels) * math.prod(shape)
+        return (BIHARMONIC_BYTES + 8 * channels) * math.prod(padded_shape(shape))
 
     def fill_box(self, setting: Setting, parts: Sequence[Part]) -> Floats:
         """Return the means of what is near, or the solutions of the channels one by one."""

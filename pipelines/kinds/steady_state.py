@@ -211,8 +211,7 @@ def refuse_unable(problem: Any, joint: bool) -> None:
     """
     if not problem.is_linear:
         raise RefusedError(
-            f"{problem.name}: this way is possible in memory only, with diffusion_ops.solve. "
-            "Over files: by: edge-enhancing, by: total-variation, or by: harmonic."
+            f"{problem.name}: this way is possible in memory only. Solve it with diffusion_ops.solve."
         )
     if problem.stacks and not problem.planned_parts(1):
         raise RefusedError(
