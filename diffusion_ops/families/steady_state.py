@@ -63,6 +63,8 @@ class SteadyState(Problem):
     is_linear = True
     """Whether it is the linear problem that cycles over tiles solve; else it is solved in memory only."""
 
+    survey_bytes = 55
+    """Memory per pixel of a survey, beside what is read; measured with statistics, and a tenth more."""
     kernels_bytes = 100 << 20
     """Resident memory of the kernels of a cycle, and of what the compiler keeps where it has made them."""
 

@@ -106,6 +106,7 @@ class Inpainting(FilledByLevels, FilledByBoxes):
     reads = ("known",)
     new_quantity = False
     fills = True
+    survey_bytes = 8
     for_large_holes = "Take by: edge-enhancing, harmonic or total-variation, which fill holes of any size."
     couples_channels = True
 

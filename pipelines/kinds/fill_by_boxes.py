@@ -61,16 +61,14 @@ class FillByBoxes(Result):
         """The margin, so that boxes inside a tile are not read again."""
         return self.scene.frames.on_axes(self.holes.margin)
 
-    @property
-    def more_bytes(self) -> int:
-        """The answers, and the result."""
-        return 8 * self.scene.image.channels + result_bytes(self.scene)
-
     def cost(self, grid: Grid) -> Cost:
-        """Return the cost: a box is filled before there is a result, in the same memory where that is enough."""
-        cost, cells = super().cost(grid), math.prod(self.scene.frames.spatial_part(grid.largest))
-        more = max(0, self.holes.room - cells * result_bytes(self.scene))
-        return replace(cost, memory_bytes=cost.memory_bytes + more)
+        """Return the cost: boxes are filled before there is a result, in the same memory where that is enough."""
+        scene, cells = self.scene, math.prod(self.scene.frames.spatial_part(grid.largest))
+        channels, read = scene.frames.split_cells(grid, self.halo)
+        held = read * (channels * scene.image.dtype.itemsize + 2) + cells * channels * 8
+        filling = max(self.holes.room, cells * result_bytes(scene))
+        memory = max(read * scene.bytes_per_cell(), held + filling) + self.codec_bytes + (2 << 20)
+        return replace(super().cost(grid), memory_bytes=memory)
 
     def compute(self, window: Window) -> Done:
         """Return the result of a tile."""
@@ -108,8 +106,8 @@ class FillByBoxes(Result):
 
 
 def result_bytes(scene: Scene) -> int:
-    """Return the memory of the result per pixel of a tile, in float64 and in its own type, and of the original."""
-    return 24 * scene.image.channels
+    """Return the memory of the result per pixel of a tile: in float64, as it is converted, and of the original."""
+    return scene.image.channels * (16 + scene.image.dtype.itemsize)
 
 
 def _overlap(one: Region, other: Region) -> Region:
