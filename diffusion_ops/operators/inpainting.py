@@ -46,8 +46,9 @@ SMOOTHED = 1e-3
 TELEA_BYTES, BIHARMONIC_BYTES = 26, 270
 """Memory per cell of a box: of each channel and of the distances, and of the equation."""
 
-EDGE_KERNELS_BYTES = 68 << 20
-"""Resident memory of the kernels that fill along edges: 21 MiB were measured of loaded ones, 56 of compiled ones."""
+KERNELS_BYTES = {"edge-enhancing": 68 << 20, "biharmonic": 76 << 20, "telea": 30 << 20}
+"""Resident memory of the kernels of some ways. Compiled ones of edges took 56 MiB, loaded ones 21; of the biharmonic
+equation compiled ones took 68 MiB, of filling by distance 24."""
 
 
 @register("inpainting")
@@ -56,8 +57,8 @@ class Inpainting(FilledByLevels, FilledByBoxes):
 
     Unknown are pixels where `known` is False, and those that are NaN, infinite or nodata; where `known` is not given,
     those alone. Known pixels come back as they are. The tolerance, 1e-4 by default, is a part of the range of the known
-    values, of "harmonic" and "biharmonic"; the others have none. Over files "edge-enhancing", "total-variation" and
-    "harmonic" are possible, the others take images in memory.
+    values, of "harmonic" and "biharmonic"; the others have none. Over files "biharmonic" and "telea" fill holes
+    one by one, and refuse those that do not fit into the memory of a task; the others fill holes of any size.
 
     Parameters
     ----------
@@ -106,15 +107,15 @@ class Inpainting(FilledByLevels, FilledByBoxes):
     reads = ("known",)
     new_quantity = False
     fills = True
-    survey_bytes = 8
+    survey_bytes = 2
     for_large_holes = "Take by: edge-enhancing, harmonic or total-variation, which fill holes of any size."
     couples_channels = True
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "takes_tolerance", self.by in ("harmonic", "biharmonic"))
         object.__setattr__(self, "is_linear", self.by == "harmonic")
-        if self.by == "edge-enhancing":
-            object.__setattr__(self, "kernels_bytes", EDGE_KERNELS_BYTES)
+        if self.by in KERNELS_BYTES:
+            object.__setattr__(self, "kernels_bytes", KERNELS_BYTES[self.by])
 
     @property
     def work_kind(self) -> str:

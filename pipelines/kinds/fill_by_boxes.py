@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from diffusion_ops.blocks.block import row_bands
 from diffusion_ops.evolution.problems.problem import Setting
 from pipelines.image.window import Grid, Region, Window, extent
 from pipelines.plan.batches import request_after
@@ -17,7 +18,6 @@ from pipelines.steady.held import require_held_pixels
 from pipelines.steady.holes import FindHoles, Holes
 from pipelines.steady.preparation import Survey
 from pipelines.steady.result import Result, scene_of
-from pipelines.steady.scene import Scene
 from pipelines.tasks.values import Cost, Done
 from pipelines.tasks.work import KINDS, Conclusion, Told
 
@@ -50,8 +50,7 @@ class FillByBoxes(Result):
         common: dict[str, Any] = {"scene": scene, "position": position}
         survey = stages.add(f"survey for {name}", Survey(**common), grid, after)
         held = require_held_pixels(stages, scene, name, position, after)
-        spare = result_bytes(scene) * math.prod(scene.frames.spatial_part(grid.largest))
-        holes = Holes.with_room(scene, spare, f"{stages.folder}/merged/{name}-boxes.npy")
+        holes = Holes.with_room(scene, grid, f"{stages.folder}/merged/{name}-boxes.npy")
         title = f"find holes of up to about {holes.most_cells:,} pixels in a box"
         found = stages.add(title, FindHoles(**common, holes=holes), grid, after, (survey, *held))
         return cls.add(request, scene, (found,), holes=holes, finder=found)
@@ -62,28 +61,33 @@ class FillByBoxes(Result):
         return self.scene.frames.on_axes(self.holes.margin)
 
     def cost(self, grid: Grid) -> Cost:
-        """Return the cost: boxes are filled before there is a result, in the same memory where that is enough."""
+        """Return the cost: what is read, the result, and a box, or the original of invalid pixels before."""
         scene, cells = self.scene, math.prod(self.scene.frames.spatial_part(grid.largest))
         channels, read = scene.frames.split_cells(grid, self.halo)
-        held = read * (channels * scene.image.dtype.itemsize + 2) + cells * channels * 8
-        filling = max(self.holes.room, cells * result_bytes(scene))
-        memory = max(read * scene.bytes_per_cell(), held + filling) + self.codec_bytes + (2 << 20)
+        held = read * (scene.held_bytes() + 1) + cells * channels * self.result_type.itemsize
+        original = cells * channels * (scene.image.dtype.itemsize + 1)
+        memory = max(read * scene.reading_bytes(), held + max(self.holes.room, original))
+        memory += self.codec_bytes + (2 << 20)
         return replace(super().cost(grid), memory_bytes=memory)
 
     def compute(self, window: Window) -> Done:
         """Return the result of a tile."""
         frames, problem = self.scene.frames, self.holes.problem
         own, tile = self.scene.setting(window.read), frames.spatial_part(window.write)
-        answers = np.zeros((len(own.fields), *extent(tile)))
+        setting = own.part(frames.spatial_part(window.keep))
+        result, known = np.empty((len(own.fields), *extent(tile)), self.result_type), problem.known(setting)
+        for band in row_bands(setting.spatial):
+            # In float64, as the whole image in memory is.
+            result[:, band] = self.converted(np.where(known[band], setting.fields[:, band], np.float64(0)))
+        self.finish(result, setting, window)
         for box in self.holes.touching(tile):
             around = self.holes.window(box)
             answer = problem.fill_box(self._around(around.read, own, window.read), self.parts)
             both = _overlap(around.write, tile)
-            answers[(slice(None), *_within(both, tile))] = answer[(slice(None), *_within(both, around.read))]
-        setting = own.part(frames.spatial_part(window.keep))
-        values = problem.result(answers, setting, np.ones(setting.spatial, bool))
-        done = self.finished(values, setting, window)
-        return Done(done.reshape(extent(window.write)), {}, own.fields.nbytes)
+            here, there = _within(both, tile), _within(both, around.read)
+            filled = self.converted(answer[(slice(None), *there)])
+            np.copyto(result[(slice(None), *here)], filled, where=problem.unknown(setting.part(here)))
+        return Done(result.reshape(extent(window.write)), {}, own.fields.nbytes)
 
     def _around(self, region: Region, own: Setting, read: Region) -> Setting:
         """Return what lies around a box: a part of what is read for the tile, or read for it alone."""
@@ -103,11 +107,6 @@ class FillByBoxes(Result):
     def conclude(self, told: Told) -> Conclusion:
         """Return what was found of the boxes."""
         return Conclusion(told.earlier[self.finder].values)
-
-
-def result_bytes(scene: Scene) -> int:
-    """Return the memory of the result per pixel of a tile: in float64, as it is converted, and of the original."""
-    return scene.image.channels * (16 + scene.image.dtype.itemsize)
 
 
 def _overlap(one: Region, other: Region) -> Region:

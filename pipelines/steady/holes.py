@@ -43,10 +43,10 @@ class Holes:
     path: str
 
     @classmethod
-    def with_room(cls, scene: Scene, spare: int, path: str) -> Holes:
-        """Return them with memory that a task has to spare, or that boxes of `LEAST_CELLS` take where it is more."""
-        least = cls(scene, 0, path)
-        return cls(scene, max(spare, LEAST_CELLS * least.cell_bytes), path)
+    def with_room(cls, scene: Scene, grid: Grid, path: str) -> Holes:
+        """Return them with as much memory for a box as a tile takes in float32, or as boxes of `LEAST_CELLS` do."""
+        tile = 4 * scene.image.channels * math.prod(scene.frames.spatial_part(grid.largest))
+        return cls(scene, max(tile, LEAST_CELLS * cls(scene, 0, path).cell_bytes), path)
 
     @property
     def problem(self) -> FilledByBoxes:
@@ -69,7 +69,7 @@ class Holes:
         """Memory per cell of a large box, margin included, with what is read of the scene."""
         whole = (32,) * len(self.scene.spatial)
         filling = self.problem.box_bytes(whole, self.scene.image.channels) // math.prod(whole)
-        return filling + self.scene.bytes_per_cell()
+        return filling + self.scene.reading_bytes()
 
     @property
     def most_cells(self) -> int:
@@ -84,7 +84,7 @@ class Holes:
         """Return the memory of filling a box."""
         sides = extent(self.window(box).read)
         filling = self.problem.box_bytes(sides, self.scene.image.channels)
-        return filling + math.prod(sides) * self.scene.bytes_per_cell()
+        return filling + math.prod(sides) * self.scene.reading_bytes()
 
     def touching(self, region: Region) -> Boxes:
         """Return the boxes of the file that touch a region."""
@@ -120,6 +120,11 @@ class FindHoles(Step):
     title = "survey"
     level_bytes = 6
     collects = True
+
+    @property
+    def scene_bytes(self) -> int:
+        """What is read."""
+        return self.scene.reading_bytes()
 
     def told_bytes(self, grid: Grid) -> int:
         """Return the bytes of all tallies where few cells of the coarse grid are occupied."""

@@ -59,6 +59,11 @@ class Survey(Step):
         return self.scene.problem.survey_bytes
 
     @property
+    def scene_bytes(self) -> int:
+        """What is read."""
+        return self.scene.reading_bytes()
+
+    @property
     def statistics(self) -> Mapping[str, Reduction]:
         """The problem's statistics, and the survey."""
         return {**self.scene.problem.statistics(), "survey": _Surveyed(self.scene)}

@@ -113,6 +113,15 @@ class Scene:
         readings = (self.image, *self.beside.values())
         return sum(r.channels * (r.dtype.itemsize + 12) for r in readings)
 
+    def reading_bytes(self) -> int:
+        """Return the memory per cell while a window is read: as much as was measured, and 12 bytes more for markers."""
+        beside = sum(reading.dtype.itemsize + 2 for reading in self.beside.values())
+        return 2 * self.held_bytes() + beside + 12 * ("markers" in self.beside)
+
+    def held_bytes(self) -> int:
+        """Return the memory per cell of a window that is read."""
+        return self.image.channels * self.image.dtype.itemsize + 1
+
 
 def read_labels(region: Region, labels: StackedPixels, spatial: tuple[int, ...]) -> NDArray[np.uint32]:
     """Return the labels of a window in whole cells."""
