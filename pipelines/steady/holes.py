@@ -12,7 +12,7 @@ from diffusion_ops.blocks.boxes import Boxes, grid_side, join_boxes, region_of, 
 from diffusion_ops.blocks.statistic import Tally
 from diffusion_ops.blocks.window import window_of
 from diffusion_ops.families.box_filling import FilledByBoxes
-from pipelines.image.window import Grid, Region, Window, extent
+from pipelines.image.window import Grid, Region, Window
 from pipelines.steady.scene import Scene
 from pipelines.steady.step import REFUSED, Step
 from pipelines.tasks.values import Done
@@ -80,9 +80,10 @@ class Holes:
         """Return what is read for a box, along the spatial axes."""
         return window_of(region_of(box), self.scene.spatial, self.margin)
 
-    def needed(self, box: NDArray[np.int64]) -> int:
-        """Return the memory of filling a box."""
-        sides = extent(self.window(box).read)
+    def needed(self, box: tuple[int, ...]) -> int:
+        """Return the memory of filling a box of these sides."""
+        limits = zip(box, self.margin, self.scene.spatial, strict=True)
+        sides = tuple([min(side + 2 * more, n) for side, more, n in limits])
         filling = self.problem.box_bytes(sides, self.scene.image.channels)
         return filling + math.prod(sides) * self.scene.reading_bytes()
 
@@ -98,11 +99,12 @@ class Holes:
         """Return why boxes cannot be filled, "" where they can."""
         if not len(boxes):
             return ""
-        box = max(boxes, key=self.needed)
+        starts, stops = np.split(boxes, 2, axis=1)
+        box = max(map(tuple, np.unique(stops - starts, axis=0).tolist()), key=self.needed)
         needed = self.needed(box)
         if needed <= self.room:
             return ""
-        sides = " x ".join(f"{n:,}" for n in extent(region_of(box)))
+        sides = " x ".join(f"{n:,}" for n in box)
         return (
             f"The largest hole, with those near it, lies in a box of {sides} pixels, or more. "
             f"{self.problem.name} fills it whole in one task, which takes {needed:,} bytes; allowed are {self.room:,} "

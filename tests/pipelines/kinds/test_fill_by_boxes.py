@@ -69,9 +69,9 @@ def test_channels_and_gaps_without_a_value_are_filled(tmp_path: Path, by: str) -
 @pytest.mark.parametrize("by", WAYS)
 def test_volumes_are_filled_with_the_bits_of_the_whole_image(tmp_path: Path, by: str) -> None:
     random = np.random.default_rng(1)
-    volume = (np.indices((36, 40, 70)).sum(0) * 2 + 9 * random.random((36, 40, 70))).astype(np.float32)
+    volume = (np.indices((36, 40, 110)).sum(0) * 2 + 9 * random.random((36, 40, 110))).astype(np.float32)
     known = np.ones(volume.shape, np.uint8)
-    known[29:36, 29:35, 30:36] = known[2, 3, 60:] = 0
+    known[29:36, 29:35, 30:36] = known[2, 3, 100:] = 0
     assert run(steady_spec(tmp_path, volume, {"operator": "inpainting", "by": by}, 32, known=known)).data[
         "complete"
     ]
@@ -122,6 +122,18 @@ def test_a_hole_that_no_task_has_memory_for_is_refused_before_anything_is_writte
     assert "Take by: edge-enhancing, harmonic or total-variation" in said
     assert not (tmp_path / "out.zarr").exists()
     assert not list(tmp_path.glob("out.zarr.run/*"))
+
+
+@pytest.mark.parametrize("by", ["telea", pytest.param("biharmonic", marks=pytest.mark.slow)])
+def test_one_operator_is_applied_and_verified_by_the_command(tmp_path: Path, by: str) -> None:
+    image, known, _ = scene()
+    gaps = np.where(known, image, np.nan).astype(np.float32)
+    source, target = save_source(tmp_path, gaps), str(tmp_path / "out.zarr")
+    assert (
+        diffuse("apply", "inpainting", source, target, "-p", f"by={by}", "-p", "known=valid").exit_code == 0
+    )
+    assert np.array_equal(read_result(target), do.solve(gaps, do.Inpainting(by=by)))
+    assert diffuse("verify", target).exit_code == 0
 
 
 def test_more_holes_than_can_be_joined_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
