@@ -114,6 +114,7 @@ class Inpainting(FilledByLevels, FilledByBoxes):
     def __post_init__(self) -> None:
         object.__setattr__(self, "takes_tolerance", self.by in ("harmonic", "biharmonic"))
         object.__setattr__(self, "is_linear", self.by == "harmonic")
+        object.__setattr__(self, "rehearsed_sparse", self.by not in ("biharmonic", "telea"))
         if self.by in KERNELS_BYTES:
             object.__setattr__(self, "kernels_bytes", KERNELS_BYTES[self.by])
 

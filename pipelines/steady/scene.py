@@ -104,7 +104,8 @@ class Scene:
         cells = np.arange(markers.size).reshape(spatial)
         fields = np.repeat(cells[None] % 7, self.image.channels, axis=0).astype(self.image.dtype)
         mask = cells != 1 if walls else None
-        found = {"markers": markers, "known": markers > 0}
+        known = markers > 0 if self.problem.rehearsed_sparse else cells % 7 < 4
+        found = {"markers": markers, "known": known}
         request = SolveRequest(self.problem, fields.dtype, None, self.frames.spacing, None, self.tolerance)
         self.problem.solve(request.setting(fields, mask, found))
 
