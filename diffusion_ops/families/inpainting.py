@@ -6,8 +6,6 @@ import numpy as np
 from scipy.ndimage import label
 
 from diffusion_ops.blocks.block import Bools, Floats
-from diffusion_ops.blocks.boxes import boxes_apart
-from diffusion_ops.blocks.window import window_of
 from diffusion_ops.families.steady_state import unreached_tolerance
 from diffusion_ops.steady.couplings import Couplings, flat, uniform
 from diffusion_ops.steady.linear import Solver, conjugate_gradients
@@ -46,35 +44,15 @@ def require_held(lost: int) -> None:
 def fill_biharmonic(
     values: Floats, known: Bools, valid: Bools, spacing: tuple[float, ...], correction: float
 ) -> Floats:
-    """Return the known values and u of Δ(Δu) = 0 at unknown cells, up to corrections of that size.
+    """Return u of Δ(Δu) = 0 at unknown cells, up to corrections of that size, and 0 at others.
 
-    Boxes of unknown cells that are farther apart than the equation reads are solved one by one.
+    Conjugate gradients, preconditioned by two multigrid cycles, each about the inverse of the Laplacian at unknown
+    cells. The outer Laplacian has no flux over edges and walls.
 
     Raises
     ------
     ValueError
         Where so small a correction is not reached.
-    """
-    margin, done = (BIHARMONIC_RADIUS,) * known.ndim, []
-    boxes = boxes_apart(valid & ~known, BIHARMONIC_RADIUS)
-    for box in boxes:
-        window = window_of(box, known.shape, margin)
-        around = values[window.read], known[window.read], valid[window.read]
-        done.append(_biharmonic(*around, spacing, correction)[window.keep].copy())
-    # Not before: the solutions take the most memory.
-    filled = values.copy()
-    for box, answer in zip(boxes, done, strict=True):
-        filled[box] = np.where(known[box], values[box], answer)
-    return filled
-
-
-def _biharmonic(
-    values: Floats, known: Bools, valid: Bools, spacing: tuple[float, ...], correction: float
-) -> Floats:
-    """Return u of Δ(Δu) = 0 at unknown cells, 0 at others.
-
-    Conjugate gradients, preconditioned by two multigrid cycles, each about the inverse of the Laplacian at unknown
-    cells. The outer Laplacian has no flux over edges and walls.
     """
     everywhere = Couplings.between(
         uniform(known.shape, spacing), known.shape, valid, np.zeros(known.shape, bool)

@@ -15,9 +15,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from diffusion_ops.blocks.block import Block, Bools, Floats, allocate, as_image
-from diffusion_ops.blocks.boxes import boxes_apart
+from diffusion_ops.blocks.boxes import windows_apart
 from diffusion_ops.blocks.statistic import make_statistic
-from diffusion_ops.blocks.window import Window, doubled, doubling_window, window_of
+from diffusion_ops.blocks.window import Window, doubled, doubling_window
 from diffusion_ops.evolution.advance import advance
 from diffusion_ops.evolution.legs import Leg
 from diffusion_ops.evolution.parameters import NumberOrStatistic
@@ -163,20 +163,21 @@ class FilledByLevels(SteadyState):
         contrast = self.contrast_of(parts, tuple([h / 2**level for h in spacing]))
         leg, reads = self.leg(level, contrast), self.operator_on(level, contrast).margin(spacing)
         margin = tuple([max(n, STARTED_HALO) for n in reads])
-        boxes = boxes_apart(image.valid & ~image.known, max(margin))
-        if not boxes or not image.known.any():
+        windows = windows_apart(image.valid & ~image.known, margin)
+        if not windows or not image.known.any():
             return image.fields, image.known
         coarse = image.halved()
         below, reached = self.fill(coarse, tuple([2 * h for h in spacing]), parts, level + 1)
         done = []
-        for box in boxes:
-            window = window_of(box, image.known.shape, margin)
+        for window in windows:
             coarser = doubling_window(window.read, coarse.known.shape, (True,) * len(spacing))
             under = below[(slice(None), *coarser.read)], reached[coarser.read]
             part = image.part(window.read)
             block = part.block(*self.begun(*part.started(*under, coarser), part, parts, level), spacing)
             values = advance(block, [leg]).u[(slice(None), *window.keep)].copy()
-            done.append((box, values, True if block.valid is None else block.valid[window.keep].copy()))
+            done.append(
+                (window.write, values, True if block.valid is None else block.valid[window.keep].copy())
+            )
         # Not before: the rounds take the most memory.
         filled, has = image.fields.copy(), image.known.copy()
         for box, values, some in done:

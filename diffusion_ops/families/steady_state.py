@@ -63,6 +63,10 @@ class SteadyState(Problem):
     is_linear = True
     """Whether it is the linear problem that cycles over tiles solve; else it is solved in memory only."""
 
+    survey_bytes = 55
+    """Memory per pixel of a survey, beside what is read; measured with statistics, and a tenth more."""
+    rehearsed_sparse = True
+    """Whether few cells are known as its kernels are rehearsed; else most are, where a wide hole would take long."""
     kernels_bytes = 100 << 20
     """Resident memory of the kernels of a cycle, and of what the compiler keeps where it has made them."""
 

@@ -33,6 +33,22 @@ def neighbours(steps: tuple[float, ...], radius: float) -> tuple[NDArray[np.int6
     return np.array([o for o, _ in found], np.int64), np.array([length for _, length in found])
 
 
+def distance_margin(spacing: tuple[float, ...], radius: float) -> tuple[int, ...]:
+    """Return how many cells around a hole its pixels depend on, per axis: as far as they look."""
+    steps = _steps(spacing)
+    return tuple([math.floor(_radius(steps, radius) / h) for h in steps])
+
+
+def _steps(spacing: tuple[float, ...]) -> tuple[float, ...]:
+    """Return the spacing in units of the finest."""
+    return tuple([h / min(spacing) for h in spacing])
+
+
+def _radius(steps: tuple[float, ...], radius: float) -> float:
+    """Return how far pixels look: to the next ones along every axis at least."""
+    return max(radius, *steps)
+
+
 def fill_by_distance(
     fields: Floats, known: Bools, valid: Bools, spacing: tuple[float, ...], radius: float
 ) -> Floats:
@@ -43,15 +59,12 @@ def fill_by_distance(
     Telea's gradients of u are left out: over 512 x 512 pixels of a photograph they cost 0.6 to 3 dB, and values left
     the range of the known ones.
     """
-    finest = min(spacing)
-    lone = 3 - known.ndim
-    steps = (1.0,) * lone + tuple(h / finest for h in spacing)
-    times = distances(known, valid, tuple(h / finest for h in spacing)).reshape(-1)
+    lone, steps = 3 - known.ndim, _steps(spacing)
+    times = distances(known, valid, steps).reshape(-1)
     unknown = np.flatnonzero(valid & ~known)
     order = unknown[np.argsort(times[unknown], kind="stable")]
     filled = np.where(known & valid, fields, 0).astype(np.float64).reshape(len(fields), -1)
-    # At least the next pixels along every axis count.
-    offsets, lengths = neighbours(steps[lone:], max(radius, *steps[lone:]))
+    offsets, lengths = neighbours(steps, _radius(steps, radius))
     offsets = np.pad(offsets, [(0, 0), (lone, 0)])
     fill_in_order(
         filled,
@@ -61,6 +74,6 @@ def fill_by_distance(
         offsets,
         lengths,
         (1,) * lone + known.shape,
-        np.array(steps),
+        np.array((1.0,) * lone + steps),
     )
     return filled.reshape(fields.shape)

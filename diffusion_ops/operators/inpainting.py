@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -15,8 +16,14 @@ from diffusion_ops.evolution.examples import Picture, Samples
 from diffusion_ops.evolution.operator import register
 from diffusion_ops.evolution.parameters import Choice, Count, Number, NumberOrStatistic, parameter
 from diffusion_ops.evolution.problems.problem import Setting
+from diffusion_ops.families.box_filling import FilledByBoxes
 from diffusion_ops.families.filling_rounds import EdgeRounds, FilledInRounds, VariationRounds
-from diffusion_ops.families.inpainting import fill_biharmonic, parted_cells, require_held
+from diffusion_ops.families.inpainting import (
+    BIHARMONIC_RADIUS,
+    fill_biharmonic,
+    parted_cells,
+    require_held,
+)
 from diffusion_ops.families.level_filling import FilledByLevels, Partial
 from diffusion_ops.families.parameters import SIGMA
 from diffusion_ops.families.steady_state import (
@@ -25,8 +32,8 @@ from diffusion_ops.families.steady_state import (
     largest_correction,
     valid_cells_of,
 )
-from diffusion_ops.families.telea import fill_by_distance
-from diffusion_ops.steady.couplings import uniform
+from diffusion_ops.families.telea import distance_margin, fill_by_distance
+from diffusion_ops.steady.couplings import padded_shape, uniform
 
 WAYS = ("edge-enhancing", "harmonic", "biharmonic", "total-variation", "telea")
 
@@ -36,18 +43,22 @@ BY_LEVELS = ("edge-enhancing", "total-variation")
 SMOOTHED = 1e-3
 """Slopes below this part of the range of the known values per cell count as quadratic in the variation."""
 
-EDGE_KERNELS_BYTES = 68 << 20
-"""Resident memory of the kernels that fill along edges: 21 MiB were measured of loaded ones, 56 of compiled ones."""
+TELEA_BYTES, BIHARMONIC_BYTES = 26, 270
+"""Memory per cell of a box: of each channel and of the distances, and of the equation."""
+
+KERNELS_BYTES = {"edge-enhancing": 68 << 20, "biharmonic": 76 << 20, "telea": 30 << 20}
+"""Resident memory of the kernels of some ways. Compiled ones of edges took 56 MiB, loaded ones 21; of the biharmonic
+equation compiled ones took 68 MiB, of filling by distance 24."""
 
 
 @register("inpainting")
-class Inpainting(FilledByLevels):
+class Inpainting(FilledByLevels, FilledByBoxes):
     """Fill unknown pixels from the known ones around them.
 
     Unknown are pixels where `known` is False, and those that are NaN, infinite or nodata; where `known` is not given,
     those alone. Known pixels come back as they are. The tolerance, 1e-4 by default, is a part of the range of the known
-    values, of "harmonic" and "biharmonic"; the others have none. Over files "edge-enhancing", "total-variation" and
-    "harmonic" are possible, the others take images in memory.
+    values, of "harmonic" and "biharmonic"; the others have none. Over files "biharmonic" and "telea" fill holes
+    one by one, and refuse those that do not fit into the memory of a task; the others fill holes of any size.
 
     Parameters
     ----------
@@ -96,18 +107,23 @@ class Inpainting(FilledByLevels):
     reads = ("known",)
     new_quantity = False
     fills = True
+    survey_bytes = 2
+    for_large_holes = "Take by: edge-enhancing, harmonic or total-variation, which fill holes of any size."
     couples_channels = True
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "takes_tolerance", self.by in ("harmonic", "biharmonic"))
         object.__setattr__(self, "is_linear", self.by == "harmonic")
-        if self.by == "edge-enhancing":
-            object.__setattr__(self, "kernels_bytes", EDGE_KERNELS_BYTES)
+        object.__setattr__(self, "rehearsed_sparse", self.by not in ("biharmonic", "telea"))
+        if self.by in KERNELS_BYTES:
+            object.__setattr__(self, "kernels_bytes", KERNELS_BYTES[self.by])
 
     @property
     def work_kind(self) -> str:
-        """Levels of a pyramid in rounds, or cycles over tiles."""
-        return "fill-by-levels" if self.by in BY_LEVELS else super().work_kind
+        """Levels of a pyramid in rounds, boxes, or cycles over tiles."""
+        if self.by in BY_LEVELS:
+            return "fill-by-levels"
+        return super().work_kind if self.is_linear else "fill-by-boxes"
 
     @property
     def steep(self) -> float:
@@ -126,26 +142,42 @@ class Inpainting(FilledByLevels):
         if self.is_linear:
             return super().solve(setting)
         known, valid = self.known(setting), valid_cells_of(setting)
-        correction = largest_correction(setting.tolerance)
+        largest_correction(setting.tolerance)
         parts = self.parts(self.survey(setting))
         self.require_range(parts, setting.spacing, setting.fields.dtype)
         require_held(parted_cells(known, valid))
         if self.by in BY_LEVELS:
             answers, _ = self.fill(Partial.of(setting, known), setting.spacing, parts)
             self.settle(answers, parts)
-        elif self.by == "telea":
-            fields = finite_fields(setting).astype(np.float64)
-            answers = fill_by_distance(fields, known, valid, setting.spacing, self.neighbourhood)
         else:
-            found = [
-                fill_biharmonic(
-                    self.values(setting, part), known, valid, setting.spacing, correction * part.span
-                )
-                + part.low
-                for part in parts
-            ]
-            answers = np.stack(found)
+            answers = self.fill_boxes(setting, parts)
         return np.where(known, setting.fields, answers)
+
+    def box_margin(self, spacing: tuple[float, ...]) -> tuple[int, ...]:
+        """Return what the equation reads around a cell, or the neighbourhood."""
+        if self.by == "telea":
+            return distance_margin(spacing, self.neighbourhood)
+        return (BIHARMONIC_RADIUS,) * len(spacing)
+
+    def box_bytes(self, shape: tuple[int, ...], channels: int) -> int:
+        """Return what was measured, and a tenth more: the equation takes whole cells of the multigrid."""
+        if self.by == "telea":
+            return TELEA_BYTES * (1 + channels) * math.prod(shape)
+        return (BIHARMONIC_BYTES + 8 * channels) * math.prod(padded_shape(shape))
+
+    def fill_box(self, setting: Setting, parts: Sequence[Part]) -> Floats:
+        """Return the means of what is near, or the solutions of the channels one by one."""
+        known, valid = self.known(setting), valid_cells_of(setting)
+        if self.by == "telea":
+            fields = finite_fields(setting).astype(np.float64)
+            return fill_by_distance(fields, known, valid, setting.spacing, self.neighbourhood)
+        answers = np.empty(setting.fields.shape)
+        for part in parts:
+            correction = largest_correction(setting.tolerance) * part.span
+            values = self.values(setting, part)
+            answers[part.index] = fill_biharmonic(values, known, valid, setting.spacing, correction)
+            answers[part.index] += part.low
+        return answers
 
     def weights(self, fields: Floats, spacing: tuple[float, ...]) -> tuple[Floats, ...]:
         """Return the couplings of the Laplacian, 1 along the finest axis."""

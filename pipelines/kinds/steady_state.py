@@ -19,7 +19,7 @@ from pipelines.steady.collect import Collect, reached_cells
 from pipelines.steady.cycle import Coarse, Down, Up
 from pipelines.steady.preparation import SetUp, Survey
 from pipelines.steady.result import Result, scene_of
-from pipelines.steady.scene import Scene, part_of
+from pipelines.steady.scene import Scene
 from pipelines.steady.stacks import StackedPixels
 from pipelines.steady.step import TOGETHER
 from pipelines.tasks.pixels import Pixels, ZarrPixels
@@ -97,7 +97,7 @@ class Finish(Result):
         keep, problem = self.scene.frames.spatial_part(window.keep), self.scene.problem
         there = grid.image(reached_cells(self.scene, setting, grid, window.read, self.labels, self.held))
         arrays = self.collected.read(window.read)[(slice(None), *keep)]
-        inside, bound = part_of(setting, keep), self._tolerance
+        inside, bound = setting.part(keep), self._tolerance
         if problem.error_bound:
             arrays, bound = arrays[:-1], arrays[-1]
         values = problem.result(arrays, inside, there[keep])
@@ -211,8 +211,7 @@ def refuse_unable(problem: Any, joint: bool) -> None:
     """
     if not problem.is_linear:
         raise RefusedError(
-            f"{problem.name}: this way is possible in memory only, with diffusion_ops.solve. "
-            "Over files: by: edge-enhancing, by: total-variation, or by: harmonic."
+            f"{problem.name}: this way is possible in memory only. Solve it with diffusion_ops.solve."
         )
     if problem.stacks and not problem.planned_parts(1):
         raise RefusedError(

@@ -323,9 +323,9 @@ class Driver:
         left = self.plan.tiles / max(1, self.plan.tiles - self.state.tiles.left)
         enough = self.plan.memory_with(int(held * left), self.spec.run.threads)
         raise NoRoomError(
-            f"There are more regions than the memory holds: the tiles have told {held:,} bytes of them, and merging "
-            f"takes {MERGING} times as many, but {limit:,} fit beside the tasks. Run the same command again with about "
-            f"--memory {math.ceil(enough / 2**20)}MiB; finished tiles are kept. Or let there be fewer regions, such as "
+            f"There are more regions or holes than the memory holds: the tiles have told {held:,} bytes of them, and "
+            f"merging takes {MERGING} times as many, but {limit:,} fit beside tasks. Run the same command again with "
+            f"about --memory {math.ceil(enough / 2**20)}MiB; finished tiles are kept. Or let there be fewer, such as "
             "by smoothing before a threshold, or larger tiles (run.tile), whose sides are shorter in all."
         )
 

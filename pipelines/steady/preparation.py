@@ -51,8 +51,17 @@ class Survey(Step):
     """Find the parts, such as labels, and measure the problem's statistics."""
 
     title = "survey"
-    level_bytes = 55
     sections = ("statistics",)
+
+    @property
+    def level_bytes(self) -> int:  # type: ignore[override]
+        """What the problem says."""
+        return self.scene.problem.survey_bytes
+
+    @property
+    def scene_bytes(self) -> int:
+        """What is read."""
+        return self.scene.reading_bytes()
 
     @property
     def statistics(self) -> Mapping[str, Reduction]:

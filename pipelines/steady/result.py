@@ -60,17 +60,29 @@ class Result(ChainWork, Step):
 
     def finished(self, values: NDArray[Any], setting: Setting, window: Window) -> NDArray[Any]:
         """Return values in the result's type, with what invalid pixels get."""
-        if self.original is None:
-            result = values.astype(self.result_type)
-            if setting.valid is not None:
-                result[:, ~setting.valid] = np.nan
-            return result
-        original = self.original.fields(self.scene.frames, window.write)
-        nodata = self.scene.problem.result_nodata(self.scene.frames.nodata)
-        result = cast_all(values, self.result_type, nodata)
-        if setting.valid is not None:
-            give_back(result, original, setting.valid, nodata)
+        result = self.converted(values)
+        self.finish(result, setting, window)
         return result
+
+    def converted(self, values: NDArray[Any]) -> NDArray[Any]:
+        """Return values in the result's type."""
+        if self.original is None:
+            return values.astype(self.result_type)
+        return cast_all(values, self.result_type, self._nodata)
+
+    def finish(self, result: NDArray[Any], setting: Setting, window: Window) -> None:
+        """Put what invalid pixels get into a result, in place."""
+        if setting.valid is None:
+            return
+        if self.original is None:
+            result[:, ~setting.valid] = np.nan
+        else:
+            original = self.original.fields(self.scene.frames, window.write)
+            give_back(result, original, setting.valid, self._nodata)
+
+    @property
+    def _nodata(self) -> float | None:
+        return self.scene.problem.result_nodata(self.scene.frames.nodata)
 
     @classmethod
     def add(cls, request: ChainRequest, scene: Scene, needs: tuple[int, ...], **parts: Any) -> Image:

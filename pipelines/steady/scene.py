@@ -104,7 +104,8 @@ class Scene:
         cells = np.arange(markers.size).reshape(spatial)
         fields = np.repeat(cells[None] % 7, self.image.channels, axis=0).astype(self.image.dtype)
         mask = cells != 1 if walls else None
-        found = {"markers": markers, "known": markers > 0}
+        known = markers > 0 if self.problem.rehearsed_sparse else cells % 7 < 4
+        found = {"markers": markers, "known": known}
         request = SolveRequest(self.problem, fields.dtype, None, self.frames.spacing, None, self.tolerance)
         self.problem.solve(request.setting(fields, mask, found))
 
@@ -112,6 +113,15 @@ class Scene:
         """Return the memory per cell of a window of the image, and of what is read beside it."""
         readings = (self.image, *self.beside.values())
         return sum(r.channels * (r.dtype.itemsize + 12) for r in readings)
+
+    def reading_bytes(self) -> int:
+        """Return the memory per cell while a window is read: as much as was measured, and 12 bytes more for markers."""
+        beside = sum(reading.dtype.itemsize + 2 for reading in self.beside.values())
+        return 2 * self.held_bytes() + beside + 12 * ("markers" in self.beside)
+
+    def held_bytes(self) -> int:
+        """Return the memory per cell of a window that is read."""
+        return self.image.channels * self.image.dtype.itemsize + 1
 
 
 def read_labels(region: Region, labels: StackedPixels, spatial: tuple[int, ...]) -> NDArray[np.uint32]:
@@ -121,12 +131,3 @@ def read_labels(region: Region, labels: StackedPixels, spatial: tuple[int, ...])
     there = tuple(slice(0, n) for n in spatial)
     (values if len(spatial) == 3 else values[0])[there] = labels.read(region)[0]
     return values.reshape(-1)
-
-
-def part_of(setting: Setting, keep: Region) -> Setting:
-    """Return a part of a window."""
-    parts: dict[str, Any] = {
-        name: None if (one := getattr(setting, name)) is None else one[keep]
-        for name in ("valid", "markers", "known", "own_valid")
-    }
-    return replace(setting, fields=setting.fields[(slice(None), *keep)], **parts)

@@ -141,12 +141,15 @@ class Step(Work):
         _, cells = self.scene.frames.split_cells(grid, self.halo)
         tile, total = (math.prod(self.scene.frames.spatial_part(s)) for s in (grid.largest, grid.shape))
         levels = self.level_bytes * (9 if len(self.scene.frames.spatial) == 3 else 5) // 5
-        memory = (
-            cells * (self.scene.bytes_per_cell() + levels + self.more_bytes) + self.codec_bytes + (2 << 20)
-        )
+        memory = cells * (self.scene_bytes + levels + self.more_bytes) + self.codec_bytes + (2 << 20)
         ratio = cells / tile
         read = int(total * ratio * (self.scene.image.channels * self.scene.image.dtype.itemsize + 8))
         return Cost(memory, read, 8 * total, seconds=total * ratio / RATE[self.title])
+
+    @property
+    def scene_bytes(self) -> int:
+        """Memory per pixel of a window of the scene."""
+        return self.scene.bytes_per_cell()
 
     @property
     def more_bytes(self) -> int:

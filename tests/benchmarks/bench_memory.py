@@ -118,7 +118,7 @@ CHAINS = {
     ),
     **{
         f"filled by {by}": Job([{"operator": "inpainting", "by": by, "rounds": 4, "known": "valid"}])
-        for by in ("edge-enhancing", "total-variation")
+        for by in ("edge-enhancing", "total-variation", "biharmonic", "telea")
     },
     "under a mask": Job([{"name": "dark", **DARK}, {**SMOOTH, "input": "source", "mask": "dark"}]),
     "along a guide of half the size": Job(

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from diffusion_ops.blocks.block import Block, Bools
+from diffusion_ops.blocks.window import Region
 from diffusion_ops.evolution.operator import Operator
 from diffusion_ops.evolution.reach import Reach
 from diffusion_ops.evolution.schedule import Cycle
@@ -57,6 +58,14 @@ class Setting:
     def spatial(self) -> tuple[int, ...]:
         """Shape without channels."""
         return self.fields.shape[1:]
+
+    def part(self, region: Region) -> Setting:
+        """Return a region of it."""
+        parts: dict[str, Any] = {
+            name: None if (one := getattr(self, name)) is None else one[region]
+            for name in ("valid", "markers", "known", "own_valid")
+        }
+        return replace(self, fields=self.fields[(slice(None), *region)], **parts)
 
 
 class Problem(Operator):

@@ -9,8 +9,9 @@ import pytest
 from skimage import data
 
 import diffusion_ops as do
+from diffusion_ops.blocks.window import Window, window_of
 from diffusion_ops.evolution.advance import advance
-from diffusion_ops.families import inpainting, level_filling
+from diffusion_ops.families import box_filling, inpainting, level_filling
 from diffusion_ops.families.level_filling import Partial
 from diffusion_ops.operators.inpainting import BY_LEVELS
 from tests.diffusion_ops.steady.direct import laplacian, solved
@@ -171,9 +172,9 @@ def few_holes(shape: tuple[int, ...]) -> Any:
     return known
 
 
-def whole(cells: Any, gap: int) -> list[tuple[slice, ...]]:
-    """Return a box that is the whole image, where there are cells."""
-    return [tuple(slice(0, n) for n in cells.shape)] if cells.any() else []
+def whole(cells: Any, margin: tuple[int, ...]) -> list[Window]:
+    """Return the window of a box that is the whole image, where there are cells."""
+    return [window_of(tuple(slice(0, n) for n in cells.shape), cells.shape, margin)] if cells.any() else []
 
 
 @pytest.mark.parametrize("by", BY_LEVELS)
@@ -190,8 +191,42 @@ def test_holes_apart_are_filled_alone_with_the_bits_of_the_whole_image(
         image, how["channel_axis"] = np.stack([image, image[::-1]], axis=-1), -1
     way = do.Inpainting(by=by, rounds=3)
     filled = do.solve(image, way, **how)
-    monkeypatch.setattr(level_filling, "boxes_apart", whole)
+    monkeypatch.setattr(level_filling, "windows_apart", whole)
     assert filled.tobytes() == do.solve(image, way, **how).tobytes()
+
+
+@pytest.mark.parametrize(
+    ("neighbourhood", "spacing"), [(5.0, (1.0, 1.0)), (1.0, (1.0, 0.4)), (36.0, (1.0, 1.0))]
+)
+def test_filling_by_distance_looks_no_farther_than_the_margin_and_as_far(
+    neighbourhood: float, spacing: tuple[float, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image, known = data.camera()[100:250, 90:300].astype(np.float32), few_holes((150, 210))
+    mask = np.ones(known.shape, bool)
+    mask[64, 140:] = mask[::9, 42] = False
+    way = do.Inpainting(by="telea", neighbourhood=neighbourhood)
+
+    def filled() -> Any:
+        return do.solve(image, way, known=known, mask=mask, spacing=spacing)
+
+    apart, margin = filled(), way.box_margin(spacing)
+    with monkeypatch.context() as patched:
+        patched.setattr(box_filling, "windows_apart", whole)
+        assert np.array_equal(filled(), apart)
+    for axis in range(2):
+        less = tuple(n - (a == axis) for a, n in enumerate(margin))
+        monkeypatch.setattr(do.Inpainting, "box_margin", lambda self, spacing, less=less: less)
+        assert not np.array_equal(filled(), apart)
+
+
+def test_the_biharmonic_equation_needs_all_of_its_margin(monkeypatch: pytest.MonkeyPatch) -> None:
+    image, known = data.camera()[100:200, 90:210].astype(np.float64), np.ones((100, 120), bool)
+    known[60:70, 80:95] = False
+    way = do.Inpainting(by="biharmonic")
+    filled = do.solve(image, way, known=known)
+    for less in ((1, 2), (2, 1)):
+        monkeypatch.setattr(do.Inpainting, "box_margin", lambda self, spacing, less=less: less)
+        assert not np.array_equal(do.solve(image, way, known=known), filled)
 
 
 @pytest.mark.parametrize("by", BY_LEVELS)

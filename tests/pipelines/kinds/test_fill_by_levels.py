@@ -163,12 +163,3 @@ def test_values_that_overflow_are_refused(tmp_path: Path, by: str) -> None:
     far = np.where(image > 100, 3e38, -3e38).astype(np.float32)
     with pytest.raises(RefusedError, match="overflows in float32"):
         run(steady_spec(tmp_path, far, {**STEP, "by": by}, known=known.astype(np.uint8)))
-
-
-@pytest.mark.parametrize("by", ["biharmonic", "telea"])
-def test_ways_in_memory_only_are_refused_before_anything_is_touched(tmp_path: Path, by: str) -> None:
-    image, known, _ = scene()
-    spec = steady_spec(tmp_path, image, {"operator": "inpainting", "by": by}, known=known.astype(np.uint8))
-    with pytest.raises(RefusedError, match=r"in memory only.*edge-enhancing.*total-variation"):
-        run(spec)
-    assert not (tmp_path / "out.zarr.run").exists()

@@ -250,7 +250,7 @@ def test_more_regions_than_memory_holds_stop_a_run_that_goes_on_with_more(tmp_pa
         how = {"memory": memory, "tile": 256}
         report = run(small_spec("", tmp_path / "objects.ome.zarr", source=source, run=how, **spec))
         assert (report.exit_code == 0) is complete
-        assert ("more regions than the memory holds" in report.data["problem"]) is not complete
+        assert ("more regions or holes than the memory holds" in report.data["problem"]) is not complete
         assert report.data["memory"]["predicted"] <= report.data["memory"]["limit"]
     assert len(table(tmp_path / "objects.csv")["label"]) == 256**2
 
