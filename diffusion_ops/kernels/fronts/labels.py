@@ -71,5 +71,5 @@ def label_cells(u, labels, flags, way, steps):  # type: ignore[no-untyped-def]
                 last = last - 1 if last else room - 1
                 count -= 1
                 i = np.uint64(way[last])
-    for i in range(len(flags)):
-        flags[i] &= ~np.uint8(LISTED)
+    for k in range(len(flags)):
+        flags[k] &= ~np.uint8(LISTED)
