@@ -37,6 +37,11 @@ from diffusion_ops.kernels.lanes import INLINED, copied, kernel, njit, prefetch
 SAMPLE = 15
 """Cells of the sample that says which are near."""
 
+NEAR = 0.25
+"""Part of the waiting cells that are near. With half of them a front that comes in over a whole side of a tile ran far
+ahead of itself, and took three times as long; with fewer the lists are looked through too often.
+"""
+
 PATIENCE = 4
 """Updates per cell of the window after which fewer cells are near at a time."""
 
@@ -239,7 +244,7 @@ def build_front(ndim: int, speeds: bool) -> Callable[..., None]:
                 waiting = _found(flags, far)
                 complete = waiting < len(far)
                 continue
-            limit = _limit(u, far, waiting, sample, 0.5 if patience > 0 else 0.0)
+            limit = _limit(u, far, waiting, sample, NEAR if patience > 0 else 0.0)
             waiting, now = _nearer(u, far, waiting, near, limit)
             while now:
                 following = 0
