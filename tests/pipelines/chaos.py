@@ -299,11 +299,14 @@ class Running:
 
     def end(self) -> int:
         """Return the exit code, which must be one that a run may have; nothing may look like a crash."""
-        try:
-            code = self.process.wait(PATIENCE)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            raise AssertionError(f"hangs: {self.output()[-2000:]} {self.errors()}") from None
+        said, since = -1, time.monotonic()
+        while (code := self.process.poll()) is None:
+            if (says := self._out.stat().st_size + self._err.stat().st_size) != said:
+                said, since = says, time.monotonic()
+            if time.monotonic() > since + PATIENCE:
+                self.process.kill()
+                raise AssertionError(f"hangs: {self.output()[-2000:]} {self.errors()}")
+            time.sleep(0.1)
         errors = self.errors()
         assert "Traceback" not in errors, errors
         allowed = (*ENDS, -signal.SIGKILL) if self.struck else ENDS
