@@ -72,10 +72,11 @@ VOLUMES = (*WHOLE, "mean-curvature")
 def part(chosen: Mapping[str, Any]) -> str | None:
     """Return the part that a test of every operator belongs to by its parameters: None, "thorough" or "slow".
 
-    Of every operator all contracts hold for planes of singles among the usual tests. Volumes and doubles go through the
-    same code, which tests of single operators compare with formulas, most of them in both; further samples take the
-    same paths for all types and axes, and so do colours. Volumes of several channels are the dearest. Bytes become
-    singles before any operator sees them. The slow tests have all of it, the thorough ones what few kernels do for.
+    Of every operator all contracts hold for planes of singles and its first sample among the usual tests. Volumes and
+    doubles go through the same code, which tests of single operators compare with formulas, most of them in both;
+    further samples take the same paths for all types and axes, and so do colours. Volumes of several channels are the
+    dearest. Bytes become singles before any operator sees them. The slow tests have all of it, the thorough ones what
+    few kernels do for.
     """
     name = chosen.get("name")
     if name not in OPERATORS or not {"sample", "case", "ndim"} & set(chosen):
@@ -88,7 +89,7 @@ def part(chosen: Mapping[str, Any]) -> str | None:
         return "slow" if flat and (further or name not in VOLUMES) else "thorough"
     if case == "channels" or (case in ("colours", "bytes") and not whole) or (further and case != "plane"):
         return "slow"
-    return None if case == "plane" else "thorough"
+    return None if case == "plane" and not further else "thorough"
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -79,6 +79,7 @@ def test_walls_have_no_answer_and_let_nothing_through(name: str) -> None:
         assert np.allclose(first[part], second[part], rtol=0, atol=apart, equal_nan=True)
 
 
+@pytest.mark.thorough
 @each_problem
 def test_types_are_the_images_own_or_as_asked_for(name: str) -> None:
     problem = samples(name)[0]

@@ -111,6 +111,7 @@ def test_a_run_holds_what_it_declares(name: str, sample: int, case: str) -> None
             assert declared * array_bytes(ndim) <= 1.3 * peak + small, told
 
 
+@pytest.mark.thorough
 @each_sample_and(
     "case",
     ["plane", "volume"],

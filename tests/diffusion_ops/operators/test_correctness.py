@@ -128,6 +128,7 @@ def test_mean_is_kept(operator: Operator, schedule: Any) -> None:
 rough = arrays(np.float32, (1, 9, 21), elements=st.floats(-1000, 1000, width=32))
 
 
+@pytest.mark.thorough
 @settings(max_examples=30)
 @given(
     image=rough,
@@ -149,6 +150,7 @@ def test_explicit_steps_keep_the_extremes(image: Array, operator: Operator, seed
     assert after.max() <= before.max() + room
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("operator", [Heat(), *PERONA_MALIK[:3]], ids=repr)
 @pytest.mark.parametrize("schedule", [Explicit(), Cycles(1)], ids=["explicit", "cycles"])
 @pytest.mark.parametrize("turn", [np.transpose, np.flipud, np.fliplr, np.rot90])

@@ -66,6 +66,7 @@ def test_slide_with_a_scale(image, shared_data):
     assert image(*CMU, series=2).info.spacing == {}
 
 
+@pytest.mark.thorough
 def test_slide_with_two_levels(image, shared_data):
     import tifffile
 

@@ -65,6 +65,7 @@ class Stop:
                 raise KeyboardInterrupt
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("tile", [pytest.param(32, marks=pytest.mark.slow), 64])
 def test_labels_of_a_random_walker_are_those_of_the_whole_image(tmp_path: Path, tile: int) -> None:
     image, markers = scene()

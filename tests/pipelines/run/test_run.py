@@ -64,6 +64,7 @@ def test_any_tile_batch_and_thread_count_gives_the_same_bytes(
     assert same(read_result(folder / "out.zarr"), expected)
 
 
+@pytest.mark.thorough
 def test_processes_and_a_running_scheduler_give_the_same_bytes(tmp_path, image, expected):
     from distributed import LocalCluster
 

@@ -59,7 +59,7 @@ def filled(root: Path, layout: Chunking, compression: str, dtype: str = "float32
     return pixels(dtype)
 
 
-@pytest.mark.parametrize("compression", ["zstd", "lz4", "none"])
+@pytest.mark.parametrize("compression", ["zstd", pytest.param("lz4", marks=pytest.mark.thorough), "none"])
 @pytest.mark.parametrize("layout", LAYOUTS, ids=["chunks", "shards"])
 @pytest.mark.parametrize("region", REGIONS.values(), ids=REGIONS)
 def test_one_flipped_bit_is_found_by_every_read_that_touches_it(tmp_path, compression, layout, region):

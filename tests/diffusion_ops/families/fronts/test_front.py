@@ -98,7 +98,7 @@ def in_tiles(
 PLANE, VOLUME = (40, 37), (9, 11, 10)
 DOUBLES = pytest.param(np.float64, marks=pytest.mark.slow)
 singles_and_doubles = pytest.mark.parametrize("kind", [np.float32, DOUBLES])
-"""A front is compiled for seconds; in the usual tests doubles are times in planes."""
+"""A front is compiled for seconds; doubles that are not slow are times in planes."""
 
 
 @pytest.fixture(params=["wide", "narrow"])
@@ -110,7 +110,7 @@ def lists(request: Any, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("lists")
-@pytest.mark.parametrize("kind", [np.float32, np.float64])
+@pytest.mark.parametrize("kind", [np.float32, pytest.param(np.float64, marks=pytest.mark.thorough)])
 @pytest.mark.parametrize("which", costs(PLANE))
 def test_planes_have_the_bits_of_fast_marching(which: str, kind: type) -> None:
     cost: NDArray[Any] = costs(PLANE)[which].astype(kind)
