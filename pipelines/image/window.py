@@ -89,6 +89,11 @@ def shifted(region: Region, by: Region) -> Region:
     return tuple(slice(s.start + o.start, s.stop + o.start) for s, o in zip(region, by, strict=True))
 
 
+def within(region: Region, outer: Region) -> Region:
+    """Return a region of the image, counted from the start of another one: what `shifted` takes back."""
+    return tuple(slice(s.start - o.start, s.stop - o.start) for s, o in zip(region, outer, strict=True))
+
+
 def extent(region: Region) -> tuple[int, ...]:
     """Return the shape of a region."""
     return tuple(s.stop - s.start for s in region)

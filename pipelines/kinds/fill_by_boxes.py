@@ -11,7 +11,7 @@ import numpy as np
 
 from diffusion_ops.blocks.block import row_bands
 from diffusion_ops.evolution.problems.problem import Setting
-from pipelines.image.window import Grid, Region, Window, extent
+from pipelines.image.window import Grid, Region, Window, extent, within
 from pipelines.plan.batches import request_after
 from pipelines.plan.stages import ChainRequest, Image
 from pipelines.steady.held import require_held_pixels
@@ -84,7 +84,7 @@ class FillByBoxes(Result):
             around = self.holes.window(box)
             answer = problem.fill_box(self._around(around.read, own, window.read), self.parts)
             both = _overlap(around.write, tile)
-            here, there = _within(both, tile), _within(both, around.read)
+            here, there = within(both, tile), within(both, around.read)
             filled = self.converted(answer[(slice(None), *there)])
             np.copyto(result[(slice(None), *here)], filled, where=problem.unknown(setting.part(here)))
         return Done(result.reshape(extent(window.write)), {}, own.fields.nbytes)
@@ -93,7 +93,7 @@ class FillByBoxes(Result):
         """Return what lies around a box: a part of what is read for the tile, or read for it alone."""
         inside = self.scene.frames.spatial_part(read)
         if all(o.start <= s.start and s.stop <= o.stop for s, o in zip(region, inside, strict=True)):
-            return own.part(_within(region, inside))
+            return own.part(within(region, inside))
         frames, spatial = self.scene.frames, iter(region)
         axes = zip(frames.axes, read, strict=True)
         return self.scene.setting(tuple(next(spatial) if a in frames.spatial else r for a, r in axes))
@@ -112,8 +112,3 @@ class FillByBoxes(Result):
 def _overlap(one: Region, other: Region) -> Region:
     """Return what two regions share."""
     return tuple(slice(max(a.start, b.start), min(a.stop, b.stop)) for a, b in zip(one, other, strict=True))
-
-
-def _within(region: Region, outer: Region) -> Region:
-    """Return a region in the coordinates of one around it."""
-    return tuple(slice(s.start - o.start, s.stop - o.start) for s, o in zip(region, outer, strict=True))

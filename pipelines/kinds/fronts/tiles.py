@@ -16,7 +16,7 @@ from diffusion_ops.families.fronts.land import Ground
 from diffusion_ops.families.fronts.second_order import SECOND_BYTES, SecondOrder
 from diffusion_ops.families.fronts.window import CELL_BYTES, FrontWindow
 from pipelines.image.frames import Frames
-from pipelines.image.window import Grid, Region, extent, window_of
+from pipelines.image.window import Grid, Region, extent, window_of, within
 from pipelines.tasks.inputs import Inputs, Reading
 from pipelines.tasks.pixels import ENCODING_BYTES, Pixels, ZarrPixels
 from pipelines.tasks.values import Carried
@@ -245,8 +245,7 @@ def _read_with_margin(land: Land, window: FrontWindow, region: Region) -> tuple[
     margin = land.frames.on_axes((window.margin,) * len(window.spatial))
     read = window_of(region, land.shape, margin).read
     ground, read_bytes = land.read(read)
-    pairs = zip(read, region, strict=True)
-    there = land.frames.spatial_part([slice(a.start - b.start, a.stop - b.start) for a, b in pairs])
+    there = land.frames.spatial_part(within(read, region))
     place = tuple(slice(s.start + window.margin, s.stop + window.margin) for s in there)
     return ground.within(window.times[window.body].shape, place), read_bytes
 
