@@ -102,7 +102,7 @@ class FrontVisits(TileVisits, ChainWork):
         window, read_bytes = load(self.latest, land, self.grid, region, dict(self.seen))
         before = window.sides()
         ground, more = begin_visit(land, window, region, first=not self.visits)
-        window.run(ground.image, land.problem.is_speed, land.frames.spacing, land.problem.limit)
+        run_through(window, ground.image, land.problem.is_speed, land.frames.spacing, land.problem.limit)
         self.note(changes, window.changes(before))
         window.times[window.inner][window.walls] = np.nan
         labels = None if window.labels is None else window.labels[window.inner]

@@ -13,6 +13,7 @@ from diffusion_ops.blocks.block import Bools
 from diffusion_ops.evolution.problems.problem import LABELS, Problem, Setting
 from diffusion_ops.families.fronts.land import Ground
 from diffusion_ops.families.fronts.second_order import SecondOrder
+from diffusion_ops.families.fronts.patches import run_through
 from diffusion_ops.families.fronts.window import FrontWindow
 
 LONG_PATHS = 100_000
@@ -134,7 +135,7 @@ def run_front(problem: Front, setting: Setting, labelled: bool) -> FrontWindow:
         if not (ground.starts < np.inf).any():
             raise ValueError(problem.lacks_start)
         window.hold(ground.starts, begin=True)
-    window.run(ground.image, problem.is_speed, setting.spacing, problem.limit)
+    run_through(window, ground.image, problem.is_speed, setting.spacing, problem.limit)
     if problem.accuracy == 2:
         second = SecondOrder.beginning(window, ground.starts)
         second.run(ground.image, problem.is_speed, setting.spacing)

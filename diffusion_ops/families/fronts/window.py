@@ -87,6 +87,16 @@ class FrontWindow:
         return tuple(slice(pad, -pad) for pad in pads)
 
     @property
+    def pitch(self) -> tuple[int, ...]:
+        """Distance of neighbours along each axis in a flat array."""
+        return tuple(s // self.times.itemsize for s in self.times.strides)
+
+    @property
+    def steps(self) -> tuple[np.uint64, ...]:
+        """Distances of all neighbours, modulo 2^64: an index without a sign needs no check for one."""
+        return tuple(np.uint64(p % 2**64) for p in (*(-p for p in self.pitch), *self.pitch))
+
+    @property
     def body(self) -> Region:
         """The window with its margin: what the land is known of."""
         return (slice(2, -2), *(slice(1, -1),) * (self.times.ndim - 1))
@@ -172,10 +182,10 @@ class FrontWindow:
             for end in (0, 1):
                 face = self.face(axis, end, outside=True)
                 reached = self.times[face] < np.inf
-                self.flags[face][reached] = FIXED | LATER
+                self.flags[face] = np.where(reached, FIXED | LATER, FIXED)
 
-    def run(self, image: NDArray[Any], speeds: bool, spacing: tuple[float, ...], until: float) -> None:
-        """Update until nothing changes.
+    def advance(self, image: NDArray[Any], speeds: bool, spacing: tuple[float, ...], until: float) -> None:
+        """Update times until nothing changes.
 
         Parameters
         ----------
@@ -188,10 +198,15 @@ class FrontWindow:
         """
         room = max(LEAST_ROOM, self.flags.size // WAITING)
         lists = [np.empty(room, np.int32) for _ in range(3)]
-        (times, labels, land, flags), numbers = self.arguments(image, spacing, until)
+        (times, _, land, flags), numbers = self.arguments(image, spacing, until)
         build_front(self.times.ndim, speeds)(times, land, flags, *lists, numbers)
-        if self.labels is not None:
-            label_cells(times, labels, flags, lists[0], numbers[1])
+
+    def label(self) -> None:
+        """Label the cells that a front has reached, from its last times."""
+        if self.labels is None:
+            return
+        way = np.empty(max(LEAST_ROOM, self.flags.size // WAITING), np.int32)
+        label_cells(*(a.reshape(-1) for a in (self.times, self.labels, self.flags)), way, self.steps)
 
     def violations(self, image: NDArray[Any], speeds: bool, spacing: tuple[float, ...], until: float) -> int:
         """Return how many cells do not fulfil their equation to the last bit; see `run`.
@@ -206,13 +221,10 @@ class FrontWindow:
         self, image: NDArray[Any], spacing: tuple[float, ...], until: float
     ) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
         """Return what all kernels take: arrays, and numbers."""
-        pitch = tuple(s // self.times.itemsize for s in self.times.strides)
-        # Modulo 2^64: an index without a sign needs no check for one.
-        steps = tuple(np.uint64(p % 2**64) for p in (*(-p for p in pitch), *pitch))
         labels = np.zeros(1, np.int32) if self.labels is None else self.labels.reshape(-1)
         land = np.ascontiguousarray(image).reshape(-1)
         inverses = tuple(1.0 / n for n in self.times.shape)
-        numbers = (pitch, steps, metric_of(spacing), self.times[self.body].shape, inverses, until)
+        numbers = (self.pitch, self.steps, metric_of(spacing), self.times[self.body].shape, inverses, until)
         return (self.times.reshape(-1), labels, land, self.flags.reshape(-1)), numbers
 
     def result(self) -> NDArray[Any]:

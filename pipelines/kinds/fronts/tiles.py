@@ -14,6 +14,7 @@ from diffusion_ops.blocks.fields import valid_cells, working_dtype
 from diffusion_ops.families.fronts.front import Front
 from diffusion_ops.families.fronts.land import Ground
 from diffusion_ops.families.fronts.second_order import SECOND_BYTES, SecondOrder
+from diffusion_ops.families.fronts.patches import run_through
 from diffusion_ops.families.fronts.window import CELL_BYTES, FrontWindow
 from pipelines.image.frames import Frames
 from pipelines.image.window import Grid, Region, extent, window_of, within
@@ -272,7 +273,7 @@ def rehearse(land: Land) -> None:
     floats = land.problem.land(fields, None, land.frames.spacing).image
     window = FrontWindow.empty(floats.shape, land.kind, land.labelled)
     window.start(np.eye(27, dtype=np.int64)[13 if ndim == 3 else 4, : floats.size].reshape(floats.shape))
-    window.run(floats, land.problem.is_speed, land.frames.spacing, math.inf)
+    run_through(window, floats, land.problem.is_speed, land.frames.spacing, math.inf)
     window.violations(floats, land.problem.is_speed, land.frames.spacing, math.inf)
     if land.problem.accuracy == 2:
         second = SecondOrder.beginning(window)

@@ -11,6 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 import diffusion_ops as do
+from diffusion_ops.families.fronts.patches import run_through
 from diffusion_ops.families.fronts.window import FrontWindow
 from tests.plain_fronts import march, second_order, violations
 
@@ -84,7 +85,7 @@ def in_tiles(
             before = window.sides()
             window.start(markers[tile])
         window.enter()
-        window.run(cost[tile], False, (1.0,) * cost.ndim, math.inf)
+        run_through(window, cost[tile], False, (1.0,) * cost.ndim, math.inf)
         begun.add(at)
         times[tile], labels[tile] = window.times[window.inner], window.labels[window.inner]
         for changed, earliest in window.changes(before).items():
