@@ -71,7 +71,11 @@ class Seek(LandWork):
 
     def _count(self, region: Region, counts: list[int]) -> int:
         """Add what there is in one frame of a tile, and return the bytes read."""
-        marked = None if self.land.markers is None else self.land.marked(region) > 0
+        marked = None
+        if self.land.markers is not None:
+            marked = np.empty(extent(self.land.frames.spatial_part(region)), bool)
+            for rows, markers in self.land.marked(region):
+                marked[rows] = markers > 0
         if marked is not None and not marked.any() and not self.land.problem.refuses_values:
             return 0
         try:

@@ -12,7 +12,7 @@ import heapq
 import itertools
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -23,6 +23,9 @@ from diffusion_ops.kernels.fronts.front import EARLIER, LATER
 
 SIDE = 512
 """Longest side of a patch."""
+
+PATCH_BYTES = (SIDE + 4) ** 2 * (8 + 8 + 1 + 2)
+"""Largest memory of a patch: times, what the front runs through, flags, and room to wait."""
 
 FEW = 4
 """Patches up to which a plane is not cut. Volumes never are: so much of a small one is its surface that nothing is won."""
@@ -61,12 +64,9 @@ class Patches:
     Attributes
     ----------
     whole : FrontWindow
-    copies : dict
-        A window for a patch of each shape.
     """
 
     whole: FrontWindow
-    copies: dict[tuple[int, ...], FrontWindow] = field(default_factory=dict)
 
     @property
     def cuts(self) -> list[range]:
@@ -131,9 +131,7 @@ class Patches:
     def _copy(self, patch: Patch) -> FrontWindow:
         """Return a copy of a patch, into which fronts come from around it."""
         spatial = tuple(s.stop - s.start for s in self._region(patch))
-        if spatial not in self.copies:
-            self.copies[spatial] = FrontWindow.empty(spatial, self.whole.times.dtype, labelled=False)
-        copy = self.copies[spatial]
+        copy = FrontWindow.empty(spatial, self.whole.times.dtype, labelled=False)
         copy.times[1:-1] = self.whole.times[self._place(patch, 1)]
         copy.flags[copy.inner] = self.whole.flags[self._place(patch, 0)]
         copy.enter()

@@ -20,11 +20,11 @@ from diffusion_ops.kernels.fronts.front import (
 from diffusion_ops.kernels.fronts.labels import label_cells
 from diffusion_ops.kernels.fronts.updates import metric_of
 
-CELL_BYTES = 1 + 3 * 4 / 8
-"""Bytes per cell of a window that a front takes beside times, labels and the image: flags, and room to wait."""
-
 WAITING = 8
 """One of so many cells may wait at a time before the room for them has to be filled again."""
+
+ROOM_BYTES = 3 * 4 / WAITING
+"""Bytes per cell of a window that a front takes to wait in."""
 
 LEAST_ROOM = 8192
 """Cells that may wait at a time in small windows: more than one batch of a front lists."""
@@ -127,15 +127,16 @@ class FrontWindow:
         if valid is not None:
             self.flags[self.inner][~valid] = FIXED
 
-    def start(self, markers: NDArray[np.integer[Any]]) -> None:
-        """Let fronts start from markers > 0 that are not walls."""
-        times, flags = self.times[self.inner], self.flags[self.inner]
-        for band in row_bands(self.spatial):
+    def start(self, markers: NDArray[np.integer[Any]], rows: slice = slice(None)) -> None:
+        """Let fronts start from markers > 0 that are not walls, and make walls of those < 0; in some rows, or in all."""
+        times, flags = self.times[self.inner][rows], self.flags[self.inner][rows]
+        for band in row_bands(markers.shape):
+            flags[band][markers[band] < 0] = FIXED
             seeds = (markers[band] > 0) & (flags[band] == 0)
             times[band][seeds] = 0
             flags[band][seeds] = FIXED | EARLIER
             if self.labels is not None:
-                self.labels[self.inner][band][seeds] = markers[band][seeds]
+                self.labels[self.inner][rows][band][seeds] = markers[band][seeds]
 
     def hold(self, starts: NDArray[Any], begin: bool) -> None:
         """Keep cells of given times as they are, and let fronts start from them; infinite times are none."""
@@ -182,7 +183,7 @@ class FrontWindow:
             for end in (0, 1):
                 face = self.face(axis, end, outside=True)
                 reached = self.times[face] < np.inf
-                self.flags[face] = np.where(reached, FIXED | LATER, FIXED)
+                self.flags[face][reached] = FIXED | LATER
 
     def advance(self, image: NDArray[Any], speeds: bool, spacing: tuple[float, ...], until: float) -> None:
         """Update times until nothing changes.

@@ -14,8 +14,8 @@ from diffusion_ops.blocks.fields import valid_cells, working_dtype
 from diffusion_ops.families.fronts.front import Front
 from diffusion_ops.families.fronts.land import Ground
 from diffusion_ops.families.fronts.second_order import SECOND_BYTES, SecondOrder
-from diffusion_ops.families.fronts.patches import run_through
-from diffusion_ops.families.fronts.window import CELL_BYTES, FrontWindow
+from diffusion_ops.families.fronts.patches import PATCH_BYTES, run_through
+from diffusion_ops.families.fronts.window import ROOM_BYTES, FrontWindow
 from pipelines.image.frames import Frames
 from pipelines.image.window import Grid, Region, extent, window_of, within
 from pipelines.tasks.inputs import Inputs, Reading
@@ -87,10 +87,12 @@ class Land:
         ground = self.problem.land(fields, valid, self.frames.spacing)
         return ground.part(self.frames.spatial_part(window.keep)), fields.nbytes
 
-    def marked(self, region: Region) -> NDArray[np.integer[Any]]:
-        """Return the markers of one frame of a region."""
-        assert self.markers is not None
-        return whole_labels(self.markers.fields(self.frames, region)[0])
+    def marked(self, region: Region) -> Iterator[tuple[slice, NDArray[np.integer[Any]]]]:
+        """Yield the markers of one frame of a region, some rows at a time; none where there are no markers at all."""
+        if self.markers is None:
+            return
+        for rows, part in self.markers.parts(self.frames, region):
+            yield rows, whole_labels(self.markers.fields(self.frames, part)[0])
 
     def bind(self, values: Mapping[int, Mapping[str, float]]) -> Land:
         """Return the land with statistics of its inputs replaced by their values."""
@@ -103,15 +105,22 @@ class Land:
         With a margin there are second-order times beside it.
         """
         image, (_, cells) = self.inputs.image, self.frames.split_cells(grid, self.halo(margin))
-        stored = image.channels * image.stored_itemsize
         floats = working_dtype(image.dtype).itemsize
+        stored = image.channels * image.stored_itemsize
+        if image.dtype.itemsize == floats and not self.problem.land_arrays:
+            # Costs and speeds in floats are taken as they are read.
+            stored = 0
         state = self.kind.itemsize + 4 * self.labelled
         state += (self.kind.itemsize + SECOND_BYTES) * margin
-        marked = 0 if self.markers is None else self.markers.dtype.itemsize
+        marked = 0.0
+        if self.markers is not None:
+            rows = grid.largest[self.frames.axes.index(self.frames.spatial[0])]
+            marked = self.markers.dtype.itemsize * self.markers.rows_at_once(self.frames, rows) / rows
         beside = marked + 2 + 5 * (self.inputs.mask is not None)
         decoding = max(pixels.decoding_bytes for pixels in self.sources)
         reading = cells * int(state + 1 + stored + floats + beside) + decoding
-        running = cells * (state + floats + self.problem.land_arrays * floats + CELL_BYTES + 1)
+        running = cells * (state + floats + self.problem.land_arrays * floats + 2)
+        running += max(cells * ROOM_BYTES, PATCH_BYTES)
         writing = cells * state + ENCODING_BYTES
         tile = math.prod(grid.largest) * state
         return int(max(reading, running, writing)) + tile
@@ -226,11 +235,9 @@ def begin_visit(land: Land, window: FrontWindow, region: Region, *, first: bool)
     own = ground.part(window.own)
     if first:
         window.wall(own.valid)
-    if first and land.markers is not None:
-        markers = land.marked(region)
-        read_bytes += markers.nbytes
-        window.wall(None if (markers >= 0).all() else markers >= 0)
-        window.start(markers)
+        for rows, markers in land.marked(region):
+            read_bytes += markers.nbytes
+            window.start(markers, rows)
     if own.starts is not None:
         window.hold(own.starts, begin=first)
     elif not first:
