@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from diffusion_ops.families.fronts.front import Front, times_type
 from diffusion_ops.families.fronts.land import LandError
+from diffusion_ops.families.fronts.patches import run_through
 from pipelines.image.window import Region
 from pipelines.kinds.fronts.tiles import (
     LEAST,

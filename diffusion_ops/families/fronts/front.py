@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from diffusion_ops.blocks.block import Bools
 from diffusion_ops.evolution.problems.problem import LABELS, Problem, Setting
 from diffusion_ops.families.fronts.land import Ground
-from diffusion_ops.families.fronts.second_order import SecondOrder
 from diffusion_ops.families.fronts.patches import run_through
+from diffusion_ops.families.fronts.second_order import SecondOrder
 from diffusion_ops.families.fronts.window import FrontWindow
 
 LONG_PATHS = 100_000

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from diffusion_ops.blocks.fields import valid_cells, working_dtype
 from diffusion_ops.families.fronts.front import Front
 from diffusion_ops.families.fronts.land import Ground
-from diffusion_ops.families.fronts.second_order import SECOND_BYTES, SecondOrder
 from diffusion_ops.families.fronts.patches import PATCH_BYTES, run_through
+from diffusion_ops.families.fronts.second_order import SECOND_BYTES, SecondOrder
 from diffusion_ops.families.fronts.window import ROOM_BYTES, FrontWindow
 from pipelines.image.frames import Frames
 from pipelines.image.window import Grid, Region, extent, window_of, within
