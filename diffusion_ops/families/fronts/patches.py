@@ -28,7 +28,7 @@ PATCH_BYTES = (SIDE + 4) ** 2 * (8 + 8 + 1 + 2)
 """Largest memory of a patch: times, what the front runs through, flags, and room to wait."""
 
 FEW = 4
-"""Patches up to which a plane is not cut. Volumes never are: so much of a small one is its surface that nothing is won."""
+"""Patches up to which a plane is not cut. Volumes never are: so much of a small one is surface that nothing is won."""
 
 Patch = tuple[int, ...]
 

@@ -128,7 +128,7 @@ class FrontWindow:
             self.flags[self.inner][~valid] = FIXED
 
     def start(self, markers: NDArray[np.integer[Any]], rows: slice = slice(None)) -> None:
-        """Let fronts start from markers > 0 that are not walls, and make walls of those < 0; in some rows, or in all."""
+        """Let fronts start from markers > 0 that are not walls, and make walls of those < 0; in some rows or all."""
         times, flags = self.times[self.inner][rows], self.flags[self.inner][rows]
         for band in row_bands(markers.shape):
             flags[band][markers[band] < 0] = FIXED
