@@ -66,7 +66,7 @@ class Settle(LandWork):
     def cost(self, grid: Grid) -> Cost:
         """Return the cost of one check of every cell."""
         total, itemsize = math.prod(grid.shape), self.dtype.itemsize
-        memory = self.land.memory(grid, self.margin) + math.prod(grid.largest) * itemsize
+        memory = self.land.memory(grid, self.margin, itemsize)
         return Cost(memory, total * self.land.cell_bytes, total * itemsize, seconds=total / FRONT_RATE / 2)
 
     def compute(self, window: Window) -> Done:

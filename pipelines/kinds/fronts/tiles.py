@@ -99,31 +99,39 @@ class Land:
         markers = None if self.markers is None else self.markers.bind(values)
         return replace(self, inputs=self.inputs.bind(values), markers=markers)
 
-    def memory(self, grid: Grid, margin: int = 0) -> int:
-        """Return the largest memory of a task: a window that a front runs through, the image, and the tile to write.
+    def memory(self, grid: Grid, margin: int = 0, left: int | None = None) -> int:
+        """Return the largest memory of a task: a window that a front runs through, the image, and what it leaves.
 
-        With a margin there are second-order times beside it.
+        Parameters
+        ----------
+        grid : Grid
+        margin : int
+            With a margin there are second-order times beside it.
+        left : int, optional
+            Bytes per cell of what is left of a window; those of its times and labels by default.
         """
         image, (_, cells) = self.inputs.image, self.frames.split_cells(grid, self.halo(margin))
-        floats = working_dtype(image.dtype).itemsize
-        stored = image.channels * image.stored_itemsize
-        if image.dtype.itemsize == floats and not self.problem.land_arrays:
-            # Costs and speeds in floats are taken as they are read.
-            stored = 0
-        state = self.kind.itemsize + 4 * self.labelled
-        state += (self.kind.itemsize + SECOND_BYTES) * margin
-        marked = 0.0
-        if self.markers is not None:
-            rows = grid.largest[self.frames.axes.index(self.frames.spatial[0])]
-            marked = self.markers.dtype.itemsize * self.markers.rows_at_once(self.frames, rows) / rows
-        beside = marked + 2 + 5 * (self.inputs.mask is not None)
-        decoding = max(pixels.decoding_bytes for pixels in self.sources)
-        reading = cells * int(state + 1 + stored + floats + beside) + decoding
-        running = cells * (state + floats + self.problem.land_arrays * floats + 2)
-        running += max(cells * ROOM_BYTES, PATCH_BYTES)
-        writing = cells * state + ENCODING_BYTES
-        tile = math.prod(grid.largest) * state
-        return int(max(reading, running, writing)) + tile
+        floats, own = working_dtype(image.dtype).itemsize, self.kind.itemsize + 4 * self.labelled
+        left = own if left is None else left
+        # The window and its flags, what the front runs through, and where.
+        held = own + (self.kind.itemsize + SECOND_BYTES) * margin + floats + 2
+        # Costs and speeds in floats are taken as they are read.
+        as_read = image.dtype.itemsize == floats and not self.problem.land_arrays
+        stored = 0 if as_read else image.channels * image.stored_itemsize
+        reading = cells * (held + stored + 5 * (self.inputs.mask is not None))
+        reading += max(pixels.decoding_bytes for pixels in self.sources)
+        running = cells * (held + self.problem.land_arrays * floats) + max(cells * ROOM_BYTES, PATCH_BYTES)
+        frame, tile = math.prod(self.frames.spatial_part(grid.largest)), math.prod(grid.largest)
+        leaving = max(cells * held, ENCODING_BYTES) + frame * left
+        marking = cells * held + frame * self._marker_bytes(grid)
+        return int(max(reading, marking, running, leaving)) + (tile - frame) * left
+
+    def _marker_bytes(self, grid: Grid) -> float:
+        """Return the bytes per cell of a tile that its markers take: some rows are read at a time."""
+        if self.markers is None:
+            return 0
+        rows = grid.largest[self.frames.axes.index(self.frames.spatial[0])]
+        return self.markers.dtype.itemsize * self.markers.rows_at_once(self.frames, rows) / rows
 
     def halo(self, margin: int = 0) -> tuple[int, ...]:
         """Return the cells read around a tile with a margin, per axis of the image."""
