@@ -114,6 +114,11 @@ class Partial:
         start[:, ~has] = 0
         return spread(start, has, self.valid, STARTED_HALO)
 
+    @staticmethod
+    def started_bytes(channels: int, itemsize: int, walls: bool) -> float:
+        """Return the bytes per cell that `started` holds at its peak beside these, its result included."""
+        return 44 + 2.5 * channels * itemsize if walls else 24 + channels * (itemsize + 2)
+
     def block(self, start: Floats, has: Bools, spacing: tuple[float, ...]) -> Block:
         """Return a block that starts so, with its unknown cells flagged; cells without a start are walls."""
         block = Block.from_image(start, spacing, has)

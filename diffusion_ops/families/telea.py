@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diffusion_ops.blocks.block import Bools, Floats
+from diffusion_ops.families.fronts.patches import run_through
 from diffusion_ops.families.fronts.window import FrontWindow
 from diffusion_ops.kernels.fronts.ordered_filling import fill_in_order
 
@@ -18,7 +19,7 @@ def distances(known: Bools, valid: Bools, spacing: tuple[float, ...]) -> Floats:
     window = FrontWindow.empty(known.shape, np.dtype(np.float64), labelled=False)
     window.wall(valid)
     window.start((known & valid).astype(np.int64))
-    window.run(np.ones(known.shape), True, spacing, math.inf)
+    run_through(window, np.ones(known.shape), True, spacing, math.inf)
     return np.where(valid, window.times[window.inner], np.inf)
 
 

@@ -55,9 +55,16 @@ class FillByLevels(Result):
         return (*super().sources, self.filled.pixels)
 
     @property
+    def scene_bytes(self) -> int:
+        """What is read, and where it is known."""
+        return self.scene.held_bytes() + 1
+
+    @property
     def more_bytes(self) -> int:
-        """The filled pixels, what they are beside the known ones, and the result in float64."""
-        return self.scene.image.channels * (2 * self.filled.dtype.itemsize + 16) + 4
+        """The filled pixels, with the known ones among them, the result, and the original of invalid ones."""
+        image, filled = self.scene.image.dtype, self.filled.dtype
+        types = filled, np.result_type(image, filled), self.result_type, image
+        return self.scene.image.channels * sum(one.itemsize for one in types) + 4
 
     def compute(self, window: Window) -> Done:
         """Return the result of a tile."""

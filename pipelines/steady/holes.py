@@ -44,8 +44,8 @@ class Holes:
 
     @classmethod
     def with_room(cls, scene: Scene, grid: Grid, path: str) -> Holes:
-        """Return them with as much memory for a box as a tile takes in float32, or as boxes of `LEAST_CELLS` do."""
-        tile = 4 * scene.image.channels * math.prod(scene.frames.spatial_part(grid.largest))
+        """Return them with as much memory for a box as a tile takes in bytes, or as boxes of `LEAST_CELLS` do."""
+        tile = scene.image.channels * math.prod(scene.frames.spatial_part(grid.largest))
         return cls(scene, max(tile, LEAST_CELLS * cls(scene, 0, path).cell_bytes), path)
 
     @property
@@ -120,7 +120,7 @@ class FindHoles(Step):
     holes: Holes = field(kw_only=True)
 
     title = "survey"
-    level_bytes = 6
+    level_bytes = 2
     collects = True
 
     @property

@@ -69,11 +69,24 @@ class Level:
         return self.values, self.flags.pixels
 
     @property
+    def held_bytes(self) -> int:
+        """Memory per cell of what is read."""
+        return self.scene.image.channels * self.dtype.itemsize + 2
+
+    @property
     def cell_bytes(self) -> int:
-        """Memory per cell that reading takes."""
+        """Memory per cell that reading takes beside what is read."""
         if self.values is None:
-            return self.scene.bytes_per_cell()
-        return self.scene.image.channels * self.dtype.itemsize + 3
+            image = self.scene.image
+            return max(
+                self.scene.reading_bytes(), image.channels * (image.dtype.itemsize + self.dtype.itemsize) + 2
+            )
+        return self.held_bytes + 1
+
+    @property
+    def walled(self) -> bool:
+        """Whether there may be walls: what is invalid without a mask is unknown."""
+        return "mask" in self.scene.beside
 
     @property
     def axes(self) -> list[bool]:
@@ -161,12 +174,10 @@ class Halve(OnLevel):
         cells = fine // self.scene.image.channels
         total = math.prod(self.level.shape)
         channels, item = self.scene.image.channels, self.level.dtype.itemsize
-        halved = Partial.halved_bytes(channels, item, "mask" in self.scene.beside)
-        memory = (
-            math.ceil(cells * (channels * item + 2 + max(self.level.cell_bytes, halved))) + self.codec_bytes
-        )
+        halved = Partial.halved_bytes(channels, item, self.level.walled)
+        memory = math.ceil(cells * (self.level.held_bytes + max(self.level.cell_bytes, halved)))
         return Cost(
-            memory,
+            memory + self.codec_bytes,
             self.stored_bytes(total),
             self.stored_bytes(math.prod(grid.shape)),
             seconds=total / HALVE_RATE,
@@ -218,11 +229,13 @@ class Start(OnLevel):
         return window_of(region, self.level.shape, self.halo)
 
     def cost(self, grid: Grid) -> Cost:
-        """Return the cost: the level, and interpolated values and weights in float64."""
+        """Return the cost: the level as it is read, or with the coarser one and what starting takes."""
         channels, total = self.scene.image.channels, math.prod(grid.shape)
         cells = grown_cells(grid, self.halo) // channels
         item = self.level.dtype.itemsize
-        memory = cells * (self.level.cell_bytes + channels * (3 * item + 8) + 56) + self.codec_bytes
+        started = Partial.started_bytes(channels, item, self.level.walled) + channels * item / 2
+        memory = math.ceil(cells * (self.level.held_bytes + max(self.level.cell_bytes, started)))
+        memory += self.codec_bytes
         return Cost(
             memory, 2 * self.stored_bytes(total), self.stored_bytes(total), seconds=total / START_RATE
         )
@@ -262,10 +275,11 @@ class FillWhole(OnLevel):
         assert isinstance(problem, FilledByLevels)
         rounds, ndim = problem.leg(0, 1.0).operator, len(self.scene.frames.spatial)
         arrays = rounds.extra_arrays(ndim, False, channels) + rounds.setup_arrays(ndim, channels)
-        # Fields of all levels are held, the start in float64, and on the finest one the block with its coefficients.
-        held = self.level.cell_bytes + channels * (5 * item + 16) + int((arrays + 2) * item) + 24
+        # Of all levels what is known, and of the finest its start, or a block with its coefficients; then the result.
+        started = Partial.started_bytes(channels, item, self.level.walled)
+        held = 2.5 * channels * item + 3 + max(self.level.cell_bytes, started, (arrays + 2) * item + 4)
         return Cost(
-            cells * held + self.codec_bytes + (8 << 20),
+            math.ceil(cells * held) + self.codec_bytes + (8 << 20),
             self.stored_bytes(total),
             self.stored_bytes(total),
             seconds=problem.rounds / 32 * total / FILL_RATE,

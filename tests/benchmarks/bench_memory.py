@@ -225,7 +225,7 @@ def measure(folder: Path, source: Path, job: Job, limit: str, cluster: str) -> M
     if process.returncode == 2:
         return Measurement(allowed, 0, 0, told + out)
     if process.returncode:
-        raise RuntimeError(f"The run of {job} ended with {process.returncode}: {told}{out}")
+        raise RuntimeError(f"The run ended with {process.returncode}: {(told + out).strip()[-300:]}")
     report = json.loads(Path(f"{target}.run", "report.json").read_text())
     for path in (target, Path(f"{target}.run")):
         shutil.rmtree(path)
@@ -290,7 +290,12 @@ def measure_all(options: argparse.Namespace, folder: Path) -> int:
             for limit in options.limits:
                 if options.cold:
                     os.environ["NUMBA_CACHE_DIR"] = tempfile.mkdtemp(dir=folder)
-                found = measure(folder, source, job_of(name, options.side), limit, cluster)
+                try:
+                    found = measure(folder, source, job_of(name, options.side), limit, cluster)
+                except RuntimeError as error:
+                    failed += 1
+                    print(f"{name:31} {limit:>7} {cluster:7} {error}", flush=True)
+                    continue
                 failed += not found.holds
                 print(row(name, limit, cluster, found), flush=True)
     return failed

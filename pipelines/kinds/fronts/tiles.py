@@ -114,14 +114,15 @@ class Land:
         floats, own = working_dtype(image.dtype).itemsize, self.kind.itemsize + 4 * self.labelled
         left = own if left is None else left
         # The window and its flags, what the front runs through, and where.
-        held = own + (self.kind.itemsize + SECOND_BYTES) * margin + floats + 2
+        held: int = own + (self.kind.itemsize + SECOND_BYTES) * margin + floats + 2
         # Costs and speeds in floats are taken as they are read.
         as_read = image.dtype.itemsize == floats and not self.problem.land_arrays
         stored = 0 if as_read else image.channels * image.stored_itemsize
         reading = cells * (held + stored + 5 * (self.inputs.mask is not None))
         reading += max(pixels.decoding_bytes for pixels in self.sources)
         running = cells * (held + self.problem.land_arrays * floats) + max(cells * ROOM_BYTES, PATCH_BYTES)
-        frame, tile = math.prod(self.frames.spatial_part(grid.largest)), math.prod(grid.largest)
+        frame: int = math.prod(self.frames.spatial_part(grid.largest))
+        tile = math.prod(grid.largest)
         leaving = max(cells * held, ENCODING_BYTES) + frame * left
         marking = cells * held + frame * self._marker_bytes(grid)
         return int(max(reading, marking, running, leaving)) + (tile - frame) * left
