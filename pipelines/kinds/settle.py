@@ -102,7 +102,8 @@ class Settle(LandWork):
             )
         walls = window.walls
         found = times if window.labels is None else window.labels[window.inner]
-        nodata = None if land.labelled else land.frames.nodata
+        # What another step reads has NaN at walls: no time has to give way there.
+        nodata = None if land.labelled or self.fill is None else land.frames.nodata
         fill = self.dtype.type(math.nan if self.fill is None and not land.labelled else self.fill or 0)
         for band in row_bands(window.spatial):
             reached = times[band] < np.inf

@@ -23,6 +23,9 @@ ARRIVED, LEFT, FULL, STUCK = 0, 1, 2, 3
 REACH = 2
 """Cells around that a step reads."""
 
+BEGINNING = float(np.nextafter(np.float32(0), np.float32(1)))
+"""Latest time that counts as 0: where 0 marks invalid pixels, beginnings are stored as the number next to it."""
+
 ENOUGH = 0.25
 """Part of the fall that the gradient promises, from which on a step is taken."""
 
@@ -126,7 +129,7 @@ def _lowest(times, low, size, p, t, cell, q):  # type: ignore[no-untyped-def]
 def _source(times, low, size, p, cell, q):  # type: ignore[no-untyped-def]
     """Put a cell around a point where times begin into q; return whether there is one."""
     for number in range(1 << len(p)):
-        if _corner(p, number, cell) > 0.0 and _time(times, low, size, cell) <= 0.0:
+        if _corner(p, number, cell) > 0.0 and _time(times, low, size, cell) <= BEGINNING:
             for k in range(len(p)):
                 q[k] = cell[k]
             return True
@@ -167,7 +170,7 @@ def build_descent() -> Callable[..., tuple[int, int]]:
                 p[k] = line[count - 1, 1 + k]
                 if not first[k] <= math.floor(p[k]) < last[k]:
                     return LEFT, count
-            if t <= 0.0:
+            if t <= BEGINNING:
                 return ARRIVED, count
             if count == len(line):
                 return FULL, count

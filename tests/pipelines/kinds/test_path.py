@@ -83,6 +83,22 @@ def test_paths_have_the_bits_of_the_whole_image(tmp_path: Path, tile: int) -> No
     assert verify(spec.sink.uri)["ok"]
 
 
+def test_paths_end_where_times_begin_also_where_0_is_nodata(tmp_path: Path) -> None:
+    """Between two steps a time of 0 stays; in a result it is the number next to it, and a beginning all the same."""
+    spec = spec_of(tmp_path, 48, ())
+    speed = rough(SHAPE)
+    speed[20:30, 20:60] = 0
+    np.save(spec.source.uri, speed)
+    source = spec.source.model_copy(update={"nodata": 0.0})
+    times = do.solve(speed, do.Eikonal(), markers=marked(SHAPE, SEED), nodata=0)
+    ends = whole()[1]
+    expected = do.solve(np.where(times == 0, np.nan, times), do.ShortestPath(), markers=ends)
+    assert set(np.unique(expected)) == {0, 2, 5, 9}
+    assert run(spec.model_copy(update={"source": source})).exit_code == 0
+    assert np.array_equal(read_result(spec.sink.uri), expected)
+    assert np.array_equal(do.solve(times, do.ShortestPath(), markers=ends, nodata=0), expected)
+
+
 def test_places_on_the_ground_are_those_that_points_are_read_at() -> None:
     cells = np.array([[3.25, 7.5], [0.0, 0.0]])
     for reference in (None, Georeference(transform=(10.0, 2.0, 5e5, 1.0, -20.0, 4e6))):
