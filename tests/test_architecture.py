@@ -57,7 +57,7 @@ ONLY_IN = {
         r"ruamel": r"spec/yaml_lines\.py",
         r"filelock": r"record/workdir\.py",
         r"psutil": r"tasks/(memory|admission/proof)\.py",
-        r"distributed": r"(tasks/(workers|admission/\w+)|run/submission|clusters/\w+)\.py",
+        r"distributed": r"(tasks/(workers|encryption|admission/\w+)|run/submission|clusters/\w+)\.py",
         r"fsspec": r"store/places\.py",
     },
 }

@@ -9,8 +9,9 @@ from diffusion_ops.evolution.operator import OPERATORS
 from pipelines.image.sink import SINKS
 from pipelines.image.source import SOURCES
 from pipelines.refusal import RefusedError
+from pipelines.spec.cluster import describe_options
 from pipelines.spec.describe import describe_operator, first_sentence
-from pipelines.tasks.workers import CLUSTERS
+from pipelines.tasks.workers import CLUSTERS, Cluster
 
 
 def _plugin(name: str, cls: type[Any]) -> dict[str, Any]:
@@ -27,10 +28,14 @@ def list_formats() -> dict[str, list[dict[str, Any]]]:
     }
 
 
+def _cluster(name: str, cls: type[Cluster]) -> dict[str, Any]:
+    return {**_plugin(name, cls), "options": describe_options(cls)}
+
+
 LISTS: Mapping[str, Callable[[], dict[str, list[dict[str, Any]]]]] = {
     "operators": lambda: {"operators": [describe_operator(cls) for cls in OPERATORS.values()]},
     "formats": list_formats,
-    "clusters": lambda: {"clusters": [_plugin(name, cls) for name, cls in CLUSTERS.items()]},
+    "clusters": lambda: {"clusters": [_cluster(name, cls) for name, cls in CLUSTERS.items()]},
 }
 """Functions that list plug-ins by kind, in groups with a title each."""
 

@@ -22,6 +22,7 @@ from pipelines.cli.options import (
     Candidates,
     ChannelCoupling,
     Cluster,
+    ClusterOptions,
     ComplexPart,
     Criterion,
     Dashboard,
@@ -92,10 +93,15 @@ def _load_verbs() -> None:
 
 
 def how_to_run(
-    memory: str | None, threads: int | None, cluster: str | None, dashboard: bool
+    memory: str | None,
+    threads: int | None,
+    cluster: str | None,
+    cluster_options: list[str] | None,
+    dashboard: bool,
 ) -> dict[str, Any]:
-    """Return the `run` section of a spec that the options say; what they do not say is None."""
-    return {"memory": memory, "threads": threads, "cluster": cluster, "dashboard": dashboard or None}
+    """Return the `run` section of a spec that the options say, with texts NAME=VALUE; what they do not say is None."""
+    how = {"memory": memory, "threads": threads, "cluster": cluster, "dashboard": dashboard or None}
+    return {**how, "options": cluster_options}
 
 
 def _word(choice: StrEnum | None) -> str | None:
@@ -127,12 +133,13 @@ def demo(
     memory: Memory = None,
     threads: Threads = None,
     cluster: Cluster = None,
+    cluster_option: ClusterOptions = None,
     dashboard: Dashboard = False,
     overwrite: Overwrite = False,
     json_output: Json = False,
 ) -> None:
     """Denoise a real image that comes along, and say where the result and the report are."""
-    how = how_to_run(memory, threads, cluster, dashboard)
+    how = how_to_run(memory, threads, cluster, cluster_option, dashboard)
     carry_out(lambda: verbs.demo(folder, how, overwrite, json_output), json_output, resumable=True)
 
 
@@ -163,6 +170,7 @@ def apply(
     memory: Memory = None,
     threads: Threads = None,
     cluster: Cluster = None,
+    cluster_option: ClusterOptions = None,
     dashboard: Dashboard = False,
     overwrite: Overwrite = False,
     json_output: Json = False,
@@ -182,7 +190,7 @@ def apply(
         },
         "image": {"ndim": ndim, "channels": _word(channels), "spacing": _word(spacing)},
         "sink": {"uri": target, "format": format_name, "dtype": dtype, "pyramid": pyramid},
-        "run": how_to_run(memory, threads, cluster, dashboard),
+        "run": how_to_run(memory, threads, cluster, cluster_option, dashboard),
     }
     carry_out(
         lambda: verbs.apply(step, parameter or [], spec, overwrite, json_output), json_output, resumable=True
@@ -195,11 +203,12 @@ def plan(
     memory: Memory = None,
     threads: Threads = None,
     cluster: Cluster = None,
+    cluster_option: ClusterOptions = None,
     dashboard: Dashboard = False,
     json_output: Json = False,
 ) -> None:
     """Say what a spec would take: tiles, passes, bytes, memory, time. Nothing is written."""
-    how = how_to_run(memory, threads, cluster, dashboard)
+    how = how_to_run(memory, threads, cluster, cluster_option, dashboard)
     carry_out(lambda: verbs.plan(spec, how, json_output), json_output)
 
 
@@ -209,12 +218,13 @@ def run(
     memory: Memory = None,
     threads: Threads = None,
     cluster: Cluster = None,
+    cluster_option: ClusterOptions = None,
     dashboard: Dashboard = False,
     overwrite: Overwrite = False,
     json_output: Json = False,
 ) -> None:
     """Carry out a spec, or go on where an interrupted run stopped."""
-    how = how_to_run(memory, threads, cluster, dashboard)
+    how = how_to_run(memory, threads, cluster, cluster_option, dashboard)
     carry_out(lambda: verbs.run(spec, how, overwrite, json_output), json_output, resumable=True)
 
 
@@ -235,11 +245,12 @@ def preview(
     memory: Memory = None,
     threads: Threads = None,
     cluster: Cluster = None,
+    cluster_option: ClusterOptions = None,
     dashboard: Dashboard = False,
     json_output: Json = False,
 ) -> None:
     """Compute a region alone, with the same bits as in the full run."""
-    how = how_to_run(memory, threads, cluster, dashboard)
+    how = how_to_run(memory, threads, cluster, cluster_option, dashboard)
     carry_out(lambda: verbs.preview(spec, roi, output, how, json_output), json_output)
 
 

@@ -60,9 +60,19 @@ Threads = Annotated[
 Cluster = Annotated[
     str | None,
     typer.Option(
-        help="threads, local (processes), or the address of a scheduler.",
+        help="A name of `diffuse list clusters`, or the address or file of a scheduler; threads by default.",
         rich_help_panel=HOW,
         metavar="NAME|ADDRESS",
+    ),
+]
+ClusterOptions = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--cluster-option",
+        "-c",
+        metavar="NAME=VALUE",
+        help="Option of the cluster, such as -c workers=8; `diffuse list clusters slurm` names those of slurm.",
+        rich_help_panel=HOW,
     ),
 ]
 Dashboard = Annotated[

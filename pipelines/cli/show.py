@@ -256,7 +256,17 @@ def plugins(entries: Sequence[Mapping[str, Any]], title: str) -> RenderableType:
     for entry in entries:
         ending = [" ".join(entry["extensions"])] if endings else []
         table.add_row(entry["name"], *ending, entry["about"])
-    return Group(table, Text())
+    alone = entries[0].get("options") if len(entries) == 1 else None
+    return Group(table, Text(), *([_options(alone), Text()] if alone else []))
+
+
+def _options(options: Sequence[Mapping[str, Any]]) -> RenderableType:
+    """Return the options of a cluster, each with its type, default and meaning."""
+    table = new_table("option", "type", "default", "about")
+    for one in options:
+        default = "" if one["default"] is None else str(one["default"])
+        table.add_row(one["name"], one["type"], "required" if one["required"] else default, one["about"])
+    return table
 
 
 def draw(console: Console, *pictures: RenderableType) -> None:

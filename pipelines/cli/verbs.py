@@ -48,8 +48,9 @@ def apply(
     json_output: bool,
 ) -> int:
     """Run one operator; options that the user did not give are None and left out."""
+    rest = {name: section for name, section in sections.items() if name != "run"}
     try:
-        spec = make_spec(_apply_spec(step, parameters, sections))
+        spec = _carried_out(make_spec(_apply_spec(step, parameters, rest)), sections["run"])
     except SpecError as error:
         # There is one step and no file: its name says more than its location, and once is enough.
         name = str(step["operator"])
@@ -76,11 +77,22 @@ def _apply_spec(
     return {**data, "steps": [said]}
 
 
+def _carried_out(spec: Spec, how: Mapping[str, Any]) -> Spec:
+    """Return a spec that is carried out as options say; those of the cluster are texts NAME=VALUE."""
+    options: dict[str, Any] = {}
+    for text in how["options"] or ():
+        name, value = parse_parameter(text, "--cluster-option", "workers=8")
+        if name in options:
+            raise SpecError(f"--cluster-option {name} is given twice. Give it once.")
+        options[name] = value
+    return override_run(spec, **{**how, "options": options})
+
+
 def _said(section: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in section.items() if value is not None}
 
 
-def parse_parameter(text: str) -> tuple[str, Any]:
+def parse_parameter(text: str, option: str = "-p", example: str = "contrast=0.05") -> tuple[str, Any]:
     """Return name and value of "contrast=0.05" or "contrast={quantile: 0.9}".
 
     Raises
@@ -90,7 +102,9 @@ def parse_parameter(text: str) -> tuple[str, Any]:
     """
     name, equals, value = text.partition("=")
     if not equals or not name.strip() or not value.strip():
-        raise SpecError(f"-p {text!r} is not a parameter. Allowed: NAME=VALUE, such as -p contrast=0.05.")
+        raise SpecError(
+            f"{option} {text!r} is not a parameter. Allowed: NAME=VALUE, such as {option} {example}."
+        )
     return name.strip(), parse_value(name.strip(), value)
 
 
@@ -113,7 +127,7 @@ def parse_value(name: str, text: str) -> Any:
 
 def plan(path: str, how: Mapping[str, Any], json_output: bool) -> int:
     """Print the plan of a spec."""
-    spec = override_run(load_spec(path), **how)
+    spec = _carried_out(load_spec(path), how)
     prepare_process(spec.run.threads)
     source = open_source(spec.source)
     # Progress goes to the standard error, because the output is one JSON object.
@@ -202,7 +216,7 @@ def _parse_times(text: str | None) -> tuple[float, ...] | None:
 
 def run(path: str, how: Mapping[str, Any], overwrite: bool, json_output: bool) -> int:
     """Carry out a spec."""
-    return _carry_out(override_run(load_spec(path), **how), overwrite, json_output)
+    return _carry_out(_carried_out(load_spec(path), how), overwrite, json_output)
 
 
 def _carry_out(spec: Spec, overwrite: bool, json_output: bool) -> int:
@@ -235,7 +249,7 @@ def _stopping(meter: Meter, spec: Spec | None = None) -> Iterator[None]:
 
 def demo(folder: str, how: Mapping[str, Any], overwrite: bool, json_output: bool) -> int:
     """Run the main job on an image that comes along."""
-    spec = override_run(demonstration.prepare(Path(folder)), **how)
+    spec = _carried_out(demonstration.prepare(Path(folder)), how)
     if not json_output:
         Console(stderr=True).print(demonstration.INTRODUCTION, highlight=False, soft_wrap=True)
     code = _carry_out(spec, overwrite, json_output)
@@ -262,7 +276,7 @@ def status(target: str, workdir: str | None, json_output: bool) -> int:
 
 def preview(path: str, roi: str, output: str | None, how: Mapping[str, Any], json_output: bool) -> int:
     """Compute a region alone."""
-    spec = override_run(load_spec(path), **how)
+    spec = _carried_out(load_spec(path), how)
     target = output or preview_target(spec.sink.uri, roi)
     meter = Meter()
     with _stopping(meter), progress(json_output, sys.stdout, Console(stderr=True)) as listener:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 
-from pipelines.tasks.workers import CLUSTERS, DASHBOARD_BYTES, Cluster, Workers, own_workers
+from pipelines.tasks.workers import CLUSTERS, DASHBOARD_BYTES, Cluster, Wanted, Workers, own_workers
 
 
 @CLUSTERS.register("local")
@@ -14,9 +14,6 @@ class Local(Cluster):
     about = "processes on this machine, one thread each"
     dashboard_bytes = DASHBOARD_BYTES
 
-    @classmethod
-    def connect(
-        cls, address: str, threads: int, dashboard: bool
-    ) -> contextlib.AbstractContextManager[Workers]:
+    def connect(self, wanted: Wanted) -> contextlib.AbstractContextManager[Workers]:
         """Start the processes for the time of the context."""
-        return own_workers(threads, 1, processes=True, dashboard=dashboard)
+        return own_workers(wanted.tasks, 1, processes=True, dashboard=wanted.dashboard)

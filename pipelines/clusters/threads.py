@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 
-from pipelines.tasks.workers import CLUSTERS, DASHBOARD_BYTES, Cluster, Workers, own_workers
+from pipelines.tasks.workers import CLUSTERS, DASHBOARD_BYTES, Cluster, Wanted, Workers, own_workers
 
 
 @CLUSTERS.register("threads")
@@ -15,9 +15,6 @@ class Threads(Cluster):
     in_process = True
     dashboard_bytes = DASHBOARD_BYTES
 
-    @classmethod
-    def connect(
-        cls, address: str, threads: int, dashboard: bool
-    ) -> contextlib.AbstractContextManager[Workers]:
+    def connect(self, wanted: Wanted) -> contextlib.AbstractContextManager[Workers]:
         """Start the worker for the time of the context."""
-        return own_workers(1, threads, processes=False, dashboard=dashboard)
+        return own_workers(1, wanted.tasks, processes=False, dashboard=wanted.dashboard)

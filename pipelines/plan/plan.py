@@ -16,6 +16,7 @@ from pipelines.plan.prediction import (
     expected_told_bytes,
     find_moments,
     predict_memory,
+    worker_memory,
 )
 from pipelines.plan.stage import Stage
 
@@ -157,6 +158,11 @@ class Plan:
     def memory_per_task(self) -> int:
         """Predicted bytes of the largest task."""
         return max(stage.cost.memory_bytes for stage in self.stages)
+
+    @property
+    def worker_bytes(self) -> int:
+        """Predicted resident bytes of a process that does one task at a time."""
+        return worker_memory(self.stages)
 
     @property
     def memory_total(self) -> int:

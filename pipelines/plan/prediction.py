@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import accumulate
 
 from pipelines.plan.stage import Stage
-from pipelines.tasks.memory import total_memory
+from pipelines.tasks.memory import DRIVER_BYTES, total_memory
 
 DRIVER_SECONDS = 0.0015
 """Time that scheduler and journal take per task, one task after another: it limits runs on many workers."""
@@ -82,6 +82,11 @@ def _tasks_bytes(stages: Sequence[Stage], alone: set[int], threads: int, process
     held = [together, *([tile_bytes[n]] + [kept] * min(threads - 1, keeping[n]) for n in single)]
     compiled = kernels_bytes(stages)
     return max(total_memory(some, processes, compiled) for some in held)
+
+
+def worker_memory(stages: Sequence[Stage]) -> int:
+    """Return the largest resident bytes of a process that does one task at a time for a driver elsewhere."""
+    return max(one.resident for one in find_moments(stages, 1, 1)) - DRIVER_BYTES
 
 
 def kernels_bytes(stages: Sequence[Stage]) -> int:

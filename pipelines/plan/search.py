@@ -17,7 +17,13 @@ from pipelines.plan.graph import Known, is_source, make_chains
 from pipelines.plan.layout import Layout
 from pipelines.plan.outputs import Outputs
 from pipelines.plan.plan import Begun, Geometry, Output, Plan, library_bytes, new_folder
-from pipelines.plan.prediction import expected_seconds, expected_told_bytes, least_memory, predict_memory
+from pipelines.plan.prediction import (
+    expected_seconds,
+    expected_told_bytes,
+    least_memory,
+    predict_memory,
+    worker_memory,
+)
 from pipelines.plan.stage import Stage
 from pipelines.plan.stages import NotAloneError, Stages
 from pipelines.refusal import RefusedError, refusing
@@ -27,7 +33,6 @@ from pipelines.tasks.memory import KERNELS_BYTES
 from pipelines.tasks.pixels import decoding_bytes
 from pipelines.tasks.version import code_version
 from pipelines.tasks.work import Work
-from pipelines.tasks.workers import cluster_kind
 
 SIDES = {2: (256, 512, 1024, 1536, 2048, 3072, 4096, 6144, 8192), 3: (32, 64, 96, 128, 192, 256, 384, 512)}
 """Tile sides that are tried, by number of spatial axes; each is rounded up to whole chunks of the result."""
@@ -142,8 +147,8 @@ class _Search:
         self.shape = tuple(self.result.size(a) for a in self.axes)
         units = [self._unit(output) for output in self.outputs if output.levels]
         self.unit = tuple(math.lcm(*some) for some in zip(*units, strict=True))
-        cluster = cluster_kind(spec.run.cluster)
-        self.processes = 0 if cluster.in_process else spec.run.threads
+        cluster = spec.run.cluster
+        self.processes = 0 if cluster.in_process else spec.run.tasks
         dashboard_bytes = cluster.dashboard_bytes if spec.run.dashboard else 0
         self.extra_bytes = library_bytes(self.outputs) + dashboard_bytes
         self.external = {uri: read_beside(uri, source, self.frames.spatial) for uri in spec.beside}
@@ -213,12 +218,15 @@ class _Search:
 
     def _most_threads(self, stages: Sequence[Stage]) -> int:
         """Return the largest number of threads whose memory is allowed, 0 where there is none."""
+        worker = self.spec.run.cluster.worker_bytes
+        if worker is not None and worker_memory(stages) > worker:
+            return 0
         told = expected_told_bytes(stages, self.spec.run.memory)
 
         def taken(threads: int) -> int:
             return predict_memory(stages, threads, min(threads, self.processes), told) + self.extra_bytes
 
-        allowed = range(1, self.spec.run.threads + 1)
+        allowed = range(1, self.spec.run.tasks + 1)
         return bisect.bisect_right(allowed, self.spec.run.memory, key=taken)
 
     # ---- candidates
@@ -250,7 +258,7 @@ class _Search:
                 dict(wanted) if isinstance(wanted, dict) else dict.fromkeys(SPATIAL, wanted)
             )
             return [self._tile({a: sides.get(a, 1) for a in SPATIAL})]
-        longest = max(SIDES[2]) if self.spec.run.threads >= MANY_THREADS else USUAL_SIDE
+        longest = max(SIDES[2]) if self.spec.run.tasks >= MANY_THREADS else USUAL_SIDE
         tried = (side for side in SIDES[len(self.frames.spatial)] if side <= longest)
         return _unique(self._tile(self._even(side)) for side in tried)
 
@@ -295,6 +303,15 @@ class _Search:
 
     def _refusal(self, need: int, geometry: Geometry) -> str:
         limit, chunk = self.spec.run.memory, self.source.chunk_bytes
+        worker, process = self.spec.run.cluster.worker_bytes, worker_memory(self.lay_out(geometry))
+        if worker is not None and process > worker:
+            tile = " x ".join(map(str, geometry.tile))
+            return (
+                f"A worker of the cluster has {worker:,} bytes, but a process with the smallest task (tile {tile} of "
+                f"{self.axes}, {geometry.batch} steps per pass) needs {process:,}. Give each worker at least "
+                f"--cluster-option memory={math.ceil(process / 2**20)}MiB, or make chunks of the result smaller "
+                "(sink.chunk)."
+            )
         if need - decoding_bytes(chunk) + decoding_bytes(0) <= limit:
             sides = " x ".join(map(str, self.source.chunks))
             return (
@@ -321,8 +338,8 @@ class _Search:
     def _notes(self, stages: Sequence[Stage], threads: int) -> Iterator[str]:
         if not self.source.by_region:
             yield "The source cannot be read by region: it is read whole and copied into Zarr first."
-        if threads < self.spec.run.threads:
-            yield f"Only {threads} of {self.spec.run.threads} threads fit into the memory."
+        if threads < self.spec.run.tasks:
+            yield f"Only {threads} of {self.spec.run.tasks} threads fit into the memory."
         for leg in (leg for chain in self.chains for leg in chain.legs):
             if leg.operator.controlled_by in ("once", "convergence"):
                 continue

@@ -39,7 +39,6 @@ from pipelines.run.publication import Publication
 from pipelines.run.report import Measured, make_report
 from pipelines.run.submission import Submission
 from pipelines.spec.spec import Spec
-from pipelines.store.addresses import is_address
 from pipelines.store.listings import Listing
 from pipelines.store.upload import TargetTakenError
 from pipelines.tasks.admission.admission import Admission
@@ -47,7 +46,7 @@ from pipelines.tasks.group import Failure
 from pipelines.tasks.process import use_temporary_folder
 from pipelines.tasks.values import Outcome
 from pipelines.tasks.work import Conclusion
-from pipelines.tasks.workers import ClusterError, Workers, cluster_kind, connect
+from pipelines.tasks.workers import ClusterError, Wanted, Workers
 
 
 class NoRoomError(RuntimeError):
@@ -126,6 +125,10 @@ class Driver:
             if not self._has_written():
                 self.workdir.clear()
             raise
+        except ClusterError:
+            if not self._has_done():
+                self.workdir.clear()
+            raise
         finally:
             self.workdir.journal.close()
         self.measured.end(start, time.perf_counter() - clock, resumed, absent_chunks)
@@ -135,6 +138,10 @@ class Driver:
             self.arrays.remove()
         tell(self.listeners, RunFinished(report))
         return report
+
+    def _has_done(self) -> bool:
+        """Return whether any tile is finished."""
+        return self.state.tiles.left < self.plan.tiles
 
     def _has_written(self) -> bool:
         """Return whether a finished tile has written pixels, not only tallies."""
@@ -196,7 +203,7 @@ class Driver:
             self._act_on(conclusion)
         self.arrays.drop(self.state)
         self.arrays.create_results()
-        if self.listing is not None and not cluster_kind(self.spec.run.cluster).in_process:
+        if self.listing is not None and not self.spec.run.cluster.in_process:
             self.arrays.hand_over(self.listing)
 
     def _note(self, event: Event) -> Conclusion | None:
@@ -215,30 +222,31 @@ class Driver:
             Where there are none and no tile was done yet; later that is the run's problem, and the run goes on another
             time.
         """
-        cluster = self.spec.run.cluster
-        with connect(cluster, self.plan.threads, self.spec.run.dashboard) as workers:
+        cluster, plan = self.spec.run.cluster, self.plan
+        wanted = Wanted(plan.threads, plan.worker_bytes, self.spec.run.dashboard, str(self.workdir.path))
+        with cluster.connect(wanted) as workers:
             self.measured.dashboard = workers.dashboard
-            self.workdir.write("workers.json", {"cluster": cluster, "dashboard": workers.dashboard})
-            tell(self.listeners, Connected(cluster, workers.dashboard))
+            self.workdir.write("workers.json", {"cluster": str(cluster), "dashboard": workers.dashboard})
+            tell(self.listeners, Connected(str(cluster), workers.dashboard))
             try:
                 self._give_and_take(workers, taken_over)
             except NoRoomError as error:
                 self.measured.problem = str(error)
             except ClusterError as error:
-                if not self.measured.began and self.state.tiles.left == self.plan.tiles:
+                if not self.measured.began and not self._has_done():
                     raise
                 self.measured.problem = str(error)
 
     def _give_and_take(self, workers: Workers, taken_over: list[Group]) -> None:
         """Keep a bounded number of tiles in flight until none is left or none can start."""
         cluster = self.spec.run.cluster
-        threads = self.plan.threads if cluster_kind(cluster).in_process else 1
+        threads = self.plan.threads if cluster.in_process else 1
         with Admission(workers.client, threads, self.listeners).ask() as admission:
             self.measured.left_out = admission.left_out
             admission.wait()
             # Workers of our own have as many threads as the plan allows; on a foreign cluster only the number of
             # tasks in flight bounds the memory.
-            ahead = self.plan.threads if is_address(cluster) else 2 * self.plan.threads
+            ahead = self.plan.threads if cluster.shared else 2 * self.plan.threads
             fence = self.workdir.new_epoch()
             name = f"diffuse-{self.plan.folder}-{fence.epoch}"
             for number in range(len(self.state.stages)):
@@ -321,7 +329,7 @@ class Driver:
         if held <= limit:
             return
         left = self.plan.tiles / max(1, self.plan.tiles - self.state.tiles.left)
-        enough = self.plan.memory_with(int(held * left), self.spec.run.threads)
+        enough = self.plan.memory_with(int(held * left), self.spec.run.tasks)
         raise NoRoomError(
             f"There are more regions or holes than the memory holds: the tiles have told {held:,} bytes of them, and "
             f"merging takes {MERGING} times as many, but {limit:,} fit beside tasks. Run the same command again with "

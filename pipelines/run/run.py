@@ -26,7 +26,7 @@ from pipelines.store.addresses import is_remote, labelled_image, lies_inside, sh
 from pipelines.store.publish import stamp_of
 from pipelines.store.targets import is_complete, is_taken, require_no_labels
 from pipelines.tasks.process import prepare_process
-from pipelines.tasks.workers import check_cluster, cluster_kind
+from pipelines.tasks.workers import check_cluster
 from pipelines.tuning.times import Settled, settle_times
 
 
@@ -69,7 +69,7 @@ def run(spec: Spec, *, overwrite: bool = False, listeners: Sequence[Listener] = 
     plan = make_plan(spec, source.info, begun=begun, tuned=bool(settled.tuning))
     require_valid_pixels(source, plan)
     # Workers in other processes load what they need before their first tiles.
-    rehearsal = warm_beside(plan) if cluster_kind(spec.run.cluster).in_process else None
+    rehearsal = warm_beside(plan) if spec.run.cluster.in_process else None
     with contextlib.ExitStack() as held:
         held.enter_context(workdir.lock(spec.sink.uri))
         leases = [held.enter_context(lease(target, workdir.path)) for target in spec.targets]

@@ -70,9 +70,14 @@ def _words(one: Mapping[str, Any], value: Any, sections: Sections) -> tuple[Loca
         above = tuple(location[:-1])
         section = sections[tuple(part for part in above if isinstance(part, str))]
         return marked, above, unknown_key(location[-1], list(section.model_fields))
-    if kind == "value_error":
-        return marked, marked, str(context["error"])
-    return marked, marked, _PLAIN.get(kind, one["msg"].replace("Input should", "should"))
+    return marked, marked, plain_words(one)
+
+
+def plain_words(one: Mapping[str, Any]) -> str:
+    """Return what an error of pydantic's about a value says."""
+    if one["type"] == "value_error":
+        return str(one["ctx"]["error"])
+    return _PLAIN.get(one["type"], str(one["msg"]).replace("Input should", "should"))
 
 
 _PLAIN = {
@@ -89,11 +94,20 @@ _PLAIN = {
 
 def _got(value: Any, location: Location, words: Iterable[str]) -> str:
     """Return the value that the user gave, or "" where a message already ends and so contains it."""
-    if any(word.endswith((".", ")", "?")) for word in words):
+    if any(map(_ends, words)):
         return ""
     for part in location:
         value = value[part]
-    return f", got {shortened(value)}."
+    return with_got("", value)
+
+
+def _ends(words: str) -> bool:
+    return words.endswith((".", ")", "?"))
+
+
+def with_got(words: str, value: Any) -> str:
+    """Return a message with the value that the user gave, where it does not end already and so contains it."""
+    return words if _ends(words) else f"{words}, got {shortened(value)}."
 
 
 def shortened(value: Any) -> str:

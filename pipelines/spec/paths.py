@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from pipelines.spec.cluster import cluster_with_paths
 from pipelines.store.addresses import absolute
 
 _PLACES = (("source", "uri"), ("sink", "uri"), ("run", "workdir"))
@@ -25,6 +26,9 @@ def with_paths(data: dict[str, Any], folder: Path) -> dict[str, Any]:
     found = dict(data)
     for section, key in _PLACES:
         found[section] = _with_path(found.get(section), key, folder)
+    run = found.get("run")
+    if isinstance(run, dict) and "cluster" in run:
+        found["run"] = {**run, "cluster": cluster_with_paths(run["cluster"], folder)}
     if isinstance(found.get("steps"), list):
         found["steps"] = [_step_with_paths(step, folder) for step in found["steps"]]
     if isinstance(found.get("outputs"), list):

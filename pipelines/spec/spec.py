@@ -9,10 +9,8 @@ from pathlib import Path, PurePath
 from typing import Annotated, Any, Literal
 
 from dask.system import cpu_count
-from dask.utils import parse_bytes
 from pydantic import (
     BaseModel,
-    BeforeValidator,
     ConfigDict,
     Field,
     ValidationError,
@@ -24,11 +22,13 @@ from diffusion_ops.evolution.operator import OPERATORS
 from pipelines.image.sink import PATH, SinkSpec
 from pipelines.image.source import SourceSpec
 from pipelines.refusal import RefusedError
+from pipelines.spec.cluster import ClusterField, cluster_options, usual_memory
 from pipelines.spec.errors import explain, no_such, refusal, shortened
 from pipelines.spec.paths import is_path, with_paths
 from pipelines.spec.step import StepSpec, UntilSpec
 from pipelines.spec.yaml_lines import BadYamlError, Location, YamlText, read_yaml
 from pipelines.store.addresses import is_remote, outside
+from pipelines.tasks.amounts import Memory
 
 SOURCE = "source"
 """Name of the image itself as the `input` of a step."""
@@ -38,25 +38,10 @@ class SpecError(RefusedError):
     """A spec that asks for something impossible; the message says where, what, and what is allowed."""
 
 
-MOST_MEMORY, MOST_THREADS, MOST_CELLS, MOST_RETRIES = 1 << 60, 1 << 16, 1 << 62, 1_000_000
+MOST_THREADS, MOST_CELLS, MOST_RETRIES = 1 << 16, 1 << 62, 1_000_000
 """Largest amounts that a spec can say; larger ones are mistakes."""
 
 Positive = Annotated[int, Field(gt=0, le=MOST_CELLS)]
-
-
-def _parse_memory(value: Any) -> Any:
-    if not isinstance(value, str):
-        return value
-    try:
-        # Dask takes a unit alone as one of it.
-        amount = parse_bytes(value) if any(letter.isdigit() for letter in value) else None
-    except (ValueError, OverflowError):
-        amount = None
-    if amount is None or amount > MOST_MEMORY:
-        raise ValueError(
-            f"{shortened(value)} is not an amount of memory. Allowed: 2GiB, 500 MB, or bytes, up to 1 EiB."
-        )
-    return amount
 
 
 class ImageSpec(BaseModel):
@@ -83,22 +68,23 @@ class RunSpec(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    memory: Annotated[int, BeforeValidator(_parse_memory, json_schema_input_type=int | str)] = Field(
-        default=2 << 30,
-        gt=0,
-        le=MOST_MEMORY,
-        description="Memory that all of the run may use, such as 2GiB or 500 MB.",
+    cluster: ClusterField = Field(
+        default="threads",
+        validate_default=True,
+        description="Where tasks run: threads, local (processes), the address or the file of a scheduler, or a mapping "
+        "with the kind of a cluster and its options.",
+    )
+    memory: Memory = Field(
+        default_factory=usual_memory,
+        description="Memory that all of the run may use, such as 2GiB or 500 MB; 2GiB by default, and as much for each "
+        "worker as the options of a cluster give it.",
     )
     threads: int = Field(
         default_factory=cpu_count,
         gt=0,
         le=MOST_THREADS,
-        description="Tasks at a time; the processors this process may use by default.",
-    )
-    cluster: str = Field(
-        default="threads",
-        min_length=1,
-        description="threads, local (processes), the address of a scheduler, or a name.",
+        description="Tasks at a time; the processors this process may use by default. The workers of a cluster count "
+        "instead where its options say how many.",
     )
     dashboard: bool = Field(
         default=False,
@@ -117,6 +103,11 @@ class RunSpec(BaseModel):
     retries: int = Field(
         default=3, ge=0, le=MOST_RETRIES, description="Tries of a failing task after the first."
     )
+
+    @property
+    def tasks(self) -> int:
+        """Tasks at a time: the workers of the cluster where its options say how many, else `threads`."""
+        return self.cluster.most_tasks or self.threads
 
 
 class OutputSpec(SinkSpec):
@@ -288,8 +279,15 @@ def make_spec(data: Any, folder: str | Path = ".") -> Spec:
     return _make(YamlText("", data, {}), Path(folder))
 
 
-def override_run(spec: Spec, **changes: Any) -> Spec:
+def override_run(spec: Spec, options: Mapping[str, Any] | None = None, **changes: Any) -> Spec:
     """Return the spec with changes to its section `run`; changes that are None are left out.
+
+    Parameters
+    ----------
+    spec : Spec
+    options : mapping, optional
+        Options of the cluster, beside those that the spec says unless another cluster is among the changes.
+    changes : dict
 
     Raises
     ------
@@ -297,8 +295,11 @@ def override_run(spec: Spec, **changes: Any) -> Spec:
         For a value that is not possible.
     """
     said = {key: value for key, value in changes.items() if value is not None}
-    values = spec.model_dump(mode="json")
-    return make_spec({**values, "run": {**values["run"], **said}}) if said else spec
+    if options:
+        said["cluster"] = {**cluster_options(said.get("cluster", spec.run.cluster)), **options}
+    # What follows from something that was not said, such as the memory from the workers, may follow anew.
+    before = spec.run.model_dump(mode="json", exclude_unset=True)
+    return make_spec({**spec.model_dump(mode="json"), "run": {**before, **said}}) if said else spec
 
 
 def json_schema() -> dict[str, Any]:

@@ -14,6 +14,7 @@ from typer.testing import CliRunner, Result
 
 from diffusion_ops.evolution.operator import OPERATORS
 from pipelines.cli.command import app, verbs
+from pipelines.clusters import address
 from pipelines.events import RunStarted
 from pipelines.run.run import Report
 
@@ -187,9 +188,22 @@ def test_the_schema_is_json():
         (("apply", "heat", "image.npy", "b.xyz", "--time", "1"), "names no format"),
         (("apply", "heat", "image.npy", "image.npy", "--time", "1"), "image.npy"),
         (("apply", "heat", "image.npy", "b.zarr", "--time", "1", "--cluster", "moon"), "moon"),
+        (("run", "scene.yaml", "-c", "workers=2"), "unknown key 'workers'. Allowed: kind."),
+        (("run", "scene.yaml", "--cluster", "address"), "give either the 'address'"),
+        (
+            ("run", "scene.yaml", "--cluster", "tcp://a:1", "-c", "adress=tcp://b:1"),
+            "Did you mean 'address'?",
+        ),
+        (("run", "scene.yaml", "--cluster", "tcp://a:1", "-c", "tls=5"), "tls: should be a word, got 5."),
+        (("run", "scene.yaml", "--cluster", "tcp://a:1", "-c", "tls"), "such as --cluster-option workers=8"),
+        (("run", "scene.yaml", "-c", "a=1", "-c", "a=2"), "--cluster-option a is given twice"),
+        (("run", "scene.yaml", "--cluster", "there.json"), "there is no such file"),
+        (("run", "scene.yaml", "--cluster", "tls://127.0.0.1:1", "-c", "tls=keys"), "lacks ca.pem, cert.pem"),
+        (("run", "scene.yaml", "--cluster", "tcp://127.0.0.1:1"), "No scheduler answers"),
     ],
 )
-def test_a_refusal_has_exit_code_2_and_says_why(folder, words, message):
+def test_a_refusal_has_exit_code_2_and_says_why(folder, words, message, monkeypatch):
+    monkeypatch.setattr(address, "ANSWER_SECONDS", 1.0)
     Path("bad.yaml").write_text(SPEC.replace("contrast", "contrst"))
     before = sorted(folder.iterdir())
     result = diffuse(*words)
