@@ -17,6 +17,10 @@ class StoppedError(Exception):
     """A run that had begun and could not go on, because of the error that is its `__cause__`."""
 
 
+class TerminatedError(KeyboardInterrupt):
+    """A run that was asked to stop by SIGTERM while nothing was at work, or a second time."""
+
+
 @contextlib.contextmanager
 def refusing() -> Iterator[None]:
     """Turn errors of values, such as those of an operator or of a format, into refusals: nothing has begun yet.

@@ -51,6 +51,7 @@ from pipelines.cli.options import (
     Target,
     Threads,
     Time,
+    Walltime,
     Workdir,
 )
 
@@ -62,7 +63,8 @@ else:
 app = typer.Typer(
     name="diffuse",
     help="Diffusion PDEs on images that do not fit in memory: exact, bounded, never lost.",
-    epilog="Exit codes: 0 done, 2 refused, 3 failed or tiles left, 130 interrupted; the same command goes on.",
+    epilog="Exit codes: 0 done, 2 refused, 3 failed or tiles left, 75 stopped at its walltime, 130 interrupted, "
+    "143 terminated; the same command goes on.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -98,10 +100,11 @@ def how_to_run(
     cluster: str | None,
     cluster_options: list[str] | None,
     dashboard: bool,
+    walltime: str | None = None,
 ) -> dict[str, Any]:
     """Return the `run` section of a spec that the options say, with texts NAME=VALUE; what they do not say is None."""
     how = {"memory": memory, "threads": threads, "cluster": cluster, "dashboard": dashboard or None}
-    return {**how, "options": cluster_options}
+    return {**how, "walltime": walltime, "options": cluster_options}
 
 
 def _word(choice: StrEnum | None) -> str | None:
@@ -171,6 +174,7 @@ def apply(
     threads: Threads = None,
     cluster: Cluster = None,
     cluster_option: ClusterOptions = None,
+    walltime: Walltime = None,
     dashboard: Dashboard = False,
     overwrite: Overwrite = False,
     json_output: Json = False,
@@ -190,7 +194,7 @@ def apply(
         },
         "image": {"ndim": ndim, "channels": _word(channels), "spacing": _word(spacing)},
         "sink": {"uri": target, "format": format_name, "dtype": dtype, "pyramid": pyramid},
-        "run": how_to_run(memory, threads, cluster, cluster_option, dashboard),
+        "run": how_to_run(memory, threads, cluster, cluster_option, dashboard, walltime),
     }
     carry_out(
         lambda: verbs.apply(step, parameter or [], spec, overwrite, json_output), json_output, resumable=True
@@ -219,12 +223,13 @@ def run(
     threads: Threads = None,
     cluster: Cluster = None,
     cluster_option: ClusterOptions = None,
+    walltime: Walltime = None,
     dashboard: Dashboard = False,
     overwrite: Overwrite = False,
     json_output: Json = False,
 ) -> None:
     """Carry out a spec, or go on where an interrupted run stopped."""
-    how = how_to_run(memory, threads, cluster, cluster_option, dashboard)
+    how = how_to_run(memory, threads, cluster, cluster_option, dashboard, walltime)
     carry_out(lambda: verbs.run(spec, how, overwrite, json_output), json_output, resumable=True)
 
 

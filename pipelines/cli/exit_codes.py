@@ -11,10 +11,11 @@ from collections.abc import Callable
 
 import typer
 
-from pipelines.refusal import RefusedError, StoppedError
+from pipelines.refusal import RefusedError, StoppedError, TerminatedError
 
-DONE, REFUSED, FAILED, INTERRUPTED = 0, 2, 3, 130
-"""Exit codes: complete; refused, so nothing was done; failed, or failed tiles are left; stopped by the user."""
+DONE, REFUSED, FAILED, INTERRUPTED, TERMINATED = 0, 2, 3, 130, 143
+"""Exit codes: complete; refused, so nothing was done; failed, or failed tiles are left; stopped by the user; or by
+SIGTERM. A run that has stopped in order says its own, see `pipelines.run.stopping`."""
 
 IMPOSSIBLE = (
     errno.ENOENT,
@@ -51,9 +52,12 @@ def finish(work: Callable[[], int], json_output: bool, *, resumable: bool = Fals
     """
     try:
         code = work()
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
         again = f" Finished tiles are kept. Go on with:\n  {this_command()}" if resumable else ""
-        code = _say("interrupted", f"Interrupted.{again}", INTERRUPTED, json_output)
+        if isinstance(error, TerminatedError):
+            code = _say("terminated", f"Terminated.{again}", TERMINATED, json_output)
+        else:
+            code = _say("interrupted", f"Interrupted.{again}", INTERRUPTED, json_output)
     except StoppedError as stopped:
         code = _say("failed", _words(stopped.__cause__ or stopped, resumable), FAILED, json_output)
     except RefusedError as error:

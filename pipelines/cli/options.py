@@ -75,6 +75,14 @@ ClusterOptions = Annotated[
         rich_help_panel=HOW,
     ),
 ]
+Walltime = Annotated[
+    str | None,
+    typer.Option(
+        help="Begin no more tiles after so long, such as 50min: exit code 75, and the same command goes on.",
+        rich_help_panel=HOW,
+        metavar="TIME",
+    ),
+]
 Dashboard = Annotated[
     bool,
     typer.Option(

@@ -6,8 +6,10 @@ import contextlib
 import json
 import os
 import re
+import signal
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +30,7 @@ from pipelines.run.repair import repair as run_repair
 from pipelines.run.run import run as run_spec
 from pipelines.run.status import reading
 from pipelines.run.status import status as read_status
+from pipelines.run.stopping import Stopping
 from pipelines.run.verify import verify as run_verify
 from pipelines.run.warm import kept_kernels
 from pipelines.run.warm import warm as warm_kernels
@@ -221,12 +224,30 @@ def run(path: str, how: Mapping[str, Any], overwrite: bool, json_output: bool) -
 
 def _carry_out(spec: Spec, overwrite: bool, json_output: bool) -> int:
     meter = Meter()
-    with _stopping(meter, spec), progress(json_output, sys.stdout, Console(stderr=True)) as listener:
-        report = run_spec(spec, overwrite=overwrite, listeners=[listener, meter])
+    stopping = Stopping(spec.run.walltime)
+    with (
+        _at_sigterm(stopping.ask),
+        _stopping(meter, spec),
+        progress(json_output, sys.stdout, Console(stderr=True)) as listener,
+    ):
+        report = run_spec(spec, overwrite=overwrite, listeners=[listener, meter], stopping=stopping)
     if not json_output:
         picture = show.report(report.data, spec.workdir, already=not meter.target)
         show.draw(Console(), picture, *show_tuning.chosen(report.data.get("tuning", ())))
     return report.exit_code
+
+
+@contextlib.contextmanager
+def _at_sigterm(act: Callable[[], None]) -> Iterator[None]:
+    """Act at SIGTERM for the time of the context; only the main thread hears signals."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, lambda *_: act())
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
 
 
 @contextlib.contextmanager

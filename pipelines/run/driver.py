@@ -37,6 +37,7 @@ from pipelines.run.arrays import RunArrays
 from pipelines.run.inspection import Group, damaged_tiles, groups, needed_stages
 from pipelines.run.publication import Publication
 from pipelines.run.report import Measured, make_report
+from pipelines.run.stopping import Stopping, stop_text
 from pipelines.run.submission import Submission
 from pipelines.spec.spec import Spec
 from pipelines.store.listings import Listing
@@ -76,6 +77,8 @@ class Driver:
         What is stored of the source, for workers in other processes.
     rehearsal : Thread, optional
         Loads the kernels; no tile is read before it ends, as what it takes would come on top.
+    stopping : Stopping, optional
+        Says when no more tiles are taken.
     """
 
     def __init__(
@@ -89,6 +92,7 @@ class Driver:
         leases: Sequence[Lease] = (),
         listing: Listing | None = None,
         rehearsal: threading.Thread | None = None,
+        stopping: Stopping | None = None,
     ) -> None:
         self.spec, self.plan, self.workdir, self.listeners = spec, plan, workdir, listeners
         self.tuning, self.leases, self.listing, self.rehearsal = tuning, leases, listing, rehearsal
@@ -96,6 +100,7 @@ class Driver:
         self.arrays = RunArrays(plan, workdir)
         self.publication = Publication(plan, self.arrays.folder, self.arrays.sinks, replaced or {})
         self.measured = Measured()
+        self.stopping = stopping or Stopping()
 
     def run(self, absent_chunks: int | None = None) -> dict[str, Any]:
         """Run until no tile is left or none can start, publish the results, and return the report's data.
@@ -119,7 +124,7 @@ class Driver:
             with self.measured.memory:
                 if self.state.tiles.left or taken_over:
                     self._work(taken_over)
-                if not self.state.tiles.left:
+                if not self.state.tiles.left and not self.measured.ended_by:
                     self._publish()
         except UnusableStatisticError:
             if not self._has_written():
@@ -241,9 +246,11 @@ class Driver:
         """Keep a bounded number of tiles in flight until none is left or none can start."""
         cluster = self.spec.run.cluster
         threads = self.plan.threads if cluster.in_process else 1
-        with Admission(workers.client, threads, self.listeners).ask() as admission:
+        with Admission(workers, threads, self.listeners).ask() as admission:
             self.measured.left_out = admission.left_out
-            admission.wait()
+            if not admission.wait(self.stopping.deadline):
+                self._heed_stop()
+                return
             # Workers of our own have as many threads as the plan allows; on a foreign cluster only the number of
             # tasks in flight bounds the memory.
             ahead = self.plan.threads if cluster.shared else 2 * self.plan.threads
@@ -258,16 +265,29 @@ class Driver:
             self._compare(taken_over, check)
             self._begin_arrays()
             submission = Submission(workers.client, admission, name, digest, ahead, fence)
+            with self.stopping.gently():
+                self._work_off(submission)
+
+    def _work_off(self, submission: Submission) -> None:
+        """Give tiles and take their outcomes, until none is left, none can start, or the run is to stop."""
+        self._top_up(submission)
+        for group in submission.outcomes():
+            for found, outcome in group:
+                if isinstance(outcome, Outcome):
+                    self._take(found, outcome)
+                else:
+                    self._retry(found, outcome)
             self._top_up(submission)
-            for group in submission.outcomes():
-                for found, outcome in group:
-                    if isinstance(outcome, Outcome):
-                        self._take(found, outcome)
-                    else:
-                        self._retry(found, outcome)
-                self._top_up(submission)
+            if self.stopping.is_over:
+                return
+
+    def _heed_stop(self) -> None:
+        if self.stopping.reason and not self.measured.problem:
+            self.measured.ended_by = self.stopping.reason
+            self.measured.problem = stop_text(self.stopping.reason)
 
     def _top_up(self, submission: Submission) -> None:
+        self._heed_stop()
         while submission.room and not self.measured.problem:
             found = self.state.tiles.next()
             if found is None:

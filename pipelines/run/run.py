@@ -19,6 +19,7 @@ from pipelines.record.workdir import DamagedError, Workdir, unfinished
 from pipelines.refusal import RefusedError
 from pipelines.run.driver import Driver
 from pipelines.run.publication import list_target, own_targets, require_surroundings, unlisted
+from pipelines.run.stopping import EXIT_CODES, Stopping
 from pipelines.run.validity import require_valid_pixels
 from pipelines.run.warm import warm_beside
 from pipelines.spec.spec import Spec
@@ -44,18 +45,34 @@ class Report:
 
     @property
     def exit_code(self) -> int:
-        """0 where the target is complete, 3 where tiles are left."""
-        return 0 if self.data["complete"] else 3
+        """0 where the target is complete, 3 where tiles are left, and what says so where the run has stopped."""
+        return 0 if self.data["complete"] else EXIT_CODES.get(self.data.get("ended_by", ""), 3)
 
 
-def run(spec: Spec, *, overwrite: bool = False, listeners: Sequence[Listener] = ()) -> Report:
+def run(
+    spec: Spec,
+    *,
+    overwrite: bool = False,
+    listeners: Sequence[Listener] = (),
+    stopping: Stopping | None = None,
+) -> Report:
     """Carry out a spec, or go on where it was interrupted.
+
+    Parameters
+    ----------
+    spec : Spec
+    overwrite : bool
+        True where targets that exist may be replaced.
+    listeners : sequence of Listener
+    stopping : Stopping, optional
+        Says when no more tiles are taken; at the walltime of the spec by default.
 
     Raises
     ------
     RefusedError
         For anything that is refused before a pixel is read: nothing on disk is touched then.
     """
+    stopping = stopping or Stopping(spec.run.walltime)
     prepare_process(spec.run.threads)
     source = fresh_source(spec.source)
     check_places(spec)
@@ -83,7 +100,16 @@ def run(spec: Spec, *, overwrite: bool = False, listeners: Sequence[Listener] = 
             return Report(finished)
         replaced = {target: stamp_of(target) for target in spec.targets} if overwrite else {}
         driver = Driver(
-            spec, plan, workdir, listeners, settled.tuning, replaced, leases, source.listing, rehearsal
+            spec,
+            plan,
+            workdir,
+            listeners,
+            settled.tuning,
+            replaced,
+            leases,
+            source.listing,
+            rehearsal,
+            stopping,
         )
         return Report(driver.run(source.absent_chunks()))
 

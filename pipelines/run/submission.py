@@ -107,6 +107,8 @@ class Submission:
     def outcomes(self) -> Iterator[list[tuple[TileId, Outcome | Failure]]]:
         """Yield groups as they come back, each tile with its outcome or its error, until none is out.
 
+        A group without tiles is one second in which none has come back.
+
         Raises
         ------
         ClusterError
@@ -117,6 +119,7 @@ class Submission:
                 future = self._finished.get(timeout=TICK_SECONDS)
             except queue.Empty:
                 self._admission.attend()
+                yield []
                 continue
             self._admission.heard()
             tiles = self._in_flight.pop(future.key)

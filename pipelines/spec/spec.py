@@ -28,7 +28,7 @@ from pipelines.spec.paths import is_path, with_paths
 from pipelines.spec.step import StepSpec, UntilSpec
 from pipelines.spec.yaml_lines import BadYamlError, Location, YamlText, read_yaml
 from pipelines.store.addresses import is_remote, outside
-from pipelines.tasks.amounts import Memory
+from pipelines.tasks.amounts import Memory, Seconds
 
 SOURCE = "source"
 """Name of the image itself as the `input` of a step."""
@@ -99,6 +99,11 @@ class RunSpec(BaseModel):
     )
     batch: Positive | None = Field(
         default=None, description="Steps per pass over the data; chosen by the plan."
+    )
+    walltime: Seconds | None = Field(
+        default=None,
+        description="Time after which no more tiles are begun, such as 50 min or 11:50:00: the run ends in order, with "
+        "exit code 75, and the same command goes on.",
     )
     retries: int = Field(
         default=3, ge=0, le=MOST_RETRIES, description="Tries of a failing task after the first."

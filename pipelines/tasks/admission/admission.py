@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import threading
 import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-import distributed
 from distributed.protocol.pickle import dumps
 
 from pipelines.events import Listener, Waiting, WorkerLeftOut, tell
@@ -18,7 +18,7 @@ from pipelines.tasks.admission.proof import own_proof
 from pipelines.tasks.admission.prove_worker import ProveWorker
 from pipelines.tasks.admission.watch_workers import WatchWorkers
 from pipelines.tasks.memory import total_memory
-from pipelines.tasks.workers import ClusterError
+from pipelines.tasks.workers import ClusterError, Workers
 
 WAIT_SECONDS = 300.0
 """Time after which a run gives up that no worker takes tasks of."""
@@ -52,7 +52,7 @@ class Admission:
 
     Parameters
     ----------
-    client : distributed.Client
+    workers : Workers
     threads : int
         Number of tasks that run in a process at a time, at least.
     listeners : sequence of Listener
@@ -68,11 +68,12 @@ class Admission:
         How each worker that is left out differs, by its address.
     """
 
-    def __init__(self, client: distributed.Client, threads: int, listeners: Sequence[Listener]) -> None:
+    def __init__(self, workers: Workers, threads: int, listeners: Sequence[Listener]) -> None:
         self.proof = own_proof().digest
         self.resource = f"diffuse-{self.proof}"
         self.left_out: dict[str, str] = {}
-        self._client, self._threads, self._listeners = client, threads, listeners
+        self._workers, self._client = workers, workers.client
+        self._threads, self._listeners = threads, listeners
         self._topic = f"diffuse-proof-{uuid.uuid4().hex}"
         self._scheduler = ""
         self._there = frozenset[str]()
@@ -108,8 +109,8 @@ class Admission:
         thread.start()
         return thread
 
-    def wait(self) -> None:
-        """Return when a worker may have tasks.
+    def wait(self, until: float = math.inf) -> bool:
+        """Return True when a worker may have tasks, False at a time of the monotonic clock where there is none.
 
         Raises
         ------
@@ -119,9 +120,12 @@ class Admission:
         self._able_at = self._said = self._back_at = time.monotonic()
         pause = 0.01
         while not self._look():
+            if time.monotonic() >= until:
+                return False
             self._complain()
             time.sleep(pause)
             pause = min(2 * pause, 0.5)
+        return True
 
     def heard(self) -> None:
         """Note that tiles have come back."""
@@ -220,7 +224,11 @@ class Admission:
         now = time.monotonic()
         waited = now - self._able_at
         differ = bool(self._there) and self._there <= set(self.left_out)
-        if waited > (DIFFER_SECONDS if differ else WAIT_SECONDS) or len(self._mute) >= MOST_MUTE:
+        hopeless = self._workers.hopeless()
+        if hopeless:
+            raise ClusterError(hopeless)
+        patience = DIFFER_SECONDS if differ else max(WAIT_SECONDS, self._workers.patience)
+        if waited > patience or len(self._mute) >= MOST_MUTE:
             raise ClusterError(f"{self._reason(differ)} The run gives up after {waited:.0f} s.")
         if waited >= SAY_SECONDS and now - self._said >= SAY_SECONDS:
             self._said = now
@@ -233,7 +241,8 @@ class Admission:
                 f"The scheduler at {address} does not answer. Look whether its process or machine is stopped."
             )
         if not self._there and len(self._mute) < MOST_MUTE:
-            return f"The scheduler at {address} has no workers. Start one with `dask worker {address}`."
+            awaited = self._workers.awaited or f"Start one with `dask worker {address}`."
+            return f"The scheduler at {address} has no workers. {awaited}"
         if differ:
             each = "; ".join(
                 f"{worker}: {why}" for worker, why in self.left_out.items() if worker in self._there
