@@ -59,9 +59,13 @@ ONLY_IN = {
         r"psutil": r"tasks/(memory|admission/proof)\.py",
         r"distributed": r"(tasks/(workers|encryption|admission/\w+)|run/submission|clusters/\w+)\.py",
         r"fsspec": r"store/places\.py",
+        r"dask_\w+": r"clusters/\w+\.py",
     },
 }
 """Libraries that only some modules of a package may import: containers, a format's file, the terminal."""
+
+CLUSTER_LIBRARIES = {"dask_jobqueue", "dask_kubernetes", "dask_gateway"}
+"""Libraries that only a cluster's own file may import."""
 
 COMPILERS = {"numba", "llvmlite"}
 
@@ -73,7 +77,7 @@ PLUGINS = (
 
 SHARED_BY_PLUGINS = "pipelines.formats.metadata."
 
-OPTIONAL = {"rasterio", "affine", "netCDF4", "h5netcdf", "pyarrow", "s3fs"}
+OPTIONAL = {"rasterio", "affine", "netCDF4", "h5netcdf", "pyarrow", "s3fs", "dask_jobqueue", "dask_kubernetes", "dask_gateway"}
 """Libraries of the extras: they may be imported inside functions, so that the base works without them."""
 
 MOST_FLOORS = {"diffusion_ops": 8, "pipelines": 12}
@@ -191,7 +195,7 @@ def test_imports_only_what_its_package_may_know(module: Module) -> None:
         allowed = (
             ALLOWED[module.package]
             | TYPE_CHECKERS
-            | (FORMAT_LIBRARIES if module.package == "pipelines" else set())
+            | (FORMAT_LIBRARIES | CLUSTER_LIBRARIES if module.package == "pipelines" else set())
         )
         assert library in allowed, f"{place}: {module.package} must not know {library}"
         for libraries, files in ONLY_IN[module.package].items():

@@ -19,6 +19,8 @@ TESTING = ("docs", "test", "bench")
 """Extras of those who work on the project; libraries of the others are the product's."""
 
 REASONS = {
+    "asyncssh": "Dask logs in on other machines with it",
+    "cryptography": "Dask makes certificates with it",
     "s3fs": "fsspec opens s3:// with it",
     "furo": "the look of the site",
     "ipykernel": "runs the notebooks",

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import logging
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -19,7 +18,7 @@ from pydantic import Field, model_validator
 from pipelines.refusal import RefusedError
 from pipelines.store.addresses import is_address
 from pipelines.tasks.encryption import Encrypted
-from pipelines.tasks.workers import CLUSTERS, ClusterError, Wanted, Workers
+from pipelines.tasks.workers import CLUSTERS, ClusterError, Wanted, Workers, quiet_logs
 
 ANSWER_SECONDS = 10.0
 """Time in which a scheduler has to answer."""
@@ -104,7 +103,7 @@ class Address(Encrypted):
             client = distributed.Client(address, timeout=f"{ANSWER_SECONDS}s", security=security)
         except (OSError, ValueError, TypeError, RuntimeError) as error:
             raise ClusterError(_refused(address, error)) from None
-        with _quiet_client(), client:
+        with quiet_logs(), client:
             yield Workers(client, _dashboard(client))
 
 
@@ -123,21 +122,6 @@ async def _knock(address: str, security: Security) -> None:
     """Open a connection to a scheduler, and close it."""
     comm = await connect(address, timeout=ANSWER_SECONDS, **security.get_connection_args("client"))
     await comm.close()
-
-
-@contextlib.contextmanager
-def _quiet_client() -> Iterator[None]:
-    """Keep Dask from printing a traceback for a lost connection, of which the run says what it means."""
-    # Each logger has a level of its own from Dask's configuration, or takes that of the first.
-    loggers = [logging.getLogger(name) for name in ("distributed", "distributed.client")]
-    before = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.CRITICAL)
-    try:
-        yield
-    finally:
-        for logger, level in zip(loggers, before, strict=True):
-            logger.setLevel(level)
 
 
 def _dashboard(client: distributed.Client) -> str:

@@ -131,9 +131,11 @@ def _type_words(schema: Mapping[str, Any]) -> str:
     """Return the types of a value in words, from its JSON schema."""
     if "enum" in schema:
         return ", ".join(map(str, schema["enum"]))
-    some = schema.get("anyOf", [schema])
-    words = (_TYPES.get(one.get("type", ""), one.get("type", "")) for one in some)
-    return " or ".join(dict.fromkeys(word for word in words if word not in ("null", "")))
+    if "anyOf" in schema:
+        some = [_type_words(one) for one in schema["anyOf"] if one.get("type") != "null"]
+        return " or ".join(dict.fromkeys(some))
+    name = str(schema.get("type", ""))
+    return _TYPES.get(name, name)
 
 
 class _AsSchema:

@@ -42,7 +42,8 @@ def _parse_time(value: Any) -> Any:
         days, hours, minutes, seconds = (int(part or 0) for part in clock.groups())
         return 60.0 * (60.0 * (24.0 * days + hours) + minutes) + seconds
     try:
-        amount = float(parse_timedelta(value, default="s"))
+        # Dask knows m and minutes, but not what is said most.
+        amount = float(parse_timedelta(re.sub(r"(?<=[\d ])mins?$", "m", value.strip()), default="s"))
     except (ValueError, KeyError, OverflowError):
         amount = math.nan
     if not 0 < amount <= MOST_SECONDS:

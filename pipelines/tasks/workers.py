@@ -180,6 +180,21 @@ QUIET = logging.CRITICAL
 
 
 @contextlib.contextmanager
+def quiet_logs() -> Iterator[None]:
+    """Keep Dask from printing a traceback for a lost connection, of which the run says what it means."""
+    # Each logger has a level of its own from Dask's configuration, or takes that of the first.
+    loggers = [logging.getLogger(name) for name in ("distributed", "distributed.client", "asyncio")]
+    before = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(QUIET)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, before, strict=True):
+            logger.setLevel(level)
+
+
+@contextlib.contextmanager
 def own_workers(workers: int, threads: int, processes: bool, dashboard: bool) -> Iterator[Workers]:
     """Give workers on this machine, started for the time of the context; nothing outside of it can reach them."""
     host = {"host": HERE, "protocol": "tcp://"} if processes else {"protocol": "inproc://"}

@@ -1,0 +1,185 @@
+"""Define the options of clusters that start workers on other machines, and keep as many of them as are wanted."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import threading
+from collections.abc import Callable, Collection, Iterator
+from typing import Annotated, Any
+
+import distributed
+from distributed.security import Security
+from pydantic import BeforeValidator, Field, model_validator
+
+from pipelines.tasks.amounts import Memory, Seconds
+from pipelines.tasks.encryption import AUTHORITY, CERTIFICATE, KEY, Encrypted
+from pipelines.tasks.workers import ClusterError, Wanted
+
+LOOK_SECONDS = 10.0
+"""Time between two looks for workers that have ended."""
+
+MOST_IN_VAIN = 3
+"""Times that all workers may end before any has come."""
+
+MOST_WORKERS = 1 << 16
+
+Lines = Annotated[
+    tuple[str, ...],
+    BeforeValidator(
+        lambda value: (value,) if isinstance(value, str) else value,
+        json_schema_input_type=str | tuple[str, ...],
+    ),
+]
+"""Lines of text, or one."""
+
+
+class Hired(Encrypted):
+    """A cluster whose workers are started for the run, one thread each."""
+
+    tls: str | None = Field(
+        default=None,
+        min_length=1,
+        description=f"Folder with {AUTHORITY}, {CERTIFICATE} and {KEY}, by which client, scheduler and workers know "
+        "each other; by default certificates that last as long as the run.",
+    )
+    workers: int | None = Field(
+        default=None,
+        gt=0,
+        le=MOST_WORKERS,
+        description="Worker processes, one task each; run.threads by default.",
+    )
+    memory: Memory | None = Field(
+        default=None,
+        description="Memory of a worker, such as 2GiB, which limits its tile; by default what the plan needs.",
+    )
+    minimum: int | None = Field(
+        default=None,
+        gt=0,
+        le=MOST_WORKERS,
+        description="Workers to keep while there is little to do: with it their number follows the work, up to "
+        "`workers`.",
+    )
+    patience: Seconds = Field(
+        default=7 * 24 * 3600.0, description="Time to wait for a worker, such as 2h; a week by default."
+    )
+
+    @model_validator(mode="after")
+    def _at_most_as_many(self) -> Hired:
+        if self.minimum is not None and self.workers is not None and self.minimum > self.workers:
+            raise ValueError(
+                f"the minimum is {self.minimum}, more than the workers, which are {self.workers}."
+            )
+        return self
+
+    @property
+    def most_tasks(self) -> int | None:
+        """Number of workers that the options say."""
+        return self.workers
+
+    @property
+    def worker_bytes(self) -> int | None:
+        """Memory of a worker that the options say."""
+        return self.memory
+
+    def own_security(self) -> Security:
+        """Return the certificates that are said, or some that last as long as the run."""
+        said = self.security()
+        return said if said.require_encryption else Security.temporary()
+
+    @contextlib.contextmanager
+    def hire(
+        self, cluster: distributed.SpecCluster, wanted: Wanted, alive: Callable[[], Collection[Any] | None]
+    ) -> Iterator[Hiring]:
+        """Start workers, and others in place of those that end, for the time of the context.
+
+        Parameters
+        ----------
+        cluster : distributed.SpecCluster
+        wanted : Wanted
+        alive : callable
+            Returns the numbers of the jobs that wait or run, None where nobody knows.
+
+        Raises
+        ------
+        ClusterError
+            Where the first ones cannot be started.
+        """
+        least = min(self.minimum or wanted.tasks, wanted.tasks)
+        hiring = Hiring(cluster, alive)
+        cluster.scale(least)
+        refusal = hiring.settle()
+        if refusal:
+            raise ClusterError(
+                f"The cluster {self.kind!r} could not start a worker: {refusal} Check its options "
+                f"(`diffuse list clusters {self.kind}`)."
+            )
+        if least < wanted.tasks:
+            cluster.adapt(minimum=least, maximum=wanted.tasks)
+        with hiring:
+            yield hiring
+
+
+def _last_words(refusal: str) -> str:
+    """Return the end of what a command has said, on one line: that is where the reason stands."""
+    lines = [line.strip() for line in refusal.splitlines() if line.strip()]
+    return " ".join(line for line in lines if not line.endswith(":"))[-400:].rstrip(".") + "."
+
+
+class Hiring:
+    """Start workers in place of those that have ended, in a thread, for the time of the context.
+
+    Dask forgets workers that it has lost, and starts no others. Of those that end before they come it hears nothing.
+
+    Parameters
+    ----------
+    cluster : distributed.SpecCluster
+    alive : callable
+        Returns the numbers of the jobs that wait or run, None where nobody knows.
+    """
+
+    def __init__(self, cluster: distributed.SpecCluster, alive: Callable[[], Collection[Any] | None]) -> None:
+        self._cluster, self._alive = cluster, alive
+        self._come, self._vain = False, 0
+        self._end = threading.Event()
+        self._thread = threading.Thread(target=self._keep, daemon=True, name="hire-workers")
+
+    def __enter__(self) -> Hiring:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._end.set()
+        self._thread.join()
+
+    def hopeless(self) -> str:
+        """Return why no worker will come, "" where one may."""
+        if self._come or self._vain < MOST_IN_VAIN * max(1, len(self._cluster.worker_spec)):
+            return ""
+        return f"{self._vain} jobs have ended before any became a worker. Look at their logs."
+
+    def settle(self) -> str:
+        """Start the workers that are wanted and not there, and return why one could not be, "" where all could."""
+        self._cluster.sync(self._settle)
+        refusals = (getattr(worker, "refusal", "") for worker in self._cluster.workers.values())
+        return next((_last_words(refusal) for refusal in refusals if refusal), "")
+
+    async def _settle(self) -> None:
+        await self._cluster
+
+    def _keep(self) -> None:
+        while not self._end.wait(LOOK_SECONDS):
+            # A batch system that does not answer now may do so at the next look.
+            with contextlib.suppress(RuntimeError, OSError, ValueError, TimeoutError):
+                self._cluster.sync(self._replace, callback_timeout=math.ceil(4 * LOOK_SECONDS))
+
+    async def _replace(self) -> None:
+        jobs = dict(self._cluster.workers)
+        there = {worker["name"] for worker in self._cluster.scheduler_info["workers"].values()}
+        self._come = self._come or bool(there)
+        alive = self._alive()
+        for name, job in jobs.items():
+            if alive is not None and job.job_id not in alive and name not in there:
+                self._vain += 1
+                self._cluster.workers.pop(name, None)
+        await self._cluster
