@@ -57,7 +57,7 @@ ONLY_IN = {
         r"ruamel": r"spec/yaml_lines\.py",
         r"filelock": r"record/workdir\.py",
         r"psutil": r"tasks/(memory|admission/proof)\.py",
-        r"distributed": r"(tasks/(workers|encryption|admission/\w+)|run/submission|clusters/\w+)\.py",
+        r"distributed": r"(tasks/(workers|encryption|hired|admission/\w+)|run/submission|clusters/\w+)\.py",
         r"fsspec": r"store/places\.py",
         r"dask_\w+": r"clusters/\w+\.py",
     },
@@ -77,7 +77,17 @@ PLUGINS = (
 
 SHARED_BY_PLUGINS = "pipelines.formats.metadata."
 
-OPTIONAL = {"rasterio", "affine", "netCDF4", "h5netcdf", "pyarrow", "s3fs", "dask_jobqueue", "dask_kubernetes", "dask_gateway"}
+OPTIONAL = {
+    "rasterio",
+    "affine",
+    "netCDF4",
+    "h5netcdf",
+    "pyarrow",
+    "s3fs",
+    "dask_jobqueue",
+    "dask_kubernetes",
+    "dask_gateway",
+}
 """Libraries of the extras: they may be imported inside functions, so that the base works without them."""
 
 MOST_FLOORS = {"diffusion_ops": 8, "pipelines": 12}

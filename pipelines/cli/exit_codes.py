@@ -15,7 +15,7 @@ from pipelines.refusal import RefusedError, StoppedError, TerminatedError
 
 DONE, REFUSED, FAILED, INTERRUPTED, TERMINATED = 0, 2, 3, 130, 143
 """Exit codes: complete; refused, so nothing was done; failed, or failed tiles are left; stopped by the user; or by
-SIGTERM. A run that has stopped in order says its own, see `pipelines.run.stopping`."""
+SIGTERM. A run that has stopped in order says its own, see `pipelines.stopping`."""
 
 IMPOSSIBLE = (
     errno.ENOENT,

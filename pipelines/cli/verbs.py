@@ -30,12 +30,12 @@ from pipelines.run.repair import repair as run_repair
 from pipelines.run.run import run as run_spec
 from pipelines.run.status import reading
 from pipelines.run.status import status as read_status
-from pipelines.run.stopping import Stopping
 from pipelines.run.verify import verify as run_verify
 from pipelines.run.warm import kept_kernels
 from pipelines.run.warm import warm as warm_kernels
 from pipelines.spec.spec import Spec, SpecError, json_schema, load_spec, make_spec, override_run
 from pipelines.spec.yaml_lines import BadYamlError, parse_yaml
+from pipelines.stopping import Stopping
 from pipelines.tasks.process import prepare_process
 from pipelines.tuning.candidates import Question, tune_step
 from pipelines.tuning.times import TuningError, settle_times

@@ -12,30 +12,14 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
-import dask
 import distributed
-from distributed.deploy.spec import ProcessInterface
 from pydantic import Field
 
 from pipelines.refusal import RefusedError
 from pipelines.tasks.amounts import Seconds, clock_text
-from pipelines.tasks.hired import Hired, Lines
-from pipelines.tasks.workers import (
-    CLUSTERS,
-    DASHBOARD_BYTES,
-    HERE,
-    QUIET,
-    ClusterError,
-    Wanted,
-    Workers,
-    own_dashboard,
-    quiet_logs,
-    scheduler_options,
-    steady_settings,
-)
-
-BESIDE_BYTES = 64 << 20
-"""Memory that a job is given beside its worker's: for its shell, and what batch systems count differently."""
+from pipelines.tasks.encryption import AUTHORITY, CERTIFICATE, KEY, make_certificates
+from pipelines.tasks.hired import Hired, Lines, Refusable
+from pipelines.tasks.workers import CLUSTERS, HERE, QUIET, Wanted, Workers, scheduler_options, steady_settings
 
 MARGIN_SECONDS = 300.0
 """Time before its walltime at which a worker has ended by itself, at most; of a short walltime it is a tenth."""
@@ -49,7 +33,6 @@ class JobQueue(Hired):
 
     library = "dask_jobqueue"
     extra = "jobqueue"
-    dashboard_bytes = DASHBOARD_BYTES
     class_name: ClassVar[str] = ""
     """Name of the class of dask-jobqueue."""
     submits_by: ClassVar[str] = ""
@@ -59,6 +42,12 @@ class JobQueue(Hired):
     account_key: ClassVar[str] = "account"
     """What dask-jobqueue calls the account."""
 
+    tls: str | None = Field(
+        default=None,
+        min_length=1,
+        description=f"Folder with {AUTHORITY}, {CERTIFICATE} and {KEY}, by which client, scheduler and workers know "
+        "each other; by default certificates that last as long as the run.",
+    )
     walltime: Seconds = Field(
         default=3600.0,
         description="Longest time of a job, such as 4h or 04:00:00; an hour by default. Workers end in order before "
@@ -67,11 +56,6 @@ class JobQueue(Hired):
     queue: str | None = Field(default=None, min_length=1, description="Queue (partition) of the jobs.")
     account: str | None = Field(
         default=None, min_length=1, description="Account or project that the time is charged to."
-    )
-    interface: str | None = Field(
-        default=None,
-        min_length=1,
-        description="Network interface of scheduler and workers, such as ib0; the machine's usual one by default.",
     )
     environment: Lines = Field(
         default=(), description="Lines of shell that prepare a job, such as 'module load python'."
@@ -111,7 +95,7 @@ class JobQueue(Hired):
         return {
             "cores": 1,
             "processes": 1,
-            "memory": f"{(self.memory or wanted.worker_bytes) + BESIDE_BYTES}B",
+            "memory": f"{self.memory_of(wanted)}B",
             "nanny": False,
             "walltime": clock_text(self.walltime),
             "queue": self.queue,
@@ -131,74 +115,42 @@ class JobQueue(Hired):
         """Submit jobs for the time of the context; those that wait or run then are cancelled."""
         logs = _logs(wanted)
         fresh = not logs.exists()
+        logs.mkdir(parents=True, exist_ok=True)
+        awaited = f"Its jobs wait in the queue ({self.lists_by}), or have failed: see the logs in {logs}."
         try:
             with (
-                self._cluster(wanted) as cluster,
-                self.hire(cluster, wanted, self._alive) as hiring,
-                distributed.Client(cluster) as client,
+                # Keys that last as long as the run lie where only its user can read them.
+                tempfile.TemporaryDirectory(prefix="keys-", dir=logs) as keys,
+                self.hire(lambda: self._start(wanted, keys), wanted, awaited, self._alive) as workers,
             ):
                 fresh = False
-                yield Workers(
-                    client,
-                    own_dashboard(cluster, wanted.dashboard),
-                    self.patience,
-                    f"Its jobs wait in the queue ({self.lists_by}), or have failed: see the logs in {logs}.",
-                    hiring.hopeless,
-                )
+                yield workers
         finally:
             if fresh:
                 shutil.rmtree(logs, ignore_errors=True)
 
-    @contextlib.contextmanager
-    def _cluster(self, wanted: Wanted) -> Iterator[distributed.SpecCluster]:
+    def _start(self, wanted: Wanted, keys: str) -> distributed.SpecCluster:
         """Start a scheduler in this process that can submit jobs."""
-        logs = _logs(wanted)
-        logs.mkdir(parents=True, exist_ok=True)
         import dask_jobqueue
 
         kind = getattr(dask_jobqueue, self.class_name)
-        job = type(kind.job_cls.__name__, (_Submitted, kind.job_cls), {})
-        with (
-            dask.config.set(steady_settings(wanted.dashboard)),
-            quiet_logs(),
-            # Keys that last as long as the run lie where only its user can read them.
-            tempfile.TemporaryDirectory(prefix="keys-", dir=logs) as keys,
-        ):
-            try:
-                cluster = kind(
-                    job_cls=job,
-                    **self.job_options(wanted),
-                    security=self.own_security(),
-                    shared_temp_directory=keys,
-                    scheduler_options=scheduler_options(wanted.dashboard),
-                    silence_logs=QUIET,
-                )
-            except (OSError, ValueError, RuntimeError) as error:
-                raise ClusterError(
-                    f"The scheduler for {self.kind!r} could not be started ({error}). Check the options interface "
-                    f"and tls, and Dask's configuration of it (jobqueue.{self.kind})."
-                ) from None
-            with cluster:
-                yield cluster
+        security = self.security()
+        if not security.require_encryption:
+            make_certificates(Path(keys))
+            security = self.model_copy(update={"tls": keys}).security()
+        cluster: distributed.SpecCluster = kind(
+            job_cls=type(kind.job_cls.__name__, (Refusable, kind.job_cls), {}),
+            **self.job_options(wanted),
+            security=security,
+            scheduler_options=scheduler_options(wanted.dashboard),
+            silence_logs=QUIET,
+        )
+        return cluster
 
     def _alive(self) -> Collection[str] | None:
         """Return the numbers of the user's jobs that wait or run, None where the batch system does not say."""
         listed = subprocess.run(shlex.split(self.lists_by), capture_output=True, text=True, check=False)
         return None if listed.returncode else set(re.findall(r"^\s*(\d+)", listed.stdout, re.MULTILINE))
-
-
-class _Submitted(ProcessInterface):
-    """A job whose submission may be refused: dask-jobqueue would let the whole cluster fail, now or at its end."""
-
-    refusal = ""
-
-    async def start(self) -> None:
-        """Submit it, or note why the batch system does not take it."""
-        try:
-            await super().start()  # type: ignore[no-untyped-call]
-        except (RuntimeError, ValueError, OSError) as error:
-            self.refusal = str(error)
-            await ProcessInterface.start(self)
 
 
 def _logs(wanted: Wanted) -> Path:

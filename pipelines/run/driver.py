@@ -37,9 +37,9 @@ from pipelines.run.arrays import RunArrays
 from pipelines.run.inspection import Group, damaged_tiles, groups, needed_stages
 from pipelines.run.publication import Publication
 from pipelines.run.report import Measured, make_report
-from pipelines.run.stopping import Stopping, stop_text
 from pipelines.run.submission import Submission
 from pipelines.spec.spec import Spec
+from pipelines.stopping import Stopping, stop_text
 from pipelines.store.listings import Listing
 from pipelines.store.upload import TargetTakenError
 from pipelines.tasks.admission.admission import Admission

@@ -19,10 +19,10 @@ from pipelines.record.workdir import DamagedError, Workdir, unfinished
 from pipelines.refusal import RefusedError
 from pipelines.run.driver import Driver
 from pipelines.run.publication import list_target, own_targets, require_surroundings, unlisted
-from pipelines.run.stopping import EXIT_CODES, Stopping
 from pipelines.run.validity import require_valid_pixels
 from pipelines.run.warm import warm_beside
 from pipelines.spec.spec import Spec
+from pipelines.stopping import EXIT_CODES, Stopping
 from pipelines.store.addresses import is_remote, labelled_image, lies_inside, shown, within
 from pipelines.store.publish import stamp_of
 from pipelines.store.targets import is_complete, is_taken, require_no_labels

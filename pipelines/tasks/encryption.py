@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
+import dask
 from distributed.security import Security
 from pydantic import Field
 
@@ -13,6 +14,16 @@ from pipelines.tasks.workers import Cluster
 
 AUTHORITY, CERTIFICATE, KEY = "ca.pem", "cert.pem", "key.pem"
 """Files of a folder of certificates, in the PEM format."""
+
+
+def make_certificates(folder: Path) -> None:
+    """Fill a folder with new certificates that trust each other alone; only its owner can read them."""
+    made = Security.temporary()
+    fields = {AUTHORITY: "tls_ca_file", CERTIFICATE: "tls_scheduler_cert", KEY: "tls_scheduler_key"}
+    for name, field in fields.items():
+        path = folder / name
+        path.touch(mode=0o600)
+        path.write_text(getattr(made, field), encoding="ascii")
 
 
 class Encrypted(Cluster):
@@ -53,14 +64,18 @@ class Encrypted(Cluster):
 
     def security(self) -> Security:
         """Return the certificates of the folder for all three roles, or those of Dask's configuration."""
-        if self.tls is None:
+        with dask.config.set(self.tls_settings()):
             return Security()
-        folder = Path(self.tls)
-        certificate, key = str(folder / CERTIFICATE), str(folder / KEY)
-        roles = ("client", "scheduler", "worker")
-        return Security(
-            require_encryption=True,
-            tls_ca_file=str(folder / AUTHORITY),
-            **{f"tls_{role}_cert": certificate for role in roles},
-            **{f"tls_{role}_key": key for role in roles},
-        )
+
+    def tls_settings(self) -> dict[str, Any]:
+        """Return the settings of Dask that mean the certificates of the folder; none where none is said."""
+        if self.tls is None:
+            return {}
+        folder, settings = Path(self.tls), "distributed.comm.tls"
+        files = {f"{settings}.ca-file": folder / AUTHORITY}
+        for role in ("client", "scheduler", "worker"):
+            files |= {f"{settings}.{role}.cert": folder / CERTIFICATE, f"{settings}.{role}.key": folder / KEY}
+        return {
+            "distributed.comm.require-encryption": True,
+            **{name: str(path) for name, path in files.items()},
+        }

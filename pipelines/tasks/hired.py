@@ -5,16 +5,29 @@ from __future__ import annotations
 import contextlib
 import math
 import threading
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Awaitable, Callable, Collection, Iterator
 from typing import Annotated, Any
 
+import dask
 import distributed
-from distributed.security import Security
+from distributed.deploy.spec import ProcessInterface
 from pydantic import BeforeValidator, Field, model_validator
 
 from pipelines.tasks.amounts import Memory, Seconds
-from pipelines.tasks.encryption import AUTHORITY, CERTIFICATE, KEY, Encrypted
-from pipelines.tasks.workers import ClusterError, Wanted
+from pipelines.tasks.encryption import Encrypted
+from pipelines.tasks.workers import (
+    DASHBOARD_BYTES,
+    Cluster,
+    ClusterError,
+    Wanted,
+    Workers,
+    own_dashboard,
+    quiet_logs,
+    steady_settings,
+)
+
+BESIDE_BYTES = 64 << 20
+"""Memory that a worker is given beside what is predicted: for its shell, and what others count differently."""
 
 LOOK_SECONDS = 10.0
 """Time between two looks for workers that have ended."""
@@ -34,15 +47,9 @@ Lines = Annotated[
 """Lines of text, or one."""
 
 
-class Hired(Encrypted):
+class Sized(Cluster):
     """A cluster whose workers are started for the run, one thread each."""
 
-    tls: str | None = Field(
-        default=None,
-        min_length=1,
-        description=f"Folder with {AUTHORITY}, {CERTIFICATE} and {KEY}, by which client, scheduler and workers know "
-        "each other; by default certificates that last as long as the run.",
-    )
     workers: int | None = Field(
         default=None,
         gt=0,
@@ -65,7 +72,7 @@ class Hired(Encrypted):
     )
 
     @model_validator(mode="after")
-    def _at_most_as_many(self) -> Hired:
+    def _at_most_as_many(self) -> Sized:
         if self.minimum is not None and self.workers is not None and self.minimum > self.workers:
             raise ValueError(
                 f"the minimum is {self.minimum}, more than the workers, which are {self.workers}."
@@ -82,31 +89,77 @@ class Hired(Encrypted):
         """Memory of a worker that the options say."""
         return self.memory
 
-    def own_security(self) -> Security:
-        """Return the certificates that are said, or some that last as long as the run."""
-        said = self.security()
-        return said if said.require_encryption else Security.temporary()
+    def least_of(self, wanted: Wanted) -> int:
+        """Return how many workers there are at least."""
+        return min(self.minimum or wanted.tasks, wanted.tasks)
+
+    def memory_of(self, wanted: Wanted) -> int:
+        """Return the memory of a worker, with what runs beside it."""
+        return (self.memory or wanted.worker_bytes) + BESIDE_BYTES
+
+
+class Hired(Encrypted, Sized):
+    """A cluster whose scheduler is in this process, and whose workers are started one by one."""
+
+    dashboard_bytes = DASHBOARD_BYTES
+
+    interface: str | None = Field(
+        default=None,
+        min_length=1,
+        description="Network interface of scheduler and workers, such as ib0; the machine's usual one by default.",
+    )
+
+    def settings(self, wanted: Wanted) -> dict[str, Any]:
+        """Return settings of Dask for the time of the run."""
+        return steady_settings(wanted.dashboard)
 
     @contextlib.contextmanager
     def hire(
-        self, cluster: distributed.SpecCluster, wanted: Wanted, alive: Callable[[], Collection[Any] | None]
-    ) -> Iterator[Hiring]:
-        """Start workers, and others in place of those that end, for the time of the context.
+        self,
+        start: Callable[[], distributed.SpecCluster],
+        wanted: Wanted,
+        awaited: str,
+        alive: Callable[[], Collection[str] | None] = lambda: None,
+    ) -> Iterator[Workers]:
+        """Start a scheduler and workers, and others in place of those that end, for the time of the context.
 
         Parameters
         ----------
-        cluster : distributed.SpecCluster
+        start : callable
+            Returns a cluster without workers, all of which will be `Refusable`.
         wanted : Wanted
+        awaited : str
+            What to do where no worker comes.
         alive : callable
             Returns the numbers of the jobs that wait or run, None where nobody knows.
 
         Raises
         ------
         ClusterError
-            Where the first ones cannot be started.
+            Where the scheduler or the first workers cannot be started.
         """
-        least = min(self.minimum or wanted.tasks, wanted.tasks)
-        hiring = Hiring(cluster, alive)
+        with quiet_logs(), dask.config.set(self.settings(wanted)):
+            try:
+                cluster = start()
+            except (OSError, ValueError, RuntimeError) as error:
+                raise ClusterError(
+                    f"The scheduler for {self.kind!r} could not be started ({error}). Check the options interface "
+                    "and tls."
+                ) from None
+            with cluster, Hiring(cluster, alive) as hiring:
+                self._begin(cluster, hiring, wanted)
+                with distributed.Client(cluster) as client:
+                    dashboard = own_dashboard(cluster, wanted.dashboard)
+                    yield Workers(client, dashboard, self.patience, awaited, hiring.hopeless)
+
+    def _begin(self, cluster: distributed.SpecCluster, hiring: Hiring, wanted: Wanted) -> None:
+        """Start the first workers.
+
+        Raises
+        ------
+        ClusterError
+        """
+        least = self.least_of(wanted)
         cluster.scale(least)
         refusal = hiring.settle()
         if refusal:
@@ -116,8 +169,27 @@ class Hired(Encrypted):
             )
         if least < wanted.tasks:
             cluster.adapt(minimum=least, maximum=wanted.tasks)
-        with hiring:
-            yield hiring
+
+
+class Refusable(ProcessInterface):
+    """A worker that may not be started, mixed into Dask's class of its kind; there, the whole cluster would fail.
+
+    Attributes
+    ----------
+    refusal : str
+        Why it could not be started.
+    """
+
+    refusal = ""
+
+    async def start(self) -> None:
+        """Start it, or note why that is not possible."""
+        start: Callable[[], Awaitable[None]] = super().start
+        try:
+            await start()
+        except Exception as error:  # whatever a batch system, a host or a library says
+            self.refusal = str(error) or type(error).__name__
+            await ProcessInterface.start(self)
 
 
 def _last_words(refusal: str) -> str:
@@ -156,12 +228,12 @@ class Hiring:
         """Return why no worker will come, "" where one may."""
         if self._come or self._vain < MOST_IN_VAIN * max(1, len(self._cluster.worker_spec)):
             return ""
-        return f"{self._vain} jobs have ended before any became a worker. Look at their logs."
+        return f"{self._vain} workers have ended before any could work. Look at their logs."
 
     def settle(self) -> str:
         """Start the workers that are wanted and not there, and return why one could not be, "" where all could."""
         self._cluster.sync(self._settle)
-        refusals = (getattr(worker, "refusal", "") for worker in self._cluster.workers.values())
+        refusals = (worker.refusal for worker in self._cluster.workers.values())
         return next((_last_words(refusal) for refusal in refusals if refusal), "")
 
     async def _settle(self) -> None:
@@ -179,7 +251,7 @@ class Hiring:
         self._come = self._come or bool(there)
         alive = self._alive()
         for name, job in jobs.items():
-            if alive is not None and job.job_id not in alive and name not in there:
+            if name not in there and (job.refusal or (alive is not None and job.job_id not in alive)):
                 self._vain += 1
                 self._cluster.workers.pop(name, None)
         await self._cluster

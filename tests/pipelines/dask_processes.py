@@ -40,20 +40,33 @@ def wait_until(true: Callable[[], bool], what: str) -> None:
 class DaskProcesses:
     """A scheduler on this machine, and the workers that are started for it.
 
+    Parameters
+    ----------
+    folder : Path
+        Where their logs go.
+    tls : Path, optional
+        Folder of the certificates with which they speak TLS.
+
     Attributes
     ----------
     address : str
     scheduler : subprocess.Popen
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, tls: Path | None = None) -> None:
         self._folder, self._processes = folder, list[subprocess.Popen[bytes]]()
+        self._tls = () if tls is None else tls_options(tls)
         self.address = ""
         self.start_scheduler()
 
+    @property
+    def file(self) -> Path:
+        """The file in which the scheduler says where it is."""
+        return self._folder / "scheduler.json"
+
     def start_scheduler(self) -> None:
         """Start the scheduler, at the address that it had where it has died."""
-        told = self._folder / "scheduler.json"
+        told = self.file
         told.unlink(missing_ok=True)
         port = self.address.rpartition(":")[2] or "0"
         options = (
@@ -65,7 +78,7 @@ class DaskProcesses:
             "127.0.0.1:0",
             "--no-dashboard",
         )
-        self.scheduler = self._start("scheduler", *options, "--scheduler-file", str(told))
+        self.scheduler = self._start("scheduler", *options, *self._tls, "--scheduler-file", str(told))
         wait_until(lambda: told.exists() and told.read_text().endswith("}"), "a scheduler")
         self.address = str(json.loads(told.read_text())["address"])
 
@@ -75,7 +88,8 @@ class DaskProcesses:
         """Start a worker of one thread that imports from a path."""
         loopback = ("--host", "127.0.0.1", "--dashboard-address", "127.0.0.1:0", "--no-dashboard")
         own = () if nanny else ("--no-nanny",)
-        return self._start("worker", self.address, "--nthreads", "1", *loopback, *own, *options, path=path)
+        how = (*loopback, *own, *self._tls, *options)
+        return self._start("worker", self.address, "--nthreads", "1", *how, path=path)
 
     def _start(self, *words: str, path: Sequence[Path] = (ROOT,)) -> subprocess.Popen[bytes]:
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, path))}
@@ -99,11 +113,17 @@ class DaskProcesses:
             process.wait()
 
 
+def tls_options(folder: Path) -> tuple[str, ...]:
+    """Return the options of a scheduler or a worker that speaks TLS with the certificates of a folder."""
+    files = {"ca-file": "ca.pem", "cert": "cert.pem", "key": "key.pem"}
+    return ("--protocol", "tls", *(f"--tls-{name}={folder / file}" for name, file in files.items()))
+
+
 @contextlib.contextmanager
-def dask_processes(folder: Path) -> Iterator[DaskProcesses]:
+def dask_processes(folder: Path, tls: Path | None = None) -> Iterator[DaskProcesses]:
     """Give a scheduler for the time of the context."""
     folder.mkdir(exist_ok=True)
-    cluster = DaskProcesses(folder)
+    cluster = DaskProcesses(folder, tls)
     try:
         yield cluster
     finally:

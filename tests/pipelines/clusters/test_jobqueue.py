@@ -107,9 +107,7 @@ def test_jobs_that_end_before_they_are_workers_end_the_run(tmp_path, system):
     """Nothing would be said for a week, as jobs may wait for days."""
     (tmp_path / "out").mkdir()
     spec = spec_in(tmp_path / "out", environment="exit 1")
-    with pytest.raises(
-        ValueError, match=r"6 jobs have ended before any became a worker\. Look at their logs"
-    ):
+    with pytest.raises(ValueError, match=r"6 workers have ended before any could work\. Look at their logs"):
         run(spec)
 
 
@@ -183,7 +181,7 @@ def test_a_run_inside_a_job_goes_on_in_the_next_one(tmp_path, system, walltime, 
 SCRIPTS = {
     "slurm": ["#SBATCH -p long", "#SBATCH -A project", "#SBATCH --mem=364M", "#SBATCH -t 01:30:00"],
     "pbs": ["#PBS -q long", "#PBS -A project", "#PBS -l select=1:ncpus=1:mem=364MB", "walltime=01:30:00"],
-    "lsf": ["#BSUB -q long", '#BSUB -P "project"', "#BSUB -n 1", "#BSUB -M 372736", "#BSUB -W 01:30"],
+    "lsf": ["#BSUB -q long", '#BSUB -P "project"', "#BSUB -n 1", "#BSUB -M 381682", "#BSUB -W 01:30"],
     "sge": ["#$ -q long", "#$ -P project", "#$ -l h_rt=01:30:00"],
 }
 """Lines of the scripts of jobs."""

@@ -17,8 +17,8 @@ from pipelines.cli.command import app
 from pipelines.events import TileDone
 from pipelines.refusal import TerminatedError
 from pipelines.run.run import run
-from pipelines.run.stopping import Stopping
 from pipelines.spec.spec import Spec
+from pipelines.stopping import Stopping
 from tests.pipelines.run.test_never_lost import events_of, start, wait_for_tiles
 from tests.pipelines.runs import ragged_image, read_result, save_source, small_spec
 
