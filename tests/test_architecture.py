@@ -59,12 +59,12 @@ ONLY_IN = {
         r"psutil": r"tasks/(memory|admission/proof)\.py",
         r"distributed": r"(tasks/(workers|encryption|hired|admission/\w+)|run/submission|clusters/\w+)\.py",
         r"fsspec": r"store/places\.py",
-        r"dask_\w+": r"clusters/\w+\.py",
+        r"dask_\w+|kr8s": r"clusters/\w+\.py",
     },
 }
 """Libraries that only some modules of a package may import: containers, a format's file, the terminal."""
 
-CLUSTER_LIBRARIES = {"dask_jobqueue", "dask_kubernetes", "dask_gateway"}
+CLUSTER_LIBRARIES = {"dask_jobqueue", "dask_kubernetes", "kr8s", "dask_gateway"}
 """Libraries that only a cluster's own file may import."""
 
 COMPILERS = {"numba", "llvmlite"}
@@ -77,17 +77,7 @@ PLUGINS = (
 
 SHARED_BY_PLUGINS = "pipelines.formats.metadata."
 
-OPTIONAL = {
-    "rasterio",
-    "affine",
-    "netCDF4",
-    "h5netcdf",
-    "pyarrow",
-    "s3fs",
-    "dask_jobqueue",
-    "dask_kubernetes",
-    "dask_gateway",
-}
+OPTIONAL = {"rasterio", "affine", "netCDF4", "h5netcdf", "pyarrow", "s3fs", *CLUSTER_LIBRARIES}
 """Libraries of the extras: they may be imported inside functions, so that the base works without them."""
 
 MOST_FLOORS = {"diffusion_ops": 8, "pipelines": 12}
