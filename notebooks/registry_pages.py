@@ -10,7 +10,9 @@ from typing import Any
 import diffusion_ops as do
 from diffusion_ops.evolution.parameters import Parameter
 from pipelines.cli.words import dimensions_text, goes_text, halo_text, keeps_text, value_text
+from pipelines.spec.cluster import describe_options
 from pipelines.spec.describe import describe_operator
+from pipelines.tasks.workers import CLUSTERS
 from tests.pictures.make_pictures import IMAGES_IN_WORDS, extent
 
 Entry = Mapping[str, Any]
@@ -36,6 +38,7 @@ def write(folder: Path) -> None:
     pages = {f"operators/{name}.md": operator_page(entry) for name, entry in operators.items()}
     pages["operators/index.md"] = operators_index(operators.values())
     pages["api/index.rst"] = api_page()
+    pages["api/clusters.md"] = clusters_page()
     for name, text in pages.items():
         path = folder / name
         path.parent.mkdir(exist_ok=True)
@@ -97,7 +100,7 @@ def _parameters(cls: type[do.Operator], entry: Entry) -> str:
 def _default(parameter: Entry) -> str:
     if parameter["required"]:
         return "required"
-    return "none" if parameter["default"] is None else f"`{value_text(parameter['default'])}`"
+    return "none" if parameter["default"] in (None, [], "") else f"`{value_text(parameter['default'])}`"
 
 
 def also_called(parameter: Parameter) -> str:
@@ -195,6 +198,25 @@ def operators_index(entries: Iterable[Entry]) -> str:
 
 def _thumbnail(name: str) -> str:
     return f"[![{name}, before and after](../pictures/{name}.png)]({name}.md)"
+
+
+# ---- clusters
+
+
+def clusters_page() -> str:
+    """Return the page with all kinds of clusters and their options."""
+    parts = [
+        "# Clusters and their options",
+        "As keys of `run.cluster` in a spec, beside `kind`, or as `--cluster-option NAME=VALUE` of the command. "
+        "[](../guides/clusters.md) says which to take; `diffuse list clusters NAME` says the same in a terminal.",
+    ]
+    for name, kind in CLUSTERS.items():
+        options = describe_options(kind)
+        rows = [(f"`{one['name']}`", one["type"], _default(one), _escaped(one["about"])) for one in options]
+        needs = f" Needs the extra `{kind.extra}`." if kind.extra else ""
+        parts += [f"## `{name}`", f"{_sentence(_escaped(kind.about))}{needs}"]
+        parts += [_table(("option", "type", "default", "meaning"), rows)] if rows else []
+    return "\n\n".join(parts) + "\n"
 
 
 # ---- the API

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gc
 import importlib.metadata
+import logging
 import sys
 from collections.abc import Callable
 from enum import StrEnum
@@ -343,6 +344,8 @@ def _show_unraisable(unraisable: sys.UnraisableHookArgs) -> None:
 def main() -> None:
     """Run the command `diffuse`."""
     sys.unraisablehook = _show_unraisable
+    # So does asyncio of what nobody has waited for, such as an answer of a worker that the end of a run cuts short.
+    logging.getLogger("asyncio").addFilter(lambda record: app_options["traceback"])
     app()
 
 

@@ -183,7 +183,7 @@ QUIET = logging.CRITICAL
 def quiet_logs() -> Iterator[None]:
     """Keep Dask from printing a traceback for a lost connection, of which the run says what it means."""
     # Each logger has a level of its own from Dask's configuration, or takes that of the first.
-    loggers = [logging.getLogger(name) for name in ("distributed", "distributed.client", "asyncio")]
+    loggers = [logging.getLogger(name) for name in ("distributed", "distributed.client")]
     before = [logger.level for logger in loggers]
     for logger in loggers:
         logger.setLevel(QUIET)
