@@ -7,6 +7,7 @@ import re
 import shlex
 import shutil
 import subprocess
+import sys
 import tempfile
 from collections.abc import Collection, Iterator
 from pathlib import Path
@@ -23,6 +24,9 @@ from pipelines.tasks.workers import CLUSTERS, HERE, QUIET, Wanted, Workers, sche
 
 MARGIN_SECONDS = 300.0
 """Time before its walltime at which a worker has ended by itself, at most; of a short walltime it is a tenth."""
+
+LIST_SECONDS = 60.0
+"""Time in which a batch system has to list jobs."""
 
 LOGS = "workers"
 """Folder of the logs of jobs, in that of the run."""
@@ -101,7 +105,8 @@ class JobQueue(Hired):
             "queue": self.queue,
             self.account_key: self.account,
             "interface": self.interface,
-            "python": self.python and shlex.quote(self.python),
+            # The batch system's signals reach the worker itself: one whose scheduler is gone may hear SIGKILL alone.
+            "python": f"exec {shlex.quote(self.python or sys.executable)}",
             "job_name": "diffuse",
             "job_script_prologue": [*_exports(steady_settings(wanted.dashboard)), *self.environment],
             "job_extra_directives": list(self.directives),
@@ -149,8 +154,13 @@ class JobQueue(Hired):
 
     def _alive(self) -> Collection[str] | None:
         """Return the numbers of the user's jobs that wait or run, None where the batch system does not say."""
-        listed = subprocess.run(shlex.split(self.lists_by), capture_output=True, text=True, check=False)
-        return None if listed.returncode else set(re.findall(r"^\s*(\d+)", listed.stdout, re.MULTILINE))
+        try:
+            listed = subprocess.run(
+                shlex.split(self.lists_by), capture_output=True, text=True, check=True, timeout=LIST_SECONDS
+            )
+        except (OSError, subprocess.SubprocessError):
+            return None
+        return set(re.findall(r"^\s*(\d+)", listed.stdout, re.MULTILINE))
 
 
 def _logs(wanted: Wanted) -> Path:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import math
 import threading
-from collections.abc import Awaitable, Callable, Collection, Iterator
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping
 from typing import Annotated, Any
 
 import dask
@@ -210,7 +209,7 @@ class Hiring:
         Returns the numbers of the jobs that wait or run, None where nobody knows.
     """
 
-    def __init__(self, cluster: distributed.SpecCluster, alive: Callable[[], Collection[Any] | None]) -> None:
+    def __init__(self, cluster: distributed.SpecCluster, alive: Callable[[], Collection[str] | None]) -> None:
         self._cluster, self._alive = cluster, alive
         self._come, self._vain = False, 0
         self._end = threading.Event()
@@ -241,17 +240,18 @@ class Hiring:
 
     def _keep(self) -> None:
         while not self._end.wait(LOOK_SECONDS):
-            # A batch system that does not answer now may do so at the next look.
+            # Those that are submitted while the batch system is asked are not among these.
+            workers = dict(self._cluster.workers)
+            alive = self._alive()
+            # What fails now may do at the next look.
             with contextlib.suppress(RuntimeError, OSError, ValueError, TimeoutError):
-                self._cluster.sync(self._replace, callback_timeout=math.ceil(4 * LOOK_SECONDS))
+                self._cluster.sync(self._replace, workers, alive, callback_timeout=4 * LOOK_SECONDS)
 
-    async def _replace(self) -> None:
-        jobs = dict(self._cluster.workers)
+    async def _replace(self, workers: Mapping[Any, Any], alive: Collection[str] | None) -> None:
         there = {worker["name"] for worker in self._cluster.scheduler_info["workers"].values()}
         self._come = self._come or bool(there)
-        alive = self._alive()
-        for name, job in jobs.items():
-            if name not in there and (job.refusal or (alive is not None and job.job_id not in alive)):
+        for name, worker in workers.items():
+            if name not in there and (worker.refusal or (alive is not None and worker.job_id not in alive)):
                 self._vain += 1
                 self._cluster.workers.pop(name, None)
         await self._cluster

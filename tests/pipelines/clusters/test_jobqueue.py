@@ -115,11 +115,11 @@ def test_jobs_that_end_before_they_are_workers_end_the_run(tmp_path, system):
 def test_workers_whose_time_is_over_are_replaced(tmp_path, system):
     """SLURM knows no walltime below a minute."""
     began = time.monotonic()
-    report = run(spec_in(tmp_path, steps=900, batch=1, walltime="1 min"))
+    report = run(spec_in(tmp_path, steps=80, batch=1, walltime="1 min"))
     assert time.monotonic() - began > 60
     assert (report.exit_code, report.data["retries"]) == (0, 0)
     assert "worker-lifetime-reached" in logs_in(tmp_path)
-    assert read_result(tmp_path / "out.zarr").tobytes() == expected(900)
+    assert read_result(tmp_path / "out.zarr").tobytes() == expected(80)
 
 
 SPEC = """
@@ -208,6 +208,7 @@ def test_the_script_of_a_job_says_what_was_asked_for(tmp_path, kind):
     assert "--of-ours=1" in script
     assert "export DASK_DISTRIBUTED__WORKER__PROFILE__ENABLED=False\n" in script
     # An hour and a half less 5 minutes at least.
+    assert f"\nexec {sys.executable} -m distributed.cli.dask_worker tls://host:1" in script
     assert "--nthreads 1" in script
     assert "--no-nanny" in script
     assert "--lifetime 4950s --lifetime-stagger 150s" in script
