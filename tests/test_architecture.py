@@ -25,7 +25,7 @@ ALLOWED = {
     "diffusion_ops": {"numpy", "numba", "llvmlite", "scipy", "dask", "xarray"},
     "pipelines": {
         *("diffusion_ops", "numpy", "dask", "distributed", "zarr", "zarrs", "xarray", "fsspec", "pydantic"),
-        *("pydantic_core", "ruamel", "typer", "lazy_loader", "rich", "filelock", "psutil"),
+        *("pydantic_core", "ruamel", "typer", "lazy_loader", "rich", "filelock", "psutil", "pystac"),
     },
 }
 """Libraries that a package may import; the table in notebooks/architecture.md says the same."""
@@ -59,6 +59,7 @@ ONLY_IN = {
         r"psutil": r"tasks/(memory|admission/proof)\.py",
         r"distributed": r"(tasks/(workers|admission/\w+)|run/submission|clusters/\w+)\.py",
         r"fsspec": r"store/places\.py",
+        r"pystac": r"schedule/stac\.py",
     },
 }
 """Libraries that only some modules of a package may import: containers, a format's file, the terminal."""
@@ -73,7 +74,7 @@ PLUGINS = (
 
 SHARED_BY_PLUGINS = "pipelines.formats.metadata."
 
-OPTIONAL = {"rasterio", "affine", "netCDF4", "h5netcdf", "pyarrow", "s3fs"}
+OPTIONAL = {"rasterio", "affine", "netCDF4", "h5netcdf", "pyarrow", "s3fs", "pystac"}
 """Libraries of the extras: they may be imported inside functions, so that the base works without them."""
 
 MOST_FLOORS = {"diffusion_ops": 8, "pipelines": 12}

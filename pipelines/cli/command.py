@@ -18,6 +18,7 @@ import typer
 from pipelines.cli.exit_codes import DONE, app_options, finish
 from pipelines.cli.options import (
     ArrayPath,
+    Asset,
     Axes,
     Candidates,
     ChannelCoupling,
@@ -26,22 +27,30 @@ from pipelines.cli.options import (
     Criterion,
     Dashboard,
     Dimensions,
+    Each,
     FormatName,
+    Interval,
     Json,
     Kind,
     Known,
+    LedgerFile,
     Level,
     Markers,
     Memory,
     NoData,
+    Once,
     OperatorName,
     Overwrite,
     Parameters,
     PixelType,
     Pyramid,
     Result,
+    Retries,
+    RetryQuarantined,
     Schedule,
     Series,
+    Settle,
+    ShowLedger,
     Source,
     SpacingUnit,
     SpecFile,
@@ -51,12 +60,14 @@ from pipelines.cli.options import (
     Threads,
     Time,
     Workdir,
+    which_sources,
 )
 
 if TYPE_CHECKING:
-    from pipelines.cli import verbs
+    from pipelines.cli import verbs, watching
 else:
     verbs = lazy_loader.load("pipelines.cli.verbs", suppress_warning=True)
+    watching = lazy_loader.load("pipelines.cli.watching", suppress_warning=True)
 
 app = typer.Typer(
     name="diffuse",
@@ -211,11 +222,58 @@ def run(
     cluster: Cluster = None,
     dashboard: Dashboard = False,
     overwrite: Overwrite = False,
+    each: Each = None,
+    asset: Asset = None,
+    ledger: LedgerFile = None,
+    retries: Retries = 3,
+    settle: Settle = 10.0,
+    retry_quarantined: RetryQuarantined = False,
     json_output: Json = False,
 ) -> None:
-    """Carry out a spec, or go on where an interrupted run stopped."""
-    how = how_to_run(memory, threads, cluster, dashboard)
-    carry_out(lambda: verbs.run(spec, how, overwrite, json_output), json_output, resumable=True)
+    """Carry out a spec, or go on where an interrupted run stopped; with --each for every source that is there."""
+    how, which = (
+        how_to_run(memory, threads, cluster, dashboard),
+        which_sources(each, asset, ledger, retries, settle),
+    )
+    carry_out(
+        lambda: watching.run(spec, how, which, overwrite, retry_quarantined, json_output),
+        json_output,
+        resumable=True,
+    )
+
+
+@app.command()
+def watch(
+    spec: SpecFile,
+    each: Each = None,
+    asset: Asset = None,
+    interval: Interval = 60.0,
+    once: Once = False,
+    show_ledger: ShowLedger = False,
+    ledger: LedgerFile = None,
+    retries: Retries = 3,
+    settle: Settle = 10.0,
+    retry_quarantined: RetryQuarantined = False,
+    memory: Memory = None,
+    threads: Threads = None,
+    cluster: Cluster = None,
+    dashboard: Dashboard = False,
+    overwrite: Overwrite = False,
+    json_output: Json = False,
+) -> None:
+    """Carry out a spec for every source that appears, each exactly once, until stopped."""
+    if show_ledger:
+        carry_out(lambda: watching.show_ledger(spec, ledger, json_output), json_output)
+    how, which = (
+        how_to_run(memory, threads, cluster, dashboard),
+        which_sources(each, asset, ledger, retries, settle),
+    )
+    every = None if once else interval
+    carry_out(
+        lambda: watching.watch(spec, how, which, every, overwrite, retry_quarantined, json_output),
+        json_output,
+        resumable=True,
+    )
 
 
 @app.command()

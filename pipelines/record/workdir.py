@@ -65,6 +65,21 @@ def held(file: Path, busy: Callable[[], Exception], patience: float = 0) -> Iter
         lock.release()
 
 
+def is_held(file: Path) -> bool:
+    """Return whether a process holds a lock on a file; where this one may not ask, nobody is seen."""
+    if not file.exists():
+        return False
+    probe = filelock.FileLock(file)
+    try:
+        probe.acquire(timeout=0)
+    except filelock.Timeout:
+        return True
+    except OSError:
+        return False
+    probe.release()
+    return False
+
+
 class Workdir:
     """Files of one run, beside its target or where `run.workdir` says."""
 
@@ -127,13 +142,7 @@ class Workdir:
 
     def is_locked(self) -> bool:
         """Return whether a process holds the run now."""
-        probe = filelock.FileLock(self.path / "lock")
-        try:
-            probe.acquire(timeout=0)
-        except filelock.Timeout:
-            return True
-        probe.release()
-        return False
+        return is_held(self.path / "lock")
 
     def _holder(self) -> str:
         try:

@@ -274,7 +274,7 @@ def load_spec(path: str | Path) -> Spec:
         raise SpecError(str(error)) from None
     if text.value is None:
         raise SpecError(f"{text.name} is empty. Give source, steps and sink.")
-    return _make(text, Path(path).parent)
+    return spec_of_text(text, Path(path).parent)
 
 
 def make_spec(data: Any, folder: str | Path = ".") -> Spec:
@@ -285,7 +285,7 @@ def make_spec(data: Any, folder: str | Path = ".") -> Spec:
     SpecError
         For anything that is wrong with the spec, with its location and what is allowed.
     """
-    return _make(YamlText("", data, {}), Path(folder))
+    return spec_of_text(YamlText("", data, {}), Path(folder))
 
 
 def override_run(spec: Spec, **changes: Any) -> Spec:
@@ -379,7 +379,13 @@ def _whole(value: Any) -> Any:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-def _make(text: YamlText, folder: Path) -> Spec:
+def spec_of_text(text: YamlText, folder: Path) -> Spec:
+    """Return the spec of a YAML text that was read, whose lines its errors name.
+
+    Raises
+    ------
+    SpecError
+    """
     if not isinstance(text.value, dict):
         what = f"{text.name}: a spec" if text.name else "A spec"
         raise SpecError(
