@@ -72,7 +72,8 @@ else:
 app = typer.Typer(
     name="diffuse",
     help="Diffusion PDEs on images that do not fit in memory: exact, bounded, never lost.",
-    epilog="Exit codes: 0 done, 2 refused, 3 failed or tiles left, 130 interrupted; the same command goes on.",
+    epilog="Exit codes: 0 done, 2 refused, 3 failed or tiles left, 75 cancelled, 130 interrupted; "
+    "the same command goes on.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -280,6 +281,12 @@ def watch(
 def status(target: Target, workdir: Workdir = None, json_output: Json = False) -> None:
     """Say where a run stands: tiles done, left and failed."""
     carry_out(lambda: verbs.status(target, workdir, json_output), json_output)
+
+
+@app.command()
+def cancel(target: Target, workdir: Workdir = None, json_output: Json = False) -> None:
+    """Let a run end after the tiles that are at work; the same `diffuse run` goes on."""
+    carry_out(lambda: verbs.cancel(target, workdir, json_output), json_output)
 
 
 @app.command()

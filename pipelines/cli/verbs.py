@@ -26,6 +26,7 @@ from pipelines.run.preview import preview as run_preview
 from pipelines.run.publication import require_surroundings
 from pipelines.run.repair import repair as run_repair
 from pipelines.run.run import run as run_spec
+from pipelines.run.status import cancel as cancel_run
 from pipelines.run.status import reading
 from pipelines.run.status import status as read_status
 from pipelines.run.verify import verify as run_verify
@@ -257,6 +258,16 @@ def status(target: str, workdir: str | None, json_output: bool) -> int:
         with reading(standing["workdir"]):
             picture = show.status(standing)
         show.draw(Console(), picture)
+    return DONE
+
+
+def cancel(target: str, workdir: str | None, json_output: bool) -> int:
+    """Ask a run to stop, and say what comes of it."""
+    asked = cancel_run(target, workdir)
+    if json_output:
+        _print_json(asked)
+    else:
+        show.draw(Console(), show.cancelled(asked))
     return DONE
 
 

@@ -26,7 +26,13 @@ CHECKSUM = "checksum"
 
 LOCK = ("lock", "holder")
 RUN = "run.json"
-FILES = ("report.json", "workers.json", "journal.jsonl", "epoch")
+CANCEL = "cancel"
+"""File that asks the process that works on the run to stop."""
+
+CANCELLED = "cancelled"
+"""What the report says ended such a run."""
+
+FILES = ("report.json", "workers.json", "journal.jsonl", "epoch", CANCEL)
 """Files of a run, besides those of the lock and `RUN`, that the next run removes."""
 
 
@@ -104,6 +110,7 @@ class Workdir:
         with held(self.path / "lock", lambda: self._busy(target)):
             try:
                 (self.path / "holder").write_text(f"process {os.getpid()}")
+                (self.path / CANCEL).unlink(missing_ok=True)  # it was meant for an earlier process
                 yield
             finally:
                 # While it is held: after that, the lock may be another process's.
@@ -143,6 +150,15 @@ class Workdir:
     def is_locked(self) -> bool:
         """Return whether a process holds the run now."""
         return is_held(self.path / "lock")
+
+    def ask_to_stop(self) -> None:
+        """Ask the process that works on the run to take no more tiles."""
+        (self.path / CANCEL).touch()
+
+    @property
+    def is_to_stop(self) -> bool:
+        """True where somebody has asked the process that works on the run to stop."""
+        return (self.path / CANCEL).exists()
 
     def _holder(self) -> str:
         try:

@@ -31,7 +31,7 @@ from pipelines.record.journal import Event, Finished, Forgotten
 from pipelines.record.lease import Lease
 from pipelines.record.ready_tiles import TileId
 from pipelines.record.state import RunState
-from pipelines.record.workdir import Workdir
+from pipelines.record.workdir import CANCELLED, Workdir
 from pipelines.refusal import RefusedError
 from pipelines.run.arrays import RunArrays
 from pipelines.run.inspection import Group, damaged_tiles, groups, needed_stages
@@ -218,7 +218,10 @@ class Driver:
         cluster = self.spec.run.cluster
         with connect(cluster, self.plan.threads, self.spec.run.dashboard) as workers:
             self.measured.dashboard = workers.dashboard
-            self.workdir.write("workers.json", {"cluster": cluster, "dashboard": workers.dashboard})
+            left = [self.state.tiles.left_of(number) for number in range(len(self.state.stages))]
+            self.workdir.write(
+                "workers.json", {"cluster": cluster, "dashboard": workers.dashboard, "left": left}
+            )
             tell(self.listeners, Connected(cluster, workers.dashboard))
             try:
                 self._give_and_take(workers, taken_over)
@@ -259,7 +262,14 @@ class Driver:
                         self._retry(found, outcome)
                 self._top_up(submission)
 
+    def _heed_cancel(self) -> None:
+        """Take no more tiles where somebody has asked for it; what is at work ends first."""
+        if self.workdir.is_to_stop and not self.measured.problem:
+            self.measured.ended_by = CANCELLED
+            self.measured.problem = "It was cancelled. Finished tiles are kept: the same command goes on."
+
     def _top_up(self, submission: Submission) -> None:
+        self._heed_cancel()
         while submission.room and not self.measured.problem:
             found = self.state.tiles.next()
             if found is None:

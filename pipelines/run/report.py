@@ -36,6 +36,8 @@ class Measured:
         How workers that got no task differ, by their addresses.
     problem : str
         Reason why the run cannot continue, "" where it can.
+    ended_by : str
+        Why it has ended although it could continue, "" where it has not.
     """
 
     def __init__(self) -> None:
@@ -44,7 +46,7 @@ class Measured:
         self.began: dict[int, float] = {}
         self.seconds: dict[int, float] = {}
         self.left_out: Mapping[str, str] = {}
-        self.dashboard = self.problem = ""
+        self.dashboard = self.problem = self.ended_by = ""
 
     def begin(self, stage: int) -> None:
         """Note that the first tile of a stage was submitted."""
@@ -87,6 +89,7 @@ def make_report(
         "absent_chunks": measured.absent_chunks,
         "retries": sum(state.tries.values()),
         "problem": measured.problem,
+        "ended_by": measured.ended_by,
         "dashboard": measured.dashboard,
         "workers_left_out": dict(measured.left_out),
         "failed": [_failure(plan, state, tile, error) for tile, error in state.failed.items()],

@@ -44,8 +44,8 @@ class Report:
 
     @property
     def exit_code(self) -> int:
-        """0 where the target is complete, 3 where tiles are left."""
-        return 0 if self.data["complete"] else 3
+        """0 where the target is complete, 75 where the run was cancelled, 3 where tiles are left."""
+        return 0 if self.data["complete"] else 75 if self.data.get("ended_by") else 3
 
 
 def run(spec: Spec, *, overwrite: bool = False, listeners: Sequence[Listener] = ()) -> Report:

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from pipelines.events import Event, Listener, RunStarted, SourceEnded, SourcesFound, SourceStarted, tell
 from pipelines.image.open_source import reopen_identity
 from pipelines.image.source import UnreadableSourceError
-from pipelines.record.workdir import BusyError, Workdir
+from pipelines.record.workdir import CANCELLED, BusyError, Workdir
 from pipelines.refusal import RefusedError
 from pipelines.schedule.ledger import Ledger, Row, State
 from pipelines.schedule.sources import Found, PatternError, find_sources, stamp_of
@@ -253,6 +253,10 @@ class Watch:
             return self._fail(row, shown(f"{type(error).__name__}: {error}"))
         summary = {key: ended.data.get(key) for key in SUMMARY}
         identity = (Workdir(spec.workdir).begun or {}).get("identity", "")
+        if ended.data.get("ended_by") == CANCELLED:
+            return self._end(
+                row, State.quarantined, "`diffuse cancel` stopped it", report=summary, identity=identity
+            )
         if ended.exit_code:
             return self._fail(row, _trouble(ended.data), report=summary, identity=identity)
         return self._end(row, State.done, "", report=summary, identity=identity)

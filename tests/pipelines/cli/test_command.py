@@ -17,7 +17,20 @@ from pipelines.cli.command import app, verbs
 from pipelines.events import RunStarted
 from pipelines.run.run import Report
 
-VERBS = ("demo", "apply", "plan", "run", "watch", "status", "preview", "tune", "warm", "verify", "list", "schema")
+VERBS = (
+    "demo",
+    "apply",
+    "plan",
+    "run",
+    "watch",
+    "status",
+    "preview",
+    "tune",
+    "warm",
+    "verify",
+    "list",
+    "schema",
+)
 COMMAND = [sys.executable, "-m", "pipelines.cli.command"]
 
 SPEC = """\

@@ -24,7 +24,7 @@ from typer.testing import CliRunner, Result
 from pipelines.cli.command import app
 from pipelines.events import Event, RunStarted
 from pipelines.record.lease import lease
-from pipelines.record.workdir import BusyError
+from pipelines.record.workdir import CANCELLED, BusyError
 from pipelines.refusal import RefusedError
 from pipelines.schedule.ledger import Ledger, Row, State
 from pipelines.schedule.template import Template
@@ -78,8 +78,9 @@ class Runs:
         if isinstance(end, BaseException):
             raise end
         begins(RunStarted(spec.sink.uri, {}, 1, 0))
+        problem, ended_by = "full" if end else "", CANCELLED if end == 75 else ""
         return SimpleNamespace(
-            exit_code=end, data={"problem": "full" if end else "", "failed": [], "tiles": 1}
+            exit_code=end, data={"problem": problem, "failed": [], "ended_by": ended_by, "tiles": 1}
         )
 
 
@@ -135,6 +136,12 @@ def test_a_failing_source_is_tried_again_later_and_later(ledger: Ledger, monkeyp
     first, second = (seconds for seconds in clock.slept if seconds)
     assert 2.5 <= first <= 7.5
     assert 5 <= second <= 15
+
+
+def test_a_cancelled_source_is_not_begun_again(ledger: Ledger) -> None:
+    rows = watch(ledger, Runs(75)).once()
+    assert states(rows) == {"a": "quarantined", "b": "done"}
+    assert "diffuse cancel" in rows[0].message
 
 
 def test_a_held_source_is_no_failure(ledger: Ledger) -> None:
