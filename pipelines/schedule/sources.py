@@ -14,7 +14,7 @@ from pathlib import PurePosixPath
 from pipelines.image.info import digest
 from pipelines.refusal import RefusedError
 from pipelines.schedule.stac import Asset, assets_in
-from pipelines.store.addresses import absolute, is_remote, name_of, shown, within
+from pipelines.store.addresses import absolute, is_address, is_remote, name_of, shown, within
 from pipelines.store.listings import tree
 from pipelines.store.place import Entry, LocalPlace, Place
 from pipelines.store.places import place_of
@@ -185,7 +185,7 @@ def _globbed(pattern: str) -> Iterator[Found]:
         yield Found(folder, stem_of(name_of(folder)))
         return
     listed = functools.cache(lambda inside: _entries(place, inside))
-    if not listed(path) and place.entry(path) is None:
+    if not listed(path) and not _is_place(place, path):
         raise PatternError(
             f"There is no {shown(folder)} to look in. Check the spelling, or create the folder."
         )
@@ -193,6 +193,20 @@ def _globbed(pattern: str) -> Iterator[Found]:
         if not entry.is_folder or _is_image(place, inside, entry):
             below = os.path.relpath(inside, path).split("/")
             yield Found(place.address(inside), "/".join([*below[:-1], stem_of(below[-1])]), entry=entry)
+
+
+def _is_place(place: Place, path: str) -> bool:
+    """Return whether sources may come into a folder that is empty now: one that is there, or any of a store's bucket.
+
+    Raises
+    ------
+    OSError
+        Where there is no such bucket.
+    """
+    if isinstance(place, LocalPlace) or is_address(path):
+        return place.entry(path) is not None
+    place.entries(path.split("/")[0])
+    return True
 
 
 Listed = Callable[[str], dict[str, Entry]]

@@ -67,6 +67,7 @@ def test_a_prefix_in_a_store_is_found_like_a_folder(objects) -> None:
     base = f"{objects.bucket}/in"
     assert [one.uri for one in find_sources(f"{base}/*.zarr")] == [f"{base}/a.zarr", f"{base}/b.zarr"]
     assert [one.path for one in find_sources(f"{base}/**/*.zarr")] == ["a", "b", "deep/c"]
+    assert find_sources(f"{objects.bucket}/comes-later/*.zarr") == []
     before = stamp_of(Found(f"{base}/a.zarr", "a"))
     place.write(place_of(f"{base}/a.zarr/c/0")[1], b"1")
     assert stamp_of(Found(f"{base}/a.zarr", "a")) != before
