@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import glob
 import json
 import socket
 import sqlite3
@@ -50,6 +51,9 @@ MOST_DEATHS = 5
 
 PATIENCE = 60.0
 """Seconds that a transaction waits for another process's."""
+
+SWEPT_SECONDS = 600.0
+"""Age of a lock, which nobody holds, that is removed."""
 
 APPLICATION, VERSION = 0x64696666, 1
 """Marks of SQLite files that are ledgers, and the version of their tables."""
@@ -200,8 +204,16 @@ class Ledger:
     def _hold(self) -> None:
         """Show the other processes that this one lives."""
         if not self._lock(self._token).exists():
+            self._sweep()
             busy = AssertionError("the lock has a name of its own")
             self._held.enter_context(held(self._lock(self._token), lambda: busy))
+
+    def _sweep(self) -> None:
+        """Remove the locks of processes that died; one that is new may just be being taken."""
+        for lock in self.path.parent.glob(f".{glob.escape(self.path.name)}.*.lock"):
+            with contextlib.suppress(FileNotFoundError):
+                if time.time() - lock.stat().st_mtime > SWEPT_SECONDS and not is_held(lock):
+                    lock.unlink()
 
     def _is_alive(self, holder: str) -> bool:
         return holder == self._token or is_held(self._lock(holder))

@@ -26,7 +26,12 @@ def documents(path: Path) -> list[dict[str, Any]]:
 
 
 RESOURCES = [
-    pytest.param(document, id=f"{path.stem}-{document['metadata']['name']}-{document['kind']}")
+    pytest.param(
+        document,
+        id=f"{path.stem}-{document['metadata']['name']}-{document['kind']}",
+        # The definitions of the operator's kinds are megabytes of YAML.
+        marks=[pytest.mark.thorough] if document["kind"].startswith("Dask") else [],
+    )
     for path in MANIFESTS
     for document in documents(path)
 ]

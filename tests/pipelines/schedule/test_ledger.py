@@ -83,6 +83,18 @@ def test_a_row_is_one_process_s_until_that_dies(path: Path) -> None:
         assert ledger.rows([taken])[0].report == {"tiles": 7}
 
 
+def test_locks_of_the_dead_are_swept(path: Path) -> None:
+    dead, new = (path.with_name(f".{path.name}.{token}.lock") for token in ("dead", "new"))
+    for lock in (dead, new):
+        lock.touch()
+    os.utime(dead, (1e9, 1e9))
+    with Ledger(path) as ledger:
+        ledger.claim(noted(ledger, 1))
+        assert {child.name for child in path.parent.iterdir()} > {path.name, new.name}
+        assert not dead.exists()
+    assert {child.name for child in path.parent.iterdir()} == {path.name, new.name}
+
+
 @pytest.mark.thorough
 def test_a_source_that_kills_is_quarantined_unless_it_goes_on(path: Path) -> None:
     with Ledger(path) as ledger:
