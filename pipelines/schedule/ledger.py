@@ -307,14 +307,14 @@ class Ledger:
                 return self.rows([row.number])[0]
         return None
 
-    def _due(self, numbers: Iterable[int]) -> list[Row]:
-        """Return the first rows that are running, or may be begun now."""
+    def _due(self, numbers: Iterable[int]) -> Iterator[Row]:
+        """Yield the rows that are running, or may be begun now."""
         found = self._base.execute(
             "SELECT * FROM sources WHERE number IN (SELECT value FROM json_each(?)) "
-            "AND (state = ? OR (state IN (?, ?) AND due <= ?)) ORDER BY number LIMIT 1000",
+            "AND (state = ? OR (state IN (?, ?) AND due <= ?)) ORDER BY number",
             [json.dumps(list(numbers)), State.running, State.waiting, State.failed, time.time()],
         )
-        return [_row(one) for one in found]
+        yield from map(_row, found)
 
     def _take(self, row: Row, deaths: int) -> None:
         self._lock(row.holder).unlink(missing_ok=True)

@@ -11,10 +11,10 @@ from typing import Any
 from pipelines.image.info import digest
 from pipelines.refusal import RefusedError
 from pipelines.schedule.sources import Found, matches, stem_of
-from pipelines.spec.errors import no_such
+from pipelines.spec.errors import dotted, no_such
 from pipelines.spec.spec import Spec, SpecError, override_run, spec_of_text
 from pipelines.spec.yaml_lines import Location, read_yaml
-from pipelines.store.addresses import local_path, name_of, shown
+from pipelines.store.addresses import absolute, local_path, name_of, shown
 
 ABOUT = {
     "source": "its whole address",
@@ -106,7 +106,7 @@ class Template:
     def _fill(self, text: str, words: Mapping[str, str], at: Location) -> str:
         for name in _placeholders(text):
             if name not in words:
-                where = f"{self._text.where(at)}: {'.'.join(map(str, at))}"
+                where = f"{self._text.where(at)}: {dotted(at)}"
                 raise SpecError(f"{where}: {no_such('placeholder', name, ABOUT)}{_only_stac(name)}")
             if name not in PATHS and not _is_name(words[name]):
                 raise UnfitSourceError(
@@ -115,14 +115,25 @@ class Template:
                 )
         return text.format(**words) if "{" in text or "}" in text else text
 
-    def targets(self) -> list[tuple[str, str]]:
-        """Return the keys and texts of all that is written: sink, outputs, the run's folder where it is said."""
+    def written_for(self, found: Found) -> list[str]:
+        """Return all that the run of one source writes, its main result first, without making its spec.
+
+        Raises
+        ------
+        SpecError
+        UnfitSourceError
+        """
+        words = words_of(found)
+        return [absolute(self._fill(text, words, at), self._folder) for at, text in self.targets()]
+
+    def targets(self) -> list[tuple[Location, str]]:
+        """Return where all stands that is written, and its text: sink, outputs, the run's folder where it is said."""
         values = self._text.value
         outputs = values.get("outputs") or []
-        found = [("sink.uri", values["sink"]["uri"])]
-        found += [(f"outputs[{i}].uri", one["uri"]) for i, one in enumerate(outputs)]
+        found: list[tuple[Location, str]] = [(("sink", "uri"), values["sink"]["uri"])]
+        found += [(("outputs", i, "uri"), one["uri"]) for i, one in enumerate(outputs)]
         workdir = (values.get("run") or {}).get("workdir")
-        return found + ([("run.workdir", workdir)] if workdir else [])
+        return found + ([(("run", "workdir"), workdir)] if workdir else [])
 
     def require_placeholders(self) -> None:
         """Refuse a spec that would write the results of all sources to one place.
@@ -131,12 +142,12 @@ class Template:
         ------
         SpecError
         """
-        for key, text in self.targets():
+        for at, text in self.targets():
             if not _placeholders(text):
                 raise SpecError(
-                    f"{self._text.name}: {key}: {text!r} is the same for every source, so each result would take the "
-                    "place of the one before. Give it a placeholder, such as results/{stem}.ome.zarr. Allowed: "
-                    f"{', '.join(f'{{{name}}}' for name in ABOUT)}."
+                    f"{self._text.where(at)}: {dotted(at)}: {text!r} is the same for every source, so each result "
+                    "would take the place of the one before. Give it a placeholder, such as results/{stem}.ome.zarr. "
+                    f"Allowed: {', '.join(f'{{{name}}}' for name in ABOUT)}."
                 )
 
     def make_folders(self, spec: Spec) -> None:

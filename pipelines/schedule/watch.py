@@ -120,14 +120,13 @@ class Watch:
         """
         found = find_sources(self._policy.each, self._policy.asset)
         made = self._without_results({shown(one.uri): one for one in found}, len(found))
-        specs: dict[str, Spec | UnfitSourceError] = {}
+        targets: dict[str, list[str]] = {}
+        problems: dict[str, str] = {}
         for address, one in made.items():
             try:
-                specs[address] = self._template.spec_for(one)
+                targets[address] = self._template.written_for(one)
             except UnfitSourceError as error:
-                specs[address] = error
-        targets = {a: spec.targets for a, spec in specs.items() if isinstance(spec, Spec)}
-        problems = {a: str(error) for a, error in specs.items() if not isinstance(error, Spec)}
+                problems[address] = str(error)
         self._check(targets, problems)
         self._looks += 1
         stamps = {address: stamp_of(one) for address, one in made.items()}
