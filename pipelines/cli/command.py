@@ -232,10 +232,8 @@ def run(
     json_output: Json = False,
 ) -> None:
     """Carry out a spec, or go on where an interrupted run stopped; with --each for every source that is there."""
-    how, which = (
-        how_to_run(memory, threads, cluster, dashboard),
-        which_sources(each, asset, ledger, retries, settle),
-    )
+    how = how_to_run(memory, threads, cluster, dashboard)
+    which = which_sources(each, asset, ledger, retries, settle)
     carry_out(
         lambda: watching.run(spec, how, which, overwrite, retry_quarantined, json_output),
         json_output,
@@ -265,10 +263,8 @@ def watch(
     """Carry out a spec for every source that appears, each exactly once, until stopped."""
     if show_ledger:
         carry_out(lambda: watching.show_ledger(spec, ledger, json_output), json_output)
-    how, which = (
-        how_to_run(memory, threads, cluster, dashboard),
-        which_sources(each, asset, ledger, retries, settle),
-    )
+    how = how_to_run(memory, threads, cluster, dashboard)
+    which = which_sources(each, asset, ledger, retries, settle)
     every = None if once else interval
     carry_out(
         lambda: watching.watch(spec, how, which, every, overwrite, retry_quarantined, json_output),

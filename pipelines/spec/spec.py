@@ -380,12 +380,7 @@ def _whole(value: Any) -> Any:
 
 
 def spec_of_text(text: YamlText, folder: Path) -> Spec:
-    """Return the spec of a YAML text that was read, whose lines its errors name.
-
-    Raises
-    ------
-    SpecError
-    """
+    """Return the spec of a YAML text that was read; a `SpecError` names its lines."""
     if not isinstance(text.value, dict):
         what = f"{text.name}: a spec" if text.name else "A spec"
         raise SpecError(

@@ -30,7 +30,6 @@ def _words(command: str) -> list[str]:
 
 def require_valid(words: Sequence[str]) -> None:
     """Parse the words of a command as the program does, without carrying it out."""
-    group = typer.main.get_command(app)
     verb, *rest = words
-    command = group.commands[verb]  # type: ignore[attr-defined]
+    command = typer.main.get_group(app).commands[verb]
     command.make_context(verb, list(rest), resilient_parsing=False)
