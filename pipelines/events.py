@@ -200,6 +200,54 @@ class RunFinished:
     report: dict[str, Any]
 
 
+@dataclass(frozen=True)
+class SourcesFound:
+    """A pattern was looked for.
+
+    Attributes
+    ----------
+    pattern : str
+    count : int
+        Number of sources that are there now.
+    changing : int
+        Number of those that may still be being written.
+    """
+
+    pattern: str
+    count: int
+    changing: int
+
+
+@dataclass(frozen=True)
+class SourceStarted:
+    """A source's turn has come, for the `tries`-th time."""
+
+    address: str
+    target: str
+    tries: int
+
+
+@dataclass(frozen=True)
+class SourceEnded:
+    """The turn of a source is over.
+
+    Attributes
+    ----------
+    address, target : str
+    state : str
+        What the ledger has of it now.
+    message : str
+        Why it was refused or failed, "" where it is done.
+    seconds : float
+    """
+
+    address: str
+    target: str
+    state: str
+    message: str
+    seconds: float
+
+
 Event = (
     Choosing
     | Compiling
@@ -213,6 +261,9 @@ Event = (
     | TileLost
     | StageDone
     | Exporting
+    | SourcesFound
+    | SourceStarted
+    | SourceEnded
     | RunFinished
 )
 

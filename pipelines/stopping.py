@@ -12,15 +12,16 @@ from pipelines.refusal import TerminatedError
 GRACE_SECONDS = 10.0
 """Time that tiles at work have after a run was asked to stop: batch systems and Kubernetes kill after 30 s."""
 
-WALLTIME, TERMINATED = "walltime", "terminated"
-"""Why a run has stopped: it had run for as long as it may, or was asked to stop."""
+WALLTIME, TERMINATED, CANCELLED = "walltime", "terminated", "cancelled"
+"""Why a run has stopped: it had run for as long as it may, was asked to stop by a signal, or by `diffuse cancel`."""
 
-EXIT_CODES = {WALLTIME: 75, TERMINATED: 143}
+EXIT_CODES = {WALLTIME: 75, TERMINATED: 143, CANCELLED: 75}
 """What a batch system reads from them: try again (EX_TEMPFAIL), and ended by SIGTERM."""
 
 WORDS = {
     WALLTIME: "The run has taken as long as it may (run.walltime).",
     TERMINATED: "The run was asked to stop (SIGTERM).",
+    CANCELLED: "The run was cancelled (`diffuse cancel`).",
 }
 
 

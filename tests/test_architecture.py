@@ -25,7 +25,7 @@ ALLOWED = {
     "diffusion_ops": {"numpy", "numba", "llvmlite", "scipy", "dask", "xarray"},
     "pipelines": {
         *("diffusion_ops", "numpy", "dask", "distributed", "zarr", "zarrs", "xarray", "fsspec", "pydantic"),
-        *("pydantic_core", "ruamel", "typer", "lazy_loader", "rich", "filelock", "psutil"),
+        *("pydantic_core", "ruamel", "typer", "lazy_loader", "rich", "filelock", "psutil", "pystac"),
     },
 }
 """Libraries that a package may import; the table in notebooks/architecture.md says the same."""
@@ -60,6 +60,7 @@ ONLY_IN = {
         r"distributed": r"(tasks/(workers|encryption|hired|admission/\w+)|run/submission|clusters/\w+)\.py",
         r"fsspec": r"store/places\.py",
         r"dask_\w+|kr8s": r"clusters/\w+\.py",
+        r"pystac": r"schedule/stac\.py",
     },
 }
 """Libraries that only some modules of a package may import: containers, a format's file, the terminal."""
@@ -77,7 +78,7 @@ PLUGINS = (
 
 SHARED_BY_PLUGINS = "pipelines.formats.metadata."
 
-OPTIONAL = {"rasterio", "affine", "netCDF4", "h5netcdf", "pyarrow", "s3fs", *CLUSTER_LIBRARIES}
+OPTIONAL = {"rasterio", "affine", "netCDF4", "h5netcdf", "pyarrow", "s3fs", "pystac", *CLUSTER_LIBRARIES}
 """Libraries of the extras: they may be imported inside functions, so that the base works without them."""
 
 MOST_FLOORS = {"diffusion_ops": 8, "pipelines": 12}

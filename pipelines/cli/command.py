@@ -10,7 +10,6 @@ import importlib.metadata
 import logging
 import sys
 from collections.abc import Callable
-from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any
 
 import lazy_loader
@@ -19,6 +18,7 @@ import typer
 from pipelines.cli.exit_codes import DONE, app_options, finish
 from pipelines.cli.options import (
     ArrayPath,
+    Asset,
     Axes,
     Candidates,
     ChannelCoupling,
@@ -28,22 +28,30 @@ from pipelines.cli.options import (
     Criterion,
     Dashboard,
     Dimensions,
+    Each,
     FormatName,
+    Interval,
     Json,
     Kind,
     Known,
+    LedgerFile,
     Level,
     Markers,
     Memory,
     NoData,
+    Once,
     OperatorName,
     Overwrite,
     Parameters,
     PixelType,
     Pyramid,
     Result,
+    Retries,
+    RetryQuarantined,
     Schedule,
     Series,
+    Settle,
+    ShowLedger,
     Source,
     SpacingUnit,
     SpecFile,
@@ -54,18 +62,22 @@ from pipelines.cli.options import (
     Time,
     Walltime,
     Workdir,
+    how_to_run,
+    which_sources,
+    word_of,
 )
 
 if TYPE_CHECKING:
-    from pipelines.cli import verbs
+    from pipelines.cli import verbs, watching
 else:
     verbs = lazy_loader.load("pipelines.cli.verbs", suppress_warning=True)
+    watching = lazy_loader.load("pipelines.cli.watching", suppress_warning=True)
 
 app = typer.Typer(
     name="diffuse",
     help="Diffusion PDEs on images that do not fit in memory: exact, bounded, never lost.",
-    epilog="Exit codes: 0 done, 2 refused, 3 failed or tiles left, 75 stopped at its walltime, 130 interrupted, "
-    "143 terminated; the same command goes on.",
+    epilog="Exit codes: 0 done, 2 refused, 3 failed or tiles left, 75 cancelled or stopped at its walltime, "
+    "130 interrupted, 143 terminated; the same command goes on.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -93,23 +105,6 @@ def _load_verbs() -> None:
     finally:
         if collects:
             gc.enable()
-
-
-def how_to_run(
-    memory: str | None,
-    threads: int | None,
-    cluster: str | None,
-    cluster_options: list[str] | None,
-    dashboard: bool,
-    walltime: str | None = None,
-) -> dict[str, Any]:
-    """Return the `run` section of a spec that the options say, with texts NAME=VALUE; what they do not say is None."""
-    how = {"memory": memory, "threads": threads, "cluster": cluster, "dashboard": dashboard or None}
-    return {**how, "walltime": walltime, "options": cluster_options}
-
-
-def _word(choice: StrEnum | None) -> str | None:
-    return None if choice is None else choice.value
 
 
 def _version(wanted: bool) -> None:
@@ -193,7 +188,7 @@ def apply(
             "nodata": nodata,
             "complex": complex_part,
         },
-        "image": {"ndim": ndim, "channels": _word(channels), "spacing": _word(spacing)},
+        "image": {"ndim": ndim, "channels": word_of(channels), "spacing": word_of(spacing)},
         "sink": {"uri": target, "format": format_name, "dtype": dtype, "pyramid": pyramid},
         "run": how_to_run(memory, threads, cluster, cluster_option, dashboard, walltime),
     }
@@ -227,17 +222,68 @@ def run(
     walltime: Walltime = None,
     dashboard: Dashboard = False,
     overwrite: Overwrite = False,
+    each: Each = None,
+    asset: Asset = None,
+    ledger: LedgerFile = None,
+    retries: Retries = 3,
+    settle: Settle = 10.0,
+    retry_quarantined: RetryQuarantined = False,
     json_output: Json = False,
 ) -> None:
-    """Carry out a spec, or go on where an interrupted run stopped."""
+    """Carry out a spec, or go on where an interrupted run stopped; with --each for every source that is there."""
     how = how_to_run(memory, threads, cluster, cluster_option, dashboard, walltime)
-    carry_out(lambda: verbs.run(spec, how, overwrite, json_output), json_output, resumable=True)
+    which = which_sources(each, asset, ledger, retries, settle)
+    carry_out(
+        lambda: watching.run(spec, how, which, overwrite, retry_quarantined, json_output),
+        json_output,
+        resumable=True,
+    )
+
+
+@app.command()
+def watch(
+    spec: SpecFile,
+    each: Each = None,
+    asset: Asset = None,
+    interval: Interval = 60.0,
+    once: Once = False,
+    show_ledger: ShowLedger = False,
+    ledger: LedgerFile = None,
+    retries: Retries = 3,
+    settle: Settle = 10.0,
+    retry_quarantined: RetryQuarantined = False,
+    memory: Memory = None,
+    threads: Threads = None,
+    cluster: Cluster = None,
+    cluster_option: ClusterOptions = None,
+    walltime: Walltime = None,
+    dashboard: Dashboard = False,
+    overwrite: Overwrite = False,
+    json_output: Json = False,
+) -> None:
+    """Carry out a spec for every source that appears, each exactly once, until stopped."""
+    if show_ledger:
+        carry_out(lambda: watching.show_ledger(spec, ledger, json_output), json_output)
+    how = how_to_run(memory, threads, cluster, cluster_option, dashboard, walltime)
+    which = which_sources(each, asset, ledger, retries, settle)
+    every = None if once else interval
+    carry_out(
+        lambda: watching.watch(spec, how, which, every, overwrite, retry_quarantined, json_output),
+        json_output,
+        resumable=True,
+    )
 
 
 @app.command()
 def status(target: Target, workdir: Workdir = None, json_output: Json = False) -> None:
     """Say where a run stands: tiles done, left and failed."""
     carry_out(lambda: verbs.status(target, workdir, json_output), json_output)
+
+
+@app.command()
+def cancel(target: Target, workdir: Workdir = None, json_output: Json = False) -> None:
+    """Let a run end after the tiles that are at work; the same `diffuse run` goes on."""
+    carry_out(lambda: verbs.cancel(target, workdir, json_output), json_output)
 
 
 @app.command()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -40,6 +40,7 @@ class Criterion(StrEnum):
 
 
 HOW, READ, WRITE = "How it is carried out", "What is read", "What is written"
+MANY = "Many sources"
 
 SpecFile = Annotated[
     str, typer.Argument(metavar="SPEC", help="YAML file that says what to do.", show_default=False)
@@ -163,3 +164,75 @@ FormatName = Annotated[
 ]
 PixelType = Annotated[str | None, typer.Option(help="Pixel type of the result.", rich_help_panel=WRITE)]
 Pyramid = Annotated[str | None, typer.Option(help="auto, none, or how many levels.", rich_help_panel=WRITE)]
+Each = Annotated[
+    str | None,
+    typer.Option(
+        help="Sources, each of which the spec is carried out for: 'scans/*.tif', s3://bucket/in/, a list (.txt), "
+        "a STAC catalogue (.json).",
+        metavar="PATTERN",
+        rich_help_panel=MANY,
+    ),
+]
+Asset = Annotated[
+    str | None,
+    typer.Option(help="Which assets of a STAC catalogue.", metavar="NAME", rich_help_panel=MANY),
+]
+LedgerFile = Annotated[
+    str | None,
+    typer.Option(
+        "--ledger",
+        help="What became of each source; SPEC.ledger by default.",
+        metavar="FILE",
+        rich_help_panel=MANY,
+    ),
+]
+Retries = Annotated[
+    int,
+    typer.Option(help="Tries of a failing source after the first.", min=0, max=1000, rich_help_panel=MANY),
+]
+Settle = Annotated[
+    float,
+    typer.Option(
+        help="Seconds for which a source must not have changed.", min=0, max=86400, rich_help_panel=MANY
+    ),
+]
+RetryQuarantined = Annotated[
+    bool,
+    typer.Option(
+        "--retry-quarantined", help="Try again what was refused or failed too often.", rich_help_panel=MANY
+    ),
+]
+Interval = Annotated[
+    float, typer.Option(help="Seconds between two looks.", min=0.1, max=86400, rich_help_panel=MANY)
+]
+Once = Annotated[
+    bool, typer.Option("--once", help="End when all that is there now is done.", rich_help_panel=MANY)
+]
+ShowLedger = Annotated[
+    bool, typer.Option("--status", help="Show the ledger, and do nothing.", rich_help_panel=MANY)
+]
+
+
+def how_to_run(
+    memory: str | None,
+    threads: int | None,
+    cluster: str | None,
+    cluster_options: list[str] | None,
+    dashboard: bool,
+    walltime: str | None = None,
+) -> dict[str, Any]:
+    """Return the `run` section of a spec that the options say, with texts NAME=VALUE; what they do not say is None."""
+    how = {"memory": memory, "threads": threads, "cluster": cluster, "dashboard": dashboard or None}
+    return {**how, "walltime": walltime, "options": cluster_options}
+
+
+def which_sources(
+    each: str | None, asset: str | None, ledger: str | None, retries: int, settle: float
+) -> dict[str, Any]:
+    """Return what the options say of many sources."""
+    return {"each": each, "asset": asset, "ledger": ledger, "retries": retries, "settle": settle}
+
+
+def word_of(choice: StrEnum | None) -> str | None:
+    """Return the word of a choice, None without one."""
+    return None if choice is None else choice.value

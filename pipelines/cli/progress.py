@@ -25,6 +25,9 @@ from pipelines.events import (
     Listener,
     RunFinished,
     RunStarted,
+    SourceEnded,
+    SourcesFound,
+    SourceStarted,
     StageDone,
     StageStarted,
     TileDone,
@@ -218,6 +221,8 @@ class LiveProgress:
                 self._live.stop()
             case TileFailed() | TileLost() | Waiting() | WorkerLeftOut():
                 self._live.console.print(Text(_trouble_text(event), style="yellow"), highlight=False)
+            case SourceStarted() | SourceEnded() | SourcesFound():
+                self._live.console.print(Text(_source_text(event)), highlight=False)
 
     def render(self) -> RenderableType:
         """Return the picture of this moment."""
@@ -319,6 +324,8 @@ class LineProgress:
                 return f"{event.title}: {values}"
             case TileFailed() | TileLost() | Waiting() | WorkerLeftOut():
                 return _trouble_text(event)
+            case SourceStarted() | SourceEnded() | SourcesFound():
+                return _source_text(event)
             case Exporting():
                 return f"writing {event.target}"
             case TileDone() if self._is_time:
@@ -347,6 +354,18 @@ def _trouble_text(event: TileFailed | TileLost | Waiting | WorkerLeftOut) -> str
             return f"tile {event.tile} of {event.title} ({event.window}) is damaged or gone and is done again"
     after = f"{event.left} more tries" if event.left else "given up"
     return f"tile {event.tile} of stage {event.stage} ({event.window}) failed, {after}: {event.error}"
+
+
+def _source_text(event: SourceStarted | SourceEnded | SourcesFound) -> str:
+    match event:
+        case SourcesFound():
+            changing = f", {event.changing} of them may still be being written" if event.changing else ""
+            return f"{event.pattern}: {plural(event.count, 'source')}{changing}"
+        case SourceStarted():
+            again = f", try {event.tries}" if event.tries > 1 else ""
+            return f"{event.address} to {event.target}{again}"
+    why = f": {event.message}" if event.message else ""
+    return f"{event.address}: {event.state} after {time_text(event.seconds)}{why}"
 
 
 @contextmanager

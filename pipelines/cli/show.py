@@ -142,6 +142,7 @@ def status(standing: Mapping[str, Any]) -> RenderableType:
         "target": s["target"],
         "state": state,
         "tiles": f"{count_text(s['done'])} of {count_text(s['tiles'])} done",
+        **_pace(s),
         "folder": s["workdir"],
         **({"dashboard": s["dashboard"]} if s["dashboard"] else {}),
     }
@@ -156,6 +157,29 @@ def status(standing: Mapping[str, Any]) -> RenderableType:
             count_text(stages[first]["tiles"]),
         )
     return Group(fact_list(values), Text(), table, *_troubles(s))
+
+
+def cancelled(asked: Mapping[str, Any]) -> RenderableType:
+    """Return a picture of what was asked of a run."""
+    tiles = f"{count_text(asked['done'])} of {count_text(asked['tiles'])} tiles are done"
+    if asked["asked"]:
+        said = "It ends after the tiles that are at work, with exit code 75. The same `diffuse run` goes on."
+    elif asked["complete"]:
+        said = "It is complete already; nothing was cancelled."
+    else:
+        said = "No process works on it; nothing was cancelled. The same `diffuse run` goes on."
+    return Text(f"{asked['target']}: {tiles}. {said}")
+
+
+def _pace(s: Mapping[str, Any]) -> dict[str, str]:
+    """Return how fast a run is and when it will end, where that can be told."""
+    if not s["running"] or s["tiles_per_second"] is None:
+        return {}
+    ago = time_text(s["seconds_since_tile"])
+    return {
+        "speed": f"{s['tiles_per_second']:.3g} tiles/s, the last {ago} ago",
+        "left": f"about {time_text(s['seconds_left'])}",
+    }
 
 
 def demo(made: Mapping[str, Any]) -> RenderableType:

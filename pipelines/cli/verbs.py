@@ -28,6 +28,7 @@ from pipelines.run.preview import preview as run_preview
 from pipelines.run.publication import require_surroundings
 from pipelines.run.repair import repair as run_repair
 from pipelines.run.run import run as run_spec
+from pipelines.run.status import cancel as cancel_run
 from pipelines.run.status import reading
 from pipelines.run.status import status as read_status
 from pipelines.run.verify import verify as run_verify
@@ -226,7 +227,7 @@ def _carry_out(spec: Spec, overwrite: bool, json_output: bool) -> int:
     meter = Meter()
     stopping = Stopping(spec.run.walltime)
     with (
-        _at_sigterm(stopping.ask),
+        at_sigterm(stopping.ask),
         _stopping(meter, spec),
         progress(json_output, sys.stdout, Console(stderr=True)) as listener,
     ):
@@ -238,7 +239,7 @@ def _carry_out(spec: Spec, overwrite: bool, json_output: bool) -> int:
 
 
 @contextlib.contextmanager
-def _at_sigterm(act: Callable[[], None]) -> Iterator[None]:
+def at_sigterm(act: Callable[[], None]) -> Iterator[None]:
     """Act at SIGTERM for the time of the context; only the main thread hears signals."""
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -292,6 +293,16 @@ def status(target: str, workdir: str | None, json_output: bool) -> int:
         with reading(standing["workdir"]):
             picture = show.status(standing)
         show.draw(Console(), picture)
+    return DONE
+
+
+def cancel(target: str, workdir: str | None, json_output: bool) -> int:
+    """Ask a run to stop, and say what comes of it."""
+    asked = cancel_run(target, workdir)
+    if json_output:
+        _print_json(asked)
+    else:
+        show.draw(Console(), show.cancelled(asked))
     return DONE
 
 

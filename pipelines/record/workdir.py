@@ -26,7 +26,10 @@ CHECKSUM = "checksum"
 
 LOCK = ("lock", "holder")
 RUN = "run.json"
-FILES = ("report.json", "workers.json", "journal.jsonl", "epoch")
+CANCEL = "cancel"
+"""File that asks the process that works on the run to stop."""
+
+FILES = ("report.json", "workers.json", "journal.jsonl", "epoch", CANCEL)
 """Files of a run, besides those of the lock and `RUN`, that the next run removes."""
 
 
@@ -65,6 +68,21 @@ def held(file: Path, busy: Callable[[], Exception], patience: float = 0) -> Iter
         lock.release()
 
 
+def is_held(file: Path) -> bool:
+    """Return whether a process holds a lock on a file; where this one may not ask, nobody is seen."""
+    if not file.exists():
+        return False
+    probe = filelock.FileLock(file)
+    try:
+        probe.acquire(timeout=0)
+    except filelock.Timeout:
+        return True
+    except OSError:
+        return False
+    probe.release()
+    return False
+
+
 class Workdir:
     """Files of one run, beside its target or where `run.workdir` says."""
 
@@ -89,6 +107,7 @@ class Workdir:
         with held(self.path / "lock", lambda: self._busy(target)):
             try:
                 (self.path / "holder").write_text(f"process {os.getpid()}")
+                (self.path / CANCEL).unlink(missing_ok=True)  # it was meant for an earlier process
                 yield
             finally:
                 # While it is held: after that, the lock may be another process's.
@@ -127,13 +146,16 @@ class Workdir:
 
     def is_locked(self) -> bool:
         """Return whether a process holds the run now."""
-        probe = filelock.FileLock(self.path / "lock")
-        try:
-            probe.acquire(timeout=0)
-        except filelock.Timeout:
-            return True
-        probe.release()
-        return False
+        return is_held(self.path / "lock")
+
+    def ask_to_stop(self) -> None:
+        """Ask the process that works on the run to take no more tiles."""
+        (self.path / CANCEL).touch()
+
+    @property
+    def is_to_stop(self) -> bool:
+        """True where somebody has asked the process that works on the run to stop."""
+        return (self.path / CANCEL).exists()
 
     def _holder(self) -> str:
         try:

@@ -39,7 +39,7 @@ from pipelines.run.publication import Publication
 from pipelines.run.report import Measured, make_report
 from pipelines.run.submission import Submission
 from pipelines.spec.spec import Spec
-from pipelines.stopping import Stopping, stop_text
+from pipelines.stopping import CANCELLED, Stopping, stop_text
 from pipelines.store.listings import Listing
 from pipelines.store.upload import TargetTakenError
 from pipelines.tasks.admission.admission import Admission
@@ -231,7 +231,9 @@ class Driver:
         wanted = Wanted(plan.threads, plan.worker_bytes, self.spec.run.dashboard, str(self.workdir.path))
         with cluster.connect(wanted) as workers:
             self.measured.dashboard = workers.dashboard
-            self.workdir.write("workers.json", {"cluster": str(cluster), "dashboard": workers.dashboard})
+            left = [self.state.tiles.left_of(number) for number in range(len(self.state.stages))]
+            told = {"cluster": str(cluster), "dashboard": workers.dashboard, "left": left}
+            self.workdir.write("workers.json", told)
             tell(self.listeners, Connected(str(cluster), workers.dashboard))
             try:
                 self._give_and_take(workers, taken_over)
@@ -282,9 +284,11 @@ class Driver:
                 return
 
     def _heed_stop(self) -> None:
-        if self.stopping.reason and not self.measured.problem:
-            self.measured.ended_by = self.stopping.reason
-            self.measured.problem = stop_text(self.stopping.reason)
+        """Take no more tiles where the run is to stop, or somebody has cancelled it; what is at work ends first."""
+        reason = self.stopping.reason or (CANCELLED if self.workdir.is_to_stop else "")
+        if reason and not self.measured.problem:
+            self.measured.ended_by = reason
+            self.measured.problem = stop_text(reason)
 
     def _top_up(self, submission: Submission) -> None:
         self._heed_stop()

@@ -15,7 +15,7 @@ from pipelines.image.kept_sources import fresh_source
 from pipelines.plan.plan import Plan
 from pipelines.plan.search import make_plan
 from pipelines.record.lease import lease
-from pipelines.record.workdir import DamagedError, Workdir, unfinished
+from pipelines.record.workdir import BusyError, DamagedError, Workdir, unfinished
 from pipelines.refusal import RefusedError
 from pipelines.run.driver import Driver
 from pipelines.run.publication import list_target, own_targets, require_surroundings, unlisted
@@ -91,7 +91,7 @@ def run(
         held.enter_context(workdir.lock(spec.sink.uri))
         leases = [held.enter_context(lease(target, workdir.path)) for target in spec.targets]
         if _earlier(workdir, overwrite) != earlier:
-            raise RefusedError(
+            raise BusyError(
                 f"Another process has just worked on {spec.sink.uri}. Run the same command again to go on."
             )
         finished = begin(settled, plan, source.info, workdir, earlier, overwrite)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from pipelines.record.journal import Finished, Forgotten
+from pipelines.record.journal import Forgotten
 from pipelines.record.workdir import DamagedError, Workdir
 from pipelines.refusal import RefusedError
 from pipelines.store.addresses import outside
@@ -58,7 +60,9 @@ def open_run(target: str, workdir: str | None = None) -> tuple[Workdir, dict[str
 
 
 def status(target: str, workdir: str | None = None) -> dict[str, Any]:
-    """Return the status of the run of a target: finished tiles per stage, report, target.
+    """Return the status of the run of a target: finished tiles per stage, speed, time left, report, target.
+
+    Nothing is written, and all is read from files: another process, or another machine that sees the folder, may ask.
 
     Raises
     ------
@@ -72,11 +76,12 @@ def status(target: str, workdir: str | None = None) -> dict[str, Any]:
 def _status(folder: Workdir, run: dict[str, Any]) -> dict[str, Any]:
     stages = [{**stage, "done": 0} for stage in run["plan"]["stages"]]
     seen = [np.zeros(stage["tiles"], bool) for stage in stages]
-    for event in folder.journal.events(repair=False):
-        if isinstance(event, Finished):
-            seen[event.stage][event.tile] = True
-        elif isinstance(event, Forgotten):
-            seen[event.stage][slice(None) if event.tile is None else event.tile] = False
+    for told in folder.journal.glance():
+        if isinstance(told, np.ndarray):
+            for number in np.unique(told[:, 0]):
+                seen[number][told[told[:, 0] == number, 1]] = True
+        elif isinstance(told, Forgotten):
+            seen[told.stage][slice(None) if told.tile is None else told.tile] = False
     for stage, tiles in zip(stages, seen, strict=True):
         stage["done"] = int(tiles.sum())
     report, running = folder.read("report.json") or {}, folder.is_locked()
@@ -90,7 +95,55 @@ def _status(folder: Workdir, run: dict[str, Any]) -> dict[str, Any]:
         "failed": report.get("failed", []),
         "problem": report.get("problem", ""),
         "running": running,
+        **_speed(folder, stages, workers.get("left")),
         "dashboard": workers.get("dashboard", ""),
         "workdir": str(folder.path),
         "report": report,
     }
+
+
+def _speed(
+    folder: Workdir, stages: Sequence[Mapping[str, Any]], left: Sequence[int] | None
+) -> dict[str, Any]:
+    """Return how fast the process that works on a run is, when it will end, and how old the latest tile is.
+
+    Times are those of two files: one was written when the process began, with the tiles that were `left` then, the
+    other grows with every tile. So one clock tells both, whichever machine asks.
+    """
+    began, latest = (_changed(folder.path / name) for name in ("workers.json", "journal.jsonl"))
+    found: dict[str, Any] = {"tiles_per_second": None, "seconds_left": None, "seconds_since_tile": None}
+    if latest is None or began is None or left is None or latest <= began:
+        return found
+    found["seconds_since_tile"] = max(0.0, time.time() - latest)
+    now = [stage["tiles"] - stage["done"] for stage in stages]
+    # A tile of one stage may cost a hundred of another: what the plan expects of each says what is left.
+    costs = [stage["expected_seconds"] / max(1, stage["tiles"]) for stage in stages]
+    done = [max(0, before - after) for before, after in zip(left, now, strict=True)]
+    found["tiles_per_second"] = sum(done) / (latest - began)
+    work = sum(cost * count for cost, count in zip(costs, done, strict=True))
+    if work > 0:
+        ahead = sum(cost * count for cost, count in zip(costs, now, strict=True))
+        found["seconds_left"] = ahead / work * (latest - began)
+    return found
+
+
+def _changed(path: Path) -> float | None:
+    """Return the time of the last change of a file, None where there is none."""
+    try:
+        return path.stat().st_mtime
+    except FileNotFoundError:
+        return None
+
+
+def cancel(target: str, workdir: str | None = None) -> dict[str, Any]:
+    """Ask the process that works on a target to take no more tiles; return the status, and whether one was asked.
+
+    Raises
+    ------
+    NoRunError
+    """
+    folder, _ = open_run(target, workdir)
+    standing = status(target, workdir)
+    if standing["running"]:
+        folder.ask_to_stop()
+    return {**standing, "asked": standing["running"]}

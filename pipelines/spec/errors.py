@@ -51,7 +51,7 @@ def explain(error: ValidationError, text: YamlText, sections: Sections) -> Itera
         marked, shown, words = _words(dict(one), text.value, sections)
         said.setdefault((marked, shown), []).append(words)
     for (marked, shown), all_words in said.items():
-        parts = [text.where(marked), _dotted(shown), " or ".join(dict.fromkeys(all_words))]
+        parts = [text.where(marked), dotted(shown), " or ".join(dict.fromkeys(all_words))]
         yield ": ".join(part for part in parts if part) + _got(text.value, shown, all_words)
 
 
@@ -127,6 +127,7 @@ def _existing(value: Any, location: Location) -> Location:
     return location
 
 
-def _dotted(location: Location) -> str:
+def dotted(location: Location) -> str:
+    """Return a location as people write it: "outputs[0].uri"."""
     parts = [f"[{part}]" if isinstance(part, int) else f".{part}" for part in location]
     return "".join(parts).lstrip(".")

@@ -270,7 +270,7 @@ def load_spec(path: str | Path) -> Spec:
         raise SpecError(str(error)) from None
     if text.value is None:
         raise SpecError(f"{text.name} is empty. Give source, steps and sink.")
-    return _make(text, Path(path).parent)
+    return spec_of_text(text, Path(path).parent)
 
 
 def make_spec(data: Any, folder: str | Path = ".") -> Spec:
@@ -281,7 +281,7 @@ def make_spec(data: Any, folder: str | Path = ".") -> Spec:
     SpecError
         For anything that is wrong with the spec, with its location and what is allowed.
     """
-    return _make(YamlText("", data, {}), Path(folder))
+    return spec_of_text(YamlText("", data, {}), Path(folder))
 
 
 def override_run(spec: Spec, options: Mapping[str, Any] | None = None, **changes: Any) -> Spec:
@@ -385,7 +385,8 @@ def _whole(value: Any) -> Any:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-def _make(text: YamlText, folder: Path) -> Spec:
+def spec_of_text(text: YamlText, folder: Path) -> Spec:
+    """Return the spec of a YAML text that was read; a `SpecError` names its lines."""
     if not isinstance(text.value, dict):
         what = f"{text.name}: a spec" if text.name else "A spec"
         raise SpecError(

@@ -189,8 +189,8 @@ class Coarse(Cycling):
         """Return the cost: the coarser levels, and the lattices."""
         pixels = math.prod(self.scene.spatial)
         volume = len(self.scene.frames.spatial) == 3
-        # Residuals and corrections, which nodes are held, and two copies of one on its way.
-        lattices = pixels * 4 * (2 * TOGETHER + 3) // (16 if volume else 10)
+        # Corrections, which nodes are held, a residual, and two copies of one on its way.
+        lattices = 4 * (TOGETHER + 4) * math.prod(lattice_shape(padded_shape(self.scene.spatial)))
         memory = planned_nodes(pixels) * NODE_BYTES + lattices + self.codec_bytes
         per_cell = 12 if volume else 2
         seconds = pixels * NODES / 1.5e6
@@ -200,15 +200,15 @@ class Coarse(Cycling):
         """Return the corrections."""
         shape = padded_shape(self.scene.spatial)
         levels, counts = coarse_levels(self._bands(window.read, shape), shape, len(self.scene.frames.spatial))
-        rest = self.rest.read(window.read)
-        found = np.zeros((TOGETHER + 1, *lattice_shape(shape)), np.float32)
+        found, read_bytes = np.zeros((TOGETHER + 1, *lattice_shape(shape)), np.float32), 0
         for i, _ in self.solving():
-            one = as_volume(rest[i])
+            one = as_volume(self.rest.read_one(window.read, i))
+            read_bytes += one.nbytes
             values = levels.correction(collected(one, counts, shape).astype(np.float64))
             found[i] = spread_out(values.astype(np.float32), counts, shape)
         found[-1] = spread_out(levels.held().astype(np.float32), counts, shape)
-        found = found if rest.ndim == 4 else found[:, 0]
-        return Done(found[:-1], {}, rest.nbytes, found[-1:])
+        found = found if len(self.scene.spatial) == 3 else found[:, 0]
+        return Done(found[:-1], {}, read_bytes, found[-1:])
 
     def _bands(self, region: Region, shape: tuple[int, int, int]) -> Any:
         """Yield the rows of the fourth level, a few rows of cells after another."""

@@ -74,6 +74,11 @@ class StackedPixels(ZarrPixels):
         """Return (count, *spatial) of a region of the image."""
         return super().read(self.place(region))
 
+    def read_one(self, region: Region, number: int) -> NDArray[Any]:
+        """Return one of the values of a region of the image."""
+        found: NDArray[Any] = super().read((slice(number, number + 1), *self.place(region)[1:]))[0]
+        return found
+
     def write(self, region: Region, values: NDArray[Any]) -> None:
         """Write a region of the image that is a tile."""
         super().write(self.place(region), values)

@@ -18,7 +18,20 @@ from pipelines.clusters import address
 from pipelines.events import RunStarted
 from pipelines.run.run import Report
 
-VERBS = ("demo", "apply", "plan", "run", "status", "preview", "tune", "warm", "verify", "list", "schema")
+VERBS = (
+    "demo",
+    "apply",
+    "plan",
+    "run",
+    "watch",
+    "status",
+    "preview",
+    "tune",
+    "warm",
+    "verify",
+    "list",
+    "schema",
+)
 COMMAND = [sys.executable, "-m", "pipelines.cli.command"]
 
 SPEC = """\

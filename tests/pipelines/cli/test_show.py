@@ -91,9 +91,13 @@ def test_square_brackets_are_text():
     standing = {
         "target": "t", "complete": False, "running": False, "done": 1, "tiles": 4, "workdir": "w",
         "stages": [stage("heat", 1)], "failed": [failure], "problem": "", "dashboard": "http://here:1/status",
+        "tiles_per_second": 2.0, "seconds_left": 90.0, "seconds_since_tile": 0.5,
     }  # fmt: skip
     text = drawn(show.status(standing))
     assert "IndexError: [red] [/]" in text
     assert "stopped; the same `diffuse run` goes on" in text
     assert "http://here:1/status" in text
-    assert "running" in drawn(show.status({**standing, "running": True}))
+    text = drawn(show.status({**standing, "running": True}))
+    assert "running" in text
+    assert "2 tiles/s, the last 0.5 s ago" in text
+    assert "about 1:30 min" in text
