@@ -34,6 +34,7 @@ from pipelines.run.status import status as read_status
 from pipelines.run.verify import verify as run_verify
 from pipelines.run.warm import kept_kernels
 from pipelines.run.warm import warm as warm_kernels
+from pipelines.schedule.template import require_one_source
 from pipelines.spec.spec import Spec, SpecError, json_schema, load_spec, make_spec, override_run
 from pipelines.spec.yaml_lines import BadYamlError, parse_yaml
 from pipelines.stopping import Stopping
@@ -92,6 +93,13 @@ def _carried_out(spec: Spec, how: Mapping[str, Any]) -> Spec:
     return override_run(spec, **{**how, "options": options})
 
 
+def _one_spec(path: str) -> Spec:
+    """Return a spec that is for one source."""
+    spec = load_spec(path)
+    require_one_source(spec)
+    return spec
+
+
 def _said(section: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in section.items() if value is not None}
 
@@ -131,7 +139,7 @@ def parse_value(name: str, text: str) -> Any:
 
 def plan(path: str, how: Mapping[str, Any], json_output: bool) -> int:
     """Print the plan of a spec."""
-    spec = _carried_out(load_spec(path), how)
+    spec = _carried_out(_one_spec(path), how)
     prepare_process(spec.run.threads)
     source = open_source(spec.source)
     # Progress goes to the standard error, because the output is one JSON object.
@@ -220,7 +228,7 @@ def _parse_times(text: str | None) -> tuple[float, ...] | None:
 
 def run(path: str, how: Mapping[str, Any], overwrite: bool, json_output: bool) -> int:
     """Carry out a spec."""
-    return _carry_out(_carried_out(load_spec(path), how), overwrite, json_output)
+    return _carry_out(_carried_out(_one_spec(path), how), overwrite, json_output)
 
 
 def _carry_out(spec: Spec, overwrite: bool, json_output: bool) -> int:
@@ -308,7 +316,7 @@ def cancel(target: str, workdir: str | None, json_output: bool) -> int:
 
 def preview(path: str, roi: str, output: str | None, how: Mapping[str, Any], json_output: bool) -> int:
     """Compute a region alone."""
-    spec = _carried_out(load_spec(path), how)
+    spec = _carried_out(_one_spec(path), how)
     target = output or preview_target(spec.sink.uri, roi)
     meter = Meter()
     with _stopping(meter), progress(json_output, sys.stdout, Console(stderr=True)) as listener:

@@ -161,6 +161,30 @@ class Template:
                 path.parent.mkdir(parents=True, exist_ok=True)
 
 
+def require_one_source(spec: Spec) -> None:
+    """Refuse a spec for many sources where it would be carried out for one.
+
+    Raises
+    ------
+    SpecError
+        For targets with placeholders, which would be taken for names.
+    """
+    for target in spec.targets:
+        for name in _known(target):
+            raise SpecError(
+                f"{shown(target)} has the placeholder {{{name}}}, which is filled for each of many sources. Say which: "
+                "`diffuse run SPEC --each PATTERN`, or give a target without it."
+            )
+
+
+def _known(text: str) -> list[str]:
+    """Return the placeholders that there are; other braces are braces."""
+    try:
+        return [name for name in _placeholders(text) if name in ABOUT]
+    except SpecError:
+        return []
+
+
 def _only_stac(name: str) -> str:
     return " It is known of STAC catalogues alone." if name in ABOUT else ""
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from pipelines.schedule.sources import Found
-from pipelines.schedule.template import Template, UnfitSourceError, require_own_targets
-from pipelines.spec.spec import SpecError
+from pipelines.schedule.template import Template, UnfitSourceError, require_one_source, require_own_targets
+from pipelines.spec.spec import SpecError, load_spec
 
 SPEC = """\
 source: {{uri: example.npy}}
@@ -108,3 +108,16 @@ def test_folders_that_placeholders_name_are_made(tmp_path: Path) -> None:
     made = template(tmp_path, "otu/{path}.zarr")
     made.make_folders(made.spec_for(FOUND))
     assert not (tmp_path / "otu").exists()
+
+
+def test_a_spec_for_many_sources_is_not_carried_out_for_one(tmp_path: Path) -> None:
+    source, steps = "source: {uri: a.npy}", "steps: [{operator: heat, time: 1}]"
+    for name, refused in (("{stem}", True), ("{parent}/out", True), ("{stm}", False), ("a{", False)):
+        path = tmp_path / "spec.yaml"
+        path.write_text(f"{source}\n{steps}\nsink: {{uri: '{name}.zarr'}}\n")
+        spec = load_spec(path)
+        if not refused:
+            require_one_source(spec)
+            continue
+        with pytest.raises(SpecError, match=r"has the placeholder .*--each PATTERN"):
+            require_one_source(spec)

@@ -86,7 +86,7 @@ def test_the_line_of_a_wrong_option_is_named(tmp_path):
         "source: {uri: a.tif}\nsteps: [{operator: heat, time: 1}]\nsink: {uri: b.zarr}\n"
         "run:\n  cluster:\n    kind: local\n    worker: 2\n"
     )
-    with pytest.raises(SpecError, match=r"scene.yaml, line 7: run.cluster: unknown key 'worker'"):
+    with pytest.raises(SpecError, match=r"scene.yaml, line 7: run.cluster: unknown key 'worker'[^\n]*$"):
         load_spec(path)
 
 
