@@ -48,6 +48,9 @@ def explain(error: ValidationError, text: YamlText, sections: Sections) -> Itera
     """
     said: dict[tuple[Location, Location], list[str]] = {}
     for one in error.errors(include_url=False):
+        if one["type"] == "default_factory_not_called":
+            # It would follow from a value that is wrong, of which another message tells.
+            continue
         marked, shown, words = _words(dict(one), text.value, sections)
         said.setdefault((marked, shown), []).append(words)
     for (marked, shown), all_words in said.items():
