@@ -83,14 +83,25 @@ def _apply_spec(
 
 
 def _carried_out(spec: Spec, how: Mapping[str, Any]) -> Spec:
-    """Return a spec that is carried out as options say; those of the cluster are texts NAME=VALUE."""
+    """Return a spec that is carried out as options say."""
+    return override_run(spec, **with_parsed_options(how))
+
+
+def with_parsed_options(how: Mapping[str, Any]) -> dict[str, Any]:
+    """Return how a run is carried out with the options of its cluster as values, no texts NAME=VALUE.
+
+    Raises
+    ------
+    SpecError
+        For a text that is no option, and one that is given twice.
+    """
     options: dict[str, Any] = {}
     for text in how["options"] or ():
         name, value = parse_parameter(text, "--cluster-option", "workers=8")
         if name in options:
             raise SpecError(f"--cluster-option {name} is given twice. Give it once.")
         options[name] = value
-    return override_run(spec, **{**how, "options": options})
+    return {**how, "options": options}
 
 
 def _one_spec(path: str) -> Spec:

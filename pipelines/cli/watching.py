@@ -69,7 +69,7 @@ def watch(
     """Carry out a spec for each source; without an interval for those that are there now."""
     if which["each"] is None:
         raise RefusedError("Give --each PATTERN, or --status to see what became of the sources.")
-    template, console = Template(path, how), Console(stderr=True)
+    template, console = Template(path, verbs.with_parsed_options(how)), Console(stderr=True)
     policy = Policy(which["each"], which["asset"], which["retries"], which["settle"], overwrite)
 
     stopping = Stopping(template.example.run.walltime)  # one for all runs

@@ -49,7 +49,8 @@ def explain(error: ValidationError, text: YamlText, sections: Sections) -> Itera
     said: dict[tuple[Location, Location], list[str]] = {}
     for one in error.errors(include_url=False):
         if one["type"] == "default_factory_not_called":
-            continue  # a default that depends on what is wrong, and is said
+            # It would follow from a value that is wrong, of which another message tells.
+            continue
         marked, shown, words = _words(dict(one), text.value, sections)
         said.setdefault((marked, shown), []).append(words)
     for (marked, shown), all_words in said.items():

@@ -41,9 +41,11 @@ def _parse_time(value: Any) -> Any:
     if clock is not None:
         days, hours, minutes, seconds = (int(part or 0) for part in clock.groups())
         return 60.0 * (60.0 * (24.0 * days + hours) + minutes) + seconds
+    # Dask knows m and minutes, but not what is said most.
+    said = re.sub(r"(?<=[\d ])mins?$", "m", value.strip())
     try:
-        # Dask knows m and minutes, but not what is said most.
-        amount = float(parse_timedelta(re.sub(r"(?<=[\d ])mins?$", "m", value.strip()), default="s"))
+        # It takes a unit alone as one of it.
+        amount = float(parse_timedelta(said, default="s")) if said[:1].isdigit() else math.nan
     except (ValueError, KeyError, OverflowError):
         amount = math.nan
     if not 0 < amount <= MOST_SECONDS:

@@ -110,7 +110,10 @@ def _free_port() -> int:
 @contextlib.contextmanager
 def _daemon(log: Path, environment: dict[str, str], command: Sequence[str], **how: object) -> Iterator[None]:
     with log.open("wb") as out:
-        process = subprocess.Popen(command, env=environment, stdout=out, stderr=out, **how)  # type: ignore[call-overload]
+        # In a session of its own: where tests are interrupted, it hears of that from here alone.
+        process = subprocess.Popen(  # type: ignore[call-overload]
+            command, env=environment, stdout=out, stderr=out, start_new_session=True, **how
+        )
     try:
         yield
         assert process.poll() is None, log.read_text(errors="replace")[-2000:]

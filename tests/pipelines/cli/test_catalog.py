@@ -29,6 +29,7 @@ def test_one_name_may_be_a_source_and_a_sink():
 
 def test_an_unknown_name_is_refused_with_those_that_there_are():
     with pytest.raises(
-        ValueError, match=r"There is no 'moon' among the clusters\. Allowed: address, local, threads"
+        ValueError,
+        match=r"There is no 'moon' among the clusters\. Allowed: address, gateway, kubernetes, local, ",
     ):
         find_plugins("clusters", "moon")

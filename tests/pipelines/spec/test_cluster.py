@@ -78,6 +78,7 @@ def test_what_names_no_cluster_is_refused(said, message):
     with pytest.raises(SpecError, match=r"run\.cluster") as error:
         spec_with(said)
     assert message.lower() in str(error.value).lower()
+    assert len(str(error.value).splitlines()) == 1
 
 
 def test_the_line_of_a_wrong_option_is_named(tmp_path):
