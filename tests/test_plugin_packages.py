@@ -36,9 +36,8 @@ class Borrowed(Cluster):
     about = "threads that are borrowed"
     in_process = True
 
-    @classmethod
-    def connect(cls, address, threads, dashboard):
-        return own_workers(1, threads, processes=False, dashboard=dashboard)
+    def connect(self, wanted):
+        return own_workers(1, wanted.tasks, processes=False, dashboard=wanted.dashboard)
 '''
 
 SICK = "import a_library_that_nobody_has\n"

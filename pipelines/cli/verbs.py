@@ -96,7 +96,7 @@ def with_parsed_options(how: Mapping[str, Any]) -> dict[str, Any]:
         For a text that is no option, and one that is given twice.
     """
     options: dict[str, Any] = {}
-    for text in how["options"] or ():
+    for text in how.get("options") or ():
         name, value = parse_parameter(text, "--cluster-option", "workers=8")
         if name in options:
             raise SpecError(f"--cluster-option {name} is given twice. Give it once.")

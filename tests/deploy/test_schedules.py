@@ -76,6 +76,7 @@ def test_every_recipe_is_listed() -> None:
     assert [path.name for path in files if f"({path.relative_to(DEPLOY)})" not in text] == []
 
 
+@pytest.mark.thorough
 def test_the_cron_line_is_one_and_does_its_work(scans: Path) -> None:
     croniter = pytest.importorskip("croniter", reason="needs croniter, which reads lines of cron")
     lines = (DEPLOY / "schedules" / "diffuse.cron").read_text().splitlines()

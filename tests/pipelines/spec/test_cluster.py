@@ -92,12 +92,11 @@ def test_the_line_of_a_wrong_option_is_named(tmp_path):
 
 
 def test_editors_know_the_options():
-    schema = json_schema()
+    editor = jsonschema.Draft202012Validator(json_schema())
     for cluster in ("local", {"kind": "address", "address": "tcp://a:1"}):
-        jsonschema.validate({**DATA, "run": {"cluster": cluster}}, schema)
+        assert editor.is_valid({**DATA, "run": {"cluster": cluster}})
     for cluster in (5, {"kind": "local", "worker": 2}, {"kind": "nowhere"}):
-        with pytest.raises(jsonschema.ValidationError):
-            jsonschema.validate({**DATA, "run": {"cluster": cluster}}, schema)
+        assert not editor.is_valid({**DATA, "run": {"cluster": cluster}})
 
 
 @pytest.mark.parametrize("name", CLUSTERS)
