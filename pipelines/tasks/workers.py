@@ -214,6 +214,8 @@ def own_workers(workers: int, threads: int, processes: bool, dashboard: bool) ->
                 # Dask ends the nanny of a worker that has not come back in 15 s. On a machine under load that is too
                 # short to start Python, and no worker would ever come back.
                 "distributed.deploy.lost-worker-timeout": "1h",
+                # A process that was stopped for five minutes, such as by a laptop that was shut, has its worker still.
+                **({} if processes else {"distributed.scheduler.worker-ttl": None}),
                 **steady_settings(dashboard),
             }
         ),

@@ -84,6 +84,21 @@ def test_a_run_that_waits_for_workers_ends_at_once(spec):
     assert "Terminated. Finished tiles are kept. Go on with:" in errors
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX signals")
+@pytest.mark.thorough
+def test_a_process_that_was_stopped_for_long_goes_on(spec, expected, monkeypatch):
+    """Such as by a laptop that was shut: Dask's scheduler would give up a worker that has said nothing meanwhile."""
+    monkeypatch.setenv("DASK_DISTRIBUTED__SCHEDULER__WORKER_TTL", "1s")
+    process = start(spec)
+    wait_for_tiles(spec.parent, "out", 20, process)
+    process.send_signal(signal.SIGSTOP)
+    time.sleep(8)
+    process.send_signal(signal.SIGCONT)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 0, errors
+    assert read_result(spec.with_suffix(".zarr")).tobytes() == expected
+
+
 def test_a_second_request_does_not_wait():
     stopping = Stopping()
     with pytest.raises(TerminatedError):
