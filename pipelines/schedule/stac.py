@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -86,7 +87,7 @@ def _items(uri: str) -> Iterator[Any]:
             return place.read(path).decode()
 
         def write_text(self, dest: Any, txt: str, *args: Any, **kwargs: Any) -> None:
-            raise NotImplementedError("catalogues are only read")
+            raise io.UnsupportedOperation("catalogues are only read")
 
     values = json.loads(Stored().read_text(uri))
     if values.get("type") == "FeatureCollection":

@@ -197,8 +197,7 @@ class FrontWindow:
         until : float
             Later times are infinite.
         """
-        room = max(LEAST_ROOM, self.flags.size // WAITING)
-        lists = [np.empty(room, np.int32) for _ in range(3)]
+        lists = [self._list() for _ in range(3)]
         (times, _, land, flags), numbers = self.arguments(image, spacing, until)
         build_front(self.times.ndim, speeds)(times, land, flags, *lists, numbers)
 
@@ -206,8 +205,12 @@ class FrontWindow:
         """Label the cells that a front has reached, from its last times."""
         if self.labels is None:
             return
-        way = np.empty(max(LEAST_ROOM, self.flags.size // WAITING), np.int32)
-        label_cells(*(a.reshape(-1) for a in (self.times, self.labels, self.flags)), way, self.steps)
+        arrays = (a.reshape(-1) for a in (self.times, self.labels, self.flags))
+        label_cells(*arrays, self._list(), self.steps)
+
+    def _list(self) -> NDArray[np.int32]:
+        """Return room for cells that wait."""
+        return np.empty(max(LEAST_ROOM, self.flags.size // WAITING), np.int32)
 
     def violations(self, image: NDArray[Any], speeds: bool, spacing: tuple[float, ...], until: float) -> int:
         """Return how many cells do not fulfil their equation to the last bit; see `run`.
