@@ -104,13 +104,6 @@ def with_parsed_options(how: Mapping[str, Any]) -> dict[str, Any]:
     return {**how, "options": options}
 
 
-def _one_spec(path: str) -> Spec:
-    """Return a spec that is for one source."""
-    spec = load_spec(path)
-    require_one_source(spec)
-    return spec
-
-
 def _said(section: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in section.items() if value is not None}
 
@@ -150,7 +143,7 @@ def parse_value(name: str, text: str) -> Any:
 
 def plan(path: str, how: Mapping[str, Any], json_output: bool) -> int:
     """Print the plan of a spec."""
-    spec = _carried_out(_one_spec(path), how)
+    spec = _carried_out(load_spec(path), how)
     prepare_process(spec.run.threads)
     source = open_source(spec.source)
     # Progress goes to the standard error, because the output is one JSON object.
@@ -238,8 +231,11 @@ def _parse_times(text: str | None) -> tuple[float, ...] | None:
 
 
 def run(path: str, how: Mapping[str, Any], overwrite: bool, json_output: bool) -> int:
-    """Carry out a spec."""
-    return _carry_out(_carried_out(_one_spec(path), how), overwrite, json_output)
+    """Carry out a spec for one source."""
+    spec = _carried_out(load_spec(path), how)
+    # `plan` and `preview` take its source as an example.
+    require_one_source(spec)
+    return _carry_out(spec, overwrite, json_output)
 
 
 def _carry_out(spec: Spec, overwrite: bool, json_output: bool) -> int:
@@ -327,7 +323,7 @@ def cancel(target: str, workdir: str | None, json_output: bool) -> int:
 
 def preview(path: str, roi: str, output: str | None, how: Mapping[str, Any], json_output: bool) -> int:
     """Compute a region alone."""
-    spec = _carried_out(_one_spec(path), how)
+    spec = _carried_out(load_spec(path), how)
     target = output or preview_target(spec.sink.uri, roi)
     meter = Meter()
     with _stopping(meter), progress(json_output, sys.stdout, Console(stderr=True)) as listener:
