@@ -49,11 +49,12 @@ TELEA_BYTES, BIHARMONIC_BYTES = 26, 270
 KERNELS_BYTES = {
     "edge-enhancing": 68 << 20,
     "total-variation": 68 << 20,
-    "biharmonic": 76 << 20,
-    "telea": 30 << 20,
+    "biharmonic": 96 << 20,
+    "telea": 46 << 20,
 }
 """Resident memory of the kernels of some ways. Compiled ones of edges took 56 MiB, loaded ones 21; of the biharmonic
-equation compiled ones took 68 MiB, of filling by distance 24. Rounds of least variation have fewer than those of edges.
+equation compiled ones took 93 MiB, loaded ones 20, of filling by distance compiled ones 43. Rounds of least variation
+have fewer than those of edges.
 """
 
 

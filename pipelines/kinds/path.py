@@ -147,6 +147,14 @@ class Paths(ChainWork):
         memory = held + MOST_POINTS * POINT_BYTES + self.codec_bytes
         return Cost(memory, cells * image.dtype.itemsize, 0, seconds=1.0)
 
+    def rehearse(self, walls: bool) -> None:
+        """Follow a path through a few cells, which compiles the kernel or loads it."""
+        shape = (3,) * len(self.frames.spatial)
+        times = np.indices(shape, working_dtype(self.inputs.image.dtype)).sum(axis=0)
+        Tracing(lambda _: times, shape, shape, self.frames.spacing, self.problem.step).trace(
+            {(2,) * times.ndim: 1}
+        )
+
     def compute(self, window: Window) -> Done:
         """Return the points of all paths, and the ends that none leads to."""
         shape, read_bytes = self.frames.spatial_part(self.shape), 0

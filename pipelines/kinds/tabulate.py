@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from diffusion_ops.blocks.block import Block
+from diffusion_ops.blocks.block import Block, row_bands
 from diffusion_ops.blocks.regions import CHANNELS, FRAMES, RegionEnds, RegionSums, region_table
 from diffusion_ops.blocks.statistic import Reduction, Tally
 from pipelines.image.frames import Frames
@@ -23,10 +24,13 @@ TABULATE_RATE = 4.0e6
 """Values per second of one core, measured with nuclei."""
 
 _BYTES = 200
-"""Bytes per cell of labels while they are measured, and beside it 24 per value."""
+"""Bytes per cell of labels of a band while they are measured, and beside it 24 per value."""
 
 _SUMS = 5
 """Sums of a region and channel: how many cells count, and pieces of their values at one or two powers of two."""
+
+_BAND = 1 << 16
+"""Cells of a frame that are measured at a time; a row, or a plane of a volume, at least."""
 
 USUAL_CELLS = 2048
 """Cells of an image per region that are expected; nuclei in tissue have 1,000 to 3,000."""
@@ -85,11 +89,13 @@ class Tabulate(Work):
         return window_of(region, tuple(s.stop for s in region), (0,) * len(region))
 
     def cost(self, grid: Grid) -> Cost:
-        """Return the cost: labels and values as float64, and the arrays of the measures."""
+        """Return the cost: what is read of a frame, and the arrays of the measures of a band of it."""
         total, channels = math.prod(grid.shape), self.values.channels
-        cells = math.prod(grid.largest)
-        memory = cells * (_BYTES + 24 * channels) + self.codec_bytes
-        read = total * (self.labels.dtype.itemsize + channels * self.values.dtype.itemsize)
+        per_cell = self.labels.dtype.itemsize + channels * self.values.dtype.itemsize
+        frame = self.frames.spatial_part(grid.largest)
+        band = min(math.prod(frame), max(_BAND, math.prod(frame[1:])))
+        memory = math.prod(frame) * per_cell + band * (_BYTES + 24 * channels) + self.codec_bytes
+        read = total * per_cell
         return Cost(memory, read, 0, seconds=total * channels / TABULATE_RATE)
 
     def told_bytes(self, grid: Grid) -> int:
@@ -103,16 +109,23 @@ class Tabulate(Work):
         read_bytes = 0
         for index in self.frames.each(extent(window.write)):
             part = one_frame(window, index)
-            labels, values = (r.floats(self.frames, part.write) for r in (self.labels, self.values))
-            read_bytes += labels.nbytes + values.nbytes
-            fields = np.concatenate([labels.astype(np.float64), values])
-            block = Block.from_image(fields, self.frames.spacing, ~np.isnan(labels[0]))
-            block.origin = tuple(s.start for s in self.frames.spatial_part(part.write))
-            block.frame = self.frames.number(part)
-            everything = (slice(None),) * len(block.spatial)
-            found = {name: one.measure(block, everything) for name, one in self.statistics.items()}
-            merge_tallies(self.statistics, tallies, found)
+            stored = [r.fields(self.frames, part.write) for r in (self.labels, self.values)]
+            read_bytes += sum(one.nbytes for one in stored)
+            for band in row_bands(stored[0].shape[1:], _BAND):
+                merge_tallies(self.statistics, tallies, self._measured(part, band, *stored))
         return Done(None, tallies, read_bytes)
+
+    def _measured(
+        self, part: Window, band: slice, labels: NDArray[Any], values: NDArray[Any]
+    ) -> dict[str, Tally]:
+        """Return the tallies of some rows of a frame; float64 holds every label that a table can have."""
+        pairs = (self.labels, labels), (self.values, values)
+        fields = np.concatenate([r.as_floats(stored[:, band], np.float64) for r, stored in pairs])
+        block = Block.from_image(fields, self.frames.spacing, ~np.isnan(fields[0]))
+        first, *others = (s.start for s in self.frames.spatial_part(part.write))
+        block.origin, block.frame = (first + band.start, *others), self.frames.number(part)
+        everything = (slice(None),) * len(block.spatial)
+        return {name: one.measure(block, everything) for name, one in self.statistics.items()}
 
     def conclude(self, told: Told) -> Conclusion:
         """Return the table, and the number of regions."""

@@ -105,7 +105,7 @@ class Down(Cycling):
     steps: tuple[Steps | None, ...] = (None,) * TOGETHER
 
     title = "down"
-    level_bytes = 115
+    level_bytes = 72
     reach = DOWN_HALO
 
     @property
@@ -274,6 +274,11 @@ class Up(Cycling):
     def arrays(self, grid: Grid) -> tuple[NewArray, ...]:
         """Return the array of the corrections."""
         return (self.z.new(grid, np.float64),)
+
+    def rehearse(self, walls: bool) -> None:
+        """Solve a problem on a few cells, and add up a few products."""
+        super().rehearse(walls)
+        exact_sum.tally_of_values(np.ones(2))
 
     def compute(self, window: Window) -> Done:
         """Return the corrections of a tile, and their products."""

@@ -102,7 +102,7 @@ class SetUp(Step):
     rows: StackedPixels = field(kw_only=True)
 
     title = "set up"
-    level_bytes = 170
+    level_bytes = 152
     reach = SETUP_HALO
 
     @property

@@ -114,6 +114,10 @@ class Scene:
         readings = (self.image, *self.beside.values())
         return sum(r.channels * (r.dtype.itemsize + 12) for r in readings)
 
+    def window_bytes(self) -> int:
+        """Return the memory per cell of a window that is worked on, and of what was read beside it."""
+        return self.held_bytes() + sum(reading.dtype.itemsize for reading in self.beside.values())
+
     def reading_bytes(self) -> int:
         """Return the memory per cell while a window is read: as much as was measured, and 12 bytes more for markers."""
         beside = sum(reading.dtype.itemsize + 2 for reading in self.beside.values())

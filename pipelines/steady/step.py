@@ -77,7 +77,7 @@ class Step(Work):
 
     title: ClassVar[str]
     level_bytes: ClassVar[int]
-    """Memory per pixel of a window for the operator and its levels, in the plane; measured, and a tenth more."""
+    """Memory per pixel of a window for the operator and its levels, in the plane; measured, and a twentieth more."""
     reach: ClassVar[int] = 0
     dtype = np.dtype(np.float64)
 
@@ -149,7 +149,7 @@ class Step(Work):
     @property
     def scene_bytes(self) -> int:
         """Memory per pixel of a window of the scene."""
-        return self.scene.bytes_per_cell()
+        return self.scene.window_bytes()
 
     @property
     def more_bytes(self) -> int:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from diffusion_ops.blocks.block import Block, Bools, allocate, block_memory
 from diffusion_ops.blocks.fields import make_block, valid_cells, working_dtype
@@ -87,8 +87,11 @@ class Reading:
 
     def floats(self, frames: Frames, region: Region) -> NDArray[Any]:
         """Return one frame as (channels, *spatial) in floats, NaN in every channel where one is invalid."""
-        stored = self.fields(frames, region)
-        floats = stored.astype(working_dtype(stored.dtype))
+        return self.as_floats(self.fields(frames, region))
+
+    def as_floats(self, stored: NDArray[Any], dtype: DTypeLike = None) -> NDArray[Any]:
+        """Return stored values of a frame as `floats` does, or in a dtype that holds them better."""
+        floats = stored.astype(dtype or working_dtype(stored.dtype))
         valid = valid_cells(stored, self.nodata)
         if valid is not None:
             np.copyto(floats, np.nan, where=~valid)
@@ -96,9 +99,9 @@ class Reading:
 
     def passable(self, frames: Frames, region: Region) -> Bools:
         """Return where one frame, taken as a mask, is not 0 and has a value, in every channel."""
-        values = self.floats(frames, region)
-        found: Bools = ((values != 0) & ~np.isnan(values)).all(axis=0)
-        return found
+        stored = self.fields(frames, region)
+        passable, valid = (stored != 0).all(axis=0), valid_cells(stored, self.nodata)
+        return passable if valid is None else passable & valid
 
 
 def constant(value: float, nodata: float | None = None) -> Reading:
@@ -204,11 +207,12 @@ class Inputs:
             held = (image.channels + self.carried.count) * working
             first += self.carried.count * working + held
         most = first
-        for other, kept in ((self.guide, True), (self.mask, False)):
-            if other is not None:
-                floats = other.channels * working_dtype(other.dtype).itemsize
-                most = max(most, held + other.channels * other.dtype.itemsize + floats + 3 * other.channels)
-                held += floats if kept else 1
+        if self.guide is not None:
+            floats = self.guide.channels * working_dtype(self.guide.dtype).itemsize
+            most = max(most, held + self.guide.channels * (self.guide.dtype.itemsize + 3) + floats)
+            held += floats
+        if self.mask is not None:
+            most = max(most, held + self.mask.channels * (self.mask.dtype.itemsize + 1) + 3)
         decoding = max(pixels.decoding_bytes for pixels in self.sources)
         return cells * most + decoding
 

@@ -42,4 +42,14 @@ class LandWork(Work):
 
     def rehearse(self, walls: bool) -> None:
         """Run a front through a few cells, which compiles its kernels or loads them."""
-        rehearse(self.land)
+        rehearse(self.land, walls)
+
+    @property
+    def may_have_walls(self) -> bool:
+        """Whether what it reads may have invalid pixels."""
+        return self.land.inputs.may_have_walls
+
+    @property
+    def kernels_bytes(self) -> int:
+        """Memory of the kernels of all stages."""
+        return self.land.problem.kernels_bytes

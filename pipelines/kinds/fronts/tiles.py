@@ -282,11 +282,12 @@ def no_start(land: Land, at_walls: int) -> str:
     return land.problem.lacks_start
 
 
-def rehearse(land: Land) -> None:
+def rehearse(land: Land, walls: bool) -> None:
     """Run a front through a few cells, which compiles its kernels or loads them."""
     ndim, image = len(land.frames.spatial), land.inputs.image
     fields = np.ones((image.channels, *(3,) * ndim), image.dtype)
-    floats = land.problem.land(fields, None, land.frames.spacing).image
+    valid = np.arange(3**ndim).reshape(fields.shape[1:]) > 0 if walls else None
+    floats = land.problem.land(fields, valid, land.frames.spacing).image
     window = FrontWindow.empty(floats.shape, land.kind, land.labelled)
     window.start(np.eye(27, dtype=np.int64)[13 if ndim == 3 else 4, : floats.size].reshape(floats.shape))
     run_through(window, floats, land.problem.is_speed, land.frames.spacing, math.inf)

@@ -324,3 +324,19 @@ def test_an_image_for_means_is_refused_where_there_are_none(tmp_path: Path) -> N
     with pytest.raises(RefusedError, match=r"no such table\. Remove `of`"):
         run(small_spec(source, target, steps=LABEL, outputs=[output]))
     assert not target.exists()
+
+
+def test_labels_that_only_doubles_tell_apart_have_rows_of_their_own(tmp_path: Path) -> None:
+    most = 1 << 24
+    markers = tmp_path / "markers.csv"
+    markers.write_text(f"row,column,label\n20,20,{most}\n90,90,{most + 1}\n", encoding="utf-8")
+    steps = [{"name": "near", "operator": "geodesic-labels", "markers": str(markers)}]
+    outputs = [{"name": "near", "uri": str(tmp_path / "near.csv")}]
+    target = tmp_path / "near.zarr"
+    spec = small_spec(
+        save_source(tmp_path, COINS), target, steps=steps, sink={"dtype": "uint32"}, outputs=outputs
+    )
+    assert run(spec).exit_code == 0
+    found, labels = table(tmp_path / "near.csv"), read_result(target)
+    assert found["label"] == [most, most + 1]
+    assert found["cells"] == [np.count_nonzero(labels == label) for label in found["label"]]
