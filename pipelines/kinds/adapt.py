@@ -190,6 +190,11 @@ class Adapt(ChainWork):
         """Whether what it reads may have invalid pixels."""
         return self.inputs.may_have_walls
 
+    @property
+    def compiled_for(self) -> frozenset[str]:
+        """The operator."""
+        return frozenset({type(self.leg.operator).__name__})
+
     def rehearse(self, walls: bool) -> None:
         """Take one batch of a few cells, which compiles its kernels or loads them."""
         block, leg = self.inputs.few_cells(self.frames, walls), self.leg.stand_in()

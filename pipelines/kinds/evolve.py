@@ -268,6 +268,11 @@ class Evolve(ChainWork):
         return super().kernels_bytes if compiled else 0
 
     @property
+    def compiled_for(self) -> frozenset[str]:
+        """The operators that have kernels."""
+        return frozenset(type(leg.operator).__name__ for leg in self.legs if leg.operator.compiles)
+
+    @property
     def may_have_walls(self) -> bool:
         """Whether what it reads may have invalid pixels."""
         return self.inputs.may_have_walls

@@ -147,6 +147,11 @@ class Paths(ChainWork):
         memory = held + MOST_POINTS * POINT_BYTES + self.codec_bytes
         return Cost(memory, cells * image.dtype.itemsize, 0, seconds=1.0)
 
+    @property
+    def compiled_for(self) -> frozenset[str]:
+        """The descent."""
+        return frozenset({type(self.problem).__name__})
+
     def rehearse(self, walls: bool) -> None:
         """Follow a path through a few cells, which compiles the kernel or loads it."""
         shape = (3,) * len(self.frames.spatial)

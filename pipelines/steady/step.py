@@ -135,6 +135,11 @@ class Step(Work):
         """Memory of the kernels of all stages."""
         return self.scene.problem.kernels_bytes
 
+    @property
+    def compiled_for(self) -> frozenset[str]:
+        """The problem."""
+        return frozenset({type(self.scene.problem).__name__})
+
     def cost(self, grid: Grid) -> Cost:
         """Return the cost: the levels of a window, and its arrays."""
         # All channels are read together, and most of the memory does not depend on their number.

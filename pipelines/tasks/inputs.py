@@ -89,7 +89,7 @@ class Reading:
         """Return one frame as (channels, *spatial) in floats, NaN in every channel where one is invalid."""
         return self.as_floats(self.fields(frames, region))
 
-    def as_floats(self, stored: NDArray[Any], dtype: DTypeLike = None) -> NDArray[Any]:
+    def as_floats(self, stored: NDArray[Any], dtype: DTypeLike | None = None) -> NDArray[Any]:
         """Return stored values of a frame as `floats` does, or in a dtype that holds them better."""
         floats = stored.astype(dtype or working_dtype(stored.dtype))
         valid = valid_cells(stored, self.nodata)
@@ -100,8 +100,9 @@ class Reading:
     def passable(self, frames: Frames, region: Region) -> Bools:
         """Return where one frame, taken as a mask, is not 0 and has a value, in every channel."""
         stored = self.fields(frames, region)
-        passable, valid = (stored != 0).all(axis=0), valid_cells(stored, self.nodata)
-        return passable if valid is None else passable & valid
+        found: Bools = (stored != 0).all(axis=0)
+        valid = valid_cells(stored, self.nodata)
+        return found if valid is None else found & valid
 
 
 def constant(value: float, nodata: float | None = None) -> Reading:

@@ -237,6 +237,11 @@ class Work(ABC):
         """Memory of its compiled kernels: the usual, where they are rehearsed, unless a kind knows better."""
         return 0 if type(self).rehearse is Work.rehearse else KERNELS_BYTES
 
+    @property
+    def compiled_for(self) -> frozenset[str]:
+        """Names of operators that have kernels of their own among these: a process holds those of all stages."""
+        return frozenset()
+
     @abstractmethod
     def compute(self, window: Window) -> Done:
         """Return the pixels to write, the tallies, and the bytes read."""

@@ -190,22 +190,23 @@ def make_source(
         pixels.write(region, np.ascontiguousarray(part))
 
 
+def parts_of(folder: Path, source: Path, job: Job) -> dict[str, Any]:
+    """Return a spec without its part `run`, and write the markers beside it; the result is result.zarr."""
+    side = zarr.open_array(source, mode="r").shape[-1]
+    for name, places in {"marks": (2, 3, 4), "ends": (5, 6)}.items():
+        rows = "".join(f"{side // n},{side // 3},{label}\n" for label, n in enumerate(places, 1))
+        (folder / f"{name}.csv").write_text(f"row,column,label\n{rows}")
+    sink = {"uri": str(folder / "result.zarr"), **job.parts.get("sink", {})}
+    return {"source": {"uri": str(source)}, "steps": job.steps, **job.parts, "sink": sink}
+
+
 def measure(folder: Path, source: Path, job: Job, limit: str, cluster: str) -> Measurement:
     """Return the memory of a run in processes of its own."""
     target, spec = folder / "result.zarr", folder / "spec.json"
     for path in (target, Path(f"{target}.run")):
         shutil.rmtree(path, ignore_errors=True)
-    side = zarr.open_array(source, mode="r").shape[-1]
-    for name, places in {"marks": (2, 3, 4), "ends": (5, 6)}.items():
-        rows = "".join(f"{side // n},{side // 3},{label}\n" for label, n in enumerate(places, 1))
-        (folder / f"{name}.csv").write_text(f"row,column,label\n{rows}")
-    parts = {
-        "source": {"uri": str(source)},
-        "steps": job.steps,
-        **job.parts,
-        "sink": {"uri": str(target), **job.parts.get("sink", {})},
-        "run": {"memory": limit, "threads": 2, "cluster": cluster},
-    }
+    parts = parts_of(folder, source, job)
+    parts["run"] = {"memory": limit, "threads": 2, "cluster": cluster}
     spec.write_text(json.dumps(parts))
     process = subprocess.Popen(
         [sys.executable, "-m", "pipelines.cli.command", "run", str(spec), "--json"],

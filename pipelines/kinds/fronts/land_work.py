@@ -53,3 +53,8 @@ class LandWork(Work):
     def kernels_bytes(self) -> int:
         """Memory of the kernels of all stages."""
         return self.land.problem.kernels_bytes
+
+    @property
+    def compiled_for(self) -> frozenset[str]:
+        """The front."""
+        return frozenset({type(self.land.problem).__name__})

@@ -17,6 +17,7 @@ from pipelines.plan.search import make_plan
 from pipelines.run.warm import warm
 from pipelines.spec.spec import make_spec
 from pipelines.tasks.work import KINDS
+from tests.benchmarks.bench_memory import JOBS
 from tests.pipelines.runs import ragged_image
 
 COUNT = """
@@ -115,6 +116,16 @@ def test_a_warm_spec_compiles_nothing(spec, holes, dtype, tmp_path):
     code, events = diffuse(tmp_path, "run", "spec.yaml")
     assert code == 0
     assert events[-1]["found"] == []
+
+
+@pytest.mark.thorough
+def test_no_tile_waits_for_a_kernel(tmp_path):
+    """A kernel that a tile makes takes the compiler's memory beside the tile's, which no plan counts."""
+    command = [sys.executable, "-m", "tests.pipelines.run.late_kernels", str(tmp_path)]
+    told = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
+    found = {one.pop("job"): one for one in map(json.loads, told.splitlines())}
+    assert set(found) == set(JOBS)
+    assert {name: one for name, one in found.items() if one["late"] or one["failed"]} == {}
 
 
 def test_every_stage_of_a_filling_is_rehearsed(tmp_path, monkeypatch):
