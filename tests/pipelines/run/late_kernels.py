@@ -2,8 +2,9 @@
 
     python -m tests.pipelines.run.late_kernels FOLDER
 
-Each job is a process of its own, forked before any kernel is there, and prints a line of JSON: its name, the kernels, and
-what went wrong.
+Each job is a process of its own, forked before any kernel is there, and prints a line of JSON: its name, the kernels,
+and what went wrong.
+
 """
 
 from __future__ import annotations
