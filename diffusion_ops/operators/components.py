@@ -13,6 +13,10 @@ from diffusion_ops.evolution.reach import Reach
 from diffusion_ops.families.segmentation.components import Labelling
 
 
+TOLD_APART = 1 << 24
+"""First whole number that is equal to the next one in single precision."""
+
+
 @register("components")
 class Components(Map):
     """Number of the connected component of each cell: 1, 2, ... in the order of their first cells, row by row; 0 stays.
@@ -79,11 +83,23 @@ class Components(Map):
         return 2e9
 
     def apply(self, block: Block) -> None:
-        """Put the rounded values in the place of the state."""
+        """Put the rounded values in the place of the state.
+
+        Raises
+        ------
+        ValueError
+            For values that single precision does not tell apart.
+        """
         found = allocate(1, block.spatial, block.storage.dtype)
         np.rint(block.storage[:1], out=found)
         if len(block.storage) > 1:
             found[0] = np.rint(block.storage).any(axis=0)
         if block.valid_storage is not None:
             found *= block.valid_storage
+        largest = max(found.max(initial=0), -found.min(initial=0))
+        if found.dtype == np.float32 and largest >= TOLD_APART:
+            raise ValueError(
+                f"The image has values up to {largest:,.0f}, and single precision, in which it is computed, does not "
+                f"tell whole numbers from {TOLD_APART:,} on apart. Give it as float64, or number its labels anew."
+            )
         block.storage = found

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from diffusion_ops.blocks.block import FEW_CELLS, Bools, row_bands
+from diffusion_ops.blocks.block import Bools, row_bands
 from diffusion_ops.blocks.statistic import Tally
 from diffusion_ops.evolution.completion import Completion
 from diffusion_ops.kernels.pixels.components import join_cells
@@ -28,6 +28,9 @@ Shape = tuple[int, ...]
 
 JOIN_BYTES = 36 << 20
 """Resident memory of the kernel that joins cells: 19 MiB were measured where it is loaded, 27 where it is compiled."""
+
+_PIECE = 1 << 14
+"""Cells that are listed at a time: their lists take about 1 MiB, and a tile of some millions is a few hundred pieces."""
 
 
 @dataclass(frozen=True)
@@ -101,7 +104,8 @@ class Labelling(Completion):
         table = _Numbering(starts, total, merged[0, 2 + sides + lines :], self._image_size(shape))
         labels = np.zeros(tile.size, np.int64)
         for inner, _ in found.by_lines():
-            labels[inner] = table.of(found.cells(inner), found.after(inner, inner))
+            if len(inner):
+                labels[inner] = table.of(found.cells(inner), found.after(inner, inner))
         labels[found.outer] = of_sides[np.searchsorted(names, found.cells(found.outer) + 1)]
         return np.asarray(spread(labels, found.first).reshape(tile.shape))
 
@@ -118,7 +122,7 @@ class Labelling(Completion):
         reached = reached_cells(first, tile.shape, origin, shape, self.framed)
         outer = np.unique(first[reached])
         inner = np.empty(first.size, bool)
-        for piece in row_bands(first.shape, FEW_CELLS):
+        for piece in row_bands(first.shape, _PIECE):
             some = first[piece]
             inner[piece] = some == np.arange(piece.start, piece.start + len(some))
         inner[outer] = False
@@ -166,7 +170,7 @@ class _Found:
     def by_lines(self) -> Iterator[tuple[Ids, Ids]]:
         """Yield the first cells of the components inside that begin in the next lines, and of those at sides."""
         lines = self.inner.reshape(-1, self.width)
-        for band in row_bands(lines.shape, FEW_CELLS):
+        for band in row_bands(lines.shape, _PIECE):
             start, stop = np.searchsorted(self.outer, np.array([band.start, band.stop]) * self.width)
             yield band.start * self.width + np.flatnonzero(lines[band]), self.outer[start:stop]
 
@@ -238,7 +242,7 @@ def _whole_numbers(tile: NDArray[Any]) -> Ids:
 def cells_in_image(flat: Ids, extent: Shape, origin: Shape, shape: Shape) -> Ids:
     """Return the row-major indices in an image of cells of a tile, given by those in the tile."""
     found: Ids = np.empty(len(flat), np.int64)
-    for piece in row_bands(flat.shape, FEW_CELLS):
+    for piece in row_bands(flat.shape, _PIECE):
         index = np.unravel_index(flat[piece], extent)
         there = tuple(i + start for i, start in zip(index, origin, strict=True))
         found[piece] = np.ravel_multi_index(there, shape)
@@ -258,20 +262,37 @@ def first_cells(values: NDArray[Any], connectivity: int) -> Ids:
     # Axes of length 1 connect nothing.
     flat = np.squeeze(values)
     planes = flat.reshape((1,) * (3 - flat.ndim) + flat.shape)
-    offsets = [
-        offset
-        for offset in itertools.product((-1, 0, 1), repeat=3)
-        if offset < (0, 0, 0) and sum(map(abs, offset)) <= connectivity
-    ]
+    offsets, joined = _neighbours_before(planes.shape, connectivity)
     first = np.empty(planes.size, np.int32 if planes.size <= np.iinfo(np.int32).max else np.int64)
     floats = np.result_type(planes.dtype, np.float32)
-    join_cells(np.ascontiguousarray(planes, floats), np.array(offsets, np.int64), first)
+    join_cells(np.ascontiguousarray(planes, floats), offsets, joined, first)
     return np.asarray(first.reshape(values.shape))
+
+
+def _neighbours_before(shape: Shape, connectivity: int) -> tuple[Ids, Ids]:
+    """Return the neighbours that come before a cell, and for each of them bits of those that it is a neighbour of.
+
+    These have been joined with it before, and itself is joined; the one that leaves the fewest others comes first. A
+    volume of one plane has no neighbours in another.
+    """
+
+    def near(step: Shape) -> bool:
+        return max(map(abs, step)) <= 1 and sum(map(abs, step)) <= connectivity
+
+    steps = itertools.product(*((-1, 0, 1) if n > 1 else (0,) for n in shape))
+    before = [step for step in steps if step < (0, 0, 0) and near(step)]
+    beside = {
+        one: [other for other in before if near(tuple(a - b for a, b in zip(one, other, strict=True)))]
+        for one in before
+    }
+    before.sort(key=lambda one: -len(beside[one]))
+    bits = [sum(1 << k for k, other in enumerate(before) if other in beside[one]) for one in before]
+    return np.array(before, np.int64).reshape(-1, 3), np.array(bits, np.int64)
 
 
 def spread(values: NDArray[Any], first: Ids) -> NDArray[Any]:
     """Give every cell the value at the first cell of its component, in place, and 0 where there is none."""
-    for piece in row_bands(first.shape, FEW_CELLS):
+    for piece in row_bands(first.shape, _PIECE):
         # A first cell is its own first cell, so that no piece needs what another one has changed.
         some = first[piece]
         values[piece] = np.where(some >= 0, values[some], 0)

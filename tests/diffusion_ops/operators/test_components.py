@@ -103,3 +103,13 @@ def test_a_source_of_labels_is_taken_where_no_mean_of_them_is(tmp_path: Path) ->
     assert np.array_equal(read_result(second), label(image))
     with pytest.raises(RefusedError, match="label numbers"):
         run(small_spec(str(first), tmp_path / "a.zarr", steps=[{"operator": "heat", "time": 1}]))
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_labels_that_singles_do_not_tell_apart_are_refused(sign):
+    image = np.full((6, 8), sign * (1 << 24), np.int32)
+    image[:, 4:] += sign
+    with pytest.raises(ValueError, match="float64"):
+        do.evolve(image, do.Components())
+    assert do.evolve(image.astype(np.float64), do.Components()).tolist()[0] == [1] * 4 + [2] * 4
+    assert do.evolve(image // 2, do.Components()).max() == 2 - (sign > 0)
