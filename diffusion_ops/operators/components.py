@@ -12,7 +12,6 @@ from diffusion_ops.evolution.parameters import Choice, parameter
 from diffusion_ops.evolution.reach import Reach
 from diffusion_ops.families.segmentation.components import Labelling
 
-
 TOLD_APART = 1 << 24
 """First whole number that is equal to the next one in single precision."""
 

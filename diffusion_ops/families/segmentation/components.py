@@ -30,7 +30,7 @@ JOIN_BYTES = 36 << 20
 """Resident memory of the kernel that joins cells: 19 MiB were measured where it is loaded, 27 where it is compiled."""
 
 _PIECE = 1 << 14
-"""Cells that are listed at a time: their lists take about 1 MiB, and a tile of some millions is a few hundred pieces."""
+"""Cells that are listed at a time: their lists take about 1 MiB, and a tile of millions has a few hundred pieces."""
 
 
 @dataclass(frozen=True)
