@@ -4,7 +4,7 @@
     python tests/benchmarks/bench_memory.py --jobs heat canny --limits 400MiB --clusters threads --side 16384
 
 A job is an operator, a problem, or a chain of CHAINS, which has a kind of work that no operator has alone. The image is
-uint8 with holes, or float32 without (--floats); for some chains it is noise, or a chessboard.
+uint8 with holes, or float32 without (--floats); for some chains it is noise, nuclei, or a chessboard.
 
 Memory is the resident set of `diffuse run` and all its child processes, added up, 50 times a second, or the peak that
 the system has noted of the first of them where that is larger; pages that processes share count once for each of them.
@@ -90,7 +90,8 @@ class Job:
     parts : dict
         Further parts of the spec.
     image : str
-        "rings", "noise", or "chessboard", of which each field is a cell: no mask has more objects.
+        "rings", "noise", "nuclei", dark discs of as many cells each as a plan of a table counts on, or "chessboard", of
+        which each field is a cell: no mask has more objects.
     """
 
     steps: list[dict[str, Any]]
@@ -106,7 +107,7 @@ SMOOTH = {"operator": "heat", "time": 64, "schedule": "explicit"}
 
 CHAINS = {
     "objects": Job([SMOOTH, DARK, OBJECTS], NUMBERED),
-    "objects with a table": Job([SMOOTH, DARK, {"name": "objects", **OBJECTS}], TABLE),
+    "objects with a table": Job([DARK, {"name": "objects", **OBJECTS}], TABLE, "nuclei"),
     "objects of noise": Job([DARK, OBJECTS], NUMBERED, "noise"),
     # Of grey values every cell would be an object of its own, and the run stop for want of memory.
     "components": Job([DARK, OBJECTS], NUMBERED),
@@ -177,6 +178,7 @@ def make_source(
     pictures = {
         "rings": rings % 100 + 40 + noise,
         "noise": 60 + noise,
+        "nuclei": np.where(np.hypot(rows % 45 - 22, columns % 45 - 22) < 12, 20, 180) + noise / 4,
         "chessboard": np.where((rows + columns) % 2, 20, 200),
     }
     noisy = np.clip(pictures[image], 1, 255).astype(dtype)
