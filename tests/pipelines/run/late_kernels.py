@@ -15,6 +15,7 @@ import os
 import sys
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 from numba.core.dispatcher import Dispatcher
 
@@ -46,7 +47,8 @@ def note_late_kernels() -> list[str]:
             late.append(f"{busy[-1]}: {function.__module__}.{function.__qualname__} {made.signature.args}")
         add(self, made)
 
-    Work.perform, Dispatcher.add_overload = perform_noting, add_noting  # type: ignore[method-assign]
+    patch.object(Work, "perform", perform_noting).start()
+    patch.object(Dispatcher, "add_overload", add_noting).start()
     return late
 
 
