@@ -39,7 +39,7 @@ from pipelines.run.publication import Publication
 from pipelines.run.report import Measured, make_report
 from pipelines.run.submission import Submission
 from pipelines.spec.spec import Spec
-from pipelines.stopping import CANCELLED, Stopping, stop_text
+from pipelines.stopping import Stopping, stop_text
 from pipelines.store.listings import Listing
 from pipelines.store.upload import TargetTakenError
 from pipelines.tasks.admission.admission import Admission
@@ -286,7 +286,7 @@ class Driver:
 
     def _heed_stop(self) -> None:
         """Take no more tiles where the run is to stop, or somebody has cancelled it; what is at work ends first."""
-        reason = self.stopping.reason or (CANCELLED if self.workdir.is_to_stop else "")
+        reason = self.stopping.heed(lambda: self.workdir.is_to_stop)
         if reason and not self.measured.problem:
             self.measured.ended_by = reason
             self.measured.problem = stop_text(reason)
