@@ -61,10 +61,10 @@ class ReadyTiles:
     """Finished tiles of every stage, one byte each, and the tile of each stage that comes next.
 
     Tiles of a stage start in row-major order, so that a tile of the next batch is ready when its neighbours in this
-    batch are done, long before the whole batch is: what a batch writes is read soon. As states of two batches at most wait
-    for their readers, batches go in pairs, one that leads and one that follows close behind; the tiles that are left of a
-    pair go before those of the next one. Tiles of a worklist start by urgency, and never while a tile of the
-    same stage that they read is in flight.
+    batch are done, long before the whole batch is: what a batch writes is read soon. As a third batch waits until the
+    first one is read, batches go in pairs, one that leads and one that follows close behind; the tiles that are left of
+    a pair go before those of the next one. Tiles of a worklist start by urgency, and never while a tile of the same
+    stage that they read is in flight.
 
     Parameters
     ----------
@@ -228,6 +228,6 @@ class ReadyTiles:
         return all(self._are_done(i, read) for i in stage.after)
 
     def _are_done(self, stage: int, read: Region) -> bool:
-        """Return whether all tiles of a stage that a region touches are done, at once: the driver asks for every tile."""
+        """Return whether all tiles of a stage that a region touches are done; the driver asks for every tile."""
         grid = self.stages[stage].grid
         return bool(self.done[stage].reshape(grid.counts)[grid.box(read)].all())

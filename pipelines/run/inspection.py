@@ -75,7 +75,7 @@ def needed_stages(state: RunState, plan: Plan) -> set[int]:
 
 
 def groups(state: RunState, needed: Iterable[int], last: Checksums) -> Iterator[Group]:
-    """Yield the finished tiles of the stages whose arrays are still needed; what is forgotten meanwhile may be left out.
+    """Yield the finished tiles of the stages whose arrays are still needed, but for what is forgotten meanwhile.
 
     Parameters
     ----------

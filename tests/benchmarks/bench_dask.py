@@ -1,10 +1,11 @@
 """Measure what a tile costs the driver and Dask's scheduler: processor time of each, and memory that stays.
 
-    python tests/benchmarks/bench_dask.py [--tiles 50000] [--tile 8] [--workers 2] [--folder DIR]
+    python tests/benchmarks/bench_dask.py [--tiles 50000] [--tile 8] [--workers 2] [--ahead 4] [--folder DIR]
 
-The command runs in a process of its own, and so do scheduler and workers. More tiles are more batches of 10,000 each, as
-an array of more chunks would be stored in shards, which are larger. A first run, which is not counted, loads libraries and kernels. In a folder in memory (/dev/shm) workers take the least
-time of a tile, so that driver and scheduler have the most to do.
+The command runs in a process of its own, and so do scheduler and workers. More tiles are more batches of 10,000 each:
+an array of more chunks would be stored in shards, which are larger. A first run, which is not counted, loads libraries
+and kernels. In a folder in memory (/dev/shm) workers take the least time of a tile, so that driver and scheduler have
+the most to do. Small tiles go in groups, unless there are as many tasks ahead as tiles, as with a thousand workers.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ EVERY = 0.2
 """Seconds between two looks at the processes."""
 
 WARM = 0.5
-"""Part of the tiles after which memory may not grow any more: what is kept of the last tasks, some hundreds, is full."""
+"""Part of the tiles after which memory may not grow any more: what is kept of the last 500 tasks is there."""
 
 SHORT_LOGS = {"DASK_DISTRIBUTED__ADMIN__LOW_LEVEL_LOG_LENGTH": "100"}
 """Dask keeps the last 1,000 of everything that has happened, 12 MB in all: with fewer it is warm sooner."""
@@ -97,7 +98,7 @@ class Found:
         return f"{rate}; per tile: {'; '.join(each)}"
 
 
-def write_spec(folder: Path, address: str, side: int, tile: int, batches: int) -> Path:
+def write_spec(folder: Path, address: str, side: int, tile: int, batches: int, ahead: int) -> Path:
     """Write noise, and a spec of one step per batch over it; return the spec's path."""
     source = folder / f"in-{side}.npy"
     np.save(source, np.random.default_rng(0).integers(0, 256, (side, side), dtype=np.uint8))
@@ -105,14 +106,14 @@ def write_spec(folder: Path, address: str, side: int, tile: int, batches: int) -
         "source": {"uri": str(source)},
         "steps": [{"operator": "heat", "steps": batches}],
         "sink": {"uri": str(folder / f"out-{side}.zarr"), "chunk": tile, "compression": "none"},
-        "run": {"tile": tile, "batch": 1, "threads": 4, "memory": "4GiB", "cluster": address},
+        "run": {"tile": tile, "batch": 1, "threads": ahead, "memory": f"{ahead}GiB", "cluster": address},
     }
     path = folder / f"spec-{side}.yaml"
     ruamel.yaml.YAML(typ="safe").dump(spec, path)
     return path
 
 
-def measure(folder: Path, cluster: DaskProcesses, tiles: int, tile: int) -> Found:
+def measure(folder: Path, cluster: DaskProcesses, tiles: int, tile: int, ahead: int) -> Found:
     """Run over noise in about so many tiles, and return what it took.
 
     Raises
@@ -122,7 +123,10 @@ def measure(folder: Path, cluster: DaskProcesses, tiles: int, tile: int) -> Foun
     """
     batches = max(2, math.ceil(tiles / FILES_BEFORE_SHARDS))
     across = math.isqrt(tiles // batches)
-    spec, tiles = write_spec(folder, cluster.address, across * tile, tile, batches), batches * across**2
+    spec, tiles = (
+        write_spec(folder, cluster.address, across * tile, tile, batches, ahead),
+        batches * across**2,
+    )
     journal = folder / f"out-{across * tile}.zarr.run" / "journal.jsonl"
     scheduler = Watched(psutil.Process(cluster.scheduler.pid))
     command = [sys.executable, "-m", "pipelines.cli.command", "run", str(spec)]
@@ -145,13 +149,13 @@ def measure(folder: Path, cluster: DaskProcesses, tiles: int, tile: int) -> Foun
     return Found(tiles, ended - began, driver, scheduler)
 
 
-def measure_many(folder: Path, tiles: int, tile: int = 8, workers: int = 2) -> Found:
+def measure_many(folder: Path, tiles: int, tile: int = 8, workers: int = 2, ahead: int = 4) -> Found:
     """Start a scheduler and workers, let them load what they need, and return what so many tiles take."""
     with dask_processes(folder / "cluster", settings=SHORT_LOGS) as cluster:
         for _ in range(workers):
             cluster.worker()
-        measure(folder, cluster, 200, tile)
-        return measure(folder, cluster, tiles, tile)
+        measure(folder, cluster, 200, tile, ahead)
+        return measure(folder, cluster, tiles, tile, ahead)
 
 
 def main() -> None:
@@ -159,12 +163,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    for name, value in (("tiles", 50_000), ("tile", 8), ("workers", 2)):
+    for name, value in (("tiles", 50_000), ("tile", 8), ("workers", 2), ("ahead", 4)):
         parser.add_argument(f"--{name}", type=int, default=value)
     parser.add_argument("--folder", type=Path, default=None)
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=asked.folder) as scratch:
-        print(measure_many(Path(scratch), asked.tiles, asked.tile, asked.workers).text())
+        found = measure_many(Path(scratch), asked.tiles, asked.tile, asked.workers, asked.ahead)
+        print(found.text())
 
 
 if __name__ == "__main__":

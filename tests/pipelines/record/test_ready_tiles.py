@@ -40,6 +40,6 @@ def test_few_tiles_of_a_batch_wait_for_the_next_one(plan, groups, size):
             done[stage] += 1
         waiting = np.maximum(waiting, (done[:-1] - done[1:])[::2])
         # At most three arrays are there at a time that are not complete, or still to be read.
-        assert sum(0 < done[:-1]) - sum(done[1:] == ACROSS**2) <= 3
+        assert sum(done[:-1] > 0) - sum(done[1:] == ACROSS**2) <= 3
     # A tile waits for the row below it, and for a group that is late.
     assert ACROSS < waiting.min() <= waiting.max() <= ACROSS + 2 + 6 * groups * size
