@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -54,14 +55,12 @@ class Watched:
     def look(self, tiles: int) -> None:
         """Note how much memory and time it has taken when so many tiles are done."""
         with self.process.oneshot():
-            times = self.process.cpu_times()
-            resident = self.process.memory_info().rss
+            seconds, resident = processor_seconds(self.process), self.process.memory_info().rss
         # One that has ended has none, and its time is that of the last look.
         if resident:
             self.tiles.append(tiles)
             self.resident.append(resident)
-            self.began = min(self.began, times.user + times.system)
-            self.ended = times.user + times.system
+            self.began, self.ended = min(self.began, seconds), seconds
 
     def growth(self, tiles: int) -> float:
         """Return the bytes per tile by which memory has grown since it was warm, as a line through what was seen."""
@@ -80,12 +79,15 @@ class Found:
     seconds : float
         From the first tile to the last one.
     driver, scheduler : Watched
+    workers : float
+        Processor time of all workers.
     """
 
     tiles: int
     seconds: float
     driver: Watched
     scheduler: Watched
+    workers: float
 
     def text(self) -> str:
         """Return it for people."""
@@ -95,7 +97,7 @@ class Found:
             for name, one in (("driver", self.driver), ("scheduler", self.scheduler))
         )
         rate = f"{self.tiles:,} tiles in {self.seconds:.1f} s ({self.seconds / self.tiles * 1e3:.2f} ms each)"
-        return f"{rate}; per tile: {'; '.join(each)}"
+        return f"{rate}; per tile: {'; '.join(each)}; workers {self.workers / self.tiles * 1e3:.3f} ms"
 
 
 def write_spec(folder: Path, address: str, side: int, tile: int, batches: int, ahead: int) -> Path:
@@ -113,7 +115,15 @@ def write_spec(folder: Path, address: str, side: int, tile: int, batches: int, a
     return path
 
 
-def measure(folder: Path, cluster: DaskProcesses, tiles: int, tile: int, ahead: int) -> Found:
+def processor_seconds(process: psutil.Process) -> float:
+    """Return the processor time that a process has taken."""
+    times = process.cpu_times()
+    return float(times.user + times.system)
+
+
+def measure(
+    folder: Path, cluster: DaskProcesses, workers: Sequence[psutil.Process], tiles: int, tile: int, ahead: int
+) -> Found:
     """Run over noise in about so many tiles, and return what it took.
 
     Raises
@@ -129,6 +139,7 @@ def measure(folder: Path, cluster: DaskProcesses, tiles: int, tile: int, ahead: 
     )
     journal = folder / f"out-{across * tile}.zarr.run" / "journal.jsonl"
     scheduler = Watched(psutil.Process(cluster.scheduler.pid))
+    before = sum(map(processor_seconds, workers))
     command = [sys.executable, "-m", "pipelines.cli.command", "run", str(spec)]
     with (folder / "driver.log").open("wb") as log, subprocess.Popen(command, stdout=log, stderr=log) as run:
         driver = Watched(psutil.Process(run.pid))
@@ -146,16 +157,16 @@ def measure(folder: Path, cluster: DaskProcesses, tiles: int, tile: int, ahead: 
             time.sleep(EVERY)
     if run.returncode:
         raise RuntimeError((folder / "driver.log").read_text(encoding="utf-8"))
-    return Found(tiles, ended - began, driver, scheduler)
+    taken = sum(map(processor_seconds, workers)) - before
+    return Found(tiles, ended - began, driver, scheduler, taken)
 
 
 def measure_many(folder: Path, tiles: int, tile: int = 8, workers: int = 2, ahead: int = 4) -> Found:
     """Start a scheduler and workers, let them load what they need, and return what so many tiles take."""
     with dask_processes(folder / "cluster", settings=SHORT_LOGS) as cluster:
-        for _ in range(workers):
-            cluster.worker()
-        measure(folder, cluster, 200, tile, ahead)
-        return measure(folder, cluster, tiles, tile, ahead)
+        processes = [psutil.Process(cluster.worker().pid) for _ in range(workers)]
+        measure(folder, cluster, processes, 200, tile, ahead)
+        return measure(folder, cluster, processes, tiles, tile, ahead)
 
 
 def main() -> None:

@@ -29,7 +29,7 @@ def folder(tmp_path: Path) -> Iterator[Path]:
 @pytest.mark.parametrize(
     ("tiles", "most"),
     [
-        pytest.param(50_000, 100, marks=pytest.mark.thorough),
+        pytest.param(50_000, 250, marks=pytest.mark.thorough),
         pytest.param(1_000_000, 4, marks=pytest.mark.slow),
     ],
 )
