@@ -114,9 +114,8 @@ def load_of(plan: Plan, stage: Stage, costs: Costs) -> Load:
     computing = cost.computed * costs.kernel_ns * 1e-9 if cost.computed else cost.seconds
     moving = cost.read_bytes / costs.read_rate + cost.written_bytes / costs.write_rate
     read, shape = _array_read(plan, stage)
-    windows = (stage.work.window(stage.grid.region(tile)).read for tile in range(tiles))
-    gets = sum(_units(shape, read, region) for region in windows)
-    puts = sum(_units(stage.grid.shape, _written(plan, stage), stage.grid.region(t)) for t in range(tiles))
+    gets = _objects(stage.grid, Grid(shape, read), lambda region: stage.work.window(region).read)
+    puts = _objects(stage.grid, Grid(stage.grid.shape, _written(plan, stage)), lambda region: region)
     return Load(
         (computing + moving) / tiles + costs.tile_seconds,
         cost.read_bytes * costs.packing / tiles,
@@ -143,9 +142,14 @@ def _written(plan: Plan, stage: Stage) -> tuple[int, ...]:
     return next(level.info.chunks for level in plan.levels if level.path == written.path)
 
 
-def _units(shape: Sequence[int], unit: Sequence[int], region: Region) -> int:
-    box = Grid(tuple(shape), tuple(unit)).box(region)
-    return math.prod(side.stop - side.start for side in box)
+def _objects(tiles: Grid, objects: Grid, touched: Callable[[Region], Region]) -> int:
+    """Return how many objects all tiles touch together: along each axis the numbers of its tiles add up."""
+    total = 1
+    for axis, count in enumerate(tiles.counts):
+        step = math.prod(tiles.counts[axis + 1 :])
+        boxes = (objects.box(touched(tiles.region(position * step))) for position in range(count))
+        total *= sum(box[axis].stop - box[axis].start for box in boxes)
+    return total
 
 
 @dataclass
@@ -233,6 +237,7 @@ class Simulation:
         self.requests = {"GET": Queue(site.get_rate), "PUT": Queue(site.put_rate)}
         self._events: list[tuple[float, int, Callable[[float, Group], None], Group]] = []
         self._order = itertools.count()
+        self._lost: list[Group] = []
 
     def run(self) -> Result:
         """Return what the run takes."""
@@ -242,31 +247,52 @@ class Simulation:
             now, _, happen, group = heapq.heappop(self._events)
             happen(now, group)
         found = self.found
-        found.seconds = now
+        # Workers that come later than the last tile do not count.
+        now = found.seconds
         found.shares = {"workers": self.computing / (now * self.workers)}
         queues = {"driver": self.driver, "scheduler": self.scheduler, "store, bytes": self.bytes}
         queues |= {f"store, {name}": queue for name, queue in self.requests.items()}
         found.shares |= {name: queue.busy / now for name, queue in queues.items()}
         return found
 
+    def _push(self, when: float, happen: Callable[[float, Group], None], group: Group) -> None:
+        heapq.heappush(self._events, (when, next(self._order), happen, group))
+
     def _at(self, when: float, happen: Callable[[float, Group], None], group: Group) -> None:
+        """Let something happen to a group, unless its worker dies first."""
         if when <= group.dies:
-            heapq.heappush(self._events, (when, next(self._order), happen, group))
-            return
-        # The worker dies first; another one takes its place, and begins anew.
+            self._push(when, happen, group)
+        else:
+            self._push(group.dies, self._die, group)
+
+    def _die(self, now: float, group: Group) -> None:
+        """Give the group of a dead worker to the next one that is idle; another worker comes in its place."""
         self.found.again += 1
-        again = group.dies + self.site.back_seconds
-        heapq.heappush(self._events, (again, next(self._order), self._begin, group))
+        group.dies = math.inf
+        self._lost.append(group)
+        self._push(now + self.site.back_seconds, self._join, group)
+        self._hand_out(now)
+
+    def _join(self, now: float, _: Group) -> None:
+        self.idle += 1
+        self._hand_out(now)
 
     def _hand_out(self, now: float) -> None:
-        while self.idle and (first := self.ready.next()) is not None:
-            stage = first[0]
-            load, left = self.loads[stage], self.ready.left_of(stage)
-            size = self.groups.group_size(stage, load.seconds, left)
-            group = Group([first, *self.ready.more(stage, size - 1)], load)
+        while self.idle and (group := self._next(now)) is not None:
             self.idle -= 1
-            self._at(self.scheduler.serve(self.driver.serve(now, 1), 1), self._begin, group)
+            self._at(self.scheduler.serve(max(now, self.driver.free), 1), self._begin, group)
         self.found.running.append((now, self.workers - self.idle))
+
+    def _next(self, now: float) -> Group | None:
+        if self._lost:
+            return self._lost.pop()
+        first = self.ready.next()
+        if first is None:
+            return None
+        stage = first[0]
+        self.driver.serve(now, 1)
+        size = self.groups.group_size(stage, self.loads[stage].seconds, self.ready.left_of(stage))
+        return Group([first, *self.ready.more(stage, size - 1)], self.loads[stage])
 
     def _begin(self, now: float, group: Group) -> None:
         deaths = self.site.deaths_per_hour
@@ -302,6 +328,7 @@ class Simulation:
 
     def _take(self, now: float, group: Group) -> None:
         self.idle += 1
+        self.found.seconds = now
         for tile in group.tiles:
             self.ready.release(*tile)
             self.ready.finish(*tile, {})
