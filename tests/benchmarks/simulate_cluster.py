@@ -15,6 +15,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -229,7 +230,8 @@ class Simulation:
     def __init__(self, plan: Plan, workers: int, costs: Costs, site: Site, seed: int = 0) -> None:
         self.ready = ReadyTiles(plan.stages)
         self.loads = [load_of(plan, stage, costs) for stage in plan.stages]
-        self.groups = Submission(None, None, "", "", workers, None)  # type: ignore[arg-type]
+        nothing: Any = None  # no tile is given to anybody: only the sizes of groups are asked for
+        self.groups = Submission(nothing, nothing, "", "", workers, nothing)
         self.random, self.site, self.found = np.random.default_rng(seed), site, Result()
         self.workers, self.idle, self.computing = workers, workers, 0.0
         self.driver, self.scheduler = Queue(1 / costs.driver_seconds), Queue(1 / costs.scheduler_seconds)
