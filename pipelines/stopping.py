@@ -5,12 +5,15 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from pipelines.refusal import TerminatedError
 
 GRACE_SECONDS = 10.0
 """Time that tiles at work have after a run was asked to stop: batch systems and Kubernetes kill after 30 s."""
+
+LOOK_SECONDS = 1.0
+"""Time between two looks for a request in the run's folder: each takes the disk, or the store, some time."""
 
 WALLTIME, TERMINATED, CANCELLED = "walltime", "terminated", "cancelled"
 """Why a run has stopped: it had run for as long as it may, was asked to stop by a signal, or by `diffuse cancel`."""
@@ -42,6 +45,7 @@ class Stopping:
     def __init__(self, walltime: float | None = None) -> None:
         self.deadline = time.monotonic() + (math.inf if walltime is None else walltime)
         self._asked = math.inf
+        self._looked = -math.inf
         self._gentle = False
 
     def ask(self) -> None:
@@ -71,6 +75,14 @@ class Stopping:
         if self._asked < math.inf:
             return TERMINATED
         return WALLTIME if time.monotonic() >= self.deadline else ""
+
+    def heed(self, is_cancelled: Callable[[], bool]) -> str:
+        """Return why no more tiles are to be taken, "" while they are; whether the run is cancelled is asked seldom."""
+        now = time.monotonic()
+        if self.reason or now - self._looked < LOOK_SECONDS:
+            return self.reason
+        self._looked = now
+        return CANCELLED if is_cancelled() else ""
 
     @property
     def is_over(self) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -40,9 +41,9 @@ class Grid:
     shape: tuple[int, ...]
     tile: tuple[int, ...]
 
-    @property
+    @functools.cached_property
     def counts(self) -> tuple[int, ...]:
-        """Number of tiles per axis."""
+        """Number of tiles per axis; the driver asks for them several times for every tile."""
         return tuple(math.ceil(n / t) for n, t in zip(self.shape, self.tile, strict=True))
 
     def __len__(self) -> int:
@@ -72,12 +73,14 @@ class Grid:
         """Return the window of a tile: what it reads with a halo, keeps and writes."""
         return window_of(self.region(index), self.shape, halo)
 
+    def box(self, region: Region) -> Region:
+        """Return the tiles that a region touches, by their positions; the part of it beyond the grid touches none."""
+        ends = zip(region, self.shape, self.tile, strict=True)
+        return tuple(slice(s.start // t, (min(s.stop, n) - 1) // t + 1) for s, n, t in ends)
+
     def covering(self, region: Region) -> Iterator[int]:
-        """Yield the tiles that a region touches, in order; the part of it beyond the grid touches none."""
-        stops = (min(s.stop, n) for s, n in zip(region, self.shape, strict=True))
-        ends = zip(region, stops, self.tile, strict=True)
-        ranges = [range(s.start // t, (stop - 1) // t + 1) for s, stop, t in ends]
-        for position in product(*ranges):
+        """Yield the numbers of the tiles that a region touches, in order."""
+        for position in product(*(range(s.start, s.stop) for s in self.box(region))):
             index = 0
             for i, count in zip(position, self.counts, strict=True):
                 index = index * count + i

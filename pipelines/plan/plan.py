@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import uuid
 from collections.abc import Sequence
@@ -173,9 +174,12 @@ class Plan:
         """Return the resident bytes of a run whose tallies take `told` bytes."""
         return predict_memory(self.stages, threads, threads if self.processes else 0, told) + self.extra_bytes
 
-    @property
+    @functools.cached_property
     def tallies_limit(self) -> int:
-        """Bytes of tallies that can be merged without going over the memory; few are among the small objects."""
+        """Bytes of tallies that can be merged without going over the memory; few are among the small objects.
+
+        The driver asks for every tile, of which there may be millions.
+        """
         allowed = self.memory_limit - self.extra_bytes
         moments = find_moments(self.stages, self.threads, self.processes)
         return max(FEW_BYTES, min((allowed - one.resident) // one.copies for one in moments))

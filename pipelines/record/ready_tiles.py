@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from pipelines.image.window import Region
 from pipelines.plan.stage import Stage
 
 TileId = tuple[int, int]
@@ -60,8 +61,10 @@ class ReadyTiles:
     """Finished tiles of every stage, one byte each, and the tile of each stage that comes next.
 
     Tiles of a stage start in row-major order, so that a tile of the next batch is ready when its neighbours in this
-    batch are done, long before the whole batch is. Tiles of a worklist start by urgency, and never while a tile of the
-    same stage that they read is in flight.
+    batch are done, long before the whole batch is: what a batch writes is read soon. As a third batch waits until the
+    first one is read, batches go in pairs, one that leads and one that follows close behind; the tiles that are left of
+    a pair go before those of the next one. Tiles of a worklist start by urgency, and never while a tile of the same
+    stage that they read is in flight.
 
     Parameters
     ----------
@@ -77,6 +80,7 @@ class ReadyTiles:
         self._again: list[TileId] = []
         self._in_flight: dict[int, set[int]] = {}
         self._worklists: dict[int, Worklist] = {}
+        self._following: dict[int, bool] = {}
         self.skipped: set[int] = set()
         for number in range(len(stages)):
             self.open(number)
@@ -175,11 +179,25 @@ class ReadyTiles:
         return found
 
     def _next(self) -> TileId | None:
-        for stage in range(len(self.stages) - 1, -1, -1):
+        # The sort is stable: later stages first, then those that give way.
+        for stage in sorted(reversed(range(len(self.stages))), key=self._gives_way):
             tile = self._next_visit(stage) if stage in self._worklists else self._next_in_order(stage)
             if tile is not None:
+                if stage not in self._following:
+                    self._following[stage] = not all(map(self._all_started, self.stages[stage].after))
                 return stage, tile
         return None
+
+    def _gives_way(self, number: int) -> bool:
+        """Return whether a stage is the next pair's, and tiles are left of the pair before, which a third one needs."""
+        stage = self.stages[number]
+        return bool(stage.needs) and any(
+            self._following.get(i, False) and not self._all_started(i) for i in stage.after
+        )
+
+    def _all_started(self, stage: int) -> bool:
+        """Return whether all tiles of a stage are done or in flight."""
+        return self._left[stage] <= len(self._in_flight.get(stage, ()))
 
     def _next_in_order(self, number: int) -> int | None:
         done, cursor = self.done[number], self._cursor[number]
@@ -206,8 +224,10 @@ class ReadyTiles:
         if not stage.after:
             return True
         read = stage.work.window(stage.grid.region(tile)).read
-        return all(
-            # A stage that is read may have fewer channels than its reader asks for.
-            all(self.done[i][other] for other in self.stages[i].grid.covering(read))
-            for i in stage.after
-        )
+        # A stage that is read may have fewer channels than its reader asks for.
+        return all(self._are_done(i, read) for i in stage.after)
+
+    def _are_done(self, stage: int, read: Region) -> bool:
+        """Return whether all tiles of a stage that a region touches are done; the driver asks for every tile."""
+        grid = self.stages[stage].grid
+        return bool(self.done[stage].reshape(grid.counts)[grid.box(read)].all())

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from diffusion_ops.blocks.statistic import Tally
 from pipelines.plan.stage import Stage
+from pipelines.record.checksums import Checksums
 from pipelines.record.journal import Claimed, Event, Finished, Forgotten, Published
 from pipelines.record.ready_tiles import ReadyTiles, TileId
 from pipelines.tasks.work import Conclusion, Told, Work, merge_tallies
@@ -63,13 +64,12 @@ class RunState:
 
     # ---- events that the journal keeps
 
-    def replay(self, events: Iterable[Event]) -> dict[TileId, Finished]:
-        """Apply the events of a journal, and return the last one of each tile that was ever finished."""
-        last: dict[TileId, Finished] = {}
+    def replay(self, events: Iterable[Event]) -> Checksums:
+        """Apply the events of a journal, and return the last checksum of each tile that was ever finished."""
+        last = Checksums()
         for event in events:
             self.apply(event)
-            if isinstance(event, Finished):
-                last[event.stage, event.tile] = event
+            last.note(event)
         return last
 
     def apply(self, event: Event) -> Conclusion | None:

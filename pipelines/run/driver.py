@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -39,7 +39,7 @@ from pipelines.run.publication import Publication
 from pipelines.run.report import Measured, make_report
 from pipelines.run.submission import Submission
 from pipelines.spec.spec import Spec
-from pipelines.stopping import CANCELLED, Stopping, stop_text
+from pipelines.stopping import Stopping, stop_text
 from pipelines.store.listings import Listing
 from pipelines.store.upload import TargetTakenError
 from pipelines.tasks.admission.admission import Admission
@@ -170,14 +170,15 @@ class Driver:
 
     # ---- resume
 
-    def _resume(self) -> list[Group]:
+    def _resume(self) -> Iterable[Group]:
         """Restore the state from the journal, and return the tiles that are to be compared with it."""
         last = self.state.replay(self.workdir.journal.events())
         self.publication.settle(self.state, self._note)
         needed = needed_stages(self.state, self.plan)
         self.arrays.renew_metadata(self.state.stages[number] for number in sorted(needed))
         self._check_arrays()
-        return list(groups(self.state, needed_stages(self.state, self.plan), last))
+        needed = needed_stages(self.state, self.plan)
+        return groups(self.state, needed, last) if needed else ()
 
     def _check_arrays(self) -> None:
         """Forget tiles whose array is gone although a stage still reads it."""
@@ -191,7 +192,7 @@ class Driver:
                 self._note(Forgotten(number))
                 needed = needed_stages(self.state, self.plan)
 
-    def _compare(self, taken_over: list[Group], submission: Submission) -> None:
+    def _compare(self, taken_over: Iterable[Group], submission: Submission) -> None:
         """Forget the tiles that are not as the journal says: whatever happened to them, they are done again."""
         for number, tile in damaged_tiles(taken_over, submission):
             stage, visits = self.state.stages[number], self.state.tiles.visits(number)
@@ -218,7 +219,7 @@ class Driver:
 
     # ---- submit tiles
 
-    def _work(self, taken_over: list[Group]) -> None:
+    def _work(self, taken_over: Iterable[Group]) -> None:
         """Connect to workers, let them compare what was taken over, and give them tiles.
 
         Raises
@@ -244,7 +245,7 @@ class Driver:
                     raise
                 self.measured.problem = str(error)
 
-    def _give_and_take(self, workers: Workers, taken_over: list[Group]) -> None:
+    def _give_and_take(self, workers: Workers, taken_over: Iterable[Group]) -> None:
         """Keep a bounded number of tiles in flight until none is left or none can start."""
         cluster = self.spec.run.cluster
         threads = self.plan.threads if cluster.in_process else 1
@@ -285,7 +286,7 @@ class Driver:
 
     def _heed_stop(self) -> None:
         """Take no more tiles where the run is to stop, or somebody has cancelled it; what is at work ends first."""
-        reason = self.stopping.reason or (CANCELLED if self.workdir.is_to_stop else "")
+        reason = self.stopping.heed(lambda: self.workdir.is_to_stop)
         if reason and not self.measured.problem:
             self.measured.ended_by = reason
             self.measured.problem = stop_text(reason)

@@ -17,7 +17,8 @@ from pipelines.plan.graph import Known
 from pipelines.plan.plan import Geometry, Output, Plan
 from pipelines.plan.search import lay_out_part, make_plan
 from pipelines.plan.stage import Stage
-from pipelines.record.journal import Finished, Published
+from pipelines.record.checksums import Checksums
+from pipelines.record.journal import Published
 from pipelines.record.workdir import Workdir
 from pipelines.run.status import reading
 from pipelines.spec.spec import Spec
@@ -61,8 +62,8 @@ class FinishedRun:
         True where source and program are those of the run.
     known : Known
         Numbers that the run has found.
-    crcs : dict
-        Checksum of each tile of each stage.
+    crcs : Checksums
+        Of each tile of each stage.
     contents : dict
         Checksum of the file, or of the metadata, of each result.
     """
@@ -71,7 +72,7 @@ class FinishedRun:
     plan: Plan
     same: bool
     known: Known
-    crcs: dict[tuple[int, int], int]
+    crcs: Checksums
     contents: dict[int, int]
 
     @classmethod
@@ -87,9 +88,11 @@ class FinishedRun:
             plan = make_plan(
                 spec, cached_source(spec.source).info, Geometry(tuple(run["tile"]), run["batch"])
             )
-            events = list(folder.journal.events(repair=False))
-            crcs = {(e.stage, e.tile): e.crc for e in events if isinstance(e, Finished)}
-            contents = {e.output: e.crc for e in events if isinstance(e, Published)}
+            crcs, contents = Checksums(), {}
+            for event in folder.journal.events(repair=False):
+                crcs.note(event)
+                if isinstance(event, Published):
+                    contents[event.output] = event.crc
             return cls(spec, plan, plan.science == run.get("science"), _known(report), crcs, contents)
 
     # ---- what the targets hold
@@ -143,7 +146,7 @@ class FinishedRun:
                 tell(listeners, TileDone(position, tile, 0, 0, 0.0, 0, tree_memory()))
 
     def _difference(self, number: int, stage: Stage, tile: int, pixels: Pixels) -> str:
-        crc = self.crcs.get((number, tile))
+        crc = self.crcs.get(number, tile)
         if crc is None:
             return "not in the journal"
         try:

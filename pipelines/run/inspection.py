@@ -10,7 +10,7 @@ import numpy as np
 
 from pipelines.image.window import Grid
 from pipelines.plan.plan import Plan
-from pipelines.record.journal import Finished
+from pipelines.record.checksums import Checksums
 from pipelines.record.ready_tiles import TileId
 from pipelines.record.state import RunState
 from pipelines.run.submission import Submission
@@ -74,28 +74,30 @@ def needed_stages(state: RunState, plan: Plan) -> set[int]:
     return found
 
 
-def groups(state: RunState, needed: Iterable[int], last: Mapping[TileId, Finished]) -> Iterator[Group]:
-    """Yield the finished tiles of the stages whose arrays are still needed.
+def groups(state: RunState, needed: Iterable[int], last: Checksums) -> Iterator[Group]:
+    """Yield the finished tiles of the stages whose arrays are still needed, but for what is forgotten meanwhile.
 
     Parameters
     ----------
     state : RunState
     needed : iterable of int
-    last : dict
-        Last event of each finished tile.
+    last : Checksums
+        Of each finished tile.
     """
     for number in sorted(needed):
         stage, visits = state.stages[number], state.tiles.visits(number)
         written = state.tiles.done[number] if visits is None else visits > 0
         # A tile of a worklist lies where its last visit has put it.
         before = None if visits is None else visits - (visits > 0)
-        tiles = [tile for tile in np.flatnonzero(written).tolist() if (number, tile) in last]
+        tiles = np.flatnonzero(written)
         for start in range(0, len(tiles), TOGETHER):
-            some = tiles[start : start + TOGETHER]
+            found = {tile: last.get(number, tile) for tile in tiles[start : start + TOGETHER].tolist()}
+            crcs = {tile: crc for tile, crc in found.items() if crc is not None}
             works = {
-                t: stage.work if before is None else stage.work.at_visit(stage.grid, t, before) for t in some
+                t: stage.work if before is None else stage.work.at_visit(stage.grid, t, before) for t in crcs
             }
-            yield Group(number, stage.grid, works, {t: last[number, t].crc for t in some})
+            if crcs:
+                yield Group(number, stage.grid, works, crcs)
 
 
 def damaged_tiles(found: Iterable[Group], submission: Submission) -> Iterator[TileId]:

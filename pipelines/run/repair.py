@@ -133,7 +133,7 @@ class _Mending:
         except PlanError as error:
             return str(error)
         assert values is not None
-        if checksum(values) != self._finished.crcs[damage.stage, damage.tile]:
+        if checksum(values) != self._finished.crcs.get(damage.stage, damage.tile):
             return f"{damage.text}; computed again it is not what the run wrote either"
         written.write(region, values)
         return ""

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from tests.plugin_examples import ROOT
@@ -46,6 +46,8 @@ class DaskProcesses:
         Where their logs go.
     tls : Path, optional
         Folder of the certificates with which they speak TLS.
+    settings : mapping, optional
+        Settings of Dask for all of them, as variables of the environment.
 
     Attributes
     ----------
@@ -53,7 +55,10 @@ class DaskProcesses:
     scheduler : subprocess.Popen
     """
 
-    def __init__(self, folder: Path, tls: Path | None = None) -> None:
+    def __init__(
+        self, folder: Path, tls: Path | None = None, settings: Mapping[str, str] | None = None
+    ) -> None:
+        self._settings = settings or {}
         self._folder, self._processes = folder, list[subprocess.Popen[bytes]]()
         self._tls = () if tls is None else tls_options(tls)
         self.address = ""
@@ -92,7 +97,7 @@ class DaskProcesses:
         return self._start("worker", self.address, "--nthreads", "1", *how, path=path)
 
     def _start(self, *words: str, path: Sequence[Path] = (ROOT,)) -> subprocess.Popen[bytes]:
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, path))}
+        environment = {**os.environ, **self._settings, "PYTHONPATH": os.pathsep.join(map(str, path))}
         command = [sys.executable, "-m", "dask", *words]
         with (self._folder / f"{words[0]}-{len(self._processes)}.log").open("wb") as log:
             process = subprocess.Popen(command, cwd=self._folder, env=environment, stdout=log, stderr=log)
@@ -120,10 +125,12 @@ def tls_options(folder: Path) -> tuple[str, ...]:
 
 
 @contextlib.contextmanager
-def dask_processes(folder: Path, tls: Path | None = None) -> Iterator[DaskProcesses]:
+def dask_processes(
+    folder: Path, tls: Path | None = None, settings: Mapping[str, str] | None = None
+) -> Iterator[DaskProcesses]:
     """Give a scheduler for the time of the context."""
     folder.mkdir(exist_ok=True)
-    cluster = DaskProcesses(folder, tls)
+    cluster = DaskProcesses(folder, tls, settings)
     try:
         yield cluster
     finally:

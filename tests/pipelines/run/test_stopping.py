@@ -110,6 +110,15 @@ def test_a_second_request_does_not_wait():
             stopping.ask()
 
 
+def test_whether_a_run_is_cancelled_is_asked_seldom():
+    stopping, asked = Stopping(), []
+    for _ in range(1000):
+        assert stopping.heed(lambda: asked.append(None) is not None) == ""
+    assert len(asked) < 10
+    assert Stopping().heed(lambda: True) == "cancelled"
+    assert Stopping(walltime=0).heed(lambda: True) == "walltime"
+
+
 def limited(folder: Path, walltime: str) -> Spec:
     return small_spec(str(folder / "source.npy"), folder / "out.zarr", run={"walltime": walltime})
 
