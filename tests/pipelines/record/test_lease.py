@@ -10,7 +10,7 @@ import pytest
 
 from pipelines.record import lease as leases
 from pipelines.record.lease import RemoteLease, lease
-from pipelines.record.workdir import BusyError
+from pipelines.record.holding import BusyError
 from pipelines.store.places import place_of
 from pipelines.store.upload import TargetTakenError
 

@@ -12,7 +12,8 @@ import pytest
 from pipelines.events import Exporting, TileDone
 from pipelines.record.journal import Claimed, Journal, Published
 from pipelines.record.lease import lease
-from pipelines.record.workdir import BusyError, DamagedError
+from pipelines.record.holding import BusyError
+from pipelines.record.workdir import DamagedError
 from pipelines.run.run import RefusedError, run
 from pipelines.run.verify import verify
 from pipelines.spec.spec import Spec
