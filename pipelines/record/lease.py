@@ -17,7 +17,7 @@ from pipelines.store.place import NotExclusiveError
 from pipelines.store.places import place_of
 
 
-def lease(target: str, workdir: str) -> AbstractContextManager[Lease]:
+def lease(target: str, workdir: str | Path) -> AbstractContextManager[Lease]:
     """Return a context that holds a target for the run in a folder, which this process holds.
 
     Raises
@@ -25,7 +25,7 @@ def lease(target: str, workdir: str) -> AbstractContextManager[Lease]:
     BusyError
         Where another run holds it.
     """
-    folder = workdir if is_address(workdir) else os.path.abspath(workdir)
+    folder = str(workdir) if is_address(str(workdir)) else os.path.abspath(workdir)
     path = local_path(target)
     return _stored_lease(target, folder) if path is None else _local_lease(target, path, folder)
 

@@ -37,6 +37,9 @@ JOINED = 64
 JOINED_BYTES = 8 << 20
 """Bytes from which a segment is not joined with more."""
 
+BEGINNING_BYTES = 42
+"""Bytes of a segment without events."""
+
 READ_AT_ONCE = 8
 
 _NAME = re.compile(r"(\d{8})-(\d{8})\.jsonl")
@@ -149,9 +152,9 @@ class SegmentJournal(Journal):
 
     def _create(self, lines: bytes) -> bool:
         """Write the next segment, and return whether nobody else has."""
-        new = Segment(self._following, self._following, len(lines))
         # A line without an event, by which two writers differ.
         data = b"########-%s\n%s" % (uuid.uuid4().hex.encode(), lines)
+        new = Segment(self._following, self._following, len(data))
         if not self._place.write_if_absent(within(self._path, new.name), data):
             return False
         self._segments.append(new)
@@ -233,7 +236,8 @@ class SegmentJournal(Journal):
             data = b"".join(pool.map(self._read, group))
         joined = Segment(group[0].first, group[-1].last, len(data))
         self._place.write(within(self._path, joined.name), data)
-        self._place.delete([within(self._path, one.name) for one in group])
+        # Those that a process began with stay: an earlier one that still writes must find them.
+        self._place.delete([within(self._path, one.name) for one in group if one.size > BEGINNING_BYTES])
         return joined
 
     def close(self) -> None:
