@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable
-from typing import Any
 
 from zarr.abc.store import ByteRequest
 from zarr.core.buffer import Buffer, BufferPrototype
@@ -17,7 +16,7 @@ from zarr.storage import FsspecStore, WrapperStore
 from pipelines.store.addresses import shown, within
 from pipelines.store.listings import Listing
 from pipelines.store.patience import PAUSES, naming
-from pipelines.store.places import FRESH, place_of
+from pipelines.store.places import options_of, place_of
 from pipelines.store.targets import names_in
 
 FOLDERS_KEPT = 32
@@ -179,5 +178,4 @@ def own_store(uri: str) -> OwnStore:
 
 
 def _store(uri: str, read_only: bool) -> FsspecStore:
-    options: dict[str, Any] = dict(FRESH)
-    return FsspecStore.from_url(uri, storage_options=options, read_only=read_only)
+    return FsspecStore.from_url(uri, storage_options=options_of(uri), read_only=read_only)

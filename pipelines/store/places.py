@@ -291,12 +291,18 @@ def place_of(uri: str) -> tuple[Place, str]:
         return PatientPlace(place), path
     if scheme in ("", "file", "local"):
         return LocalPlace(), str(require_local(uri))
-    filesystem, path = fsspec.core.url_to_fs(uri, **FRESH)
+    filesystem, path = fsspec.core.url_to_fs(uri, **options_of(uri))
     return PatientPlace(FsspecPlace(filesystem, scheme)), path.rstrip("/")
 
 
-FRESH = {"use_listings_cache": False}
-"""Options of fsspec with which a listing is what is there now, not what was there at the first look."""
+def options_of(uri: str) -> dict[str, Any]:
+    """Return the options of fsspec for the store of an address.
+
+    A listing is what is there now, not what was there at the first look. From S3 an object is read with one request:
+    otherwise s3fs asks for its size first, to read large ones in several parts at a time.
+    """
+    fresh: dict[str, Any] = {"use_listings_cache": False}
+    return {**fresh, "max_concurrency": 1} if scheme_of(uri) in ("s3", "s3a") else fresh
 
 
 COPIES = 32

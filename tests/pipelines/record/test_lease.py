@@ -205,7 +205,7 @@ def test_a_store_that_passes_over_conditions_is_found_out(objects, monkeypatch: 
     monkeypatch.setitem(MAKERS, "forgetful", forgetful(objects.bucket))
     folder = Workdir("forgetful://forgot.run")
     with (
-        pytest.raises(UnfitStoreError, match="does not keep to them.*folder on a disk"),
+        pytest.raises(UnfitStoreError, match=r"does not keep to them.*folder on a disk"),
         folder.lock("out.zarr"),
     ):
         pass
