@@ -18,7 +18,7 @@ from pipelines.image.kept_sources import cached_source
 from pipelines.image.source import SourceSpec, read_canonical
 from pipelines.image.window import Region, extent
 from pipelines.store.addresses import is_remote, within
-from pipelines.store.arrays import CHUNK_VALUES, open_array, read_region
+from pipelines.store.arrays import CHUNK_VALUES, READ_AT_ONCE, open_array, read_region
 from pipelines.store.checked_codecs import PILE_BYTES
 from pipelines.store.targets import MARKER, exists
 from pipelines.store.whole_chunks import require_chunks, send_chunks, write_chunks
@@ -34,11 +34,14 @@ ENCODING_BYTES = 2 * OWN_CHUNK_BYTES
 """Memory that writing takes beside the pixels: chunks are encoded one after another, each from a copy."""
 
 
-def decoding_bytes(chunk_bytes: int) -> int:
-    """Return the memory that reading parts of chunks takes beside the pixels that are read.
+def decoding_bytes(chunk_bytes: int, uri: str = "") -> int:
+    """Return the memory that reading parts of chunks at an address takes beside the pixels that are read.
 
-    A pile of decoded chunks, at least one; and the encoded form of one, which is no larger.
+    A pile of decoded chunks, at least one; and the encoded form of one, which is no larger. Chunks in a store are read
+    several at a time, each in memory as it came, without its checksum, and decoded.
     """
+    if is_remote(uri):
+        return max(PILE_BYTES, READ_AT_ONCE * 3 * chunk_bytes)
     return max(PILE_BYTES, chunk_bytes) + chunk_bytes
 
 
@@ -122,7 +125,7 @@ class SourcePixels(Pixels):
     @property
     def decoding_bytes(self) -> int:
         """A pile of decoded chunks, and the encoded form of one."""
-        return decoding_bytes(self.chunk_bytes)
+        return decoding_bytes(self.chunk_bytes, self.spec.uri)
 
     def read(self, region: Region) -> NDArray[Any]:
         """Return a region of the source, with axes of length 1 that its file leaves out."""
@@ -177,7 +180,7 @@ class ZarrPixels(Pixels):
     @property
     def decoding_bytes(self) -> int:
         """A pile of decoded chunks, and the encoded form of one."""
-        return decoding_bytes(OWN_CHUNK_BYTES)
+        return decoding_bytes(OWN_CHUNK_BYTES, self.root)
 
     @property
     def exists(self) -> bool:
