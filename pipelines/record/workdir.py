@@ -74,13 +74,36 @@ class Workdir:
         path = local_path(uri)
         self.uri = uri.rstrip("/") if path is None else str(path)
         self._path = path
-        self._place, self._base = place_of(self.uri)
+        with self._reaching():
+            self._place, self._base = place_of(self.uri)
         self.journal: Journal = (
             FileJournal(path / "journal.jsonl")
             if path is not None
             else SegmentJournal(self._place, self._inside(JOURNAL))
         )
         self._looks_again, self._asked = 0.0, False
+
+    @contextlib.contextmanager
+    def _reaching(self) -> Iterator[None]:
+        """Refuse a store that cannot be reached, or does not let the run in.
+
+        Raises
+        ------
+        UnfitStoreError
+        """
+        try:
+            yield
+        except RefusedError:
+            raise
+        except (
+            Exception
+        ) as error:  # every store has its own: no network, no bucket, no credentials, no library
+            if self._path is not None:
+                raise
+            raise UnfitStoreError(
+                f"run.workdir {shown(self.uri)!r} cannot be used: {shown(str(error))}. Check the address, the network "
+                "and the credentials; addresses such as s3:// need their extra: pip install 'diffuse[s3]'."
+            ) from error
 
     def _inside(self, name: str) -> str:
         return within(self._base, name)
@@ -120,22 +143,20 @@ class Workdir:
                 (self._path / "holder").write_text(f"process {os.getpid()}")
                 yield Lease()
             return
+
+        def busy(found: Mapping[str, Any], left: float) -> BusyError:
+            holder = f"{found.get('holder', 'unknown')} on {found.get('host', 'unknown')}"
+            return self._busy(target, holder, f" If it was killed, its lease ends in {left:.0f} s.")
+
         with contextlib.ExitStack() as holding:
-            try:
-                lease = holding.enter_context(
-                    self._lease().hold(
-                        lambda found, left: self._busy(
-                            target,
-                            f"{found.get('holder', 'unknown')} on {found.get('host', 'unknown')}",
-                            f" If it was killed, its lease ends in {left:.0f} s.",
-                        )
-                    )
-                )
-            except NotExclusiveError as error:
-                raise UnfitStoreError(
-                    f"run.workdir cannot be {shown(self.uri)}. {error} Give run.workdir a folder on a disk that "
-                    "driver and workers see, or a store that keeps to conditions, such as S3."
-                ) from error
+            with self._reaching():
+                try:
+                    lease = holding.enter_context(self._lease().hold(busy))
+                except NotExclusiveError as error:
+                    raise UnfitStoreError(
+                        f"run.workdir cannot be {shown(self.uri)}. {error} Give run.workdir a folder on a disk that "
+                        "driver and workers see, or a store that keeps to conditions, such as S3."
+                    ) from error
             yield lease
 
     def _lease(self) -> StoredLease:
@@ -161,7 +182,8 @@ class Workdir:
         ------
         OccupiedError
         """
-        found = sorted(self._names())
+        with self._reaching():
+            found = sorted(self._names())
         # A run that was killed before it could say what it is has left some of its files.
         strangers = [name for name in found if not _is_own(name) and not _is_run(name)]
         if strangers and RUN not in found and not any(map(_is_run, found)):

@@ -189,6 +189,16 @@ class Spec(BaseModel):
         return self
 
     @model_validator(mode="after")
+    def _tells_no_secrets(self) -> Spec:
+        for uri in (*self.targets, self.run.workdir or ""):
+            if is_remote(uri) and shown(uri) != uri:
+                raise refusal(
+                    f"{shown(uri)!r} holds a user name, a password or a token, which would be written down with the "
+                    "run. Give them by the environment, or by the usual profile, of your store."
+                )
+        return self
+
+    @model_validator(mode="after")
     def _has_a_folder_for_its_state(self) -> Spec:
         if is_remote(self.sink.uri) and self.run.workdir is None and self.run.cluster.here:
             raise refusal(
