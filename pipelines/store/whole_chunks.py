@@ -16,6 +16,7 @@ import tempfile
 import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from pathlib import Path
 from typing import Any
 
@@ -115,7 +116,8 @@ def send_chunks(
         _stage(array, Path(own), region, values)
         check()
         sent = [
-            pool.submit(_send, place, within(path, name), Path(own, name), check)
+            # What a task may do depends on its context, which a thread has not by itself.
+            pool.submit(copy_context().run, _send, place, within(path, name), Path(own, name), check)
             for name in chunk_names(array, region)
         ]
         for one in sent:

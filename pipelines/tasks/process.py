@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 import tempfile
 
+from pipelines.refusal import RefusedError
 from pipelines.store.addresses import is_remote
 from pipelines.store.arrays import use_fast_codecs
 from pipelines.tasks.memory import give_back_compiler, steady_allocator
@@ -30,5 +31,8 @@ def use_temporary_folder(folder: str) -> None:
         tempfile.gettempdir()
     except FileNotFoundError:
         if is_remote(folder):
-            raise
+            raise RefusedError(
+                "There is no folder for temporary files that can be written, which a run whose folder is in a store "
+                "needs. Say one in the environment (TMPDIR)."
+            ) from None
         tempfile.tempdir = folder
