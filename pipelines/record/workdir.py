@@ -95,11 +95,10 @@ class Workdir:
             yield
         except RefusedError:
             raise
-        except (
-            Exception
-        ) as error:  # every store has its own: no network, no bucket, no credentials, no library
+        except Exception as error:
             if self._path is not None:
                 raise
+            # Every store has errors of its own: no network, no bucket, no credentials, no library.
             raise UnfitStoreError(
                 f"run.workdir {shown(self.uri)!r} cannot be used: {shown(str(error))}. Check the address, the network "
                 "and the credentials; addresses such as s3:// need their extra: pip install 'diffuse[s3]'."

@@ -18,6 +18,7 @@ from typer.testing import CliRunner
 
 from pipelines.cli.command import app
 from pipelines.record import workdir
+from pipelines.record.journal import Claimed, Published
 from pipelines.refusal import RefusedError
 from pipelines.run import driver
 from pipelines.run.run import run
@@ -31,8 +32,6 @@ from tests.pipelines.runs import contents_of, ragged_image, save_source, small_s
 from tests.plugin_examples import ROOT
 
 SECRETS = {"AWS_ACCESS_KEY_ID": "AKIANEVERSEEN", "AWS_SECRET_ACCESS_KEY": "never/seen+anywhere"}
-
-MARKERS = "row,column,label\n3,4,1\n150,100,2\n"
 
 EVOLUTION = {"operator": "perona-malik", "contrast": 5000, "conductance": "rational", "steps": 9}
 
@@ -49,13 +48,11 @@ class Apart:
         Address that nothing else uses.
     environment : dict
         What all processes are told of the store.
-    step : dict
     """
 
     here: Path
     bucket: str
     environment: dict[str, str]
-    step: dict[str, object]
 
     @property
     def target(self) -> str:
@@ -69,7 +66,7 @@ class Apart:
         """Return the bytes of the result of threads on a disk."""
         source = save_source(self.here, ragged_image((200, 170)))
         target = self.here / "out.ome.zarr"
-        assert run(small_spec(source, target, steps=[self.step])).exit_code == 0
+        assert run(small_spec(source, target, steps=[EVOLUTION])).exit_code == 0
         return contents_of(target)
 
     def start(self, cluster: DaskProcesses) -> Running:
@@ -78,7 +75,7 @@ class Apart:
         environment = {**os.environ, **self.environment, **SECRETS, **at_home(home), "PYTHONPATH": str(ROOT)}
         data = {
             "source": {"uri": f"{self.bucket}/in.zarr"},
-            "steps": [self.step],
+            "steps": [EVOLUTION],
             "sink": {"uri": self.target, "chunk": 64},
             "run": {"tile": 64, "batch": 4, "threads": 2, "cluster": cluster.address, "memory": "3GiB"},
         }
@@ -97,9 +94,7 @@ def apart(objects, tmp_path: Path) -> Iterator[Apart]:
     bucket = f"{objects.bucket}/{tmp_path.name}"
     image = ragged_image((200, 170))
     zarr.create_array(f"{bucket}/in.zarr", shape=image.shape, dtype="f4", chunks=(64, 64))[...] = image
-    place, path = place_of(f"{bucket}/markers.csv")
-    place.write(path, MARKERS.encode())
-    return Apart(tmp_path, bucket, objects.environment, EVOLUTION)
+    return Apart(tmp_path, bucket, objects.environment)
 
 
 def keys_of(cluster: DaskProcesses) -> str:
@@ -150,7 +145,7 @@ def test_nothing_is_lost_without_a_shared_disk_and_no_secret_is_told(apart: Apar
 
 def stored_spec(apart: Apart, target: str, **sections: object) -> Spec:
     """Return the spec of a small run whose folder is in the store."""
-    sections = {"steps": [apart.step], **sections}
+    sections = {"steps": [EVOLUTION], **sections}
     sections["run"] = {"workdir": f"{apart.bucket}/work/one.run", **sections.get("run", {})}
     return small_spec(f"{apart.bucket}/in.zarr", target, **sections)
 
@@ -163,7 +158,7 @@ def small(objects, tmp_path: Path) -> Apart:
     zarr.create_array(f"{bucket}/in.zarr", shape=image.shape, dtype="f4", chunks=(64, 64))[...] = image
     np.save(tmp_path / "source.npy", image)
     (tmp_path / "markers.csv").write_text("row,column,label\n3,4,1\n90,80,2\n")
-    return Apart(tmp_path, bucket, objects.environment, EVOLUTION)
+    return Apart(tmp_path, bucket, objects.environment)
 
 
 KINDS = {
@@ -249,6 +244,39 @@ def test_what_a_store_has_lost_is_computed_again(
     else:
         assert target.read_bytes() == expected.read_bytes()
     assert not state_of(spec.workdir)
+
+
+@pytest.mark.parametrize(
+    ("moment", "there"),
+    [
+        (Published, True),
+        pytest.param(Published, False, marks=pytest.mark.thorough),
+        pytest.param(Claimed, True, marks=pytest.mark.thorough),
+    ],
+)
+def test_a_result_on_its_way_from_the_store_is_not_lost(
+    small: Apart, monkeypatch: pytest.MonkeyPatch, moment: type, there: bool
+) -> None:
+    target = f"{small.bucket}/out.ome.zarr" if there else str(small.here / "out.ome.zarr")
+    spec = stored_spec(small, target)
+    note = driver.Driver._note
+
+    def note_or_die(self: driver.Driver, event: object) -> object:
+        if isinstance(event, moment):
+            raise DiedError
+        return note(self, event)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(driver.Driver, "_note", note_or_die)
+        with pytest.raises(DiedError):
+            run(spec)
+    report = run(spec)
+    assert report.exit_code == 0, report.data
+    expected = small.here / "expected" / "out.ome.zarr"
+    expected.parent.mkdir()
+    assert run(small_spec(str(small.here / "source.npy"), expected, steps=[EVOLUTION])).exit_code == 0
+    assert contents_of(target) == contents_of(expected)
+    assert not [name for name in contents_of(spec.workdir) if name.startswith("run-")]
 
 
 def test_a_folder_in_a_store_is_cleaned_of_the_runs_own_objects_alone(small: Apart) -> None:
