@@ -127,6 +127,8 @@ class Workdir:
         self.require_own()
         with self._held(target) as lease:
             try:
+                if self._path is not None:
+                    (self._path / LOCK[1]).write_text(f"process {os.getpid()}")
                 self._place.delete([self._inside(CANCEL)])  # it was meant for an earlier process
                 yield lease
             finally:
@@ -139,7 +141,6 @@ class Workdir:
         if self._path is not None:
             self._path.mkdir(parents=True, exist_ok=True)
             with held(self._path / "lock", lambda: self._busy(target, self._holder())):
-                (self._path / "holder").write_text(f"process {os.getpid()}")
                 yield Lease()
             return
 
@@ -248,7 +249,10 @@ class Workdir:
 
     def changed(self, name: str) -> float | None:
         """Return the time of the last change of a file by the clock of its place, None where there is no such file."""
-        entry = self._place.entry(self._inside(name))
+        try:
+            entry = self._place.entry(self._inside(name))
+        except NotADirectoryError:
+            return None
         return None if entry is None else entry.changed
 
     @property

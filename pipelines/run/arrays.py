@@ -52,11 +52,12 @@ class RunArrays:
         """Create the arrays of the results; a crash in the middle leaves only a temporary folder, or no root."""
         for sink, output in zip(self.sinks, self.plan.outputs, strict=True):
             root = within(self.folder, output.folder)
+            if exists(within(root, MARKER) if is_remote(root) else root):
+                continue
             with self._new_result(sink, output) as fresh:
                 if is_remote(root):
-                    if not exists(within(root, MARKER)):
-                        put_files(fresh, root)
-                elif not Path(root).exists():
+                    put_files(fresh, root)
+                else:
                     fresh.rename(root)
 
     def hand_over(self, listing: Listing) -> None:

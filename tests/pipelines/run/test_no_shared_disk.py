@@ -213,7 +213,7 @@ def state_of(workdir: str) -> list[str]:
 
 
 @pytest.mark.parametrize("name", ["out.zarr", pytest.param("out.tif", marks=pytest.mark.thorough)])
-@pytest.mark.parametrize("harm", ["lost", "damaged"])
+@pytest.mark.parametrize("harm", ["lost", pytest.param("damaged", marks=pytest.mark.thorough)])
 def test_what_a_store_has_lost_is_computed_again(
     small: Apart, monkeypatch: pytest.MonkeyPatch, harm: str, name: str
 ) -> None:
