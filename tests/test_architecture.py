@@ -55,7 +55,7 @@ ONLY_IN = {
         r"typer|lazy_loader": r"cli/(command|exit_codes|options)\.py",
         r"rich": r"cli/\w+\.py",
         r"ruamel": r"spec/yaml_lines\.py",
-        r"filelock": r"record/workdir\.py",
+        r"filelock": r"record/holding\.py",
         r"psutil": r"tasks/(memory|admission/proof)\.py",
         r"distributed": r"(tasks/(workers|encryption|hired|admission/\w+)|run/submission|clusters/\w+)\.py",
         r"fsspec": r"store/places\.py",

@@ -94,7 +94,8 @@ Overwrite = Annotated[
     bool, typer.Option("--overwrite", help="Replace a target that exists.", rich_help_panel=HOW)
 ]
 Workdir = Annotated[
-    str | None, typer.Option(help="Folder of the run, where run.workdir was set.", metavar="FOLDER")
+    str | None,
+    typer.Option(help="Folder or address of the run, where run.workdir was set.", metavar="FOLDER"),
 ]
 Json = Annotated[
     bool,

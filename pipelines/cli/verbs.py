@@ -22,7 +22,7 @@ from pipelines.cli.progress import Meter, progress
 from pipelines.image.kept_sources import cached_source
 from pipelines.image.open_source import open_source
 from pipelines.plan.search import make_plan
-from pipelines.record.workdir import Workdir
+from pipelines.record.workdir import RUN, Workdir
 from pipelines.refusal import RefusedError, StoppedError
 from pipelines.run.preview import preview as run_preview
 from pipelines.run.publication import require_surroundings
@@ -278,7 +278,7 @@ def _stopping(meter: Meter, spec: Spec | None = None) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        left = spec is None or (Path(spec.workdir) / "run.json").exists()
+        left = spec is None or Workdir(spec.workdir).changed(RUN) is not None
         if not meter.target or (isinstance(error, RefusedError) and not left):
             raise
         raise StoppedError from error

@@ -17,6 +17,7 @@ import distributed
 from pydantic import Field
 
 from pipelines.refusal import RefusedError
+from pipelines.store.addresses import is_remote, name_of
 from pipelines.tasks.amounts import Seconds, clock_text
 from pipelines.tasks.encryption import AUTHORITY, CERTIFICATE, KEY, make_certificates
 from pipelines.tasks.hired import Hired, Lines, Refusable
@@ -164,7 +165,9 @@ class JobQueue(Hired):
 
 
 def _logs(wanted: Wanted) -> Path:
-    return Path(wanted.folder).absolute() / LOGS
+    # Jobs write them on a disk, so those of a run in a store lie here.
+    folder = name_of(wanted.folder) if is_remote(wanted.folder) else wanted.folder
+    return Path(folder).absolute() / LOGS
 
 
 def _exports(settings: dict[str, Any]) -> Iterator[str]:

@@ -12,6 +12,7 @@ class Local(Cluster):
     """A local cluster of processes under nannies."""
 
     about = "processes on this machine, one thread each"
+    here = True
     dashboard_bytes = DASHBOARD_BYTES
 
     def connect(self, wanted: Wanted) -> contextlib.AbstractContextManager[Workers]:

@@ -12,6 +12,7 @@ class Threads(Cluster):
     """A scheduler and one worker inside this process; kernels release the GIL."""
 
     about = "threads of this process (default)"
+    here = True
     in_process = True
     dashboard_bytes = DASHBOARD_BYTES
 

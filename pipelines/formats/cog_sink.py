@@ -63,7 +63,7 @@ class CogSink(Sink):
         import rasterio
         from rasterio.shutil import copy
 
-        with scratch_folder(root) as scratch, _gdal(memory, scratch), finished_file(target) as part:
+        with scratch_folder(target) as scratch, _gdal(memory, scratch), finished_file(target) as part:
             tiled = scratch / "tiled.tif"
             with rasterio.open(tiled, "w", **_profile(levels[0].info, info)) as dataset:
                 _describe(dataset, info)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
@@ -11,6 +10,8 @@ import numpy as np
 from pipelines.formats.metadata.tables import TableSink, columns_of, rows_of
 from pipelines.image.info import ImageInfo
 from pipelines.image.sink import SINKS, TABLE, Level
+from pipelines.store.addresses import within
+from pipelines.store.places import local_copy
 from pipelines.store.publish import finished_file
 
 
@@ -26,7 +27,7 @@ class CsvSink(TableSink):
     def finish(self, root: str, info: ImageInfo, levels: tuple[Level, ...], target: str, memory: int) -> None:
         """Write the rows in order of frames and labels, or of lines and their points."""
         with finished_file(target) as part, open(part, "w", newline="", encoding="utf-8") as file:
-            table = np.load(Path(root, TABLE), mmap_mode="r")
+            table = np.load(local_copy(within(root, TABLE)), mmap_mode="r")
             writer = csv.writer(file)
             writer.writerow([column.title for column in columns_of(table, info)])
             writer.writerows(rows_of(table, info))

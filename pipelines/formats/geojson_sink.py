@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -11,6 +10,8 @@ import numpy as np
 from pipelines.formats.metadata.tables import Line, TableSink, crs_name, lines_of
 from pipelines.image.info import ImageInfo
 from pipelines.image.sink import SINKS, TABLE, Level
+from pipelines.store.addresses import within
+from pipelines.store.places import local_copy
 from pipelines.store.publish import finished_file
 
 LONGITUDES = "urn:ogc:def:crs:EPSG::4326"
@@ -29,7 +30,7 @@ class GeoJsonSink(TableSink):
 
     def finish(self, root: str, info: ImageInfo, levels: tuple[Level, ...], target: str, memory: int) -> None:
         """Write the lines in the order of their numbers, one per row of the file."""
-        table, name = np.load(Path(root, TABLE), mmap_mode="r"), crs_name(info)
+        table, name = np.load(local_copy(within(root, TABLE)), mmap_mode="r"), crs_name(info)
         crs = {"type": "name", "properties": {"name": name}}
         head = {"type": "FeatureCollection", **({"crs": crs} if name not in ("", LONGITUDES) else {})}
         with finished_file(target) as part, open(part, "w", encoding="utf-8") as file:

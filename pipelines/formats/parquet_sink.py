@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import itertools
-from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
@@ -13,6 +12,8 @@ from pipelines.formats.metadata.tables import TableSink, columns_of, rows_of
 from pipelines.image.errors import missing_extra
 from pipelines.image.info import ImageInfo
 from pipelines.image.sink import SINKS, TABLE, Level
+from pipelines.store.addresses import within
+from pipelines.store.places import local_copy
 from pipelines.store.publish import finished_file
 
 GROUP_VALUES = 1 << 18
@@ -40,7 +41,7 @@ class ParquetSink(TableSink):
         import pyarrow
         from pyarrow import parquet
 
-        table = np.load(Path(root, TABLE), mmap_mode="r")
+        table = np.load(local_copy(within(root, TABLE)), mmap_mode="r")
         columns, rows = columns_of(table, info), rows_of(table, info)
         schema = pyarrow.schema(
             pyarrow.field(

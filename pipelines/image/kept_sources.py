@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import threading
 from collections import OrderedDict
-from pathlib import Path
 
 from pipelines.image.open_source import open_source
 from pipelines.image.source import Source, SourceSpec
-from pipelines.store.addresses import local_path
+from pipelines.store.addresses import is_remote, local_path
 from pipelines.store.listings import taken_over
+from pipelines.store.targets import exists
 
 _LOCK = threading.Lock()
 _OPEN: OrderedDict[tuple[str, int, str], Source] = OrderedDict()
@@ -22,7 +23,7 @@ def cached_source(spec: SourceSpec, listing: str = "") -> Source:
 
     Where there is a file `listing`, which the driver of one run has written, the source is not listed again.
     """
-    listing = listing if listing and Path(listing).exists() else ""
+    listing = listing if listing and (_was_written if is_remote(listing) else exists)(listing) else ""
     key = (*_cache_key(spec), listing)
     with _LOCK:
         source = _OPEN.pop(key, None)
@@ -31,6 +32,12 @@ def cached_source(spec: SourceSpec, listing: str = "") -> Source:
                 source = open_source(spec)
         _keep(key, source)
     return source
+
+
+@functools.lru_cache(maxsize=KEPT_OPEN)
+def _was_written(listing: str) -> bool:
+    """Return whether a driver has written a listing to a store, which it does before its first task or never."""
+    return exists(listing)
 
 
 def fresh_source(spec: SourceSpec) -> Source:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
@@ -17,6 +16,7 @@ from diffusion_ops.evolution.completion import Completion, refuse_narrow_type
 from pipelines.image.frames import Frames
 from pipelines.image.window import Grid, Region, Window, extent, one_frame, window_of
 from pipelines.plan.stages import ChainRequest, ChainWork, Image, lay_out_chain
+from pipelines.store.places import local_copy
 from pipelines.tasks.inputs import Reading, constant
 from pipelines.tasks.pixels import Pixels, ZarrPixels
 from pipelines.tasks.values import Cost, Done
@@ -262,7 +262,7 @@ class Complete(ChainWork):
     def compute(self, window: Window) -> Done:
         """Return the completed tile."""
         values, read_bytes = np.empty(extent(window.write), self.dtype), 0
-        merged = np.load(Path(self.merged), mmap_mode="r")
+        merged = np.load(local_copy(self.merged), mmap_mode="r")
         frames = self.tiles.frames.each(values.shape)
         for index, (part, tile, origin) in zip(frames, self.tiles.each(window), strict=True):
             state = self.tiles.completion.complete(tile, origin, self.tiles.shape, merged)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +12,7 @@ from diffusion_ops.evolution.problems.solve_request import require_labels
 from diffusion_ops.families.fronts.paths import MOST_POINTS, draw
 from pipelines.image.frames import Frames
 from pipelines.image.window import Grid, Region, Window, extent, window_of
+from pipelines.store.places import local_copy
 from pipelines.tasks.pixels import Pixels, ZarrPixels
 from pipelines.tasks.values import Cost, Done
 from pipelines.tasks.work import KINDS, Work
@@ -65,7 +65,7 @@ class Draw(Work):
 
     def compute(self, window: Window) -> Done:
         """Return the labels of a tile."""
-        rows, region = np.load(Path(self.lines), mmap_mode="r"), self.frames.spatial_part(window.write)
+        rows, region = np.load(local_copy(self.lines), mmap_mode="r"), self.frames.spatial_part(window.write)
         labels = np.zeros(extent(region), np.int64)
         draw(rows, region, labels)
         require_labels(labels, self.dtype)

@@ -28,6 +28,7 @@ from pipelines.image.window import Grid, Region, Window, window_of
 from pipelines.kinds.fronts.tiles import MARKED
 from pipelines.plan.batches import request_after, request_inputs
 from pipelines.plan.stages import ChainRequest, ChainWork, Image
+from pipelines.store.places import local_copy
 from pipelines.tasks.inputs import Inputs, Reading
 from pipelines.tasks.pixels import Pixels
 from pipelines.tasks.values import Cost, Done
@@ -172,7 +173,7 @@ class Paths(ChainWork):
             read_bytes += times.nbytes
             return times
 
-        ends = _by_cell(np.load(self.ends), shape)
+        ends = _by_cell(np.load(local_copy(self.ends)), shape)
         tracing = Tracing(read, shape, self.part, self.frames.spacing, self.problem.step)
         paths = tracing.trace(ends)
         lost = tracing.lost(ends, paths)

@@ -12,7 +12,8 @@ from diffusion_ops.evolution.legs import Leg
 from diffusion_ops.evolution.operator import Operator
 from pipelines.image.frames import Frames
 from pipelines.refusal import RefusedError
-from pipelines.spec.spec import SOURCE, Spec
+from pipelines.spec.links import SOURCE
+from pipelines.spec.spec import Spec
 from pipelines.spec.step import StepSpec, UntilSpec
 
 

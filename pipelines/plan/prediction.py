@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import accumulate
 
 from pipelines.plan.stage import Stage
-from pipelines.tasks.memory import DRIVER_BYTES, total_memory
+from pipelines.tasks.memory import DRIVER_BYTES, STORE_CLIENT_BYTES, total_memory
 
 DRIVER_SECONDS = 0.0015
 """Time that scheduler and journal take per task, one task after another: it limits runs on many workers."""
@@ -51,13 +51,13 @@ def find_moments(stages: Sequence[Stage], threads: int, processes: int) -> tuple
     These are the same moment, unless all other stages are complete by then, or wait for what is merged. Before it the
     driver holds the tallies, after it what they have led to, which is less, and so do the tasks that read it.
     """
-    alone = _alone(stages)
-    working = _tasks_bytes(stages, alone, threads, processes)
+    alone, clients = _alone(stages), (1 + processes) * store_client_bytes(stages)
+    working = _tasks_bytes(stages, alone, threads, processes) + clients
     telling = {n for n, stage in enumerate(stages) if stage.work.told_bytes(stage.grid)}
     if not (telling <= alone and all(stages[n].work.collects for n in telling)):
         return (Moment(working, MERGING),)
     kept = max(stage.cost.kept_bytes for stage in stages)
-    idle = total_memory([kept] * threads, processes, kernels_bytes(stages))
+    idle = total_memory([kept] * threads, processes, kernels_bytes(stages)) + clients
     return Moment(working, min(1 + threads, MERGING)), Moment(idle, MERGING)
 
 
@@ -90,7 +90,13 @@ def _tasks_bytes(stages: Sequence[Stage], alone: set[int], threads: int, process
 
 def worker_memory(stages: Sequence[Stage]) -> int:
     """Return the largest resident bytes of a process that does one task at a time for a driver elsewhere."""
-    return max(one.resident for one in find_moments(stages, 1, 1)) - DRIVER_BYTES
+    most = max(one.resident for one in find_moments(stages, 1, 1))
+    return most - DRIVER_BYTES - store_client_bytes(stages)
+
+
+def store_client_bytes(stages: Sequence[Stage]) -> int:
+    """Return the bytes of the client of a store in each process of a run whose state lies in one."""
+    return STORE_CLIENT_BYTES if any(stage.uses_store for stage in stages) else 0
 
 
 def kernels_bytes(stages: Sequence[Stage]) -> int:

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 
 from pipelines.image.window import Grid
+from pipelines.store.addresses import is_remote
+from pipelines.store.whole_chunks import SENT_AT_ONCE
+from pipelines.tasks.pixels import OWN_CHUNK_BYTES
 from pipelines.tasks.values import Cost
 from pipelines.tasks.work import Work
 
@@ -41,7 +45,24 @@ class Stage:
     @functools.cached_property
     def cost(self) -> Cost:
         """Predicted cost of the stage; asked for again for every number of threads that a plan may have."""
-        return self.work.cost(self.grid)
+        cost = self.work.cost(self.grid)
+        return replace(cost, memory_bytes=cost.memory_bytes + self._sent_bytes)
+
+    @property
+    def _sent_bytes(self) -> int:
+        """Memory of encoded chunks on their way to a store: no more than the tile, even where they are shards."""
+        sent = 0
+        for array in self.work.arrays(self.grid):
+            if is_remote(array.pixels.root):
+                tile = math.prod(array.tile) * array.dtype.itemsize
+                sent = max(sent, min(tile, SENT_AT_ONCE * OWN_CHUNK_BYTES) if self.work.is_state else tile)
+        return sent
+
+    @property
+    def uses_store(self) -> bool:
+        """Whether its tasks read or write arrays of the run in a store."""
+        arrays = (*self.work.stored, *(array.pixels for array in self.work.arrays(self.grid)))
+        return any(is_remote(pixels.root) for pixels in arrays)
 
     @property
     def seconds(self) -> float:

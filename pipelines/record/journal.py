@@ -1,4 +1,4 @@
-"""Keep the journal: one line per event of a run, appended only after what it tells of is on the disk."""
+"""Keep the journal: one line per event of a run, appended only after what it tells of is stored."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 import os
 import re
 import zlib
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -149,7 +150,8 @@ _BLOCK = 1 << 20
 _OTHERS = re.compile(rb"^[0-9a-f]{8} \[.*\n", re.MULTILINE)
 
 
-def _glance(lines: bytes) -> Iterator[NDArray[np.int64] | Event]:
+def glance_at(lines: bytes) -> Iterator[NDArray[np.int64] | Event]:
+    """Yield finished tiles, as rows of stage and tile, and the other events of some lines."""
     at = 0
     for other in _OTHERS.finditer(lines) if b" [" in lines else ():
         yield _finished(lines[at : other.start()])
@@ -184,19 +186,56 @@ def _numbers(
         at = at + more
 
 
-class Journal:
-    """The events of a run, in a file that only grows.
+class Journal(ABC):
+    """The events of a run, which only grow in number.
 
-    Only the driver appends, after a task has reported that its chunks are written. A line that a crash cut short is
-    removed, and a damaged one is passed over: its tile is done again.
+    Only the driver appends, after a task has reported that its chunks are written. A damaged line is passed over: its
+    tile is done again.
     """
+
+    @abstractmethod
+    def events(self, repair: bool = True) -> Iterator[Event]:
+        """Yield the events; with `repair` this process alone appends from now on, else another one may do so."""
+
+    @abstractmethod
+    def glance(self) -> Iterator[NDArray[np.int64] | Event]:
+        """Yield finished tiles, as rows of stage and tile, many at a time, and the other events in their places.
+
+        It is for those who watch a run: a million lines take half a second, as checksums and tallies are passed over.
+        """
+
+    @abstractmethod
+    def append(self, event: Event) -> None:
+        """Append an event; it outlives the process once `flush` has returned, or some seconds later."""
+
+    def flush(self) -> None:  # noqa: B027 (a file needs none)
+        """Bring all events to where they outlive the process."""
+
+    def settle(self, stage: int, tile: int) -> None:  # noqa: B027 (a file needs none)
+        """Bring the events of a tile to where they outlive the process, before what they tell of is written over."""
+
+    @abstractmethod
+    def changed(self) -> float | None:
+        """Return the time of the last event, None where there is no journal."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Bring everything to where it outlives the machine, and append no more."""
+
+    @abstractmethod
+    def clear(self) -> None:
+        """Remove all events."""
+
+
+class FileJournal(Journal):
+    """A journal in a file. A line that a crash cut short is removed."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._file: Any = None
 
     def events(self, repair: bool = True) -> Iterator[Event]:
-        """Yield the events; `repair` removes a cut last line, and must be False where another process may write it."""
+        """Yield the events; `repair` removes a cut last line."""
         if not self.path.exists():
             return
         whole = 0
@@ -212,17 +251,14 @@ class Journal:
             os.truncate(self.path, whole)
 
     def glance(self) -> Iterator[NDArray[np.int64] | Event]:
-        """Yield finished tiles, as rows of stage and tile, many at a time, and the other events in their places.
-
-        It is for those who watch a run: a million lines take half a second, as checksums and tallies are passed over.
-        """
+        """Yield finished tiles and other events."""
         if not self.path.exists():
             return
         with self.path.open("rb") as file:
             rest = b""
             while block := file.read(_BLOCK):
                 lines, end, rest = (rest + block).rpartition(b"\n")
-                yield from _glance(lines + end)
+                yield from glance_at(lines + end)
 
     def append(self, event: Event) -> None:
         """Append an event; the operating system has the line when the call returns."""
@@ -230,9 +266,21 @@ class Journal:
             self._file = self.path.open("ab", buffering=0)
         self._file.write(line_of(event))
 
+    def changed(self) -> float | None:
+        """Return when the file was last written."""
+        try:
+            return self.path.stat().st_mtime
+        except FileNotFoundError:
+            return None
+
     def close(self) -> None:
         """Write everything to the disk and close the file."""
         if self._file is not None:
             os.fsync(self._file.fileno())
             self._file.close()
             self._file = None
+
+    def clear(self) -> None:
+        """Remove the file."""
+        self.close()
+        self.path.unlink(missing_ok=True)

@@ -27,8 +27,8 @@ from pipelines.image.window import format_region
 from pipelines.plan.plan import Plan
 from pipelines.plan.prediction import MERGING
 from pipelines.plan.stage import Stage
+from pipelines.record.holding import Lease
 from pipelines.record.journal import Event, Finished, Forgotten
-from pipelines.record.lease import Lease
 from pipelines.record.ready_tiles import TileId
 from pipelines.record.state import RunState
 from pipelines.record.workdir import Workdir
@@ -116,7 +116,7 @@ class Driver:
             For a value of a statistic that an operator refuses.
         """
         start, clock = datetime.now(UTC), time.perf_counter()
-        use_temporary_folder(self.workdir.path)
+        use_temporary_folder(self.workdir.uri)
         taken_over = self._resume()
         resumed = self.plan.tiles - self.state.tiles.left
         tell(self.listeners, RunStarted(self.spec.sink.uri, self.plan.summary(), self.plan.tiles, resumed))
@@ -215,7 +215,11 @@ class Driver:
     def _note(self, event: Event) -> Conclusion | None:
         """Append an event to the journal, then apply it to the state."""
         self.workdir.journal.append(event)
-        return self.state.apply(event)
+        conclusion = self.state.apply(event)
+        if conclusion is not None or not isinstance(event, Finished):
+            # What follows removes, moves or writes over what would be needed if this were not known.
+            self.workdir.journal.flush()
+        return conclusion
 
     # ---- submit tiles
 
@@ -229,7 +233,7 @@ class Driver:
             time.
         """
         cluster, plan = self.spec.run.cluster, self.plan
-        wanted = Wanted(plan.threads, plan.worker_bytes, self.spec.run.dashboard, str(self.workdir.path))
+        wanted = Wanted(plan.threads, plan.worker_bytes, self.spec.run.dashboard, self.workdir.uri)
         with cluster.connect(wanted) as workers:
             self.measured.dashboard = workers.dashboard
             left = [self.state.tiles.left_of(number) for number in range(len(self.state.stages))]
@@ -300,6 +304,7 @@ class Driver:
             number, tile = found
             stage = self.state.stages[number]
             self._begin(number, stage)
+            self.workdir.journal.settle(number, tile)
             submission.give(self._group(submission, found), self.state.work(number, tile), stage.grid)
 
     def _group(self, submission: Submission, first: TileId) -> list[TileId]:
@@ -383,12 +388,12 @@ class Driver:
         number, tile = found
         if failure.disk_full:
             self.measured.problem = (
-                f"No space is left for {self.workdir.path}. Free some and run the same command again; "
+                f"No space is left for {self.workdir.uri}. Free some and run the same command again; "
                 "finished tiles are kept."
             )
-        elif failure.is_forbidden(self.workdir.path):
+        elif failure.is_forbidden(self.workdir.uri):
             self.measured.problem = (
-                f"{self.workdir.path} cannot be written any more ({failure.error}). Give the permission back and run "
+                f"{self.workdir.uri} cannot be written any more ({failure.error}). Give the permission back and run "
                 "the same command again; finished tiles are kept."
             )
         left = self.state.fail(found, failure.error, final=bool(self.measured.problem))

@@ -83,7 +83,7 @@ class FinishedRun:
         ------
         DamagedError
         """
-        with reading(folder.path):
+        with reading(folder.uri):
             spec = Spec.model_validate(run["spec"])
             plan = make_plan(
                 spec, cached_source(spec.source).info, Geometry(tuple(run["tile"]), run["batch"])

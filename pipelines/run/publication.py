@@ -7,7 +7,9 @@ out from these two lines where it stands.
 
 from __future__ import annotations
 
+import os
 import shutil
+import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,11 +18,19 @@ from pipelines.events import Exporting, Listener, tell
 from pipelines.image.sink import Sink, open_sink
 from pipelines.plan.plan import Output, Plan
 from pipelines.plan.prediction import kernels_bytes
+from pipelines.record.holding import held
 from pipelines.record.journal import Claimed, Event, Journal, Published
 from pipelines.record.state import RunState
-from pipelines.record.workdir import held
 from pipelines.refusal import RefusedError, refusing
-from pipelines.store.addresses import is_remote, labelled_image, name_of, outside, require_local, shown
+from pipelines.store.addresses import (
+    is_remote,
+    labelled_image,
+    name_of,
+    outside,
+    require_local,
+    shown,
+    within,
+)
 from pipelines.store.publish import bring_beside, content_checksum, hand_over, remove_local, stamp, stamp_of
 from pipelines.store.targets import is_complete, remove, require_no_labels
 from pipelines.store.upload import TargetTakenError
@@ -48,8 +58,8 @@ class Publication:
     Parameters
     ----------
     plan : Plan
-    folder : Path
-        Folder of the run's arrays.
+    folder : str
+        Path or address of the run's arrays.
     sinks : sequence of Sink
         Formats of the results.
     replaced : mapping
@@ -57,14 +67,27 @@ class Publication:
     """
 
     def __init__(
-        self, plan: Plan, folder: Path, sinks: Sequence[Sink], replaced: Mapping[str, list[int] | None]
+        self, plan: Plan, folder: str, sinks: Sequence[Sink], replaced: Mapping[str, list[int] | None]
     ) -> None:
         self.plan, self.folder, self.sinks, self.replaced = plan, folder, sinks, replaced
+        self._is_stored = is_remote(folder)
+        # Formats write files on a disk.
+        self._scratch = (
+            Path(tempfile.gettempdir(), f"diffuse-{plan.folder}") if self._is_stored else Path(folder)
+        )
 
-    def _finished(self, number: int) -> Path:
-        """Return the place inside the run's folder of a result that is ready to be moved."""
+    def _finished(self, number: int) -> str:
+        """Return the place of a result that is ready to be moved: inside the run's folder if that is on a disk.
+
+        In a store a hierarchy stays where it was filled, and a file lies on this machine until it is sent.
+        """
         output = self.plan.outputs[number]
-        return self.folder / f"finished-{number}" / name_of(output.spec.uri)
+        if self._is_stored and output.is_zarr:
+            return self._root(output)
+        return str(self._scratch / f"finished-{number}" / name_of(output.spec.uri))
+
+    def _root(self, output: Output) -> str:
+        return within(self.folder, output.folder)
 
     def settle(self, state: RunState, note: Callable[[Event], object]) -> None:
         """Find out on resume what has reached its target, and take back what has not."""
@@ -76,13 +99,13 @@ class Publication:
                 note(Published(number, content_checksum(output.spec.uri) or 0))
                 continue
             finished = self._finished(number)
-            if not finished.exists():
+            if is_remote(finished) or not os.path.exists(finished):
                 continue
             if output.is_zarr:
                 # It is compared with the journal once more, like everything that is taken over.
-                finished.rename(self.folder / output.folder)
+                os.rename(finished, self._root(output))
             else:
-                remove_local(finished)
+                remove_local(Path(finished))
 
     def publish(
         self, state: RunState, note: Callable[[Event], object], listeners: Sequence[Listener]
@@ -98,20 +121,23 @@ class Publication:
             if number not in state.published:
                 tell(listeners, Exporting(output.spec.uri))
                 self._finish(number, output)
-                crc = content_checksum(str(self._finished(number))) or 0
+                crc = content_checksum(self._finished(number)) or 0
                 self._hand_over(number, output, state, note)
                 note(Published(number, crc))
+        if self._is_stored:
+            remove_local(self._scratch)
 
     def _finish(self, number: int, output: Output) -> None:
         finished = self._finished(number)
-        finished.parent.mkdir(exist_ok=True)
+        if not is_remote(finished):
+            self._scratch.mkdir(mode=0o700, exist_ok=True)
+            Path(finished).parent.mkdir(exist_ok=True)
         # The tasks are done: what they took is free for the formats.
         memory = max(
             32 << 20,
             self.plan.memory_total - tasks_bytes(kernels_bytes(self.plan.stages)) - self.plan.extra_bytes,
         )
-        root = str(self.folder / output.folder)
-        self.sinks[number].finish(root, output.info, output.levels, str(finished), memory)
+        self.sinks[number].finish(self._root(output), output.info, output.levels, finished, memory)
 
     def _hand_over(
         self, number: int, output: Output, state: RunState, note: Callable[[Event], object]
@@ -122,7 +148,7 @@ class Publication:
         if not begun:
             self._clear_target(number, uri)
         ready = bring_beside(finished, uri)
-        note(Claimed(number, stamp(ready) or []))
+        note(Claimed(number, [] if is_remote(ready) else stamp(Path(ready)) or []))
         with self._held_list(number):
             try:
                 hand_over(ready, uri)
@@ -164,13 +190,16 @@ class Publication:
             remove(uri)
             return
         target = require_local(uri)
-        aside = self.folder / f"replaced-{number}" / target.name
+        if self._is_stored:
+            remove_local(target)
+            return
+        aside = self._scratch / f"replaced-{number}" / target.name
         remove_local(aside)
         aside.parent.mkdir(exist_ok=True)
         shutil.move(target, aside)
 
     @staticmethod
-    def _refusal(target: str, finished: Path) -> str:
+    def _refusal(target: str, finished: str) -> str:
         return (
             f"Something has appeared at {shown(target)} since the run began. It is left alone, and the result is kept "
             f"in {finished}. Move one of them away and run the same command again, or allow what is there to be "

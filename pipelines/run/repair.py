@@ -17,7 +17,7 @@ from pipelines.run.finished import Damage, FinishedRun
 from pipelines.run.publication import list_target, unlisted
 from pipelines.run.run import run as run_spec
 from pipelines.run.status import open_run, reading
-from pipelines.store.addresses import is_remote, require_local
+from pipelines.store.addresses import is_remote, require_local, shown
 from pipelines.store.targets import require_no_labels
 from pipelines.tasks.process import prepare_process
 from pipelines.tasks.values import checksum
@@ -38,7 +38,7 @@ def repair(target: str, listeners: Sequence[Listener] = (), workdir: str | None 
     """
     prepare_process()
     folder, run = open_run(target, workdir)
-    with reading(folder.path):
+    with reading(folder.uri):
         report = folder.read("report.json")
         if report is None or not report["complete"]:
             raise RefusedError(
@@ -54,9 +54,9 @@ def repair(target: str, listeners: Sequence[Listener] = (), workdir: str | None 
     for sink in lost.values():
         list_target(sink)
     damages = list(finished.damages(listeners))
-    reason = _obstacle(finished, damages)
+    reason = _obstacle(finished, folder, damages)
     if damages and not reason:
-        with folder.lock(run["target"]), lease(run["target"], folder.path):
+        with folder.lock(run["target"]), lease(run["target"], folder.uri):
             reason = _Mending(finished, folder, listeners).mend(damages)
     if reason:
         require_no_labels(run["target"], f"has to be made anew as a whole ({reason})")
@@ -73,12 +73,14 @@ def repair(target: str, listeners: Sequence[Listener] = (), workdir: str | None 
     }
 
 
-def _obstacle(finished: FinishedRun, damages: Sequence[Damage]) -> str:
+def _obstacle(finished: FinishedRun, folder: Workdir, damages: Sequence[Damage]) -> str:
     """Return why damages cannot be mended tile by tile, "" where they can."""
     for damage in damages:
         output = finished.plan.outputs[damage.output]
         if damage.tile < 0:
             return damage.text
+        if is_remote(folder.uri):
+            return f"the run's folder {shown(folder.uri)} is in a store"
         if is_remote(output.spec.uri) or not output.is_zarr:
             return f"{output.spec.uri} is no local Zarr hierarchy"
         if damage.output:
@@ -93,7 +95,7 @@ class _Mending:
         self._finished, self._listeners = finished, listeners
         plan = finished.plan
         # The stages name their arrays inside the run's folder: there the target takes its old place for a while.
-        self._folder = folder.path / plan.folder
+        self._folder = Path(folder.uri, plan.folder)
         self._link = self._folder / plan.outputs[0].folder
         self._target = require_local(plan.outputs[0].spec.uri)
 

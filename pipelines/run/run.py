@@ -14,8 +14,9 @@ from pipelines.image.info import ImageInfo
 from pipelines.image.kept_sources import fresh_source
 from pipelines.plan.plan import Plan
 from pipelines.plan.search import make_plan
+from pipelines.record.holding import BusyError
 from pipelines.record.lease import lease
-from pipelines.record.workdir import BusyError, DamagedError, Workdir, unfinished
+from pipelines.record.workdir import DamagedError, Workdir, unfinished
 from pipelines.refusal import RefusedError
 from pipelines.run.driver import Driver
 from pipelines.run.publication import list_target, own_targets, require_surroundings, unlisted
@@ -88,8 +89,8 @@ def run(
     # Workers in other processes load what they need before their first tiles.
     rehearsal = warm_beside(plan) if spec.run.cluster.in_process else None
     with contextlib.ExitStack() as held:
-        held.enter_context(workdir.lock(spec.sink.uri))
-        leases = [held.enter_context(lease(target, workdir.path)) for target in spec.targets]
+        leases = [held.enter_context(workdir.lock(spec.sink.uri))]
+        leases += [held.enter_context(lease(target, workdir.uri)) for target in spec.targets]
         if _earlier(workdir, overwrite) != earlier:
             raise BusyError(
                 f"Another process has just worked on {spec.sink.uri}. Run the same command again to go on."
@@ -212,7 +213,7 @@ def begin(
             )
     if begun is not None and not same and not overwrite and workdir.has_tiles():
         raise RefusedError(
-            f"{workdir.path} holds an unfinished run of something else: {_difference(begun, spec, source)}. "
+            f"{shown(workdir.uri)} holds an unfinished run of something else: {_difference(begun, spec, source)}. "
             "Finish that one, choose another target, or start anew with --overwrite."
         )
     if not same or complete:

@@ -5,15 +5,14 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from pipelines.record.journal import Forgotten
-from pipelines.record.workdir import DamagedError, Workdir
+from pipelines.record.workdir import RUN, DamagedError, Workdir
 from pipelines.refusal import RefusedError
-from pipelines.store.addresses import outside
+from pipelines.store.addresses import beside_target, shown, within
 from pipelines.store.targets import is_complete
 
 
@@ -47,13 +46,13 @@ def open_run(target: str, workdir: str | None = None) -> tuple[Workdir, dict[str
     ------
     NoRunError
     """
-    path = workdir or (target if target.endswith(".run") else outside(target) + ".run")
+    path = workdir or (target if target.endswith(".run") else beside_target(target))
     folder = Workdir(path)
     with reading(path):
-        run = folder.read("run.json")
+        run = folder.begun
     if run is None:
         raise NoRunError(
-            f"There is no run of {target}: {path}/run.json does not exist. "
+            f"There is no run of {shown(target)}: {shown(within(path, RUN))} does not exist. "
             "Give the target of a `diffuse run`, or its folder where run.workdir was set."
         )
     return folder, run
@@ -69,7 +68,7 @@ def status(target: str, workdir: str | None = None) -> dict[str, Any]:
     NoRunError
     """
     folder, run = open_run(target, workdir)
-    with reading(folder.path):
+    with reading(folder.uri):
         return _status(folder, run)
 
 
@@ -97,7 +96,7 @@ def _status(folder: Workdir, run: dict[str, Any]) -> dict[str, Any]:
         "running": running,
         **_speed(folder, stages, workers.get("left")),
         "dashboard": workers.get("dashboard", ""),
-        "workdir": str(folder.path),
+        "workdir": shown(folder.uri),
         "report": report,
     }
 
@@ -110,7 +109,7 @@ def _speed(
     Times are those of two files: one was written when the process began, with the tiles that were `left` then, the
     other grows with every tile. So one clock tells both, whichever machine asks.
     """
-    began, latest = (_changed(folder.path / name) for name in ("workers.json", "journal.jsonl"))
+    began, latest = folder.changed("workers.json"), folder.journal.changed()
     found: dict[str, Any] = {"tiles_per_second": None, "seconds_left": None, "seconds_since_tile": None}
     if latest is None or began is None or left is None or latest <= began:
         return found
@@ -125,14 +124,6 @@ def _speed(
         ahead = sum(cost * count for cost, count in zip(costs, now, strict=True))
         found["seconds_left"] = ahead / work * (latest - began)
     return found
-
-
-def _changed(path: Path) -> float | None:
-    """Return the time of the last change of a file, None where there is none."""
-    try:
-        return path.stat().st_mtime
-    except FileNotFoundError:
-        return None
 
 
 def cancel(target: str, workdir: str | None = None) -> dict[str, Any]:

@@ -53,7 +53,7 @@ def verify(
     """
     prepare_process()
     folder, run = open_run(target, workdir)
-    with reading(folder.path):
+    with reading(folder.uri):
         report = folder.read("report.json")
         if report is None or not report["complete"]:
             return _verify_unfinished(folder, run, report, listeners)

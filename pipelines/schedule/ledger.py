@@ -22,7 +22,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from pipelines.record.workdir import held, is_held
+from pipelines.record.holding import held, is_held
 from pipelines.refusal import RefusedError
 
 

@@ -12,7 +12,8 @@ from typing import Any, Protocol
 from pipelines.events import Event, Listener, RunStarted, SourceEnded, SourcesFound, SourceStarted, tell
 from pipelines.image.open_source import reopen_identity
 from pipelines.image.source import UnreadableSourceError
-from pipelines.record.workdir import BusyError, Workdir
+from pipelines.record.holding import BusyError
+from pipelines.record.workdir import Workdir
 from pipelines.refusal import RefusedError
 from pipelines.schedule.ledger import Ledger, Row, State
 from pipelines.schedule.sources import Found, PatternError, find_sources, stamp_of

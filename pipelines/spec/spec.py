@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import itertools
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path, PurePath
 from typing import Annotated, Any, Literal
 
@@ -18,20 +17,17 @@ from pydantic import (
     model_validator,
 )
 
-from diffusion_ops.evolution.operator import OPERATORS
 from pipelines.image.sink import PATH, SinkSpec
 from pipelines.image.source import SourceSpec
 from pipelines.refusal import RefusedError
 from pipelines.spec.cluster import ClusterField, cluster_options, usual_memory
 from pipelines.spec.errors import explain, no_such, refusal, shortened
-from pipelines.spec.paths import is_path, with_paths
+from pipelines.spec.links import SOURCE, linked, links_of, named_steps, used_steps
+from pipelines.spec.paths import with_paths
 from pipelines.spec.step import StepSpec, UntilSpec
 from pipelines.spec.yaml_lines import BadYamlError, Location, YamlText, read_yaml
-from pipelines.store.addresses import is_remote, outside
+from pipelines.store.addresses import beside_target, is_remote, local_path, shown
 from pipelines.tasks.amounts import Memory, Seconds
-
-SOURCE = "source"
-"""Name of the image itself as the `input` of a step."""
 
 
 class SpecError(RefusedError):
@@ -91,7 +87,10 @@ class RunSpec(BaseModel):
         description="Whether threads and local serve Dask's dashboard; a running scheduler has its own.",
     )
     workdir: str | None = Field(
-        default=None, pattern=PATH, description="Folder of state, journal and report; TARGET.run by default."
+        default=None,
+        pattern=PATH,
+        description="Folder of state, journal and report, or its address in a store; TARGET.run by default, which is "
+        "in a store only where workers are on other machines.",
     )
     tile: Positive | dict[Literal["z", "y", "x"], Positive] | None = Field(
         default=None,
@@ -146,9 +145,8 @@ class Spec(BaseModel):
         """Give every step its name and input, and refuse names that lead nowhere."""
         if not steps:
             raise refusal("there are no steps. Give at least one, such as {operator: heat, time: 1}.")
-        named = _named_steps(steps)
-        linked = tuple(_linked(step, i, named) for i, step in enumerate(named))
-        return linked
+        named = named_steps(steps)
+        return tuple(linked(step, i, named) for i, step in enumerate(named))
 
     @model_validator(mode="after")
     def _uses_every_step(self) -> Spec:
@@ -171,7 +169,7 @@ class Spec(BaseModel):
             if uri in self.targets[: i + 1]:
                 raise refusal(f"{uri!r} is written twice. Choose another path.", "outputs", i, "uri")
         wanted = [name for output in self.outputs for name in (output.name, output.of)]
-        used = _used_steps(self.steps, [self.sink.of, *wanted])
+        used = used_steps(self.steps, [self.sink.of, *wanted])
         for i, step in enumerate(self.steps):
             if step.name not in used:
                 raise refusal(
@@ -191,11 +189,22 @@ class Spec(BaseModel):
         return self
 
     @model_validator(mode="after")
+    def _tells_no_secrets(self) -> Spec:
+        for uri in (*self.targets, self.run.workdir or ""):
+            if is_remote(uri) and shown(uri) != uri:
+                raise refusal(
+                    f"{shown(uri)!r} holds a user name, a password or a token, which would be written down with the "
+                    "run. Give them by the environment, or by the usual profile, of your store."
+                )
+        return self
+
+    @model_validator(mode="after")
     def _has_a_folder_for_its_state(self) -> Spec:
-        if is_remote(self.sink.uri) and self.run.workdir is None:
+        if is_remote(self.sink.uri) and self.run.workdir is None and self.run.cluster.here:
             raise refusal(
-                f"the state of a run lies in a folder that its workers see, and {self.sink.uri!r} is none. "
-                "Say which folder with run.workdir."
+                f"the state of a run lies in a folder that its workers see, and {shown(self.sink.uri)!r} is none. "
+                "Say which folder with run.workdir: one of this machine is faster, an address such as "
+                f"{shown(beside_target(self.sink.uri))} lets any machine go on."
             )
         return self
 
@@ -214,7 +223,9 @@ class Spec(BaseModel):
     @property
     def workdir(self) -> str:
         """Folder of state, journal and report data."""
-        return self.run.workdir or outside(self.sink.uri) + ".run"
+        said = self.run.workdir or beside_target(self.sink.uri)
+        path = local_path(said)
+        return said.rstrip("/") if path is None else str(path)
 
     def science(self) -> dict[str, Any]:
         """Return all parts of the spec that decide the pixels of the result, as JSON values, for digests.
@@ -228,7 +239,7 @@ class Spec(BaseModel):
         numbers = {SOURCE: -1, **{step.name: i for i, step in enumerate(self.steps)}}
         sink["of"] = numbers[self.sink.of]
         steps = [
-            {**_canonical(step.make_operator()), **step.times(), **_links(step, numbers)}
+            {**_canonical(step.make_operator()), **step.times(), **links_of(step, numbers)}
             for step in self.steps
         ]
         image = self.image.model_dump(mode="json")
@@ -310,64 +321,6 @@ def override_run(spec: Spec, options: Mapping[str, Any] | None = None, **changes
 def json_schema() -> dict[str, Any]:
     """Return the JSON schema of spec files, for editors."""
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **Spec.model_json_schema()}
-
-
-def _named_steps(steps: Sequence[StepSpec]) -> list[StepSpec]:
-    taken: set[str] = set()
-    for i, step in enumerate(steps):
-        if step.name in taken or step.name == SOURCE:
-            reason = "the image itself is called that" if step.name == SOURCE else "an earlier step has it"
-            raise refusal(f"the name {step.name!r} cannot be used: {reason}. Choose another name.", i, "name")
-        taken |= {step.name} - {""}
-    named = []
-    for step in steps:
-        name = step.name or next(name for name in _names(step.operator) if name not in taken)
-        taken.add(name)
-        named.append(step.model_copy(update={"name": name}))
-    return named
-
-
-def _names(operator: str) -> Iterator[str]:
-    yield operator
-    yield from (f"{operator}-{i}" for i in itertools.count(2))
-
-
-def _linked(step: StepSpec, index: int, steps: Sequence[StepSpec]) -> StepSpec:
-    earlier = [s.name for s in steps[:index]]
-    for key, name in {"input": step.input, **step.beside}.items():
-        if name and name not in (SOURCE, *earlier) and not is_path(name):
-            comes_later = name in [s.name for s in steps]
-            hint = " It comes later; a step reads what stands before it." if comes_later else ""
-            raise refusal(no_such("earlier step", name, [SOURCE, *earlier]) + hint, index, key)
-    if step.guide and not OPERATORS[step.operator].reads_guide:
-        able = ", ".join(name for name, operator in OPERATORS.items() if operator.reads_guide)
-        raise refusal(f"{step.operator} does not read a guide. Allowed with a guide: {able}.", index, "guide")
-    if step.input:
-        return step
-    return step.model_copy(update={"input": earlier[-1] if earlier else SOURCE})
-
-
-def _used_steps(steps: Sequence[StepSpec], wanted: Iterable[str]) -> set[str]:
-    """Return the steps that the last one, or another that is wanted, depends on."""
-    by_name = {step.name: step for step in steps}
-    used: set[str] = set()
-    open_ends = [steps[-1].name, *wanted]
-    while open_ends:
-        name = open_ends.pop()
-        if name in by_name and name not in used:
-            used.add(name)
-            open_ends += [by_name[name].input, *by_name[name].beside.values()]
-    return used
-
-
-def _links(step: StepSpec, numbers: Mapping[str, int]) -> dict[str, Any]:
-    """Return what a step reads and when it stops, by numbers instead of names."""
-    # What lies at an address is digested by its identity, beside the spec.
-    read = {"input": step.input, **step.beside}
-    reads = {key: numbers.get(name, -2) for key, name in read.items()}
-    until = None if step.until is None else step.until.model_dump()
-    # `energy` is left out: it cuts batches, which changes no bit of the result, but the report.
-    return {**reads, "octave": step.octave, "until": until}
 
 
 def _canonical(value: Any) -> dict[str, Any]:

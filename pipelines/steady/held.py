@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,6 +18,7 @@ from pipelines.image.window import Grid, Region, Window, extent
 from pipelines.plan.stages import Stages
 from pipelines.steady.scene import Scene
 from pipelines.steady.step import REFUSED, Step
+from pipelines.store.places import local_copy
 from pipelines.tasks.inputs import Reading
 from pipelines.tasks.pixels import Pixels, ZarrPixels
 from pipelines.tasks.values import Cost, Done
@@ -92,7 +92,7 @@ class RequireHeld(Step):
         frames = self.scene.frames
         origin = tuple(s.start for s in frames.spatial_part(window.read))
         tile = frames.fields(Passable(self.scene).read(window.read))
-        merged = np.load(Path(self.merged), mmap_mode="r")
+        merged = np.load(local_copy(self.merged), mmap_mode="r")
         held = ALONG_AXES.complete(tile, (0, *origin), (2, *self.scene.spatial), merged)
         lost = np.array([np.count_nonzero((tile == WEAK) & ~held)])
         return Done(None, {"pixels": Tally(np.zeros(1, np.int64), lost)}, tile.nbytes)

@@ -15,6 +15,7 @@ from diffusion_ops.families.box_filling import FilledByBoxes
 from pipelines.image.window import Grid, Region, Window
 from pipelines.steady.scene import Scene
 from pipelines.steady.step import REFUSED, Step
+from pipelines.store.places import local_copy
 from pipelines.tasks.values import Done
 from pipelines.tasks.work import Conclusion, File, Told
 
@@ -89,7 +90,7 @@ class Holes:
 
     def touching(self, region: Region) -> Boxes:
         """Return the boxes of the file that touch a region."""
-        boxes = np.load(self.path, mmap_mode="r")
+        boxes = np.load(local_copy(self.path), mmap_mode="r")
         starts, stops = np.split(boxes, 2, axis=1)
         here = (starts < [s.stop for s in region]) & (stops > [s.start for s in region])
         found: Boxes = boxes[here.all(axis=1)]

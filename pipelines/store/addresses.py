@@ -113,6 +113,17 @@ def outside(uri: str) -> str:
     return ".".join([hierarchy[0], *inside, "labels", *(found["name"] or "").split("/")])
 
 
+def beside_target(uri: str) -> str:
+    """Return the address of the folder of a run for a target, where nothing else is said.
+
+    Examples
+    --------
+    >>> beside_target("s3://bucket/nuclei.ome.zarr/")
+    's3://bucket/nuclei.ome.zarr.run'
+    """
+    return outside(uri) + ".run"
+
+
 def within(folder: str, name: str) -> str:
     """Return the address of what has a name, such as "0/c/1", in a folder."""
     return f"{folder.rstrip('/')}/{name}" if name else folder

@@ -16,7 +16,9 @@ from zarr.core.buffer.cpu import NDBuffer
 from zarr.storage import MemoryStore
 
 from diffusion_ops.blocks.spare import release_window, window_memory
+from pipelines.store.addresses import is_remote
 from pipelines.store.checked_codecs import CheckedCodecPipeline
+from pipelines.store.guarded import own_store
 
 SPATIAL = "zyx"
 """Letters of the axes that chunks cut into squares or cubes."""
@@ -31,6 +33,10 @@ CHUNK_VALUES = 512 * 512
 
 SHARD_SIDES = {2: (2048, 4096), 3: (256, 512)}
 """Side of a shard by number of spatial axes: the usual one, and one for arrays that are larger still."""
+
+
+READ_AT_ONCE = 4
+"""Chunks that a task reads from a store at a time, each in memory as encoded and as decoded."""
 
 
 def use_fast_codecs(threads: int = 1) -> None:
@@ -54,6 +60,7 @@ def use_fast_codecs(threads: int = 1) -> None:
             "threading.max_workers": 1,
             "codec_pipeline.chunk_concurrent_minimum": 1,
             "codec_pipeline.chunk_concurrent_maximum": 1,
+            "async.concurrency": READ_AT_ONCE,
             "codec_pipeline.path": f"{CheckedCodecPipeline.__module__}.{CheckedCodecPipeline.__qualname__}",
             # A chunk that is absent must mean "not written", never "all fill value".
             "array.write_empty_chunks": True,
@@ -197,8 +204,9 @@ def chunk_names(array: zarr.Array[Any], region: Sequence[slice]) -> Iterator[str
 
 
 def open_array(root: str, path: str) -> zarr.Array[Any]:
-    """Open an array of a hierarchy for reading and writing."""
-    return zarr.open_array(root, path=path, mode="r+").with_config({"write_empty_chunks": True})
+    """Open an array of a hierarchy of a run for reading and writing."""
+    store: Any = own_store(root) if is_remote(root) else root
+    return zarr.open_array(store, path=path, mode="r+").with_config({"write_empty_chunks": True})
 
 
 def reads_into(array: zarr.Array[Any]) -> bool:

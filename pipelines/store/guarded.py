@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable
-from typing import Any
 
 from zarr.abc.store import ByteRequest
 from zarr.core.buffer import Buffer, BufferPrototype
@@ -17,7 +16,7 @@ from zarr.storage import FsspecStore, WrapperStore
 from pipelines.store.addresses import shown, within
 from pipelines.store.listings import Listing
 from pipelines.store.patience import PAUSES, naming
-from pipelines.store.places import FRESH, place_of
+from pipelines.store.places import options_of, place_of
 from pipelines.store.targets import names_in
 
 FOLDERS_KEPT = 32
@@ -26,6 +25,57 @@ FOLDERS_KEPT = 32
 
 class MissingObjectError(OSError):
     """An object that the store lists and does not find, or of which it cannot say whether it was ever written."""
+
+
+class MissingChunkError(OSError):
+    """A chunk of an array of the run is not there."""
+
+
+OWN_TRIES = 3
+"""Looks at a chunk of an array of the run that is not found: it may be that in passing."""
+
+
+class OwnStore(WrapperStore[FsspecStore]):
+    """A hierarchy of the run itself in a store, for reading: all of its chunks that are asked for have been written."""
+
+    def __init__(self, store: FsspecStore, uri: str = "") -> None:
+        super().__init__(store)
+        self.uri = uri
+
+    def _with_store(self, store: FsspecStore) -> OwnStore:
+        return OwnStore(store, self.uri)
+
+    async def get(
+        self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None
+    ) -> Buffer | None:
+        """Return an object; only metadata may be absent.
+
+        Raises
+        ------
+        MissingChunkError
+        """
+        for pause in (*PAUSES[: OWN_TRIES - 1], None):
+            with naming(within(self.uri, key)):
+                value = await self._store.get(key, prototype, byte_range)
+            if value is not None or _is_metadata(key):
+                return value
+            if pause is not None:
+                await asyncio.sleep(pause)
+        raise MissingChunkError(
+            f"The chunk {shown(within(self.uri, key))} is missing, although its tile was finished."
+        )
+
+    async def get_partial_values(
+        self, prototype: BufferPrototype, key_ranges: Iterable[tuple[str, ByteRequest | None]]
+    ) -> list[Buffer | None]:
+        """Return parts of objects."""
+        return list(await asyncio.gather(*(self.get(key, prototype, part) for key, part in key_ranges)))
+
+    async def _get_many(
+        self, requests: Iterable[tuple[str, BufferPrototype, ByteRequest | None]]
+    ) -> AsyncGenerator[tuple[str, Buffer | None], None]:
+        for request in requests:
+            yield request[0], await self.get(*request)
 
 
 class GuardedStore(WrapperStore[FsspecStore]):
@@ -119,5 +169,13 @@ def _is_metadata(name: str) -> bool:
 
 def guarded(uri: str) -> GuardedStore:
     """Return the store of a remote hierarchy, for reading."""
-    options: dict[str, Any] = dict(FRESH)
-    return GuardedStore(FsspecStore.from_url(uri, storage_options=options, read_only=True), uri)
+    return GuardedStore(_store(uri, read_only=True), uri)
+
+
+def own_store(uri: str) -> OwnStore:
+    """Return the store of a remote hierarchy of the run itself."""
+    return OwnStore(_store(uri, read_only=False), uri)
+
+
+def _store(uri: str, read_only: bool) -> FsspecStore:
+    return FsspecStore.from_url(uri, storage_options=options_of(uri), read_only=read_only)

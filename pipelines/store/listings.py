@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +20,7 @@ from numpy.typing import NDArray
 from pipelines.store.addresses import is_remote
 from pipelines.store.patience import patiently
 from pipelines.store.place import Entry, LocalPlace, Place
-from pipelines.store.places import place_of
+from pipelines.store.places import local_copy, place_of
 
 _TAKEN_OVER: ContextVar[str] = ContextVar("taken_over", default="")
 
@@ -109,11 +108,12 @@ class Listing:
         at = int(np.searchsorted(self.names, key))
         return at < len(self.names) and bool(self.names[at] == key)
 
-    def keep(self, file: Path) -> None:
-        """Write the listing to a file, for processes that are to take it over instead of listing again."""
+    def keep(self, uri: str) -> None:
+        """Write the listing to a file or an object, for processes that are to take it over instead of listing again."""
         data = io.BytesIO()
         np.savez(data, names=self.names, digest=np.array(self.digest))
-        LocalPlace().write(str(file), data.getvalue())
+        place, path = place_of(uri)
+        place.write(path, data.getvalue())
 
     def absent(self, names: Iterable[str]) -> int:
         """Return how many of some names were not listed."""
@@ -176,7 +176,7 @@ def _kept() -> Listing | None:
     file = _TAKEN_OVER.get()
     if not file:
         return None
-    with np.load(file) as found:
+    with np.load(local_copy(file)) as found:
         return Listing(str(found["digest"]), len(found["names"]), found["names"])
 
 

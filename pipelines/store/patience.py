@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import random
 import time
 from collections.abc import Callable, Iterator
 from typing import TypeVar
@@ -13,7 +14,8 @@ from pipelines.store.addresses import shown
 T = TypeVar("T")
 
 PAUSES = (0.1, 0.2, 0.4, 0.8, 1.6, 2.0, 2.0, 2.0, 2.0)
-"""Seconds between ten tries: as long as a busy store or a server that starts anew may take."""
+"""Seconds between ten tries, half as many or half as many more by chance, so that workers which have failed together do
+not come back together: as long as a busy store or a server that starts anew may take."""
 
 LONGEST = 30.0
 """Seconds after which there is no further try: where a client waits long by itself, a few tries are enough."""
@@ -43,7 +45,7 @@ def patiently(call: Callable[[], T], *, absent_passes: bool = False) -> T:
         except Exception as error:
             if not passes(error, absent_passes) or time.monotonic() - begun > LONGEST:
                 raise
-        time.sleep(pause)
+        time.sleep(pause * random.uniform(0.5, 1.5))
     return call()
 
 

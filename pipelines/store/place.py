@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 
 class NotExclusiveError(NotImplementedError):
-    """A store that cannot write an object only if there is none."""
+    """A store that cannot write an object only if there is none, or only in the place of a certain one."""
 
 
 @dataclass(frozen=True)
@@ -27,12 +28,15 @@ class Entry:
     mark : str
         Checksum (ETag, MD5), else the time of change; "" where the store tells neither.
     is_folder : bool
+    changed : float or None
+        Time of the last change by the clock of the place; None where it does not tell.
     """
 
     name: str
     size: int | None = None
     mark: str = ""
     is_folder: bool = False
+    changed: float | None = field(default=None, compare=False)
 
 
 class Place(ABC):
@@ -79,6 +83,22 @@ class Place(ABC):
             If this place cannot tell two writers apart.
         """
 
+    def write_over(self, path: str, data: bytes, mark: str) -> bool:
+        """Write an object in the place of the one that has a mark (see `Entry`), and return whether that was there.
+
+        Two writers are told apart by their bytes: each must write something of its own.
+
+        Raises
+        ------
+        NotExclusiveError
+            If this place cannot tell two writers apart.
+        """
+        raise NotExclusiveError("Objects are not replaced in turn here.")
+
+    @abstractmethod
+    def fetch(self, path: str, file: Path) -> None:
+        """Write the bytes of a file or an object into a local file."""
+
     @abstractmethod
     def send(self, file: Path, path: str, *, if_absent: bool = False) -> bool:
         """Write all of an object from a local file; with `if_absent` return False where there is one."""
@@ -104,7 +124,7 @@ class LocalPlace(Place):
                 except FileNotFoundError:  # a link that leads nowhere, or a file that is just gone
                     found.append(Entry(one.name))
                 else:
-                    found.append(Entry(one.name, stat.st_size, str(stat.st_mtime_ns)))
+                    found.append(_entry(one.name, stat))
         return found
 
     def entry(self, path: str) -> Entry | None:
@@ -115,7 +135,7 @@ class LocalPlace(Place):
             return Entry("") if os.path.lexists(path) else None
         if os.path.isdir(path):
             return Entry("", is_folder=True)
-        return Entry("", stat.st_size, str(stat.st_mtime_ns))
+        return _entry("", stat)
 
     def read(self, path: str, start: int = 0, stop: int | None = None) -> bytes:
         """Return the bytes of a file, or a part of them."""
@@ -140,6 +160,10 @@ class LocalPlace(Place):
         finally:
             part.unlink(missing_ok=True)
 
+    def fetch(self, path: str, file: Path) -> None:
+        """Copy a file."""
+        shutil.copyfile(path, file)
+
     def send(self, file: Path, path: str, *, if_absent: bool = False) -> bool:
         """Copy a file."""
         data = file.read_bytes()
@@ -152,6 +176,10 @@ class LocalPlace(Place):
         """Delete files."""
         for path in paths:
             Path(path).unlink(missing_ok=True)
+
+
+def _entry(name: str, stat: os.stat_result) -> Entry:
+    return Entry(name, stat.st_size, str(stat.st_mtime_ns), changed=stat.st_mtime)
 
 
 _PART = re.compile(r"\.(.+)\.\d+\.\d+\.part")

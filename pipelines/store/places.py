@@ -7,14 +7,20 @@ connection that breaks) is asked again. Tests put faulty places into `MAKERS`.
 from __future__ import annotations
 
 import errno
+import functools
+import tempfile
+import threading
+import uuid
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
 import fsspec
 
-from pipelines.store.addresses import require_local, scheme_of
+from pipelines.store.addresses import require_local, scheme_of, shown
 from pipelines.store.patience import naming, patiently
 from pipelines.store.place import Entry, LocalPlace, NotExclusiveError, Place
 
@@ -23,6 +29,12 @@ T = TypeVar("T")
 EXCLUSIVE = ("s3", "s3a", "memory")
 """Schemes whose stores were seen to write an object only if there is none, in one step that no other writer can split
 (S3: a put with `If-None-Match: *`)."""
+
+REPLACING = ("s3", "s3a")
+"""Schemes whose stores were seen to replace an object only if it is a certain one (S3: a put with `If-Match`)."""
+
+WHOLE_BYTES = 5 << 29
+"""Half of the largest object that S3 takes in one piece: conditions on what is there need one piece."""
 
 PART_BYTES = 8 << 20
 """Bytes of one part of an object that is sent in several parts."""
@@ -90,9 +102,9 @@ class FsspecPlace(Place):
         if self.exclusive:
             try:
                 self.filesystem.pipe_file(path, data, mode="create")
-            except FileExistsError:
-                return False
             except OSError as error:
+                if _is_condition(error):
+                    return False
                 self._learn(error)
             else:
                 return True
@@ -100,6 +112,29 @@ class FsspecPlace(Place):
             f"A store of the kind {self.scheme!r}, or this server of it, is not known to write an object only if there "
             f"is none, so two runs cannot be told apart there. Known: {', '.join(EXCLUSIVE)}, and local folders."
         )
+
+    def write_over(self, path: str, data: bytes, mark: str) -> bool:
+        """Write an object in the place of a certain one."""
+        if self.scheme not in REPLACING or not mark:
+            raise NotExclusiveError(
+                f"A store of the kind {self.scheme!r} is not known to replace an object only if it is a certain one. "
+                f"Known: {', '.join(REPLACING)}."
+            )
+        try:
+            self.filesystem.pipe_file(path, data, IfMatch=f'"{mark}"', chunksize=WHOLE_BYTES)
+        except FileNotFoundError:
+            return False
+        except OSError as error:
+            if _is_condition(error):
+                return False
+            if error.errno == errno.ENOSYS:
+                raise NotExclusiveError(f"This server does not know If-Match: {error}") from error
+            raise
+        return True
+
+    def fetch(self, path: str, file: Path) -> None:
+        """Write the bytes of an object into a local file."""
+        self.filesystem.get_file(path, str(file))
 
     def _learn(self, error: OSError) -> None:
         """Note that a server of a known kind does not know the condition (501); raise any other error."""
@@ -120,9 +155,9 @@ class FsspecPlace(Place):
             more |= {"chunksize": part_bytes(file.stat().st_size), "max_concurrency": 1}
         try:
             self.filesystem.put_file(str(file), path, **more)
-        except FileExistsError:
-            return False
         except OSError as error:
+            if _is_condition(error):
+                return False
             if "mode" not in more:
                 raise
             self._learn(error)
@@ -138,6 +173,15 @@ class FsspecPlace(Place):
                 for path in paths[i : i + 1000]:
                     if self.entry(path) is not None:
                         self.filesystem.rm_file(path)
+
+
+def _is_condition(error: OSError) -> bool:
+    """Return whether a store has refused a write because what is there is not as was asked (412)."""
+    answer = getattr(error.__cause__, "response", None) or {}
+    return isinstance(error, FileExistsError) or answer.get("Error", {}).get("Code") in (
+        "PreconditionFailed",
+        "412",
+    )
 
 
 def part_bytes(size: int) -> int:
@@ -159,11 +203,18 @@ MARKS = (
 """Keys under which stores tell a checksum or a time of change, the surest first."""
 
 
+TIMES = ("lastmodified", "last-modified", "mtime", "updated", "created")
+"""Keys under which stores tell a time of change."""
+
+
 def _entry(info: dict[str, Any], name: str) -> Entry:
     lower = {key.lower(): value for key, value in info.items()}
     mark = next((lower[key] for key in (*MARKS, "updated", "created") if lower.get(key)), "")
-    folder = info.get("type") == "directory"
-    return Entry(name, None if folder else info.get("size"), "" if folder else str(mark).strip('"'), folder)
+    if info.get("type") == "directory":
+        return Entry(name, is_folder=True)
+    changed = next((lower[key] for key in TIMES if key in lower), None)
+    moment = changed.timestamp() if isinstance(changed, datetime) else None
+    return Entry(name, info.get("size"), str(mark).strip('"'), changed=moment)
 
 
 class PatientPlace(Place):
@@ -206,6 +257,18 @@ class PatientPlace(Place):
         # try again by themselves.
         return self._ask(path, lambda: self.inner.read(path), absent_passes=True) == data
 
+    def write_over(self, path: str, data: bytes, mark: str) -> bool:
+        """Write an object in the place of a certain one."""
+        written = self._ask(path, lambda: self.inner.write_over(path, data, mark), absent_passes=True)
+        if written or self.entry(path) is None:
+            return written
+        # As with `write_if_absent`.
+        return self.read(path) == data
+
+    def fetch(self, path: str, file: Path) -> None:
+        """Write the bytes of a file or an object into a local file."""
+        self._ask(path, lambda: self.inner.fetch(path, file))
+
     def send(self, file: Path, path: str, *, if_absent: bool = False) -> bool:
         """Write all of an object from a local file."""
         return self._ask(path, lambda: self.inner.send(file, path, if_absent=if_absent), absent_passes=True)
@@ -228,9 +291,52 @@ def place_of(uri: str) -> tuple[Place, str]:
         return PatientPlace(place), path
     if scheme in ("", "file", "local"):
         return LocalPlace(), str(require_local(uri))
-    filesystem, path = fsspec.core.url_to_fs(uri, **FRESH)
+    filesystem, path = fsspec.core.url_to_fs(uri, **options_of(uri))
     return PatientPlace(FsspecPlace(filesystem, scheme)), path.rstrip("/")
 
 
-FRESH = {"use_listings_cache": False}
-"""Options of fsspec with which a listing is what is there now, not what was there at the first look."""
+def options_of(uri: str) -> dict[str, Any]:
+    """Return the options of fsspec for the store of an address.
+
+    A listing is what is there now, not what was there at the first look. From S3 an object is read with one request:
+    otherwise s3fs asks for its size first, to read large ones in several parts at a time.
+    """
+    fresh: dict[str, Any] = {"use_listings_cache": False}
+    return {**fresh, "max_concurrency": 1} if scheme_of(uri) in ("s3", "s3a") else fresh
+
+
+COPIES = 32
+"""Local copies that a process keeps; who has opened an older one may read on."""
+
+_copies: OrderedDict[tuple[str, str], Path] = OrderedDict()
+_copying = threading.Lock()
+
+
+@functools.cache
+def _folder_of_copies() -> tempfile.TemporaryDirectory[str]:
+    return tempfile.TemporaryDirectory(prefix="diffuse-")
+
+
+def local_copy(uri: str) -> Path:
+    """Return a local file with the bytes at an address: that file itself, or a copy of the object as it is now.
+
+    Raises
+    ------
+    FileNotFoundError
+    """
+    place, path = place_of(uri)
+    if isinstance(place, LocalPlace):
+        return Path(path)
+    with _copying:
+        entry = place.entry(path)
+        if entry is None:
+            raise FileNotFoundError(errno.ENOENT, "There is no such object", shown(uri))
+        key = (uri, entry.mark)
+        if key not in _copies:
+            file = Path(_folder_of_copies().name, uuid.uuid4().hex)
+            place.fetch(path, file)
+            _copies[key] = file
+        _copies.move_to_end(key)
+        while len(_copies) > COPIES:
+            _copies.popitem(last=False)[1].unlink(missing_ok=True)
+        return _copies[key]

@@ -11,6 +11,7 @@ import os
 import shutil
 import zlib
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from pipelines.store.listings import tree
 from pipelines.store.place import Place, link_or_rename, sync_folder
 from pipelines.store.places import PART_BYTES, place_of
 from pipelines.store.targets import LABELS, MARKER, MARKERS
-from pipelines.store.upload import TargetTakenError, upload_file, upload_folder
+from pipelines.store.upload import OBJECTS_AT_ONCE, TargetTakenError, upload_file, upload_folder
 
 # ---- what is at a target
 
@@ -83,26 +84,47 @@ def _checksum(place: Place, path: str, size: int, crc: int) -> int:
 # ---- the way there
 
 
-def bring_beside(finished: Path, target: str) -> Path:
-    """Return a finished file or folder on its target's disk: itself, or a copy under a temporary name."""
+def bring_beside(finished: str, target: str) -> str:
+    """Return a finished file or folder on its target's disk: itself, or a copy under a temporary name.
+
+    For a target in a store it is what is finished, wherever that lies.
+    """
     if is_remote(target):
         return finished
     path = require_local(target)
-    if finished.lstat().st_dev == path.parent.stat().st_dev:
+    if not is_remote(finished) and os.lstat(finished).st_dev == path.parent.stat().st_dev:
         return finished
     copy = _beside(path)
     if copy.parent.stat().st_dev != path.parent.stat().st_dev:
         # An image, or its labels, that are mounted or linked to.
         copy = path.with_name(f".{path.name}.part")
     remove_local(copy)
-    if finished.is_dir():
+    if is_remote(finished):
+        _fetch_folder(finished, copy)
+    elif Path(finished).is_dir():
         shutil.copytree(finished, copy)
     else:
         shutil.copyfile(finished, copy)
-    return copy
+    return str(copy)
 
 
-def hand_over(ready: Path, target: str) -> None:
+def _fetch_folder(uri: str, folder: Path) -> None:
+    """Write all objects of a hierarchy into a new folder, several at a time."""
+    place, base = place_of(uri)
+
+    def fetch(name: str) -> None:
+        file = folder / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        place.fetch(within(base, name), file)
+        with open(file, "rb+") as written:
+            os.fsync(written.fileno())
+
+    with ThreadPoolExecutor(OBJECTS_AT_ONCE) as pool:
+        for one in [pool.submit(fetch, entry.name) for entry in tree(place, base)]:
+            one.result()
+
+
+def hand_over(ready: str | Path, target: str) -> None:
     """Rename what `bring_beside` returned to its target, or upload it; an upload that was cut short goes on.
 
     Raises
@@ -110,14 +132,18 @@ def hand_over(ready: Path, target: str) -> None:
     TargetTakenError
         If something else is at the target.
     """
+    here = Path(ready)
+    if is_remote(str(ready)) or (is_remote(target) and here.is_dir()):
+        upload_folder(ready, target)
+        return
     if is_remote(target):
-        (upload_folder if ready.is_dir() else upload_file)(ready, target)
+        upload_file(here, target)
         return
     path = require_local(target)
-    if not (_rename_folder if ready.is_dir() else link_or_rename)(ready, path):
+    if not (_rename_folder if here.is_dir() else link_or_rename)(here, path):
         raise TargetTakenError(f"Something has appeared at {target}, which is left as it is.")
     if path.is_file():
-        ready.unlink(missing_ok=True)
+        here.unlink(missing_ok=True)
     sync_folder(path.parent)
 
 
@@ -146,19 +172,33 @@ def remove_local(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
+# ---- hierarchies in the making
+
+
+def put_files(fresh: Path, root: str) -> None:
+    """Let files take the places of those that differ, below a path or an address; the root's metadata go last."""
+    place, base = place_of(root)
+    files = {file.relative_to(fresh).as_posix(): file for file in sorted(fresh.rglob("*")) if file.is_file()}
+    for name in sorted(files, key=lambda name: name == MARKER):
+        path, data = within(base, name), files[name].read_bytes()
+        there = place.entry(path)
+        if there is None or there.is_folder or there.size != len(data) or place.read(path) != data:
+            place.write(path, data)
+
+
 # ---- for formats
 
 
 def finish_folder(root: str, finished: str) -> None:
-    """Move a filled hierarchy to the place of finished results, where it is not there yet."""
-    if Path(root).exists():
+    """Move a filled hierarchy to the place of finished results, where it is not there yet; in a store it stays."""
+    if not is_remote(root) and Path(root).exists():
         Path(root).rename(finished)
 
 
 @contextmanager
-def scratch_folder(root: str) -> Iterator[Path]:
-    """Yield an empty folder beside a working hierarchy, and remove it at the end."""
-    path = require_local(root)
+def scratch_folder(finished: str) -> Iterator[Path]:
+    """Yield an empty folder beside what is made of a hierarchy, and remove it at the end."""
+    path = Path(finished)
     folder = path.with_name(f"{path.name}.export")
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)

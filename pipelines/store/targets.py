@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 
 from pipelines.refusal import RefusedError
@@ -88,6 +89,13 @@ def remove(uri: str) -> None:
         place.delete([path])
     if not there - {""}:
         return
-    place.delete([within(path, entry.name) for entry in tree(place, path)])
+    remove_below(uri)
     if left := names_in(place, path):
         raise OSError(f"{shown(uri)} could not be removed: {', '.join(sorted(left)[:3])} is still there.")
+
+
+def remove_below(uri: str) -> None:
+    """Remove all objects below an address of a store, or nothing where there is none."""
+    place, path = place_of(uri)
+    with contextlib.suppress(FileNotFoundError):
+        place.delete([within(path, entry.name) for entry in tree(place, path)])

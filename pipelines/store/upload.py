@@ -9,12 +9,15 @@ The root's metadata goes last, when a listing of the store has shown everything 
 from __future__ import annotations
 
 import hashlib
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
-from pipelines.store.addresses import shown, within
+from pipelines.store.addresses import is_remote, shown, within
 from pipelines.store.listings import tree
 from pipelines.store.patience import patiently
 from pipelines.store.place import Entry, Place
@@ -36,8 +39,62 @@ class UnverifiedError(OSError):
     """The store does not have what was sent to it."""
 
 
-def upload_folder(root: Path, target: str) -> None:
-    """Send a hierarchy; what an upload that was cut short has sent already is not sent again.
+class Original(ABC):
+    """Something that is to be sent.
+
+    Attributes
+    ----------
+    size : int
+    mark : str
+        ETag of an object, "" for a file.
+    """
+
+    size: int
+    mark: str = ""
+
+    @abstractmethod
+    def file(self) -> AbstractContextManager[Path]:
+        """Return a context with a local file of its bytes."""
+
+
+class LocalOriginal(Original):
+    """A file of this machine."""
+
+    def __init__(self, path: Path) -> None:
+        self._path, self.size = path, path.stat().st_size
+
+    def file(self) -> AbstractContextManager[Path]:
+        """Return a context with the file itself."""
+        return nullcontext(self._path)
+
+
+class StoredOriginal(Original):
+    """An object."""
+
+    def __init__(self, place: Place, path: str, entry: Entry) -> None:
+        self._place, self._path, self.size, self.mark = place, path, entry.size or 0, entry.mark
+
+    @contextmanager
+    def file(self) -> Iterator[Path]:
+        """Yield a copy of the object, which is removed at the end."""
+        with TemporaryDirectory(prefix="diffuse-") as folder:
+            copy = Path(folder, "object")
+            self._place.fetch(self._path, copy)
+            yield copy
+
+
+def _originals(root: str | Path) -> dict[str, Original]:
+    """Return what is below a path or an address, by name."""
+    if not is_remote(str(root)):
+        files = sorted(p for p in Path(root).rglob("*") if p.is_file())
+        return {file.relative_to(root).as_posix(): LocalOriginal(file) for file in files}
+    place, base = place_of(str(root))
+    entries = sorted(tree(place, base), key=lambda entry: entry.name)
+    return {entry.name: StoredOriginal(place, within(base, entry.name), entry) for entry in entries}
+
+
+def upload_folder(root: str | Path, target: str) -> None:
+    """Send a hierarchy from a folder or a store; what an upload that was cut short has sent is not sent again.
 
     Raises
     ------
@@ -47,7 +104,7 @@ def upload_folder(root: Path, target: str) -> None:
         If the store does not list everything that was sent, with the right sizes and checksums.
     """
     place, base = place_of(target)
-    files = {p.relative_to(root).as_posix(): p for p in sorted(root.rglob("*")) if p.is_file()}
+    files = _originals(root)
     sending = _Sending(place, base, files, target)
     sending.compare()
     body = [name for name in files if name != MARKER]
@@ -86,7 +143,7 @@ class _Sending:
     ----------
     place, base : where to
     files : dict
-        Name of an object -> local file.
+        Name of an object -> what it is made of.
     target : str
         Address, for messages.
     proven : dict
@@ -95,7 +152,7 @@ class _Sending:
 
     place: Place
     base: str
-    files: Mapping[str, Path]
+    files: Mapping[str, Original]
     target: str
     proven: dict[str, Entry] = field(default_factory=dict)
 
@@ -116,23 +173,30 @@ class _Sending:
         self.proven = there
 
     def _same(self, entry: Entry) -> bool:
-        return same_bytes(self.place, within(self.base, entry.name), entry, self.files[entry.name])
+        original = self.files[entry.name]
+        if entry.size is not None and entry.size != original.size:
+            return False
+        if entry.mark and entry.mark == original.mark:
+            return True
+        with original.file() as file:
+            return same_bytes(self.place, within(self.base, entry.name), entry, file)
 
     def send(self, names: Sequence[str]) -> None:
         """Send what is not proven to be there, several objects at a time."""
         names = [name for name in names if name not in self.proven]
-        large = any(self.files[name].stat().st_size > PART_BYTES for name in names)
+        large = any(self.files[name].size > PART_BYTES for name in names)
         with ThreadPoolExecutor(LARGE_OBJECTS_AT_ONCE if large else OBJECTS_AT_ONCE) as pool:
-            sent = [
-                pool.submit(self.place.send, self.files[n], within(self.base, n), if_absent=True)
-                for n in names
-            ]
+            sent = [pool.submit(self._send, name) for name in names]
             try:
                 for one in sent:
                     one.result()
             except BaseException:
                 pool.shutdown(cancel_futures=True)
                 raise
+
+    def _send(self, name: str) -> None:
+        with self.files[name].file() as file:
+            self.place.send(file, within(self.base, name), if_absent=True)
 
     def require(self, names: Sequence[str]) -> None:
         """List the target again and compare what is new; raise where something that was sent is not listed."""

@@ -1,8 +1,10 @@
-"""Write chunks of a local Zarr array so that each is there whole or not at all, and refuse to read missing ones.
+"""Write chunks of an array of a run so that each is there whole or not at all, and refuse to read missing ones.
 
 A task that is killed, or that the run has given up and that still writes, must leave nothing that another task could
-read: its chunks are written into a folder of its own, and moved into the array one by one when all are there. An array
-that has been removed or published in the meantime takes none of them.
+read. So its chunks are written into a folder of its own first. On a disk they are then moved into the array one by one;
+an array that has been removed or published in the meantime takes none of them. In a store each is one object, which is
+written only if there is none, or in the place of the one that was there before a last look at whether the task may
+still write: a late one never replaces what another task has written since.
 """
 
 from __future__ import annotations
@@ -10,8 +12,11 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import tempfile
 import uuid
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +25,19 @@ from zarr import Array
 from zarr.core.array import AsyncArray
 from zarr.storage import LocalStore, StorePath
 
+from pipelines.store.addresses import within
 from pipelines.store.arrays import chunk_names
+from pipelines.store.guarded import MissingChunkError
+from pipelines.store.place import Place
+from pipelines.store.places import place_of
 
 Region = tuple[slice, ...]
 
+SENT_AT_ONCE = 4
+"""Chunks of a tile that are on their way to a store at a time; each is in memory once as encoded."""
 
-class MissingChunkError(OSError):
-    """A chunk of an array of the run is not there."""
+REWRITES = 100
+"""Times that a chunk may be found replaced by another task, while this one may still write."""
 
 
 def require_chunks(array: Array[Any], folder: Path, region: Region) -> None:
@@ -74,13 +85,66 @@ def write_chunks(
         Where the array is gone.
     """
     _require_whole_chunks(array, region)
-    metadata: Any = array.metadata
     with _own_folder(writing) as own:
-        staged = Array(AsyncArray(metadata, StorePath(LocalStore(own)), array.config))
-        staged[region] = values
+        _stage(array, own, region, values)
         check()
         for name in chunk_names(array, region):
             _move(own / name, folder / name, folder)
+
+
+def send_chunks(
+    array: Array[Any], uri: str, region: Region, values: NDArray[Any], check: Callable[[], None]
+) -> None:
+    """Write a region of whole chunks into an array in a store; see `write_chunks`.
+
+    Parameters
+    ----------
+    array : zarr.Array
+        Array at the address `uri`.
+    uri : str
+    region : tuple of slice
+    values : ndarray
+    check : callable
+        Called before each chunk that takes the place of another, and before the first of all.
+    """
+    _require_whole_chunks(array, region)
+    place, path = place_of(uri)
+    with (
+        tempfile.TemporaryDirectory(prefix="diffuse-") as own,
+        ThreadPoolExecutor(SENT_AT_ONCE) as pool,
+    ):
+        _stage(array, Path(own), region, values)
+        check()
+        sent = [
+            # What a task may do depends on its context, which a thread has not by itself.
+            pool.submit(copy_context().run, _send, place, within(path, name), Path(own, name), check)
+            for name in chunk_names(array, region)
+        ]
+        for one in sent:
+            one.result()
+
+
+def _send(place: Place, path: str, file: Path, check: Callable[[], None]) -> None:
+    data = file.read_bytes()
+    if place.write_if_absent(path, data):
+        return
+    for _ in range(REWRITES):
+        there = place.entry(path)
+        # After this look, and before the write: whoever has written since then keeps what is there.
+        check()
+        if there is None:
+            if place.write_if_absent(path, data):
+                return
+        elif place.write_over(path, data, there.mark):
+            return
+    raise OSError(f"{place.address(path)} was replaced {REWRITES} times while it was written.")
+
+
+def _stage(array: Array[Any], folder: Path, region: Region, values: NDArray[Any]) -> None:
+    """Write the chunks of a region into a folder, under their names in the array."""
+    metadata: Any = array.metadata
+    staged = Array(AsyncArray(metadata, StorePath(LocalStore(folder)), array.config))
+    staged[region] = values
 
 
 def _require_whole_chunks(array: Array[Any], region: Region) -> None:

@@ -10,7 +10,8 @@ import contextlib
 import contextvars
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
+
+from pipelines.store.places import place_of
 
 
 class FencedOffError(RuntimeError):
@@ -24,7 +25,7 @@ class Fence:
     Attributes
     ----------
     path : str
-        File that holds the epoch of the run's present driver.
+        Path or address of the file that holds the epoch of the run's present driver.
     epoch : str
     """
 
@@ -38,8 +39,9 @@ class Fence:
         ------
         FencedOffError
         """
+        place, path = place_of(self.path)
         try:
-            now = Path(self.path).read_text(encoding="ascii")
+            now = place.read(path).decode("ascii")
         except FileNotFoundError:
             now = "none"
         if now != self.epoch:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol
 
 from pipelines.image.window import Grid
@@ -50,9 +49,9 @@ class Failure:
         """Whether no tile can be written."""
         return self.number in (errno.ENOSPC, errno.EDQUOT)
 
-    def is_forbidden(self, folder: Path) -> bool:
+    def is_forbidden(self, folder: str) -> bool:
         """Return whether the system refused to write into a folder; trying again at once would not help."""
-        return self.number in (errno.EACCES, errno.EPERM, errno.EROFS) and self.path.startswith(str(folder))
+        return self.number in (errno.EACCES, errno.EPERM, errno.EROFS) and self.path.startswith(folder)
 
 
 class OtherCodeError(RuntimeError):

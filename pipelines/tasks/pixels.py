@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import zarr
 from numpy.typing import NDArray
 
 from diffusion_ops.blocks.spare import window_memory
@@ -18,9 +17,11 @@ from pipelines.image.info import ImageInfo
 from pipelines.image.kept_sources import cached_source
 from pipelines.image.source import SourceSpec, read_canonical
 from pipelines.image.window import Region, extent
-from pipelines.store.arrays import CHUNK_VALUES, read_region
+from pipelines.store.addresses import is_remote, within
+from pipelines.store.arrays import CHUNK_VALUES, READ_AT_ONCE, open_array, read_region
 from pipelines.store.checked_codecs import PILE_BYTES
-from pipelines.store.whole_chunks import require_chunks, write_chunks
+from pipelines.store.targets import MARKER, exists
+from pipelines.store.whole_chunks import require_chunks, send_chunks, write_chunks
 from pipelines.tasks.fence import require_own_epoch
 
 WRITING = "writing"
@@ -33,11 +34,14 @@ ENCODING_BYTES = 2 * OWN_CHUNK_BYTES
 """Memory that writing takes beside the pixels: chunks are encoded one after another, each from a copy."""
 
 
-def decoding_bytes(chunk_bytes: int) -> int:
-    """Return the memory that reading parts of chunks takes beside the pixels that are read.
+def decoding_bytes(chunk_bytes: int, uri: str = "") -> int:
+    """Return the memory that reading parts of chunks at an address takes beside the pixels that are read.
 
-    A pile of decoded chunks, at least one; and the encoded form of one, which is no larger.
+    A pile of decoded chunks, at least one; and the encoded form of one, which is no larger. Chunks in a store are read
+    several at a time, each in memory as it came, without its checksum, and decoded.
     """
+    if is_remote(uri):
+        return max(PILE_BYTES, READ_AT_ONCE * 3 * chunk_bytes)
     return max(PILE_BYTES, chunk_bytes) + chunk_bytes
 
 
@@ -121,7 +125,7 @@ class SourcePixels(Pixels):
     @property
     def decoding_bytes(self) -> int:
         """A pile of decoded chunks, and the encoded form of one."""
-        return decoding_bytes(self.chunk_bytes)
+        return decoding_bytes(self.chunk_bytes, self.spec.uri)
 
     def read(self, region: Region) -> NDArray[Any]:
         """Return a region of the source, with axes of length 1 that its file leaves out."""
@@ -135,14 +139,19 @@ class SourcePixels(Pixels):
 
 
 def _open_array(root: str, path: str) -> Any:
-    """Return an array that is opened once, and again where another run has created it anew under the same path."""
+    """Return an array that is opened once, and again where another run has created it anew under the same path.
+
+    In a store no two runs have arrays of the same address.
+    """
+    if is_remote(root):
+        return _opened_array(root, path)
     metadata = Path(root, path, "zarr.json").stat()
     return _opened_array(root, path, (metadata.st_mtime_ns, metadata.st_ino))
 
 
 @functools.lru_cache(maxsize=64)
-def _opened_array(root: str, path: str, _laid_out: tuple[int, int]) -> Any:
-    return zarr.open_array(root, path=path, mode="r+")
+def _opened_array(root: str, path: str, _laid_out: tuple[int, int] = (0, 0)) -> Any:
+    return open_array(root, path)
 
 
 @dataclass(frozen=True)
@@ -171,12 +180,17 @@ class ZarrPixels(Pixels):
     @property
     def decoding_bytes(self) -> int:
         """A pile of decoded chunks, and the encoded form of one."""
-        return decoding_bytes(OWN_CHUNK_BYTES)
+        return decoding_bytes(OWN_CHUNK_BYTES, self.root)
 
     @property
     def exists(self) -> bool:
         """True once the array has been created."""
-        return Path(self.root, self.path, "zarr.json").exists()
+        return exists(within(self.address, MARKER))
+
+    @property
+    def address(self) -> str:
+        """Where the array is."""
+        return within(self.root, self.path)
 
     def _stored(self, region: Region) -> Region:
         return tuple(region[self.canonical.index(a)] for a in self.axes)
@@ -194,7 +208,8 @@ class ZarrPixels(Pixels):
     def read_with(self, region: Region, empty: Callable[..., NDArray[Any]]) -> NDArray[Any]:
         """Return a region of the array, in memory from `empty`; see `read`."""
         array, stored = _open_array(self.root, self.path), self._stored(region)
-        require_chunks(array, Path(self.root, self.path), stored)
+        if not is_remote(self.root):  # a store tells it of each chunk that it is asked for
+            require_chunks(array, Path(self.root, self.path), stored)
         return np.transpose(read_region(array, stored, empty), [self.axes.index(a) for a in self.canonical])
 
     @property
@@ -214,6 +229,9 @@ class ZarrPixels(Pixels):
         """
         pixels = np.transpose(values.reshape(extent(region)), [self.canonical.index(a) for a in self.axes])
         array = _open_array(self.root, self.path)
+        if is_remote(self.root):
+            send_chunks(array, self.address, self._stored(region), pixels, require_own_epoch)
+            return
         folder, writing = Path(self.root, self.path), Path(self.root).parent / WRITING
         write_chunks(array, folder, self._stored(region), pixels, writing, require_own_epoch)
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import platform
 import tempfile
-from pathlib import Path
 
+from pipelines.refusal import RefusedError
+from pipelines.store.addresses import is_remote
 from pipelines.store.arrays import use_fast_codecs
 from pipelines.tasks.memory import give_back_compiler, steady_allocator
 
@@ -24,9 +25,14 @@ def prepare_process(threads: int = 1) -> None:
     give_back_compiler()
 
 
-def use_temporary_folder(folder: Path) -> None:
+def use_temporary_folder(folder: str) -> None:
     """Let temporary files, such as those of Dask's workers, lie in `folder` where no usual place can be written."""
     try:
         tempfile.gettempdir()
     except FileNotFoundError:
-        tempfile.tempdir = str(folder)
+        if is_remote(folder):
+            raise RefusedError(
+                "There is no folder for temporary files that can be written, which a run whose folder is in a store "
+                "needs. Say one in the environment (TMPDIR)."
+            ) from None
+        tempfile.tempdir = folder

@@ -84,6 +84,8 @@ class Cluster(BaseModel, ABC):
     """One line for `diffuse list clusters`."""
     in_process: ClassVar[bool] = False
     """Whether tasks run in the driver's own process."""
+    here: ClassVar[bool] = False
+    """Whether its workers run on this machine, and so see its disks."""
     shared: ClassVar[bool] = False
     """Whether its workers may take more tasks at a time than the run asked for, as it does not start them."""
     dashboard_bytes: ClassVar[int] = 0

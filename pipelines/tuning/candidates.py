@@ -16,7 +16,8 @@ from diffusion_ops.tuning.tune import Curve, Tuning, tune_samples
 from pipelines.events import Listener
 from pipelines.image.source import Source
 from pipelines.refusal import refusing
-from pipelines.spec.spec import SOURCE, Spec, make_spec
+from pipelines.spec.links import SOURCE
+from pipelines.spec.spec import Spec, make_spec
 from pipelines.spec.step import TIME_ALIASES, StepSpec
 from pipelines.spec.yaml_lines import flow_text
 from pipelines.tuning.times import (

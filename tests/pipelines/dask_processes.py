@@ -88,19 +88,35 @@ class DaskProcesses:
         self.address = str(json.loads(told.read_text())["address"])
 
     def worker(
-        self, *options: str, path: Sequence[Path] = (ROOT,), nanny: bool = False
+        self,
+        *options: str,
+        path: Sequence[Path] = (ROOT,),
+        nanny: bool = False,
+        home: Path | None = None,
+        environment: Mapping[str, str] | None = None,
     ) -> subprocess.Popen[bytes]:
-        """Start a worker of one thread that imports from a path."""
+        """Start a worker of one thread that imports from a path, and works in a home of its own where one is given."""
         loopback = ("--host", "127.0.0.1", "--dashboard-address", "127.0.0.1:0", "--no-dashboard")
         own = () if nanny else ("--no-nanny",)
         how = (*loopback, *own, *self._tls, *options)
-        return self._start("worker", self.address, "--nthreads", "1", *how, path=path)
+        words = ("worker", self.address, "--nthreads", "1", *how)
+        own_folders = {} if home is None else at_home(home)
+        return self._start(*words, path=path, cwd=home, environment={**own_folders, **(environment or {})})
 
-    def _start(self, *words: str, path: Sequence[Path] = (ROOT,)) -> subprocess.Popen[bytes]:
-        environment = {**os.environ, **self._settings, "PYTHONPATH": os.pathsep.join(map(str, path))}
+    def _start(
+        self,
+        *words: str,
+        path: Sequence[Path] = (ROOT,),
+        cwd: Path | None = None,
+        environment: Mapping[str, str] | None = None,
+    ) -> subprocess.Popen[bytes]:
+        paths = os.pathsep.join(map(str, path))
+        environment = {**os.environ, **self._settings, "PYTHONPATH": paths, **(environment or {})}
         command = [sys.executable, "-m", "dask", *words]
         with (self._folder / f"{words[0]}-{len(self._processes)}.log").open("wb") as log:
-            process = subprocess.Popen(command, cwd=self._folder, env=environment, stdout=log, stderr=log)
+            process = subprocess.Popen(
+                command, cwd=cwd or self._folder, env=environment, stdout=log, stderr=log
+            )
         self._processes.append(process)
         return process
 
@@ -116,6 +132,13 @@ class DaskProcesses:
                 process.wait(5)
             process.kill()
             process.wait()
+
+
+def at_home(home: Path) -> dict[str, str]:
+    """Make a folder, and return variables with which a process has its home and its temporary files there."""
+    temporary = home / "tmp"
+    temporary.mkdir(parents=True, exist_ok=True)
+    return {"HOME": str(home), "TMPDIR": str(temporary)}
 
 
 def tls_options(folder: Path) -> tuple[str, ...]:

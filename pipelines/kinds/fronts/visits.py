@@ -6,7 +6,6 @@ import math
 from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
@@ -16,6 +15,7 @@ from diffusion_ops.blocks.statistic import Tally
 from pipelines.image.window import Grid, Region, Window, extent, one_frame, window_of
 from pipelines.kinds.fronts.land_work import LandWork
 from pipelines.kinds.fronts.tiles import FRONT_RATE, VISITS, Latest
+from pipelines.store.places import local_copy
 from pipelines.tasks.pixels import Pixels, ZarrPixels
 from pipelines.tasks.values import Carried, Cost, Done, NewArray
 from pipelines.tasks.work import Conclusion, File, Told
@@ -138,7 +138,7 @@ class TileVisits(LandWork):
 
     def visits_around(self, grid: Grid, region: Region, halo: tuple[int, ...]) -> dict[int, int]:
         """Return the number of visits of a tile and of those around it, once the worklist is complete."""
-        merged = np.load(Path(self.merged), mmap_mode="r")
+        merged = np.load(local_copy(self.merged), mmap_mode="r")
         return {tile: int(merged[tile]) for tile in grid.covering(window_of(region, grid.shape, halo).read)}
 
     # ---- what a task does

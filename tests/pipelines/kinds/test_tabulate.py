@@ -23,7 +23,7 @@ from diffusion_ops.blocks.regions import RegionEnds, RegionSums, region_table
 from pipelines.image.info import ImageInfo
 from pipelines.image.sink import TABLE, SinkSpec, open_sink
 from pipelines.plan.search import PlanError
-from pipelines.record.journal import Journal
+from pipelines.record.journal import FileJournal
 from pipelines.refusal import RefusedError
 from pipelines.run.arrays import RunArrays
 from pipelines.run.preview import preview
@@ -76,9 +76,9 @@ def run_with_table(
 
 def stop_at(patch: pytest.MonkeyPatch, moment: str) -> None:
     """Let a run stop after its third tile, before its table is there to be written, or when it is published."""
-    append, write = Journal.append, RunArrays.write
+    append, write = FileJournal.append, RunArrays.write
 
-    def append_or_stop(self: Journal, event: object) -> None:
+    def append_or_stop(self: FileJournal, event: object) -> None:
         append(self, event)
         if (moment == "tile" and getattr(event, "tile", 0) == 2) or moment == type(event).__name__.lower():
             raise StopError
@@ -88,7 +88,7 @@ def stop_at(patch: pytest.MonkeyPatch, moment: str) -> None:
             raise StopError
         write(file)
 
-    patch.setattr(Journal, "append", append_or_stop)
+    patch.setattr(FileJournal, "append", append_or_stop)
     patch.setattr(RunArrays, "write", staticmethod(write_or_stop))
 
 

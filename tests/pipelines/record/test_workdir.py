@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from pipelines.record import workdir
-from pipelines.record.journal import Claimed, Finished, Forgotten, Journal, Published, event_of, line_of
+from pipelines.record.journal import Claimed, FileJournal, Finished, Forgotten, Published, event_of, line_of
 from pipelines.record.workdir import DamagedError, OccupiedError, Workdir
 from pipelines.store.place import whole_name
 
@@ -132,7 +132,7 @@ def test_an_event_is_its_line(event: object) -> None:
 
 
 def test_damaged_lines_are_passed_over(tmp_path: Path) -> None:
-    journal = Journal(tmp_path / "journal.jsonl")
+    journal = FileJournal(tmp_path / "journal.jsonl")
     for event in EVENTS:
         journal.append(event)
     journal.close()
@@ -149,7 +149,7 @@ def test_damaged_lines_are_passed_over(tmp_path: Path) -> None:
 
 
 def test_a_cut_line_is_removed_before_another_is_appended(tmp_path: Path) -> None:
-    journal = Journal(tmp_path / "journal.jsonl")
+    journal = FileJournal(tmp_path / "journal.jsonl")
     for event in EVENTS:
         journal.append(event)
     journal.close()

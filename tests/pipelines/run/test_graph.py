@@ -13,7 +13,7 @@ import pytest
 import diffusion_ops as do
 from diffusion_ops.evolution.operator import OPERATORS
 from pipelines.events import TileDone
-from pipelines.record.journal import Finished, Journal
+from pipelines.record.journal import FileJournal, Finished
 from pipelines.run.preview import preview
 from pipelines.run.run import RefusedError, Report, run
 from pipelines.run.verify import verify
@@ -404,7 +404,7 @@ def test_an_interrupted_adaptive_run_goes_on_with_the_same_steps(tmp_path, image
     assert carry_out(spec).data["tiles_resumed"] >= 0
     expected = do.evolve(image, do.PeronaMalik(5000, "rational"), time=2, schedule=schedule)
     assert same(read_result(spec.sink.uri), expected)
-    events = Journal(Path(spec.workdir) / "journal.jsonl").events()
+    events = FileJournal(Path(spec.workdir) / "journal.jsonl").events()
     rounds = [event.round for event in events if isinstance(event, Finished)]
     assert max(rounds) > 1
 

@@ -24,7 +24,7 @@ from pipelines.events import Exporting
 from pipelines.formats.metadata.ome_labels import make_labels
 from pipelines.formats.ome_zarr_sink import OmeZarrSink
 from pipelines.image.sink import SinkSpec
-from pipelines.record.workdir import BusyError
+from pipelines.record.holding import BusyError
 from pipelines.refusal import RefusedError
 from pipelines.run.preview import preview
 from pipelines.run.publication import list_target

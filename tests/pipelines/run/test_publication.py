@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 
 from pipelines.events import Exporting, TileDone
-from pipelines.record.journal import Claimed, Journal, Published
+from pipelines.record.holding import BusyError
+from pipelines.record.journal import Claimed, FileJournal, Published
 from pipelines.record.lease import lease
-from pipelines.record.workdir import BusyError, DamagedError
+from pipelines.record.workdir import DamagedError
 from pipelines.run.run import RefusedError, run
 from pipelines.run.verify import verify
 from pipelines.spec.spec import Spec
@@ -47,9 +48,9 @@ def expected_bytes(folder: Path, image: np.ndarray, name: str) -> dict[str, byte
 def test_a_kill_at_any_line_of_a_publication_is_gone_on_from(
     tmp_path: Path, image: np.ndarray, monkeypatch: pytest.MonkeyPatch, name: str, last: type, before: bool
 ) -> None:
-    append = Journal.append
+    append = FileJournal.append
 
-    def append_and_die(self: Journal, event: Any) -> None:
+    def append_and_die(self: FileJournal, event: Any) -> None:
         if not before or not isinstance(event, last):
             append(self, event)
         if isinstance(event, last):
@@ -58,7 +59,7 @@ def test_a_kill_at_any_line_of_a_publication_is_gone_on_from(
     expected = expected_bytes(tmp_path, image, name)
     spec = spec_of(tmp_path, image, name)
     with monkeypatch.context() as patch:
-        patch.setattr(Journal, "append", append_and_die)
+        patch.setattr(FileJournal, "append", append_and_die)
         with pytest.raises(StopError):
             run(spec)
     assert run(spec).exit_code == 0

@@ -20,8 +20,9 @@ from pipelines.clusters import address
 from pipelines.events import StageDone, StageStarted, TileDone, TileFailed, TileLost
 from pipelines.image.open_source import open_source
 from pipelines.image.source import SourceSpec, read_canonical
+from pipelines.record.holding import BusyError
 from pipelines.record.journal import event_of, line_of
-from pipelines.record.workdir import BusyError, OccupiedError, Workdir
+from pipelines.record.workdir import OccupiedError, Workdir
 from pipelines.run.preview import parse_roi, preview
 from pipelines.run.run import RefusedError, run
 from pipelines.run.status import NoRunError, status

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from diffusion_ops.blocks.statistic import Tally
-from pipelines.record.journal import Claimed, Finished, Forgotten, Journal, line_of
+from pipelines.record.journal import Claimed, FileJournal, Finished, Forgotten, line_of
 from pipelines.run.status import cancel, status
 from pipelines.run.verify import verify
 from tests.pipelines.runs import ragged_image, save_source
@@ -88,7 +88,7 @@ def test_a_run_is_watched_without_a_touch_cancelled_and_goes_on(folder: Path) ->
 
 def test_a_long_journal_takes_less_than_a_second(tmp_path: Path) -> None:
     lines = [line_of(Finished(i % 10, i // 10, 123456789 * i % (1 << 32))) for i in range(100_000)]
-    journal = Journal(tmp_path / "journal.jsonl")
+    journal = FileJournal(tmp_path / "journal.jsonl")
     journal.path.write_bytes(b"".join(lines) * 10)
     began = time.process_time()  # others may use the machine, too
     told = [rows for rows in journal.glance() if isinstance(rows, np.ndarray)]
@@ -98,7 +98,7 @@ def test_a_long_journal_takes_less_than_a_second(tmp_path: Path) -> None:
 
 
 def test_a_glance_sees_what_the_journal_says(tmp_path: Path) -> None:
-    journal = Journal(tmp_path / "journal.jsonl")
+    journal = FileJournal(tmp_path / "journal.jsonl")
     events = [
         Finished(0, 7, 1),
         Finished(12, 345, 0, {"a": Tally(np.arange(4), np.arange(4))}),

@@ -23,8 +23,8 @@ from typer.testing import CliRunner, Result
 
 from pipelines.cli.command import app
 from pipelines.events import Event, RunStarted
+from pipelines.record.holding import BusyError
 from pipelines.record.lease import lease
-from pipelines.record.workdir import BusyError
 from pipelines.refusal import RefusedError
 from pipelines.schedule.ledger import Ledger, Row, State
 from pipelines.schedule.template import Template

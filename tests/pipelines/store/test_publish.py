@@ -44,7 +44,7 @@ def made(path: Path, folder: bool) -> Path:
 def test_a_result_keeps_its_stamp_when_it_is_moved(tmp_path: Path, folder: bool) -> None:
     path, target = made(tmp_path / "a", folder), tmp_path / "b"
     mark = stamp(path)
-    hand_over(bring_beside(path, str(target)), str(target))
+    hand_over(bring_beside(str(path), str(target)), str(target))
     assert stamp_of(str(target)) == mark != stamp(path)
     assert names(tmp_path) == ["b"]
 
@@ -88,8 +88,8 @@ def second_disk(folder: Path) -> Path:
 def test_another_disk_is_copied_to(tmp_path: Path, folder: bool) -> None:
     with tempfile.TemporaryDirectory(dir=second_disk(tmp_path)) as there:
         target = Path(there) / "out"
-        ready = bring_beside(made(tmp_path / "a", folder), str(target))
-        mark = stamp(ready)
+        ready = bring_beside(str(made(tmp_path / "a", folder)), str(target))
+        mark = stamp(Path(ready))
         hand_over(ready, str(target))
         assert stamp(target) == mark
         assert (target / "0" / "c" / "1" if folder else target).read_bytes() == b"pixels"
@@ -103,7 +103,7 @@ def test_labels_reach_an_image_on_another_disk(tmp_path: Path, linked: str) -> N
         (tmp_path / linked).symlink_to(Path(there) / "kept", target_is_directory=True)
         labels = tmp_path / "cells.ome.zarr" / "labels"
         labels.resolve().mkdir(parents=True)
-        hand_over(bring_beside(hierarchy(tmp_path / "a"), str(labels / "cells")), str(labels / "cells"))
+        hand_over(bring_beside(str(hierarchy(tmp_path / "a")), str(labels / "cells")), str(labels / "cells"))
         assert names(labels) == ["cells"]
         assert names(Path(there)) == ["kept"]
 

@@ -9,6 +9,9 @@ import pytest
 from zarr.storage import LocalStore
 
 from pipelines.store.arrays import Chunking, create_array
+from pipelines.store.guarded import MissingChunkError
+from pipelines.store.places import place_of
+from pipelines.store.publish import put_files
 from pipelines.tasks.fence import Fence, FencedOffError, behind, require_own_epoch
 from pipelines.tasks.pixels import ZarrPixels
 
@@ -58,3 +61,63 @@ class _Acting(Fence):
 
     def require(self) -> None:
         self.act()  # type: ignore[attr-defined]
+
+
+# ---- in a store
+
+
+class _Overtaken(Fence):
+    """A fence at which, once a task has passed it, another process takes over and writes."""
+
+    def require(self) -> None:
+        if not asked:
+            asked.append(self)
+            place, path = place_of(self.path)
+            place.write(path, b"second")
+            with behind(Fence(self.path, "second")):
+                PIXELS[0].write(REGION, np.full((4, 4), 2, np.float32))
+            return
+        super().require()
+
+
+asked: list[Fence] = []
+PIXELS: list[ZarrPixels] = []
+REGION = (slice(0, 4), slice(0, 4))
+
+
+def stored_array(root: str, tmp_path: Path) -> ZarrPixels:
+    create_array(str(tmp_path), "a", (4, 4), np.dtype("f4"), Chunking((2, 2)), axes="yx", compression="none")
+    put_files(tmp_path, root)
+    return ZarrPixels(root, "a", "yx", "yx")
+
+
+@pytest.mark.parametrize("written", [False, True])
+def test_a_late_task_replaces_nothing_in_a_store(objects, tmp_path: Path, written: bool) -> None:
+    root, epoch = f"{objects.bucket}/{tmp_path.name}", f"{objects.bucket}/{tmp_path.name}-epoch"
+    pixels = stored_array(root, tmp_path)
+    place, path = place_of(epoch)
+    place.write(path, b"first")
+    if written:
+        with behind(Fence(epoch, "first")):
+            pixels.write(REGION, np.ones((4, 4), np.float32))
+        assert (pixels.read(REGION) == 1).all()
+    asked.clear()
+    PIXELS[:] = [pixels]
+    with pytest.raises(FencedOffError, match="it is second now"), behind(_Overtaken(epoch, "first")):
+        pixels.write(REGION, np.zeros((4, 4), np.float32))
+    assert (pixels.read(REGION) == 2).all()
+
+
+def test_a_chunk_that_a_store_has_not_is_no_fill_value(objects, tmp_path: Path) -> None:
+    root = f"{objects.bucket}/{tmp_path.name}"
+    pixels = stored_array(root, tmp_path)
+    with pytest.raises(MissingChunkError, match=f"{root}/a/c/./. is missing"):
+        pixels.read(REGION)
+    pixels.write(REGION, np.ones((4, 4), np.float32))
+    place, path = place_of(f"{root}/a/c/1/1")
+    place.delete([path])
+    assert (pixels.read((slice(0, 2), slice(0, 4))) == 1).all()
+    with pytest.raises(MissingChunkError, match=r"c/1/1 is missing"):
+        pixels.read(REGION)
+    with pytest.raises(ValueError, match="does not cover whole chunks"):
+        pixels.write((slice(0, 3), slice(0, 4)), np.ones((3, 4), np.float32))

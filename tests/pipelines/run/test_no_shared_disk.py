@@ -1,0 +1,353 @@
+"""Driver and workers that have nothing in common but a store: state, journal, lease, source and result lie there."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+
+import distributed
+import numpy as np
+import pytest
+import zarr
+from typer.testing import CliRunner
+
+from pipelines.cli.command import app
+from pipelines.record import workdir
+from pipelines.record.journal import Claimed, Published
+from pipelines.refusal import RefusedError
+from pipelines.run import driver
+from pipelines.run.run import run
+from pipelines.run.status import cancel, status
+from pipelines.run.verify import verify
+from pipelines.spec.spec import Spec, SpecError, make_spec
+from pipelines.store.places import place_of
+from tests.pipelines.chaos import Running
+from tests.pipelines.dask_processes import DaskProcesses, at_home, dask_processes
+from tests.pipelines.runs import contents_of, ragged_image, save_source, small_spec
+from tests.plugin_examples import ROOT
+
+SECRETS = {"AWS_ACCESS_KEY_ID": "AKIANEVERSEEN", "AWS_SECRET_ACCESS_KEY": "never/seen+anywhere"}
+
+EVOLUTION = {"operator": "perona-malik", "contrast": 5000, "conductance": "rational", "steps": 9}
+
+
+@dataclass
+class Apart:
+    """A store, and the spec of a run in it.
+
+    Attributes
+    ----------
+    here : Path
+        Folder of the test.
+    bucket : str
+        Address that nothing else uses.
+    environment : dict
+        What all processes are told of the store.
+    """
+
+    here: Path
+    bucket: str
+    environment: dict[str, str]
+
+    @property
+    def target(self) -> str:
+        return f"{self.bucket}/out.ome.zarr"
+
+    @property
+    def workdir(self) -> str:
+        return f"{self.target}.run"
+
+    def expected(self) -> dict[str, bytes]:
+        """Return the bytes of the result of threads on a disk."""
+        source = save_source(self.here, ragged_image((200, 170)))
+        target = self.here / "out.ome.zarr"
+        assert run(small_spec(source, target, steps=[EVOLUTION])).exit_code == 0
+        return contents_of(target)
+
+    def start(self, cluster: DaskProcesses) -> Running:
+        """Start the command in a home of its own, whose only file is a spec of addresses."""
+        home = self.here / "driver"
+        environment = {**os.environ, **self.environment, **SECRETS, **at_home(home), "PYTHONPATH": str(ROOT)}
+        data = {
+            "source": {"uri": f"{self.bucket}/in.zarr"},
+            "steps": [EVOLUTION],
+            "sink": {"uri": self.target, "chunk": 64},
+            "run": {"tile": 64, "batch": 4, "threads": 2, "cluster": cluster.address, "memory": "3GiB"},
+        }
+        (home / "spec.yaml").write_text(json.dumps(data))
+        job = SimpleNamespace(folder=home, environment=environment)
+        return Running(job, [sys.executable, "-m", "pipelines.cli.command", "run", "spec.yaml", "--json"])
+
+    def worker(self, cluster: DaskProcesses, number: int) -> object:
+        """Start a worker in a home of its own."""
+        home = self.here / f"worker-{number}"
+        return cluster.worker(home=home, environment={**self.environment, **SECRETS})
+
+
+@pytest.fixture
+def apart(objects, tmp_path: Path) -> Iterator[Apart]:
+    bucket = f"{objects.bucket}/{tmp_path.name}"
+    image = ragged_image((200, 170))
+    zarr.create_array(f"{bucket}/in.zarr", shape=image.shape, dtype="f4", chunks=(64, 64))[...] = image
+    return Apart(tmp_path, bucket, objects.environment)
+
+
+def keys_of(cluster: DaskProcesses) -> str:
+    """Return all that a scheduler remembers of its tasks, their keys among it."""
+    with distributed.Client(cluster.address) as client:
+        return client.run_on_scheduler(lambda dask_scheduler: repr(list(dask_scheduler.transition_log)))
+
+
+def test_nothing_is_lost_without_a_shared_disk_and_no_secret_is_told(apart: Apart) -> None:
+    expected = apart.expected()
+    with dask_processes(apart.here / "cluster") as cluster:
+        workers = [apart.worker(cluster, number) for number in range(2)]
+        killed = apart.start(cluster)
+        assert killed.until_tiles(8), killed.errors()
+        workers[0].kill()
+        assert killed.until_tiles(2), killed.errors()
+        assert status(apart.target)["running"]
+        killed.kill("drivers without a shared disk")
+        apart.worker(cluster, 2)
+        again = apart.start(cluster)
+        assert again.end() == 0, again.errors()
+        keys = keys_of(cluster)
+    assert contents_of(apart.target) == expected
+    standing = status(apart.target)
+    assert standing["complete"]
+    assert not standing["running"]
+    assert standing["report"]["tiles_resumed"] > 0
+    assert verify(apart.target, samples=2)["ok"]
+    kept = contents_of(apart.workdir)
+    assert {name.partition("/")[0] for name in kept} == {
+        "run.json",
+        "report.json",
+        "workers.json",
+        "epoch",
+        "journal",
+    }
+    # What the processes have written on disks.
+    written = {p: p.read_bytes() for p in apart.here.rglob("*") if p.is_file() and p.suffix != ".npy"}
+    assert not [path for path in written if "driver" in path.parts and path.name[:4] not in ("spec", "said")]
+    assert "perform_group" in keys or "diffuse-run-" in keys
+    for secret in SECRETS.values():
+        assert secret not in keys
+        assert not [name for name, data in {**written, **kept}.items() if secret.encode() in data]
+
+
+# ---- by threads: what is particular to a folder in a store
+
+
+def stored_spec(apart: Apart, target: str, **sections: object) -> Spec:
+    """Return the spec of a small run whose folder is in the store."""
+    sections = {"steps": [EVOLUTION], **sections}
+    sections["run"] = {"workdir": f"{apart.bucket}/work/one.run", **sections.get("run", {})}
+    return small_spec(f"{apart.bucket}/in.zarr", target, **sections)
+
+
+@pytest.fixture
+def small(objects, tmp_path: Path) -> Apart:
+    """Return a store with a smaller image, of four tiles."""
+    bucket = f"{objects.bucket}/{tmp_path.name}"
+    image = ragged_image((100, 90))
+    zarr.create_array(f"{bucket}/in.zarr", shape=image.shape, dtype="f4", chunks=(64, 64))[...] = image
+    np.save(tmp_path / "source.npy", image)
+    (tmp_path / "markers.csv").write_text("row,column,label\n3,4,1\n90,80,2\n")
+    return Apart(tmp_path, bucket, objects.environment)
+
+
+KINDS = {
+    "front": [{"operator": "eikonal", "markers": "markers.csv"}],
+    "graph": [{"operator": "thresholding"}, {"operator": "components"}],
+    "holes": [{"operator": "inpainting", "by": "biharmonic"}],
+    "steady": [{"operator": "random-walker", "markers": "markers.csv", "tolerance": 1e-2}],
+    "second order": [{"operator": "eikonal", "markers": "markers.csv", "order": 2}],
+}
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "front",
+        *(pytest.param(kind, marks=pytest.mark.thorough) for kind in ("graph", "holes")),
+        *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("steady", "second order")),
+    ],
+)
+def test_every_kind_of_work_keeps_its_state_in_a_store(small: Apart, kind: str) -> None:
+    named = {"markers": str(small.here / "markers.csv")}
+    steps = [{**step, **(named if "markers" in step else {})} for step in KINDS[kind]]
+    on_disk, stored = small.here / "out.zarr", f"{small.bucket}/out.zarr"
+    assert run(small_spec(str(small.here / "source.npy"), on_disk, steps=steps)).exit_code == 0
+    report = run(stored_spec(small, stored, steps=steps))
+    assert report.exit_code == 0, report.data
+    assert report.data["memory"]["measured"] <= report.data["memory"]["limit"]
+    assert contents_of(stored) == contents_of(on_disk)
+
+
+class DiedError(Exception):
+    """The process has died at this moment."""
+
+
+def die_after(patch: pytest.MonkeyPatch, tiles: int) -> None:
+    """Let a driver die, without a word to its journal, after so many tiles."""
+    note, done = driver.Driver._note, list[object]()
+
+    def note_or_die(self: driver.Driver, event: object) -> object:
+        done.append(event)
+        if len(done) > tiles:
+            self.workdir.journal.close = lambda: None
+            raise DiedError
+        return note(self, event)
+
+    patch.setattr(driver.Driver, "_note", note_or_die)
+
+
+def state_of(workdir: str) -> list[str]:
+    """Return the names of the chunks of states."""
+    return sorted(name for name in contents_of(workdir) if "/state/" in name and "/c/" in name)
+
+
+@pytest.mark.parametrize("name", ["out.zarr", pytest.param("out.tif", marks=pytest.mark.thorough)])
+@pytest.mark.parametrize("harm", ["lost", pytest.param("damaged", marks=pytest.mark.thorough)])
+def test_what_a_store_has_lost_is_computed_again(
+    small: Apart, monkeypatch: pytest.MonkeyPatch, harm: str, name: str
+) -> None:
+    """Also to a target on the disk of the driver, which the workers do not see."""
+    target = small.here / name
+    spec = stored_spec(small, str(target))
+    with monkeypatch.context() as patch:
+        die_after(patch, 7)
+        with pytest.raises(DiedError):
+            run(spec)
+    assert verify(str(target), workdir=spec.workdir)["ok"]
+    place, base = place_of(spec.workdir)
+    chunk = f"{base}/{state_of(spec.workdir)[0]}"
+    if harm == "lost":
+        place.delete([chunk])
+    else:
+        data = bytearray(place.read(chunk))
+        data[5] ^= 4
+        place.write(chunk, bytes(data))
+    assert not verify(str(target), workdir=spec.workdir)["ok"]
+    report = run(spec)
+    assert report.exit_code == 0, report.data
+    assert report.data["tiles_resumed"] > 0
+    expected = small.here / f"expected-{name}"
+    assert run(small_spec(str(small.here / "source.npy"), expected, steps=[EVOLUTION])).exit_code == 0
+    if name.endswith(".zarr"):
+        assert contents_of(target) == contents_of(expected)
+    else:
+        assert target.read_bytes() == expected.read_bytes()
+    assert not state_of(spec.workdir)
+
+
+@pytest.mark.parametrize(
+    ("moment", "there"),
+    [
+        (Published, True),
+        pytest.param(Published, False, marks=pytest.mark.thorough),
+        pytest.param(Claimed, True, marks=pytest.mark.thorough),
+    ],
+)
+def test_a_result_on_its_way_from_the_store_is_not_lost(
+    small: Apart, monkeypatch: pytest.MonkeyPatch, moment: type, there: bool
+) -> None:
+    target = f"{small.bucket}/out.ome.zarr" if there else str(small.here / "out.ome.zarr")
+    spec = stored_spec(small, target)
+    note = driver.Driver._note
+
+    def note_or_die(self: driver.Driver, event: object) -> object:
+        if isinstance(event, moment):
+            raise DiedError
+        return note(self, event)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(driver.Driver, "_note", note_or_die)
+        with pytest.raises(DiedError):
+            run(spec)
+    report = run(spec)
+    assert report.exit_code == 0, report.data
+    expected = small.here / "expected" / "out.ome.zarr"
+    expected.parent.mkdir()
+    assert run(small_spec(str(small.here / "source.npy"), expected, steps=[EVOLUTION])).exit_code == 0
+    assert contents_of(target) == contents_of(expected)
+    assert not [name for name in contents_of(spec.workdir) if name.startswith("run-")]
+
+
+def test_a_folder_in_a_store_is_cleaned_of_the_runs_own_objects_alone(small: Apart) -> None:
+    spec = stored_spec(small, f"{small.bucket}/out.zarr")
+    place, base = place_of(spec.workdir)
+    assert run(spec).exit_code == 0
+    strangers = ("letter.txt", "run-mine/c/0", "journal/letter.txt", "run-0123456789abc/x")
+    for name in strangers:
+        place.write(f"{base}/{name}", b"dear")
+    place.write(f"{base}/run-0123456789ab/state/x", b"what an earlier run has left")
+    assert run(spec, overwrite=True).exit_code == 0
+    left = contents_of(spec.workdir)
+    assert {name for name in left if left[name] == b"dear"} == set(strangers)
+    assert not [name for name in left if name.startswith("run-0123456789ab/")]
+    assert verify(spec.sink.uri, samples=1, workdir=spec.workdir)["ok"]
+
+
+def test_a_folder_of_something_else_in_a_store_is_refused(small: Apart) -> None:
+    spec = stored_spec(small, f"{small.bucket}/out.zarr")
+    place, base = place_of(spec.workdir)
+    place.write(f"{base}/letter.txt", b"dear")
+    with pytest.raises(RefusedError, match=r"is no folder of a run: it holds letter\.txt"):
+        run(spec)
+    assert contents_of(spec.workdir) == {"letter.txt": b"dear"}
+
+
+def test_a_run_in_a_store_can_be_cancelled_from_anywhere(
+    small: Apart, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = stored_spec(small, f"{small.bucket}/out.zarr")
+    take = driver.Driver._take
+
+    def take_and_cancel(self: driver.Driver, *told: object) -> None:
+        take(self, *told)
+        assert cancel(spec.sink.uri, spec.workdir)["asked"]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(driver.Driver, "_take", take_and_cancel)
+        patch.setattr(workdir, "LOOK_SECONDS", 0.0)
+        assert run(spec).exit_code == 75
+    assert run(spec).exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("address", "said"),
+    [
+        ("memory://x.run", "Give run.workdir a folder on a disk"),
+        ("abc://x/y.run", "Protocol not known"),
+        ("s3://key:secret@bucket/x.run", "user name, a password or a token"),
+    ],
+)
+def test_what_cannot_be_the_folder_of_a_run_is_refused(small: Apart, address: str, said: str) -> None:
+    spec = {
+        "source": {"uri": "source.npy"},
+        "steps": [EVOLUTION],
+        "sink": {"uri": "out.zarr"},
+        "run": {"workdir": address},
+    }
+    (small.here / "spec.yaml").write_text(json.dumps(spec))
+    before = sorted(small.here.rglob("*"))
+    result = CliRunner().invoke(app, ["run", str(small.here / "spec.yaml")])
+    assert result.exit_code == 2
+    assert said in " ".join(result.stderr.split())
+    assert "secret" not in result.stderr
+    assert sorted(small.here.rglob("*")) == before
+
+
+def test_the_folder_is_beside_a_target_in_a_store_where_workers_are_elsewhere() -> None:
+    data = {"source": {"uri": "s3://a/in.zarr"}, "steps": [EVOLUTION], "sink": {"uri": "s3://a/out.zarr/"}}
+    assert make_spec({**data, "run": {"cluster": "tcp://10.0.0.1:8786"}}).workdir == "s3://a/out.zarr.run"
+    with pytest.raises(SpecError, match=r"run\.workdir: one of this machine is faster"):
+        make_spec(data)
+    with pytest.raises(SpecError, match=r"run\.workdir"):
+        make_spec({**data, "run": {"cluster": "local"}})
