@@ -176,12 +176,11 @@ class Driver:
         self.publication.settle(self.state, self._note)
         needed = needed_stages(self.state, self.plan)
         self.arrays.renew_metadata(self.state.stages[number] for number in sorted(needed))
-        self._check_arrays()
-        needed = needed_stages(self.state, self.plan)
+        needed = self._check_arrays()
         return groups(self.state, needed, last) if needed else ()
 
-    def _check_arrays(self) -> None:
-        """Forget tiles whose array is gone although a stage still reads it."""
+    def _check_arrays(self) -> set[int]:
+        """Forget tiles whose array is gone although a stage still reads it; return the stages that are needed then."""
         needed = needed_stages(self.state, self.plan)
         # What reads an array comes after it, and may be forgotten first: then the array is needed, too.
         for number in reversed(range(len(self.state.stages))):
@@ -191,6 +190,7 @@ class Driver:
             if lost or lacking:
                 self._note(Forgotten(number))
                 needed = needed_stages(self.state, self.plan)
+        return needed
 
     def _compare(self, taken_over: Iterable[Group], submission: Submission) -> None:
         """Forget the tiles that are not as the journal says: whatever happened to them, they are done again."""
@@ -292,8 +292,7 @@ class Driver:
         """Take no more tiles where the run is to stop, or somebody has cancelled it; what is at work ends first."""
         reason = self.stopping.heed(lambda: self.workdir.is_to_stop)
         if reason and not self.measured.problem:
-            self.measured.ended_by = reason
-            self.measured.problem = stop_text(reason)
+            self.measured.ended_by, self.measured.problem = reason, stop_text(reason)
 
     def _top_up(self, submission: Submission) -> None:
         self._heed_stop()
