@@ -35,12 +35,28 @@ OWN_TRIES = 3
 """Looks at a chunk of an array of the run that is not found: it may be that in passing."""
 
 
-class OwnStore(WrapperStore[FsspecStore]):
-    """A hierarchy of the run itself in a store, for reading: all of its chunks that are asked for have been written."""
+class _StoreAt(WrapperStore[FsspecStore]):
+    """A store at an address, in which every object is read by `get`."""
 
     def __init__(self, store: FsspecStore, uri: str = "") -> None:
         super().__init__(store)
         self.uri = uri
+
+    async def get_partial_values(
+        self, prototype: BufferPrototype, key_ranges: Iterable[tuple[str, ByteRequest | None]]
+    ) -> list[Buffer | None]:
+        """Return parts of objects."""
+        return list(await asyncio.gather(*(self.get(key, prototype, part) for key, part in key_ranges)))
+
+    async def _get_many(
+        self, requests: Iterable[tuple[str, BufferPrototype, ByteRequest | None]]
+    ) -> AsyncGenerator[tuple[str, Buffer | None], None]:
+        for request in requests:
+            yield request[0], await self.get(*request)
+
+
+class OwnStore(_StoreAt):
+    """A hierarchy of the run itself in a store, for reading: all of its chunks that are asked for have been written."""
 
     def _with_store(self, store: FsspecStore) -> OwnStore:
         return OwnStore(store, self.uri)
@@ -65,25 +81,12 @@ class OwnStore(WrapperStore[FsspecStore]):
             f"The chunk {shown(within(self.uri, key))} is missing, although its tile was finished."
         )
 
-    async def get_partial_values(
-        self, prototype: BufferPrototype, key_ranges: Iterable[tuple[str, ByteRequest | None]]
-    ) -> list[Buffer | None]:
-        """Return parts of objects."""
-        return list(await asyncio.gather(*(self.get(key, prototype, part) for key, part in key_ranges)))
 
-    async def _get_many(
-        self, requests: Iterable[tuple[str, BufferPrototype, ByteRequest | None]]
-    ) -> AsyncGenerator[tuple[str, Buffer | None], None]:
-        for request in requests:
-            yield request[0], await self.get(*request)
-
-
-class GuardedStore(WrapperStore[FsspecStore]):
+class GuardedStore(_StoreAt):
     """A store for reading."""
 
     def __init__(self, store: FsspecStore, uri: str = "") -> None:
-        super().__init__(store)
-        self.uri = uri
+        super().__init__(store, uri)
         self._arrays: dict[str, Listing | None] = {}
         self._folders: dict[str, set[str]] = {}
         self.stale = False
@@ -113,18 +116,6 @@ class GuardedStore(WrapperStore[FsspecStore]):
             f"{shown(within(self.uri, key))} is in the store's listing, but is not found at {len(PAUSES) + 1} tries. "
             "It was deleted after the run began, or the store is out of order: run the same command again later."
         )
-
-    async def get_partial_values(
-        self, prototype: BufferPrototype, key_ranges: Iterable[tuple[str, ByteRequest | None]]
-    ) -> list[Buffer | None]:
-        """Return parts of objects."""
-        return list(await asyncio.gather(*(self.get(key, prototype, part) for key, part in key_ranges)))
-
-    async def _get_many(
-        self, requests: Iterable[tuple[str, BufferPrototype, ByteRequest | None]]
-    ) -> AsyncGenerator[tuple[str, Buffer | None], None]:
-        for request in requests:
-            yield request[0], await self.get(*request)
 
     async def exists(self, key: str) -> bool:
         """Return whether an object is there or listed."""
