@@ -34,7 +34,7 @@ def test_a_worker_takes_over_the_listing_of_the_driver(tmp_path, monkeypatch):
     array[:4], array[4:, :4] = 1, 1
     spec = SourceSpec(uri=str(tmp_path / "in.zarr"))
     source, file = open_source(spec), tmp_path / "run" / "source.npz"
-    source.listing.keep(file)
+    source.listing.keep(str(file))
     pixels = SourcePixels.of(spec, source.info, str(file))
     monkeypatch.setattr(listings, "tree", None)  # listing again would call it
     assert pixels.read((slice(4, 8), slice(4, 8))).tolist() == [[7] * 4] * 4
