@@ -60,22 +60,26 @@ class FindMarked(Work):
         return replace(self, markers=self.markers.bind(values))
 
     def cost(self, grid: Grid) -> Cost:
-        """Return the cost of reading the markers."""
-        size = self.markers.dtype.itemsize
-        memory = math.prod(grid.largest) * (size + 20) + self.codec_bytes
+        """Return the cost of reading the markers, some rows at a time."""
+        size, rows = self.markers.dtype.itemsize, grid.largest[self.frames.axes.index(self.frames.spatial[0])]
+        part = math.prod(grid.largest) // rows * self.markers.rows_at_once(self.frames, rows)
+        memory = part * (size + 36) + self.codec_bytes
         total = math.prod(grid.shape) * size
         return Cost(memory, total, 0, seconds=total / 1e9)
 
     def compute(self, window: Window) -> Done:
         """Return the marked pixels of a tile."""
-        region = self.frames.spatial_part(window.write)
-        markers = whole_labels(self.markers.fields(self.frames, window.write)[0]).reshape(extent(region))
-        cells = np.argwhere(markers > 0)
-        spatial = self.frames.spatial_part(self.shape)
-        numbers = np.ravel_multi_index(tuple((cells + [s.start for s in region]).T), spatial)
+        keys, labels, read_bytes = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)], 0
         # Keys are sorted, as rows come one after another.
-        tally = Tally(numbers.astype(np.int64), markers[tuple(cells.T)].astype(np.int64))
-        return Done(None, {"marked": tally}, markers.nbytes)
+        for _, part in self.markers.parts(self.frames, window.write):
+            region = self.frames.spatial_part(part)
+            markers = whole_labels(self.markers.fields(self.frames, part)[0]).reshape(extent(region))
+            cells = np.argwhere(markers > 0)
+            there = tuple((cells + [s.start for s in region]).T)
+            keys.append(np.ravel_multi_index(there, self.frames.spatial_part(self.shape)))
+            labels.append(markers[tuple(cells.T)].astype(np.int64))
+            read_bytes += markers.nbytes
+        return Done(None, {"marked": Tally(np.concatenate(keys), np.concatenate(labels))}, read_bytes)
 
     def conclude(self, told: Told) -> Conclusion:
         """Return the number of marked pixels, and the file of them."""
