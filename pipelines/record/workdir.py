@@ -37,9 +37,6 @@ CANCEL = "cancel"
 JOURNAL = "journal"
 """Folder of the segments of a journal in a store."""
 
-LOOK_SECONDS = 2.0
-"""Time between two looks in a store for a request to stop."""
-
 _TRY = re.compile(rf"{LOCK[0]}\.[0-9a-f]{{32}}")
 
 FILES = ("report.json", "workers.json", "journal.jsonl", "epoch", CANCEL)
@@ -81,7 +78,6 @@ class Workdir:
             if path is not None
             else SegmentJournal(self._place, self._inside(JOURNAL))
         )
-        self._looks_again, self._asked = 0.0, False
 
     @contextlib.contextmanager
     def _reaching(self) -> Iterator[None]:
@@ -204,12 +200,7 @@ class Workdir:
     @property
     def is_to_stop(self) -> bool:
         """True where somebody has asked the process that works on the run to stop."""
-        if self._path is not None:
-            return (self._path / CANCEL).exists()
-        if time.monotonic() >= self._looks_again:
-            self._looks_again = time.monotonic() + LOOK_SECONDS
-            self._asked = self._place.entry(self._inside(CANCEL)) is not None
-        return self._asked
+        return self._place.entry(self._inside(CANCEL)) is not None
 
     def _holder(self) -> str:
         try:

@@ -16,8 +16,8 @@ import pytest
 import zarr
 from typer.testing import CliRunner
 
+from pipelines import stopping
 from pipelines.cli.command import app
-from pipelines.record import workdir
 from pipelines.record.journal import Claimed, Published
 from pipelines.refusal import RefusedError
 from pipelines.run import driver
@@ -34,6 +34,8 @@ from tests.plugin_examples import ROOT
 SECRETS = {"AWS_ACCESS_KEY_ID": "AKIANEVERSEEN", "AWS_SECRET_ACCESS_KEY": "never/seen+anywhere"}
 
 EVOLUTION = {"operator": "perona-malik", "contrast": 5000, "conductance": "rational", "steps": 9}
+LONG = {**EVOLUTION, "steps": 24}
+"""Takes longer than a journal in a store keeps lines to itself."""
 
 
 @dataclass
@@ -66,7 +68,7 @@ class Apart:
         """Return the bytes of the result of threads on a disk."""
         source = save_source(self.here, ragged_image((200, 170)))
         target = self.here / "out.ome.zarr"
-        assert run(small_spec(source, target, steps=[EVOLUTION])).exit_code == 0
+        assert run(small_spec(source, target, steps=[LONG])).exit_code == 0
         return contents_of(target)
 
     def start(self, cluster: DaskProcesses) -> Running:
@@ -75,7 +77,7 @@ class Apart:
         environment = {**os.environ, **self.environment, **SECRETS, **at_home(home), "PYTHONPATH": str(ROOT)}
         data = {
             "source": {"uri": f"{self.bucket}/in.zarr"},
-            "steps": [EVOLUTION],
+            "steps": [LONG],
             "sink": {"uri": self.target, "chunk": 64},
             "run": {"tile": 64, "batch": 4, "threads": 2, "cluster": cluster.address, "memory": "3GiB"},
         }
@@ -111,6 +113,10 @@ def test_nothing_is_lost_without_a_shared_disk_and_no_secret_is_told(apart: Apar
         assert killed.until_tiles(8), killed.errors()
         workers[0].kill()
         assert killed.until_tiles(2), killed.errors()
+        # What is not in a segment yet is done again.
+        assert killed.until(lambda: any(stage["done"] for stage in status(apart.target)["stages"])), (
+            killed.errors()
+        )
         assert status(apart.target)["running"]
         killed.kill("drivers without a shared disk")
         apart.worker(cluster, 2)
@@ -146,7 +152,7 @@ def test_nothing_is_lost_without_a_shared_disk_and_no_secret_is_told(apart: Apar
 def stored_spec(apart: Apart, target: str, **sections: object) -> Spec:
     """Return the spec of a small run whose folder is in the store."""
     sections = {"steps": [EVOLUTION], **sections}
-    sections["run"] = {"workdir": f"{apart.bucket}/work/one.run", **sections.get("run", {})}
+    sections["run"] = {"workdir": f"{apart.bucket}/kept/one.run", **sections.get("run", {})}
     return small_spec(f"{apart.bucket}/in.zarr", target, **sections)
 
 
@@ -315,7 +321,7 @@ def test_a_run_in_a_store_can_be_cancelled_from_anywhere(
 
     with monkeypatch.context() as patch:
         patch.setattr(driver.Driver, "_take", take_and_cancel)
-        patch.setattr(workdir, "LOOK_SECONDS", 0.0)
+        patch.setattr(stopping, "LOOK_SECONDS", 0.0)
         assert run(spec).exit_code == 75
     assert run(spec).exit_code == 0
 
