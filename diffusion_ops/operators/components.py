@@ -5,15 +5,12 @@ from __future__ import annotations
 import numpy as np
 
 from diffusion_ops.blocks.block import Block, allocate
-from diffusion_ops.evolution.completion import Completion
+from diffusion_ops.evolution.completion import Completion, largest_exact
 from diffusion_ops.evolution.examples import Picture, Samples
 from diffusion_ops.evolution.operator import Map, register
 from diffusion_ops.evolution.parameters import Choice, parameter
 from diffusion_ops.evolution.reach import Reach
 from diffusion_ops.families.segmentation.components import Labelling
-
-TOLD_APART = 1 << 24
-"""First whole number that is equal to the next one in single precision."""
 
 
 @register("components")
@@ -95,10 +92,10 @@ class Components(Map):
             found[0] = np.rint(block.storage).any(axis=0)
         if block.valid_storage is not None:
             found *= block.valid_storage
-        largest = max(found.max(initial=0), -found.min(initial=0))
-        if found.dtype == np.float32 and largest >= TOLD_APART:
+        largest, exact = max(found.max(initial=0), -found.min(initial=0)), largest_exact(found.dtype)
+        if found.dtype == np.float32 and largest >= exact:
             raise ValueError(
                 f"The image has values up to {largest:,.0f}, and single precision, in which it is computed, does not "
-                f"tell whole numbers from {TOLD_APART:,} on apart. Give it as float64, or number its labels anew."
+                f"tell whole numbers from {exact:,} on apart. Give it as float64, or number its labels anew."
             )
         block.storage = found

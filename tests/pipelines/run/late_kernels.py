@@ -4,7 +4,6 @@
 
 Each job is a process of its own, forked before any kernel is there, and prints a line of JSON: its name, the kernels,
 and what went wrong.
-
 """
 
 from __future__ import annotations
