@@ -16,6 +16,7 @@ import os
 import shutil
 import sys
 import tempfile
+import threading
 import time
 import uuid
 from collections.abc import Iterator
@@ -194,9 +195,43 @@ class KernelLocator(_CacheLocator):
         return self._function
 
 
+class NotKeptError(Exception):
+    """No machine code is kept of a kernel: it would have to be compiled."""
+
+
+class _Making(threading.local):
+    """Whether a thread may make kernels."""
+
+    allowed = True
+
+
+_making, _made = _Making(), threading.Event()
+
+
+@contextlib.contextmanager
+def loading_only() -> Iterator[None]:
+    """Let this thread load kernels and make none.
+
+    Raises
+    ------
+    NotKeptError
+        Where one would have to be made.
+    """
+    _making.allowed = False
+    try:
+        yield
+    finally:
+        _making.allowed = True
+
+
+def has_compiled() -> bool:
+    """Return whether this process has made a kernel: what the compiler took for it is never given back."""
+    return _made.is_set()
+
+
 @functools.cache
 def prepare_compiler() -> None:
-    """Make numba ask `KernelLocator` first from now on, and compile nothing at exit."""
+    """Make numba ask `KernelLocator` first from now on, note what it makes, and compile nothing at exit."""
     CacheImpl._locator_classes.insert(0, KernelLocator)
     for compiled in (Dispatcher, CFunc):
         _cache_where_possible(compiled)
@@ -210,8 +245,24 @@ def _cache_where_possible(compiled: Any) -> None:
     def enable_where_possible(function: Any) -> None:
         if cache_folder() is not None or not sources_digest():
             enable(function)
+        _note_made(function)
 
     compiled.enable_caching = enable_where_possible
+
+
+def _note_made(function: Any) -> None:
+    """Note it when no machine code is kept of a function that is called, before it is compiled."""
+    load = function._cache.load_overload
+
+    def load_or_note(*words: Any) -> Any:
+        found = load(*words)
+        if found is None:
+            if not _making.allowed:
+                raise NotKeptError(f"No machine code is kept of {function.__name__}.")
+            _made.set()
+        return found
+
+    function._cache.load_overload = load_or_note
 
 
 def _finish_compiling(process: int) -> None:

@@ -7,13 +7,11 @@ of other channels' values without rounding. So the table of an image is the same
 from __future__ import annotations
 
 from dataclasses import dataclass
-from fractions import Fraction
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from diffusion_ops.blocks.block import Block
+from diffusion_ops.blocks.block import Block, row_bands
 from diffusion_ops.blocks.statistic import Integers, Reduction, Tally
 
 _LABELS, _MEASURES = 1 << 31, 1 << 20
@@ -29,6 +27,9 @@ CHANNELS = (_MEASURES - _VALUES) // _CHANNEL
 
 _PIECE, _BIN = 27, 8
 """Bits of a piece of a mantissa, and powers of two that share a sum: 2^28 cells of a region do not overflow it."""
+
+_BAND = 1 << 12
+"""Regions whose rows are made at a time."""
 
 MOST_CELLS = 1 << 28
 """Largest number of cells of a region whose sums are exact."""
@@ -88,10 +89,7 @@ class RegionEnds(Reduction):
 
     def merge(self, first: Tally, second: Tally) -> Tally:
         """Return the smaller of the numbers under a key."""
-        keys, index = np.unique(np.concatenate([first.keys, second.keys]), return_inverse=True)
-        least = np.full(len(keys), np.iinfo(np.int64).max)
-        np.minimum.at(least, index, np.concatenate([first.counts, second.counts]))
-        return Tally(keys, least)
+        return first.merged(second, np.minimum)
 
 
 def _regions(block: Block, keep: tuple[slice, ...]) -> tuple[NDArray[np.bool_], Integers, Integers]:
@@ -155,13 +153,29 @@ def region_table(sums: Tally, ends: Tally, ndim: int, channels: int) -> Integers
         For a region of too many cells.
     """
     every = sums.keys // _MEASURES
-    names = np.unique(every)
+    names = every[np.diff(every, prepend=np.int64(-1)) != 0]
+    del every
     table = np.zeros((len(names), 3 + 3 * ndim + channels), np.int64)
+    for band in row_bands(names.shape, _BAND):
+        some = names[band]
+        _fill_rows(table[band], some, _of_regions(sums, some), _of_regions(ends, some), ndim, channels)
+    return table
+
+
+def _of_regions(tally: Tally, names: Integers) -> Tally:
+    """Return the part of a tally that is of some regions in order."""
+    start = np.searchsorted(tally.keys, names[0] * _MEASURES)
+    stop = np.searchsorted(tally.keys, names[-1] * _MEASURES + _MEASURES - 1, side="right")
+    return Tally(tally.keys[start:stop], tally.counts[start:stop])
+
+
+def _fill_rows(table: Integers, names: Integers, sums: Tally, ends: Tally, ndim: int, channels: int) -> None:
+    """Fill the rows of some regions."""
     table[:, 0], table[:, 1] = names // _LABELS, names % _LABELS
     for measure in range(1 + ndim):
         some = sums.keys % _MEASURES == measure
-        table[np.searchsorted(names, every[some]), 2 + measure] = sums.counts[some]
-    if len(table) and table[:, 2].max() > MOST_CELLS:
+        table[np.searchsorted(names, sums.keys[some] // _MEASURES), 2 + measure] = sums.counts[some]
+    if table[:, 2].max() > MOST_CELLS:
         raise ValueError(
             f"A region of {table[:, 2].max():,} cells is too large for exact means. Allowed: up to {MOST_CELLS:,}."
         )
@@ -172,19 +186,25 @@ def region_table(sums: Tally, ends: Tally, ndim: int, channels: int) -> Integers
         table[rows, 3 + ndim + measure] = sign * ends.counts[some] + more
     for channel in range(channels):
         table[:, 3 + 3 * ndim + channel] = _means(sums, names, channel).view(np.int64)
-    return table
 
 
 def _means(sums: Tally, names: Integers, channel: int) -> NDArray[np.float64]:
-    totals: list[Any] = [Fraction(0)] * len(names)
-    measures, rows = sums.keys % _MEASURES, np.searchsorted(names, sums.keys // _MEASURES)
-    first = _VALUES + channel * _CHANNEL
-    for i in np.flatnonzero((measures >= first) & (measures < first + _CHANNEL)):
-        number, piece = divmod(int(measures[i]) - first, 2)
-        power = Fraction(2) ** (number * _BIN + piece * _PIECE + _LOW)
-        totals[rows[i]] += int(sums.counts[i]) * power
-    counts = np.zeros(len(names), np.int64)
+    """Return the means of a channel; the sums of values are integers of Python, in units of the smallest power."""
+    measures, first = sums.keys % _MEASURES, _VALUES + channel * _CHANNEL
+    inside = (measures >= first) & (measures < first + _CHANNEL)
+    numbers, pieces = np.divmod(measures[inside] - first, 2)
+    powers = numbers * _BIN + pieces * _PIECE + _LOW
+    lowest = int(powers.min(initial=0))
+    totals = [0] * len(names)
+    rows = np.searchsorted(names, sums.keys[inside] // _MEASURES)
+    parts = (rows.tolist(), (powers - lowest).tolist(), sums.counts[inside].tolist())
+    for row, shift, count in zip(*parts, strict=True):
+        totals[row] += count << shift
+    means = np.full(len(names), np.nan)
     valid = measures == _VALID + channel
-    counts[rows[valid]] = sums.counts[valid]
-    pairs = zip(totals, counts.tolist(), strict=True)
-    return np.array([float(total / count) if count else np.nan for total, count in pairs], np.float64)
+    rows = np.searchsorted(names, sums.keys[valid] // _MEASURES)
+    for row, count in zip(rows.tolist(), sums.counts[valid].tolist(), strict=True):
+        if count:
+            # Of integers it is rounded once, to the nearest.
+            means[row] = totals[row] / (count << -lowest)
+    return means

@@ -46,10 +46,25 @@ class Tally:
             counts = most.counts.copy()
             np.add.at(counts, index, few.counts)
             return Tally(most.keys, counts)
-        keys, index = np.unique(np.concatenate([self.keys, other.keys]), return_inverse=True)
-        counts = np.zeros(len(keys), np.int64)
-        np.add.at(counts, index, np.concatenate([self.counts, other.counts]))
-        return Tally(keys, counts)
+        return self.merged(other, np.add)
+
+    def merged(self, other: Tally, one: np.ufunc) -> Tally:
+        """Return both with the counts of a key made one, such as by `numpy.add`."""
+        keys = np.concatenate([self.keys, other.keys])
+        # Sorting two sorted parts so takes a look at each number.
+        order = np.argsort(keys, kind="stable")
+        keys = keys[order]
+        first = np.ones(len(keys), np.bool_)
+        np.not_equal(keys[1:], keys[:-1], out=first[1:])
+        starts, keys = np.flatnonzero(first), keys[first]
+        counts = np.concatenate([self.counts, other.counts])[order]
+        del order
+        return Tally(keys, one.reduceat(counts, starts) if len(starts) else counts)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of keys and counts."""
+        return self.keys.nbytes + self.counts.nbytes
 
     def to_text(self) -> str:
         """Return the tally as a short text of letters and digits."""

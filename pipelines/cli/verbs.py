@@ -32,7 +32,7 @@ from pipelines.run.status import cancel as cancel_run
 from pipelines.run.status import reading
 from pipelines.run.status import status as read_status
 from pipelines.run.verify import verify as run_verify
-from pipelines.run.warm import kept_kernels
+from pipelines.run.warm import kept_kernels, plan_run
 from pipelines.run.warm import warm as warm_kernels
 from pipelines.schedule.template import require_one_source
 from pipelines.spec.spec import Spec, SpecError, json_schema, load_spec, make_spec, override_run
@@ -149,7 +149,7 @@ def plan(path: str, how: Mapping[str, Any], json_output: bool) -> int:
     # Progress goes to the standard error, because the output is one JSON object.
     with progress(False, sys.stdout, Console(stderr=True)) as listener:
         settled = settle_times(spec, source, [listener], Workdir(spec.workdir).begun)
-    made = make_plan(settled.spec, source.info, tuned=bool(settled.tuning))
+    made = plan_run(settled.spec, source.info, tuned=bool(settled.tuning))
     require_surroundings(made)
     summary = made.summary()
     if json_output:
@@ -168,7 +168,7 @@ def warm(path: str, json_output: bool) -> int:
     _, before = kept_kernels()
     with progress(json_output, sys.stdout, Console(stderr=True)) as listener:
         settled = settle_times(spec, source, [listener], Workdir(spec.workdir).begun)
-        wrong = warm_kernels(make_plan(settled.spec, source.info), [listener])
+        wrong = warm_kernels(make_plan(settled.spec, source.info, loaded=True), [listener])
     folder, kept = kept_kernels()
     made = {"folder": folder, "compiled": kept - before, "kept": kept, "failed": wrong}
     if json_output:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diffusion_ops.blocks.block import Block
-from diffusion_ops.blocks.fields import finish_image, give_back, make_block, working_dtype
+from diffusion_ops.blocks.fields import cast_all, give_back, valid_cells, working_dtype
 from diffusion_ops.blocks.spare import keep_state, keep_window, window_memory
 from diffusion_ops.blocks.statistic import Reduction, Statistic, Tally
 from diffusion_ops.evolution.advance import advance
@@ -25,6 +25,7 @@ from pipelines.image.window import (
     Region,
     Window,
     extent,
+    grown_extent,
     one_frame,
     shifted,
     shrinking_cells,
@@ -205,10 +206,12 @@ class Evolve(ChainWork):
         frames = len(list(self.frames.each(grid.largest)))
         kept = self._kept_bytes(grid, working_dtype(self.inputs.image.dtype).itemsize)
         done = math.prod(grid.largest) * self.dtype.itemsize + kept
-        rows = grid.largest[self.frames.axes.index(self.frames.spatial[0])]
+        sides = grid.largest, grown_extent(grid, self.halo)
+        rows, all_rows = (self.frames.spatial_part(some)[0] for some in sides)
         given = self._given_bytes(math.prod(grid.largest) // frames, rows)
-        largest = self._bytes.largest(frame, given, done, frames, self.keeps_window)
-        return largest, self._bytes.spare(frame, done, frames, self.keeps_window)
+        memory = self._batch_memory(all_rows)
+        largest = memory.largest(frame, given, done, frames, self.keeps_window)
+        return largest, memory.spare(frame, done, frames, self.keeps_window)
 
     @functools.cached_property
     def keeps_window(self) -> bool:
@@ -218,17 +221,19 @@ class Evolve(ChainWork):
         """
         if self.inputs.carried is not None:
             return False
-        cells = 1 << 24
+        cells, rows = 1 << 24, 1 << 12
         done = cells * self.inputs.image.channels * self.dtype.itemsize
-        given = self._given_bytes(cells, 1 << 12)
-        without, kept = (self._bytes.largest(cells, given, done, 1, keeps) for keeps in (False, True))
+        given, memory = self._given_bytes(cells, rows), self._batch_memory(rows)
+        without, kept = (memory.largest(cells, given, done, 1, keeps) for keeps in (False, True))
         return kept == without
 
-    @property
-    def _bytes(self) -> BatchMemory:
+    def _batch_memory(self, rows: int) -> BatchMemory:
+        """Return the numbers of a window of so many rows (planes of a volume)."""
         ndim, channels = len(self.frames.spatial), self.inputs.image.channels
         measured = max((s.extra_arrays(ndim, channels) for s in self.statistics.values()), default=0.0)
-        return BatchMemory(self.inputs, self.legs, ndim, self._result_in_place, measured)
+        mask = self.inputs.mask
+        part = 1.0 if mask is None else mask.rows_at_once(self.frames, rows) / rows
+        return BatchMemory(self.inputs, self.legs, ndim, self._result_in_place, measured, part)
 
     @property
     def _result_in_place(self) -> bool:
@@ -249,10 +254,11 @@ class Evolve(ChainWork):
             given += part * self.original.channels * self.original.stored_itemsize
             given += self.original.pixels.decoding_bytes
         if self.base is not None:
-            # The state with the values of the beginning, and a block of it.
-            working = working_dtype(self.inputs.image.dtype).itemsize
-            itemsize = self.base.dtype.itemsize + working
-            given += cells * (self.base.channels * itemsize + 2 * channels * working + 2)
+            # The state, which may be the result, with a part of the values of the beginning.
+            working = working_dtype(self.inputs.image.dtype)
+            part = math.ceil(cells * self.base.rows_at_once(self.frames, rows) / rows)
+            given += part * self.base.channels * (self.base.dtype.itemsize + working.itemsize + 2)
+            given += cells * ((self.dtype != working) * channels * working.itemsize + 2)
         return given
 
     def _kept_bytes(self, grid: Grid, working: int) -> int:
@@ -343,19 +349,23 @@ class Evolve(ChainWork):
         state = block.kept(keep, window_memory, self._result_in_place)
         if self.base is None or block.valid is None or block.valid[keep].all():
             return state
-        before = self.base.floats(self.frames, self._image_region(window))
-        np.copyto(state, before, where=~block.valid[keep])
+        walls = ~block.valid[keep]
+        for rows, region in self.base.parts(self.frames, self._image_region(window)):
+            if walls[rows].any():
+                np.copyto(state[:, rows], self.base.floats(self.frames, region), where=walls[rows])
         return state
 
     def _finished(self, block: Block, window: Window, keep: tuple[slice, ...]) -> NDArray[Any]:
         """Return the kept part as the result's type, with the source's own pixels where walls are."""
         assert self.original is not None
-        if self.base is not None and block.valid is not None and not block.valid[keep].all():
-            state = self._given_back(block, window, keep)
-            block, keep = make_block(state, self.frames.spacing), (slice(None),) * len(keep)
-        valid = None if block.valid is None else block.valid[keep]
+        state, valid = block.u[(slice(None), *keep)], None if block.valid is None else block.valid[keep]
         nodata, in_place = self.original.nodata, self._result_in_place
-        image = finish_image(block, None, self.dtype, nodata, keep, empty=window_memory, in_place=in_place)
+        if self.base is not None and valid is not None and not valid.all():
+            state, in_place = self._given_back(block, window, keep), True
+            valid = valid_cells(state)
+            if valid is not None:
+                np.copyto(state, 0, where=~valid)
+        image = cast_all(state, self.dtype, nodata, window_memory, in_place)
         if valid is not None and not valid.all():
             self._put_back(image, valid, window)
         return image

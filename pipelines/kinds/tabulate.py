@@ -56,6 +56,8 @@ class Tabulate(Work):
     frames: Frames
     table: str
 
+    merging = 3
+
     @classmethod
     def make(cls, **parts: Any) -> Work:
         """Return the work, or refuse labels of several channels, and more frames or channels than a table can hold."""

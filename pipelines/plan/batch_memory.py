@@ -25,6 +25,8 @@ class BatchMemory:
         Whether the kept part of the block is the result, so that no other memory holds it.
     measured : float
         Arrays, of one channel's size, that are held while statistics are measured after the steps.
+    part : float
+        How much of a frame of the mask is read at a time.
     """
 
     inputs: Inputs
@@ -32,6 +34,7 @@ class BatchMemory:
     ndim: int
     result_in_place: bool
     measured: float = 0.0
+    part: float = 1.0
 
     @property
     def _carried(self) -> int:
@@ -89,10 +92,13 @@ class BatchMemory:
     def _reading(self, frame: int, result: int, kept: int) -> int:
         """Return the bytes while a task reads, into the memory of the result before: up to twice as large."""
         if self.inputs.in_place:
-            return max(self.inputs.reading_bytes(frame), self.inputs.loading_bytes(frame)) + kept
-        loading = self.state(frame) + self.inputs.loading_bytes(frame)
+            return (
+                max(self.inputs.reading_bytes(frame, self.part), self.inputs.loading_bytes(frame, self.part))
+                + kept
+            )
+        loading = self.state(frame) + self.inputs.loading_bytes(frame, self.part)
         reused = min(self.window(frame), max(0, result - self.window(frame)))
-        return max(self.inputs.reading_bytes(frame), loading) + reused
+        return max(self.inputs.reading_bytes(frame, self.part), loading) + reused
 
     def _more_channels(self) -> int:
         """Return how many channels the result has more."""

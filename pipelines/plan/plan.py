@@ -13,10 +13,9 @@ from pipelines.image.frames import Frames
 from pipelines.image.info import ImageInfo
 from pipelines.image.sink import Level, SinkSpec
 from pipelines.plan.prediction import (
+    Moment,
     expected_seconds,
-    expected_told_bytes,
     find_moments,
-    predict_memory,
     worker_memory,
 )
 from pipelines.plan.stage import Stage
@@ -129,6 +128,8 @@ class Plan:
         Digest of source, parameters and code alone, which the result's pixels depend on.
     folder : str
         Name of the folder of this run's arrays, inside the run's folder: no two runs have the same.
+    loaded : bool
+        True where kernels are counted as loaded: this process has made none of them, and need not.
     """
 
     source: ImageInfo
@@ -144,6 +145,7 @@ class Plan:
     digest: str
     science: str
     folder: str
+    loaded: bool
 
     @property
     def result(self) -> ImageInfo:
@@ -168,11 +170,15 @@ class Plan:
     @property
     def memory_total(self) -> int:
         """Predicted resident bytes of all processes together."""
-        return self.memory_with(expected_told_bytes(self.stages, self.memory_limit), self.threads)
+        return max(one.expected(self.memory_limit) for one in self._moments(self.threads)) + self.extra_bytes
 
     def memory_with(self, told: int, threads: int) -> int:
-        """Return the resident bytes of a run whose tallies take `told` bytes."""
-        return predict_memory(self.stages, threads, threads if self.processes else 0, told) + self.extra_bytes
+        """Return the resident bytes of a run of which tallies of `told` bytes are held at a time."""
+        moments = self._moments(threads)
+        return max(one.resident + one.copies * told for one in moments) + self.extra_bytes
+
+    def _moments(self, threads: int) -> tuple[Moment, ...]:
+        return find_moments(self.stages, threads, threads if self.processes else 0, self.loaded)
 
     @functools.cached_property
     def tallies_limit(self) -> int:
@@ -181,7 +187,7 @@ class Plan:
         The driver asks for every tile, of which there may be millions.
         """
         allowed = self.memory_limit - self.extra_bytes
-        moments = find_moments(self.stages, self.threads, self.processes)
+        moments = self._moments(self.threads)
         return max(FEW_BYTES, min((allowed - one.resident) // one.copies for one in moments))
 
     def output_of(self, stage: Stage) -> int | None:
@@ -233,6 +239,7 @@ class Plan:
             "memory_per_task": self.memory_per_task,
             "memory_total": self.memory_total,
             "memory_limit": self.memory_limit,
+            "kernels": "loaded" if self.loaded else "compiled",
             "expected_seconds": self.seconds,
             "outputs": [output.spec.uri for output in self.outputs],
             "stages": [self._stage_summary(stage) for stage in self.stages],

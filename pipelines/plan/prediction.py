@@ -8,20 +8,17 @@ from dataclasses import dataclass
 from itertools import accumulate
 
 from pipelines.plan.stage import Stage
-from pipelines.tasks.memory import DRIVER_BYTES, STORE_CLIENT_BYTES, total_memory
+from pipelines.tasks.memory import DRIVER_BYTES, STORE_CLIENT_BYTES, loaded_kernels_bytes, total_memory
 
 DRIVER_SECONDS = 0.0015
 """Time that scheduler and journal take per task, one task after another: it limits runs on many workers."""
 
-MERGING = 6
-"""Memory of merging tallies and concluding from them, as a multiple of the tallies themselves; 3 to 6 were measured."""
-
 TOLD_SHARE = 8
 """The part of the memory, one of so many, that merging tallies is expected to take at most."""
 
-
-MORE_KERNELS = 12 << 20
-"""Bytes of the kernels of each further operator, as the compiler leaves them; 6 to 10 MiB were measured."""
+MORE_KERNELS, MORE_LOADED = 12 << 20, 2 << 20
+"""Bytes of the kernels of each further operator, as the compiler leaves them, and as they are loaded; 6 to 10 and 1
+MiB were measured."""
 
 
 @dataclass(frozen=True)
@@ -33,35 +30,69 @@ class Moment:
     resident : int
         Resident bytes of all processes beside tallies.
     copies : int
-        Bytes beside these, as a multiple of all tallies.
+        Bytes beside these, as a multiple of the tallies that are held.
+    told : int
+        Bytes of these tallies that are expected, of any memory.
+    merging : int
+        Largest number of copies of these tallies at any moment.
     """
 
     resident: int
     copies: int
+    told: int = 0
+    merging: int = 1
+
+    def expected(self, memory: int) -> int:
+        """Return the resident bytes with the tallies that are expected of so much memory: more of them stop a run."""
+        return self.resident + self.copies * min(self.told, memory // (self.merging * TOLD_SHARE))
+
+    @property
+    def least(self) -> int:
+        """The memory that is enough for the tallies that are expected of so much."""
+        share = self.merging * TOLD_SHARE
+        return min(self.resident + self.copies * self.told, self.resident * share // (share - self.copies))
 
 
-def predict_memory(stages: Sequence[Stage], threads: int, processes: int, told: int = 0) -> int:
-    """Return the largest resident bytes of a run whose tallies take `told` bytes."""
-    return max(one.resident + one.copies * told for one in find_moments(stages, threads, processes))
+def predict_memory(
+    stages: Sequence[Stage], threads: int, processes: int, memory: int, loaded: bool = False
+) -> int:
+    """Return the largest resident bytes of a run that may take so much memory; see `find_moments`."""
+    return max(one.expected(memory) for one in find_moments(stages, threads, processes, loaded))
 
 
-def find_moments(stages: Sequence[Stage], threads: int, processes: int) -> tuple[Moment, ...]:
+def least_memory(stages: Sequence[Stage], processes: int, loaded: bool = False) -> int:
+    """Return the memory that a run needs with one thread, tallies included that are expected of so much."""
+    return max(one.least for one in find_moments(stages, 1, processes, loaded))
+
+
+def find_moments(
+    stages: Sequence[Stage], threads: int, processes: int, loaded: bool = False
+) -> tuple[Moment, ...]:
     """Return the moments of a run that may take the most memory: tasks are at work, and the driver merges tallies.
 
     These are the same moment, unless all other stages are complete by then, or wait for what is merged. Before it the
-    driver holds the tallies, after it what they have led to, which is less, and so do the tasks that read it.
+    driver holds the tallies, after it what they have led to, which is less, and so do the tasks that read it. Kernels
+    take less where they are only loaded, and not made.
     """
+    kernels = kernels_bytes(stages, loaded)
     alone, clients = _alone(stages), (1 + processes) * store_client_bytes(stages)
-    working = _tasks_bytes(stages, alone, threads, processes) + clients
-    telling = {n for n, stage in enumerate(stages) if stage.work.told_bytes(stage.grid)}
-    if not (telling <= alone and all(stages[n].work.collects for n in telling)):
-        return (Moment(working, MERGING),)
+    working = _tasks_bytes(stages, alone, threads, processes, kernels) + clients
     kept = max(stage.cost.kept_bytes for stage in stages)
-    idle = total_memory([kept] * threads, processes, kernels_bytes(stages)) + clients
-    return Moment(working, min(1 + threads, MERGING)), Moment(idle, MERGING)
+    idle = total_memory([kept] * threads, processes, kernels) + clients
+    told = {n: stage.work.told_bytes(stage.grid) for n, stage in enumerate(stages)}
+    beside, most = 0, 1
+    moments: list[Moment] = []
+    for number, stage in enumerate(stages):
+        merging = stage.work.merging
+        if told[number] and stage.work.collects and number in alone:
+            moments.append(Moment(working, min(1 + threads, merging), told[number], merging))
+            moments.append(Moment(idle, merging, told[number], merging))
+        elif told[number]:
+            beside, most = beside + told[number], max(most, merging)
+    return Moment(working, most, beside, most), *moments
 
 
-def _tasks_bytes(stages: Sequence[Stage], alone: set[int], threads: int, processes: int) -> int:
+def _tasks_bytes(stages: Sequence[Stage], alone: set[int], threads: int, processes: int, kernels: int) -> int:
     """Return the largest resident bytes of all processes while tasks are at work.
 
     A tile is worked on by one stage at a time, for each branch of the stages. So tasks of several stages run at a time
@@ -84,8 +115,7 @@ def _tasks_bytes(stages: Sequence[Stage], alone: set[int], threads: int, process
     keeping = [0, *accumulate(len(stage.grid) if stage.cost.kept_bytes else 0 for stage in stages)]
     together += [kept] * min(threads - tasks, max(0, keeping[-1] - tasks))
     held = [together, *([tile_bytes[n]] + [kept] * min(threads - 1, keeping[n]) for n in single)]
-    compiled = kernels_bytes(stages)
-    return max(total_memory(some, processes, compiled) for some in held)
+    return max(total_memory(some, processes, kernels) for some in held)
 
 
 def worker_memory(stages: Sequence[Stage]) -> int:
@@ -99,24 +129,13 @@ def store_client_bytes(stages: Sequence[Stage]) -> int:
     return STORE_CLIENT_BYTES if any(stage.uses_store for stage in stages) else 0
 
 
-def kernels_bytes(stages: Sequence[Stage]) -> int:
+def kernels_bytes(stages: Sequence[Stage], loaded: bool = False) -> int:
     """Return the bytes of compiled kernels: of the stage that has the most, and what other operators add to these."""
     operators = frozenset().union(*(stage.work.compiled_for for stage in stages))
-    return max(stage.work.kernels_bytes for stage in stages) + MORE_KERNELS * max(0, len(operators) - 1)
-
-
-def expected_told_bytes(stages: Sequence[Stage], memory: int) -> int:
-    """Return the bytes of all tallies that are expected of a run, of all memory; one with more of them stops."""
-    told = sum(stage.work.told_bytes(stage.grid) for stage in stages)
-    return min(told, memory // (MERGING * TOLD_SHARE))
-
-
-def least_memory(stages: Sequence[Stage], processes: int) -> int:
-    """Return the memory that a run needs with one thread, tallies included that are expected of so much."""
-    share = MERGING * TOLD_SHARE
-    moments = find_moments(stages, 1, processes)
-    most = max(one.resident * share // (share - one.copies) for one in moments)
-    return predict_memory(stages, 1, processes, expected_told_bytes(stages, most))
+    most, more = max(stage.work.kernels_bytes for stage in stages), MORE_KERNELS
+    if loaded:
+        most, more = loaded_kernels_bytes(most), MORE_LOADED
+    return most + more * max(0, len(operators) - 1)
 
 
 def _alone(stages: Sequence[Stage]) -> set[int]:

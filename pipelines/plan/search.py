@@ -19,7 +19,6 @@ from pipelines.plan.outputs import Outputs
 from pipelines.plan.plan import Begun, Geometry, Output, Plan, library_bytes, new_folder
 from pipelines.plan.prediction import (
     expected_seconds,
-    expected_told_bytes,
     least_memory,
     predict_memory,
     worker_memory,
@@ -49,7 +48,6 @@ reads and writes less often while another computes, and more waits for the last 
 PASSES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 128, 256, 1024)
 """Numbers of passes over the data that are tried."""
 
-
 MOST_TILES = 20_000_000
 """Largest number of tiles of all stages: the driver keeps a byte for each, and takes hours to hand out so many."""
 
@@ -67,6 +65,7 @@ def make_plan(
     known: Known | None = None,
     begun: Begun | None = None,
     tuned: bool = False,
+    loaded: bool = False,
 ) -> Plan:
     """Return the best plan that fits.
 
@@ -84,6 +83,8 @@ def make_plan(
         An unfinished run; its tile, batch and folder are kept where its result has the same digest `science`.
     tuned : bool
         True where the driver chooses times by itself, and holds kernels from then on.
+    loaded : bool
+        True where this process has made no kernels, and need not.
 
     Raises
     ------
@@ -92,7 +93,7 @@ def make_plan(
     ValueError
         For images that cannot be diffused or held by the sink.
     """
-    search = _Search(spec, source, roi, known or Known())
+    search = _Search(spec, source, roi, known or Known(), loaded)
     if begun is not None and begun.science == search.science:
         geometry, search.folder = begun.geometry, begun.folder
     if tuned and search.processes:
@@ -133,10 +134,11 @@ class _Search:
         source: ImageInfo,
         roi: Region | None,
         known: Known,
+        loaded: bool = False,
     ) -> None:
         if any(step.make_operator().result_channels(1) > 1 for step in spec.steps):
             source = with_channel_axis(source)
-        self.spec, self.source, self.roi = spec, source, roi
+        self.spec, self.source, self.roi, self.loaded = spec, source, roi, loaded
         # Random: whatever a given-up run still writes, it never writes into the arrays of another one.
         self.folder = new_folder()
         self.frames = make_frames(spec, source)
@@ -184,6 +186,7 @@ class _Search:
             digest=digest(self.science, found.geometry.tile, found.geometry.batch),
             science=self.science,
             folder=self.folder,
+            loaded=self.loaded,
         )
 
     def _fastest(self, candidates: Iterable[Geometry], best: _Candidate | None = None) -> _Candidate:
@@ -203,7 +206,7 @@ class _Search:
                 fewest = (tiles, candidate)
             if tiles > MOST_TILES:
                 continue
-            need = least_memory(stages, min(1, self.processes)) + self.extra_bytes
+            need = least_memory(stages, min(1, self.processes), self.loaded) + self.extra_bytes
             if least is None or need < least[0]:
                 least = (need, candidate)
             threads = self._most_threads(stages)
@@ -221,13 +224,13 @@ class _Search:
         worker = self.spec.run.cluster.worker_bytes
         if worker is not None and worker_memory(stages) > worker:
             return 0
-        told = expected_told_bytes(stages, self.spec.run.memory)
+        memory = self.spec.run.memory
 
         def taken(threads: int) -> int:
-            return predict_memory(stages, threads, min(threads, self.processes), told) + self.extra_bytes
+            processes = min(threads, self.processes)
+            return predict_memory(stages, threads, processes, memory, self.loaded) + self.extra_bytes
 
-        allowed = range(1, self.spec.run.tasks + 1)
-        return bisect.bisect_right(allowed, self.spec.run.memory, key=taken)
+        return bisect.bisect_right(range(1, self.spec.run.tasks + 1), memory, key=taken)
 
     # ---- candidates
 

@@ -10,7 +10,8 @@ from pipelines.plan.stage import Stage
 from pipelines.record.checksums import Checksums
 from pipelines.record.journal import Claimed, Event, Finished, Forgotten, Published
 from pipelines.record.ready_tiles import ReadyTiles, TileId
-from pipelines.tasks.work import Conclusion, Told, Work, merge_tallies
+from pipelines.record.tallies import Tallies
+from pipelines.tasks.work import Conclusion, Told, Work
 
 
 class RunState:
@@ -57,7 +58,7 @@ class RunState:
         self.claims: dict[int, list[int]] = {}
         self.published: set[int] = set()
         self._retries = retries
-        self._tallies: dict[int, dict[str, Tally]] = {}
+        self._tallies: dict[int, Tallies] = {}
         self._each: dict[int, list[Tally]] = {}
         self._held: dict[int, int] = {}
         self._together: dict[int, tuple[int, ...]] = {}
@@ -106,11 +107,10 @@ class RunState:
         if work.collects:
             self._each.setdefault(number, []).extend(tallies.values())
         else:
-            counted = {name: tally for name, tally in tallies.items() if name in work.statistics}
-            merge_tallies(work.statistics, self._tallies.setdefault(number, {}), counted)
+            self._tallies.setdefault(number, Tallies()).add(work.statistics, tallies)
         if self._tells_much(number):
-            before = 0 if work.statistics else self._held.get(number, 0)
-            self._held[number] = before + _size(self._tallies.get(number, tallies))
+            each = self._held.get(number, 0) + _size(tallies)
+            self._held[number] = each if work.collects else self._tallies[number].nbytes
 
     def _tells_much(self, number: int) -> bool:
         return self.stages[number].work.told_bytes(self.stages[number].grid) > 0
@@ -153,13 +153,14 @@ class RunState:
     # ---- what follows from a complete stage
 
     def _conclude(self, number: int) -> Conclusion:
+        work, tallies = self.stages[number].work, self._tallies.pop(number, Tallies())
         told = Told(
-            self._tallies.get(number, {}),
+            tallies.sums(work.statistics),
             tuple(self._each.get(number, ())),
             self.conclusions,
             self.tiles.visits(number),
         )
-        concluded = self.stages[number].work.conclude(told)
+        concluded = work.conclude(told)
         self.conclusions[number] = concluded
         self._drop_tallies(number)
         for position, values in concluded.bound.items():
@@ -214,4 +215,4 @@ class RunState:
 
 
 def _size(tallies: Mapping[str, Tally]) -> int:
-    return sum(tally.keys.nbytes + tally.counts.nbytes for tally in tallies.values())
+    return sum(tally.nbytes for tally in tallies.values())

@@ -25,7 +25,6 @@ from pipelines.events import (
 from pipelines.image.open_source import SourceChangedError, require_unchanged
 from pipelines.image.window import format_region
 from pipelines.plan.plan import Plan
-from pipelines.plan.prediction import MERGING
 from pipelines.plan.stage import Stage
 from pipelines.record.holding import Lease
 from pipelines.record.journal import Event, Finished, Forgotten
@@ -361,7 +360,7 @@ class Driver:
         enough = self.plan.memory_with(int(held * left), self.spec.run.tasks)
         raise NoRoomError(
             f"There are more regions or holes than the memory holds: the tiles have told {held:,} bytes of them, and "
-            f"merging takes {MERGING} times as many, but {limit:,} fit beside tasks. Run the same command again with "
+            f"merging takes several times as many, but {limit:,} fit beside tasks. Run the same command again with "
             f"about --memory {math.ceil(enough / 2**20)}MiB; finished tiles are kept. Or let there be fewer, such as "
             "by smoothing before a threshold, or larger tiles (run.tile), whose sides are shorter in all."
         )

@@ -13,11 +13,11 @@ from pipelines.image.info import ImageInfo
 from pipelines.image.kept_sources import cached_source
 from pipelines.image.sink import SinkSpec
 from pipelines.image.window import Region
-from pipelines.plan.search import make_plan
 from pipelines.record.workdir import Workdir
 from pipelines.refusal import RefusedError
 from pipelines.run.driver import Driver
 from pipelines.run.run import check_place
+from pipelines.run.warm import plan_run
 from pipelines.spec.spec import Spec
 from pipelines.store.addresses import labelled_image
 from pipelines.store.targets import is_taken
@@ -63,7 +63,7 @@ def preview(spec: Spec, roi: str, output: str, listeners: Sequence[Listener] = (
         sink = SinkSpec(uri=output, dtype=spec.sink.dtype, pyramid="none")
         run = spec.run.model_copy(update={"workdir": folder, "batch": None})
         part = settled.spec.model_copy(update={"sink": sink, "run": run})
-        plan = make_plan(part, info, roi=region)
+        plan = plan_run(part, info, roi=region)
         return Driver(part, plan, Workdir(folder), listeners, settled.tuning).run()
 
 

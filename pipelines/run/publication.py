@@ -133,10 +133,9 @@ class Publication:
             self._scratch.mkdir(mode=0o700, exist_ok=True)
             Path(finished).parent.mkdir(exist_ok=True)
         # The tasks are done: what they took is free for the formats.
-        memory = max(
-            32 << 20,
-            self.plan.memory_total - tasks_bytes(kernels_bytes(self.plan.stages)) - self.plan.extra_bytes,
-        )
+        plan = self.plan
+        process = tasks_bytes(kernels_bytes(plan.stages, plan.loaded)) + plan.extra_bytes
+        memory = max(32 << 20, plan.memory_total - process)
         self.sinks[number].finish(self._root(output), output.info, output.levels, finished, memory)
 
     def _hand_over(

@@ -13,7 +13,6 @@ from pipelines.events import Listener, RunFinished, tell
 from pipelines.image.info import ImageInfo
 from pipelines.image.kept_sources import fresh_source
 from pipelines.plan.plan import Plan
-from pipelines.plan.search import make_plan
 from pipelines.record.holding import BusyError
 from pipelines.record.lease import lease
 from pipelines.record.workdir import DamagedError, Workdir, unfinished
@@ -21,7 +20,7 @@ from pipelines.refusal import RefusedError
 from pipelines.run.driver import Driver
 from pipelines.run.publication import list_target, own_targets, require_surroundings, unlisted
 from pipelines.run.validity import require_valid_pixels
-from pipelines.run.warm import warm_beside
+from pipelines.run.warm import plan_run, warm_beside
 from pipelines.spec.spec import Spec
 from pipelines.stopping import EXIT_CODES, Stopping
 from pipelines.store.addresses import is_remote, labelled_image, lies_inside, shown, within
@@ -84,7 +83,7 @@ def run(
     settled = settle_times(spec, source, listeners, earlier.run)
     spec = settled.spec
     begun = unfinished(earlier.run, earlier.report)
-    plan = make_plan(spec, source.info, begun=begun, tuned=bool(settled.tuning))
+    plan = plan_run(spec, source.info, begun=begun, tuned=bool(settled.tuning))
     require_valid_pixels(source, plan)
     # Workers in other processes load what they need before their first tiles.
     rehearsal = warm_beside(plan) if spec.run.cluster.in_process else None

@@ -1,14 +1,55 @@
-"""Compile the kernels of a plan before its tiles need them: beside the driver's preparations, or by themselves."""
+"""Load or compile the kernels of a plan before its tiles need them, and plan with what they will take."""
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Sequence
 
-from diffusion_ops.compilation import cache_folder
+from diffusion_ops.compilation import NotKeptError, cache_folder, has_compiled, loading_only
 from pipelines.events import Compiling, Listener, tell
-from pipelines.plan.plan import Plan
+from pipelines.image.info import ImageInfo
+from pipelines.image.window import Region
+from pipelines.plan.plan import Begun, Plan
+from pipelines.plan.search import PlanError, make_plan
+from pipelines.spec.spec import Spec
 from pipelines.tasks.kernels import load_kernels_once, stage_name
+
+
+def plan_run(
+    spec: Spec,
+    source: ImageInfo,
+    begun: Begun | None = None,
+    tuned: bool = False,
+    roi: Region | None = None,
+) -> Plan:
+    """Return the best plan that fits, with the memory that its kernels take in this process; see `make_plan`.
+
+    Loaded kernels take less than those that the process has to compile. Workers in other processes may be anywhere, and
+    are counted as if they compile.
+    """
+
+    def make(loaded: bool) -> Plan:
+        return make_plan(spec, source, begun=begun, tuned=tuned, roi=roi, loaded=loaded)
+
+    if spec.run.cluster.in_process:
+        # What is refused with loaded kernels is refused with the number that the others need.
+        with contextlib.suppress(PlanError):
+            plan = make(loaded=True)
+            if _are_kept(plan):
+                return plan
+    return make(loaded=False)
+
+
+def _are_kept(plan: Plan) -> bool:
+    """Load the kernels of a plan, and return whether that is possible, and this process has made none so far."""
+    try:
+        with loading_only():
+            for number, stage in enumerate(plan.stages):
+                load_kernels_once(stage_name(plan.digest, number), stage.work)
+    except NotKeptError:
+        return False
+    return not has_compiled()
 
 
 def warm(plan: Plan, listeners: Sequence[Listener] = ()) -> dict[str, str]:

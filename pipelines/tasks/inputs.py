@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -98,11 +99,15 @@ class Reading:
         return floats
 
     def passable(self, frames: Frames, region: Region) -> Bools:
-        """Return where one frame, taken as a mask, is not 0 and has a value, in every channel."""
-        stored = self.fields(frames, region)
-        found: Bools = (stored != 0).all(axis=0)
-        valid = valid_cells(stored, self.nodata)
-        return found if valid is None else found & valid
+        """Return where one frame, taken as a mask, is not 0 and has a value, in every channel; it is read in parts."""
+        found = np.empty(extent(frames.spatial_part(region)), np.bool_)
+        for rows, part in self.parts(frames, region):
+            stored = self.fields(frames, part)
+            (stored != 0).all(axis=0, out=found[rows])
+            valid = valid_cells(stored, self.nodata)
+            if valid is not None:
+                found[rows] &= valid
+        return found
 
 
 def constant(value: float, nodata: float | None = None) -> Reading:
@@ -186,8 +191,8 @@ class Inputs:
         arrays += 0 if self.carried is None else self.carried.count
         return cells * (arrays * working_dtype(self.image.dtype).itemsize + self.may_have_walls)
 
-    def reading_bytes(self, cells: int) -> int:
-        """Return the largest memory while a block of `cells` per channel is read and made."""
+    def reading_bytes(self, cells: int, part: float = 1.0) -> int:
+        """Return the largest memory while a block of `cells` per channel is read and made; see `loading_bytes`."""
         image, working = self.image, working_dtype(self.image.dtype).itemsize
         held = 0 if self.in_place else image.channels * image.dtype.itemsize
         if self.carried is not None:
@@ -198,10 +203,13 @@ class Inputs:
         masks = self.mask is not None or self.guide is not None
         walls = self.may_have_walls and (masks or not self.in_place)
         made = self.block_bytes(cells) + cells * (held + walls + (self.mask is not None))
-        return max(made, self.loading_bytes(cells))
+        return max(made, self.loading_bytes(cells, part))
 
-    def loading_bytes(self, cells: int) -> int:
-        """Return the largest memory while the image, the guide and the mask are read, before a block is made."""
+    def loading_bytes(self, cells: int, part: float = 1.0) -> int:
+        """Return the largest memory while the image, the guide and the mask are read, before a block is made.
+
+        `part` is how much of a frame of the mask is read at a time.
+        """
         image, working = self.image, working_dtype(self.image.dtype).itemsize
         first = held = image.channels * image.dtype.itemsize
         if self.carried is not None:
@@ -213,7 +221,8 @@ class Inputs:
             most = max(most, held + self.guide.channels * (self.guide.dtype.itemsize + 3) + floats)
             held += floats
         if self.mask is not None:
-            most = max(most, held + self.mask.channels * (self.mask.dtype.itemsize + 1) + 3)
+            read = self.mask.channels * (self.mask.dtype.itemsize + 1) + 2
+            most = max(most, held + 1 + math.ceil(part * read))
         decoding = max(pixels.decoding_bytes for pixels in self.sources)
         return cells * most + decoding
 
@@ -296,6 +305,10 @@ class ComputedPixels(Pixels):
     def decoding_bytes(self) -> int:
         """What the work's own sources take, one after another."""
         return max((pixels.decoding_bytes for pixels in self.work.sources), default=0)
+
+    def whole_along(self, axis: str) -> int:
+        """Return more than any length where cells around a part would be computed for it once more."""
+        return sys.maxsize if any(self.work.halo or ()) else 1
 
     def read(self, region: Region) -> NDArray[Any]:
         """Return a region of what the work would write."""

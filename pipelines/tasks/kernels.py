@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 
 from diffusion_ops.blocks.spare import release_spare
+from diffusion_ops.compilation import NotKeptError
 from pipelines.tasks.memory import give_back_compiler
 from pipelines.tasks.work import Work
 
@@ -13,11 +14,19 @@ _loaded: set[str] = set()
 
 
 def load_kernels(work: Work) -> str:
-    """Load what the tasks of a stage need, or compile and keep it; return what went wrong first, "" for nothing."""
+    """Load what the tasks of a stage need, or compile and keep it; return what went wrong first, "" for nothing.
+
+    Raises
+    ------
+    NotKeptError
+        Where kernels may only be loaded, and one is not there.
+    """
     wrong = ""
     for walls in (False, True) if work.may_have_walls else (False,):
         try:
             work.rehearse(walls)
+        except NotKeptError:
+            raise
         except Exception as error:
             wrong = wrong or f"{type(error).__name__}: {error}"
     return wrong

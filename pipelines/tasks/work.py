@@ -104,6 +104,8 @@ class Work(ABC):
     """Names of the lists in the report that its stages add to."""
     collects: ClassVar[bool] = False
     """True where tallies are kept one by one until the stage is complete, instead of added up."""
+    merging: ClassVar[int] = 6
+    """Memory of merging tallies and concluding from them, as a multiple of the tallies; 3 to 6 were measured."""
     keeps_memory: ClassVar[bool] = False
     """True where a task leaves the memory of its state and of what it wrote to the next task of its thread, which then
     asks for none."""

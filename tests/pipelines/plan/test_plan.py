@@ -14,6 +14,7 @@ from pipelines.image.info import ImageInfo
 from pipelines.kinds.evolve import Evolve
 from pipelines.kinds.measure import Measure
 from pipelines.plan.plan import Geometry, library_bytes
+from pipelines.plan.prediction import find_moments
 from pipelines.plan.search import PlanError, make_plan
 from pipelines.tasks.memory import KERNELS_BYTES
 from tests.pipelines.runs import small_spec
@@ -76,12 +77,15 @@ def test_what_tiles_tell_is_merged_after_the_last_of_them_but_tables_while_other
     labels = {"name": "objects", "operator": "components"}
     table = {"outputs": [{"name": "objects", "uri": "/somewhere/objects.csv"}]}
     alone, beside = (plan_of(info(), steps=[labels], **parts) for parts in ({}, table))
-    for plan, few, many in ((alone, 3, 6), (beside, 6, 6)):
+    for plan in (alone, beside):
         nothing, some, much = (plan.memory_with(told, threads=2) for told in (0, 1 << 10, 1 << 40))
-        assert some - nothing == few << 10
-        assert (much - nothing) / (1 << 40) == pytest.approx(many, abs=0.01)
+        assert some - nothing == 3 << 10
+        assert (much - nothing) / (1 << 40) == pytest.approx(6, abs=0.01)
         assert plan.memory_with(plan.tallies_limit, plan.threads) <= plan.memory_limit
     assert alone.memory_with(1 << 40, threads=2) < 6 * (1 << 40) + alone.memory_with(0, threads=2)
+    (without, *_), (at_work, *_) = (find_moments(plan.stages, 2, 0) for plan in (alone, beside))
+    assert (without.told, at_work.copies) == (0, 3)
+    assert at_work.told > 0
 
 
 def test_a_stage_of_one_tile_that_all_others_wait_for_is_alone():

@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 import ruamel.yaml
 
+from pipelines.image.info import ImageInfo
 from pipelines.image.kept_sources import cached_source
 from pipelines.plan.search import make_plan
-from pipelines.run.warm import warm
+from pipelines.run.warm import plan_run, warm
 from pipelines.spec.spec import make_spec
 from pipelines.tasks.work import KINDS
 from tests.benchmarks.bench_memory import JOBS
@@ -46,6 +47,7 @@ steps:
   - {operator: perona-malik, contrast: {quantile: 0.6}, sigma: 0.7, time: 4}
 sink: {uri: out.ome.zarr, pyramid: 1}
 """
+HEAT = [{"operator": "heat", "steps": 2}]
 LEAST = """
 source: {uri: source.npy}
 steps: [{operator: heat, time: 4, schedule: explicit}]
@@ -69,17 +71,28 @@ run: {tile: 64}
 """
 
 
-def diffuse(folder: Path, *words: str) -> tuple[int, list[dict]]:
-    """Return the exit code and the events of a command, the last of them what it compiled."""
+def python(folder: Path, *words: str) -> tuple[int, str]:
+    """Return the exit code and the output of Python, with kernels in a folder of their own."""
     run = subprocess.run(
-        [sys.executable, "-c", COUNT, *words, "--json"],
+        [sys.executable, *words, "--json"],
         cwd=folder,
         env=os.environ | {"NUMBA_CACHE_DIR": str(folder / "kernels")},
         stdout=subprocess.PIPE,
         text=True,
         check=False,
     )
-    return run.returncode, [json.loads(line) for line in run.stdout.splitlines()]
+    return run.returncode, run.stdout
+
+
+def diffuse(folder: Path, *words: str) -> tuple[int, list[dict]]:
+    """Return the exit code and the events of a command, the last of them what it compiled."""
+    code, told = python(folder, "-c", COUNT, *words)
+    return code, [json.loads(line) for line in told.splitlines()]
+
+
+def planned(folder: Path, *words: str) -> dict:
+    """Return the plan of a spec."""
+    return json.loads(python(folder, "-m", "pipelines.cli.command", "plan", "spec.yaml", *words)[1])
 
 
 def save_beside(folder: Path) -> None:
@@ -116,6 +129,35 @@ def test_a_warm_spec_compiles_nothing(spec, holes, dtype, tmp_path):
     code, events = diffuse(tmp_path, "run", "spec.yaml")
     assert code == 0
     assert events[-1]["found"] == []
+
+
+@pytest.mark.thorough
+def test_loaded_kernels_are_counted_as_less_than_those_that_are_made(tmp_path):
+    np.save(tmp_path / "source.npy", ragged_image((150, 130), holes=False).astype(np.uint8))
+    (tmp_path / "spec.yaml").write_text(LEAST)
+    cold = planned(tmp_path)
+    assert cold["kernels"] == "compiled"
+    # Planning has made none.
+    _, [*_, warmed, _] = diffuse(tmp_path, "warm", "spec.yaml")
+    assert warmed["compiled"] == warmed["kept"] > 0
+    kept = planned(tmp_path)
+    assert kept["kernels"] == "loaded"
+    assert kept["memory_total"] < cold["memory_total"]
+    # Workers in other processes may be on machines without kernels.
+    assert planned(tmp_path, "--cluster", "local")["kernels"] == "compiled"
+    assert diffuse(tmp_path, "run", "spec.yaml")[0] == 0
+    report = json.loads((tmp_path / "out.zarr.run" / "report.json").read_text())
+    assert report["memory"]["predicted"] == kept["memory_total"]
+
+
+def test_a_process_that_has_compiled_counts_what_the_compiler_keeps(monkeypatch):
+    """Kernels that it has made itself are there, and yet not as small as loaded ones."""
+    for made in (True, False):
+        monkeypatch.setattr("pipelines.run.warm.has_compiled", lambda made=made: made)
+        spec = make_spec({"source": {"uri": "source.npy"}, "steps": HEAT, "sink": {"uri": "out.zarr"}})
+        source = ImageInfo((600, 500), np.dtype("u1"), "yx", (1, 500), identity="synthetic")
+        warm(make_plan(spec, source))
+        assert plan_run(spec, source).loaded is not made
 
 
 @pytest.mark.thorough
