@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from diffusion_ops.blocks.block import row_bands
 from diffusion_ops.evolution.problems.solve_request import require_labels
-from diffusion_ops.families.fronts.paths import MOST_POINTS, draw
+from diffusion_ops.families.fronts.paths import draw
 from pipelines.image.frames import Frames
 from pipelines.image.window import Grid, Region, Window, extent, window_of
 from pipelines.store.places import local_copy
@@ -17,8 +18,8 @@ from pipelines.tasks.pixels import Pixels, ZarrPixels
 from pipelines.tasks.values import Cost, Done
 from pipelines.tasks.work import KINDS, Work
 
-_BYTES = 100
-"""Bytes of a point of a line while it is drawn."""
+_BYTES, _POINTS = 100, 1 << 14
+"""Bytes of a point of a line while it is drawn, and points that are drawn at a time."""
 
 
 @KINDS.register("draw")
@@ -58,15 +59,16 @@ class Draw(Work):
         return window_of(region, self.shape, (0,) * len(region))
 
     def cost(self, grid: Grid) -> Cost:
-        """Return the cost of a tile of labels, and of the points of all lines."""
+        """Return the cost of a tile of labels, and of some points of lines."""
         size = self.dtype.itemsize
-        memory = math.prod(grid.largest) * (size + 8) + MOST_POINTS * _BYTES + self.codec_bytes
+        memory = math.prod(grid.largest) * (size + 8) + _POINTS * _BYTES + self.codec_bytes
         return Cost(memory, 0, math.prod(grid.shape) * size, seconds=math.prod(grid.shape) / 1e9)
 
     def compute(self, window: Window) -> Done:
         """Return the labels of a tile."""
         rows, region = np.load(local_copy(self.lines), mmap_mode="r"), self.frames.spatial_part(window.write)
         labels = np.zeros(extent(region), np.int64)
-        draw(rows, region, labels)
+        for band in row_bands(rows.shape[:1], _POINTS):
+            draw(rows[band], region, labels)
         require_labels(labels, self.dtype)
         return Done(labels.astype(self.dtype).reshape(extent(window.write)), {}, rows.nbytes)

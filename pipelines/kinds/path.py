@@ -34,6 +34,9 @@ from pipelines.tasks.pixels import Pixels
 from pipelines.tasks.values import Cost, Done
 from pipelines.tasks.work import KINDS, Conclusion, File, Told
 
+PART_SIDES = {2: 512, 3: 64}
+"""Largest sides of the part of a map that is held while paths run through it: they touch few of its cells."""
+
 
 @KINDS.register("path")
 @dataclass(frozen=True)
@@ -101,7 +104,7 @@ class Paths(ChainWork):
         position, folder = request.chain.positions[-1], f"{stages.folder}/paths"
         ends, lines = f"{folder}/{name}-ends.npy", f"{folder}/{name}.npy"
         markers = request.beside["markers"]
-        part = frames.spatial_part(grid.largest)
+        part = tuple(min(n, PART_SIDES[len(frames.spatial)]) for n in frames.spatial_part(grid.largest))
         paths = cls(problem, request_inputs(request), frames, begin.shape, part, position, ends, lines)
         find = KINDS["find-marked"].make(
             markers=markers.reading, frames=frames, shape=begin.shape, position=position, ends=ends

@@ -163,14 +163,19 @@ def as_rows(paths: Iterable[Path], ndim: int) -> NDArray[np.int64]:
 
 
 def draw(rows: NDArray[np.int64], region: Region, image: NDArray[Any]) -> None:
-    """Put the labels of paths into the part of an image that they run through, the smallest where several do."""
+    """Put the labels of paths into the part of an image that they run through, the smallest where several do.
+
+    There may be labels of other paths, and 0 where there are none.
+    """
     cells = np.floor(rows[:, 3:].view(np.float64) + 0.5).astype(np.int64)
     inside: Bools = np.ones(len(rows), bool)
     for axis, side in enumerate(region):
         inside &= (cells[:, axis] >= side.start) & (cells[:, axis] < side.stop)
     found, labels = cells[inside] - [side.start for side in region], rows[inside, 1]
     order = np.argsort(-labels, kind="stable")
-    image[tuple(found[order].T)] = labels[order]
+    places, labels = tuple(found[order].T), labels[order]
+    there = image[places]
+    image[places] = np.where(there > 0, np.minimum(there, labels), labels)
 
 
 def unreached(lost: Mapping[tuple[int, ...], int]) -> str:
