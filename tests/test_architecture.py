@@ -26,6 +26,7 @@ ALLOWED = {
     "pipelines": {
         *("diffusion_ops", "numpy", "dask", "distributed", "zarr", "zarrs", "xarray", "fsspec", "pydantic"),
         *("pydantic_core", "ruamel", "typer", "lazy_loader", "rich", "filelock", "psutil", "pystac"),
+        *("obstore", "boto3", "botocore"),
     },
 }
 """Libraries that a package may import; the table in notebooks/architecture.md says the same."""

@@ -18,9 +18,9 @@ from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
-from pipelines.store.addresses import scheme_of
+from pipelines.store.addresses import in_store, of_store, scheme_of
 from pipelines.store.place import Entry, NotExclusiveError, Place
 
 AMAZON, GOOGLE = ("s3", "s3a"), ("gs", "gcs")
@@ -64,7 +64,7 @@ class ObjectPlace(Place):
 
     def address(self, path: str) -> str:
         """Return a path with its scheme."""
-        return f"{self.scheme}://{path}"
+        return of_store(self.scheme, path)
 
     def _at(self, path: str) -> tuple[Any, str]:
         """Return the bucket, and the key in it."""
@@ -151,7 +151,7 @@ class ObjectPlace(Place):
             # Google's stores compare the version, the others the ETag.
             if _mark(now) != mark:
                 return False
-            self._put(path, data, {"e_tag": now["e_tag"], "version": now["version"]})
+            self._put(path, data, {key: now[key] for key in ("e_tag", "version") if now[key]})
         except (FileExistsError, FileNotFoundError):
             return False
         return True
@@ -266,17 +266,15 @@ def _bucket(uri: str, variables: tuple[tuple[str, str], ...]) -> Any:
     from obstore.store import from_url
 
     said = dict(variables)
-    more: dict[str, Any] = _amazon(urlsplit(uri).netloc, said) if scheme_of(uri) in AMAZON else {}
+    more: dict[str, Any] = _amazon(in_store(uri).partition("/")[0], said) if scheme_of(uri) in AMAZON else {}
     endpoints = (more.get("endpoint"), *(v for k, v in variables if "ENDPOINT" in k))
     # Without encryption only where somebody has named such a server.
-    plain = any(str(one).startswith("http://") for one in endpoints)
+    plain = any(scheme_of(str(one)) == "http" for one in endpoints)
     client: Any = {"timeout": TIMEOUT, "connect_timeout": CONNECTING, "allow_http": plain}
     scheme = {"s3a": "s3", "gcs": "gs"}.get(scheme_of(uri), scheme_of(uri))
     # The library reads addresses as those of the web; a name in a store is what it is.
     make: Any = from_url
-    return make(
-        f"{scheme}://{quote(uri.partition('://')[2])}", client_options=client, retry_config=RETRIES, **more
-    )
+    return make(of_store(scheme, quote(in_store(uri))), client_options=client, retry_config=RETRIES, **more)
 
 
 def _amazon(bucket: str, said: dict[str, str]) -> dict[str, Any]:
@@ -307,7 +305,7 @@ def _amazon(bucket: str, said: dict[str, str]) -> dict[str, Any]:
 
 def _region_of(bucket: str) -> str:
     """Return the region that Amazon tells of a bucket, to anybody."""
-    request = urllib.request.Request(f"https://s3.amazonaws.com/{bucket}", method="HEAD")
+    request = urllib.request.Request(of_store("https", f"s3.amazonaws.com/{bucket}"), method="HEAD")
     try:
         with urllib.request.urlopen(request, timeout=CONNECTING.total_seconds()) as answer:
             headers = answer.headers

@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 
 import fsspec
 
-from pipelines.store.addresses import require_local, scheme_of, shown
+from pipelines.store.addresses import in_store, of_store, require_local, scheme_of, shown
 from pipelines.store.object_place import AMAZON, AZURE, GOOGLE, SCHEMES, ObjectPlace
 from pipelines.store.patience import naming, patiently
 from pipelines.store.place import Entry, LocalPlace, NotExclusiveError, Place
@@ -100,6 +100,13 @@ class FsspecPlace(Place):
         except FileExistsError:
             return False
         return True
+
+    def write_over(self, path: str, data: bytes, mark: str) -> bool:
+        """Refuse to: no other store was seen to do so."""
+        raise NotExclusiveError(
+            f"A store of the kind {self.scheme!r} is not known to replace an object only if it is a certain one. "
+            f"Known: {', '.join(SCHEMES)}."
+        )
 
     def fetch(self, path: str, file: Path) -> None:
         """Write the bytes of an object into a local file."""
@@ -234,7 +241,7 @@ def advice(uri: str) -> str:
     """Return what may help where a place cannot be reached."""
     scheme = scheme_of(uri)
     extra = EXTRAS.get(scheme)
-    more = f"; {scheme}:// needs its extra: pip install 'diffuse[{extra}]'" if extra else ""
+    more = f"; {of_store(scheme, '')} needs its extra: pip install 'diffuse[{extra}]'" if extra else ""
     return f"Check the address, the network and the credentials{more}."
 
 
@@ -251,7 +258,7 @@ def place_of(uri: str) -> tuple[Place, str]:
     if scheme in ("", "file", "local"):
         return LocalPlace(), str(require_local(uri))
     if scheme in SCHEMES:
-        return PatientPlace(ObjectPlace(scheme)), uri.partition("://")[2].rstrip("/")
+        return PatientPlace(ObjectPlace(scheme)), in_store(uri)
     filesystem, path = fsspec.core.url_to_fs(uri, **OPTIONS)
     return PatientPlace(FsspecPlace(filesystem, scheme)), path.rstrip("/")
 

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import zarr
 from typer.testing import CliRunner
+from zarr.storage import ObjectStore
 
 from pipelines import stopping
 from pipelines.cli.command import app
@@ -25,6 +26,7 @@ from pipelines.run.run import run
 from pipelines.run.status import cancel, status
 from pipelines.run.verify import verify
 from pipelines.spec.spec import Spec, SpecError, make_spec
+from pipelines.store.object_place import bucket_of
 from pipelines.store.places import place_of
 from tests.pipelines.chaos import Running
 from tests.pipelines.dask_processes import DaskProcesses, at_home, dask_processes
@@ -91,11 +93,16 @@ class Apart:
         return cluster.worker(home=home, environment={**self.environment, **SECRETS})
 
 
+def save_image(uri: str, image: np.ndarray) -> None:
+    """Save an image in a store."""
+    store = ObjectStore(bucket_of(uri))
+    zarr.create_array(store, shape=image.shape, dtype="f4", chunks=(64, 64))[...] = image
+
+
 @pytest.fixture
 def apart(objects, tmp_path: Path) -> Iterator[Apart]:
     bucket = f"{objects.bucket}/{tmp_path.name}"
-    image = ragged_image((200, 170))
-    zarr.create_array(f"{bucket}/in.zarr", shape=image.shape, dtype="f4", chunks=(64, 64))[...] = image
+    save_image(f"{bucket}/in.zarr", ragged_image((200, 170)))
     return Apart(tmp_path, bucket, objects.environment)
 
 
@@ -159,12 +166,10 @@ def stored_spec(apart: Apart, target: str, **sections: object) -> Spec:
 @pytest.fixture
 def small(objects, tmp_path: Path) -> Apart:
     """Return a store with a smaller image, of four tiles."""
-    bucket = f"{objects.bucket}/{tmp_path.name}"
-    image = ragged_image((100, 90))
-    zarr.create_array(f"{bucket}/in.zarr", shape=image.shape, dtype="f4", chunks=(64, 64))[...] = image
+    save_image(f"{objects.bucket}/{tmp_path.name}/in.zarr", image := ragged_image((100, 90)))
     np.save(tmp_path / "source.npy", image)
     (tmp_path / "markers.csv").write_text("row,column,label\n3,4,1\n90,80,2\n")
-    return Apart(tmp_path, bucket, objects.environment)
+    return Apart(tmp_path, f"{objects.bucket}/{tmp_path.name}", objects.environment)
 
 
 KINDS = {
@@ -193,6 +198,26 @@ def test_every_kind_of_work_keeps_its_state_in_a_store(small: Apart, kind: str) 
     assert report.exit_code == 0, report.data
     assert report.data["memory"]["measured"] <= report.data["memory"]["limit"]
     assert contents_of(stored) == contents_of(on_disk)
+
+
+@pytest.mark.thorough
+def test_a_store_of_another_maker_keeps_a_run_through_the_death_of_its_driver(
+    container: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = Apart(tmp_path, f"{container}/{tmp_path.name}", {})
+    image = ragged_image((100, 90))
+    save_image(f"{here.bucket}/in.zarr", image)
+    spec, on_disk = stored_spec(here, f"{here.bucket}/out.zarr"), tmp_path / "out.zarr"
+    assert run(small_spec(save_source(tmp_path, image), on_disk, steps=[EVOLUTION])).exit_code == 0
+    with monkeypatch.context() as patch:
+        die_after(patch, 3)
+        with pytest.raises(DiedError):
+            run(spec)
+    assert state_of(f"{here.bucket}/kept")
+    report = run(spec)
+    assert report.exit_code == 0, report.data
+    assert contents_of(f"{here.bucket}/out.zarr") == contents_of(on_disk)
+    assert verify(str(spec.sink.uri))["intact"]
 
 
 class DiedError(Exception):

@@ -57,11 +57,13 @@ def failing(monkeypatch, tmp_path):
     return make
 
 
-@pytest.fixture(params=["local", "file", "memory", "s3"])
+@pytest.fixture(params=["local", "file", "memory", "s3", "az"])
 def folder(request, tmp_path):
     """Return the address of an empty folder, of every kind."""
     if request.param == "s3":
         return f"{request.getfixturevalue('objects').bucket}/{tmp_path.name}"
+    if request.param == "az":
+        return f"{request.getfixturevalue('container')}/{tmp_path.name}"
     return {
         "local": str(tmp_path),
         "file": tmp_path.as_uri(),
