@@ -267,6 +267,9 @@ def _bucket(uri: str, variables: tuple[tuple[str, str], ...]) -> Any:
 
     said = dict(variables)
     more: dict[str, Any] = _amazon(in_store(uri).partition("/")[0], said) if scheme_of(uri) in AMAZON else {}
+    if scheme_of(uri) in AZURE and (account := said.get("AZURE_STORAGE_ACCOUNT_NAME")):
+        # The library reads the variable itself, but then cannot say what it has opened.
+        more["account_name"] = account
     endpoints = (more.get("endpoint"), *(v for k, v in variables if "ENDPOINT" in k))
     # Without encryption only where somebody has named such a server.
     plain = any(scheme_of(str(one)) == "http" for one in endpoints)

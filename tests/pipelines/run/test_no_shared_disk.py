@@ -15,7 +15,6 @@ import numpy as np
 import pytest
 import zarr
 from typer.testing import CliRunner
-from zarr.storage import ObjectStore
 
 from pipelines import stopping
 from pipelines.cli.command import app
@@ -26,8 +25,8 @@ from pipelines.run.run import run
 from pipelines.run.status import cancel, status
 from pipelines.run.verify import verify
 from pipelines.spec.spec import Spec, SpecError, make_spec
-from pipelines.store.object_place import bucket_of
 from pipelines.store.places import place_of
+from pipelines.store.upload import upload_folder
 from tests.pipelines.chaos import Running
 from tests.pipelines.dask_processes import DaskProcesses, at_home, dask_processes
 from tests.pipelines.runs import contents_of, ragged_image, save_source, small_spec
@@ -94,9 +93,8 @@ class Apart:
 
 
 def save_image(uri: str, image: np.ndarray) -> None:
-    """Save an image in a store."""
-    store = ObjectStore(bucket_of(uri))
-    zarr.create_array(store, shape=image.shape, dtype="f4", chunks=(64, 64))[...] = image
+    """Save an image under a path, or in a store as another library does."""
+    zarr.create_array(uri, shape=image.shape, dtype="f4", chunks=(64, 64))[...] = image
 
 
 @pytest.fixture
@@ -206,7 +204,8 @@ def test_a_store_of_another_maker_keeps_a_run_through_the_death_of_its_driver(
 ) -> None:
     here = Apart(tmp_path, f"{container}/{tmp_path.name}", {})
     image = ragged_image((100, 90))
-    save_image(f"{here.bucket}/in.zarr", image)
+    save_image(str(tmp_path / "in.zarr"), image)
+    upload_folder(tmp_path / "in.zarr", f"{here.bucket}/in.zarr")
     spec, on_disk = stored_spec(here, f"{here.bucket}/out.zarr"), tmp_path / "out.zarr"
     assert run(small_spec(save_source(tmp_path, image), on_disk, steps=[EVOLUTION])).exit_code == 0
     with monkeypatch.context() as patch:
