@@ -14,6 +14,7 @@ ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 
 IMPORT_NAMES = {
+    "azure-storage-blob": "azure",
     "pystac-core": "pystac",
     "itk-filtering": "itk",
     "pytest-xdist": "xdist",

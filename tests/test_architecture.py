@@ -26,6 +26,7 @@ ALLOWED = {
     "pipelines": {
         *("diffusion_ops", "numpy", "dask", "distributed", "zarr", "zarrs", "xarray", "fsspec", "pydantic"),
         *("pydantic_core", "ruamel", "typer", "lazy_loader", "rich", "filelock", "psutil", "pystac"),
+        *("obstore", "boto3", "botocore"),
     },
 }
 """Libraries that a package may import; the table in notebooks/architecture.md says the same."""
@@ -59,6 +60,7 @@ ONLY_IN = {
         r"psutil": r"tasks/(memory|admission/proof)\.py",
         r"distributed": r"(tasks/(workers|encryption|hired|admission/\w+)|run/submission|clusters/\w+)\.py",
         r"fsspec": r"store/places\.py",
+        r"obstore|boto3|botocore": r"store/object_place\.py",
         r"dask_\w+|kr8s": r"clusters/\w+\.py",
         r"pystac": r"schedule/stac\.py",
     },
@@ -78,7 +80,18 @@ PLUGINS = (
 
 SHARED_BY_PLUGINS = "pipelines.formats.metadata."
 
-OPTIONAL = {"rasterio", "affine", "netCDF4", "h5netcdf", "pyarrow", "s3fs", "pystac", *CLUSTER_LIBRARIES}
+OPTIONAL = {
+    "rasterio",
+    "affine",
+    "netCDF4",
+    "h5netcdf",
+    "pyarrow",
+    "obstore",
+    "boto3",
+    "botocore",
+    "pystac",
+    *CLUSTER_LIBRARIES,
+}
 """Libraries of the extras: they may be imported inside functions, so that the base works without them."""
 
 MOST_FLOORS = {"diffusion_ops": 8, "pipelines": 12}

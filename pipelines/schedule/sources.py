@@ -17,7 +17,7 @@ from pipelines.schedule.stac import Asset, assets_in
 from pipelines.store.addresses import absolute, is_address, is_remote, name_of, shown, within
 from pipelines.store.listings import tree
 from pipelines.store.place import Entry, LocalPlace, Place
-from pipelines.store.places import place_of
+from pipelines.store.places import advice, place_of
 from pipelines.store.targets import MARKERS
 
 LISTS = (".txt", ".list", ".lst")
@@ -100,8 +100,7 @@ def find_sources(pattern: str, asset: str | None = None) -> list[Found]:
     except (OSError, ImportError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         raise PatternError(
-            f"{shown(pattern)!r} cannot be looked through: {shown(reason)}. Check the spelling, the network and the "
-            "credentials; addresses such as s3:// need their extra: pip install 'diffuse[s3]'."
+            f"{shown(pattern)!r} cannot be looked through: {shown(reason)}. {advice(where)}"
         ) from error
     once = {one.uri: one for one in found}
     return [once[uri] for uri in sorted(once)]

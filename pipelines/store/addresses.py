@@ -129,6 +129,16 @@ def within(folder: str, name: str) -> str:
     return f"{folder.rstrip('/')}/{name}" if name else folder
 
 
+def in_store(uri: str) -> str:
+    """Return what an address of a store has after its scheme: BUCKET/KEY."""
+    return uri.partition("://")[2].rstrip("/")
+
+
+def of_store(scheme: str, path: str) -> str:
+    """Return the address of BUCKET/KEY."""
+    return f"{scheme}://{path}"
+
+
 def scheme_of(uri: str) -> str:
     """Return the scheme of an address ("s3"), "" of a plain path."""
     return urlsplit(uri).scheme.lower() if is_address(uri) else ""

@@ -7,17 +7,21 @@ listing is asked: what is listed must be read, and is asked for again until it c
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Iterable
+from typing import TypeVar
 
-from zarr.abc.store import ByteRequest
+from zarr.abc.store import ByteRequest, Store
 from zarr.core.buffer import Buffer, BufferPrototype
-from zarr.storage import FsspecStore, WrapperStore
+from zarr.storage import FsspecStore, ObjectStore, WrapperStore
 
-from pipelines.store.addresses import shown, within
+from pipelines.store.addresses import scheme_of, shown, within
 from pipelines.store.listings import Listing
+from pipelines.store.object_place import SCHEMES, as_os_errors, bucket_of
 from pipelines.store.patience import PAUSES, naming
-from pipelines.store.places import options_of, place_of
+from pipelines.store.places import OPTIONS, place_of
 from pipelines.store.targets import names_in
+
+T = TypeVar("T")
 
 FOLDERS_KEPT = 32
 """Folders whose names are kept, so that metadata that a hierarchy has not are asked for once."""
@@ -35,12 +39,17 @@ OWN_TRIES = 3
 """Looks at a chunk of an array of the run that is not found: it may be that in passing."""
 
 
-class _StoreAt(WrapperStore[FsspecStore]):
+class _StoreAt(WrapperStore[Store]):
     """A store at an address, in which every object is read by `get`."""
 
-    def __init__(self, store: FsspecStore, uri: str = "") -> None:
+    def __init__(self, store: Store, uri: str = "") -> None:
         super().__init__(store)
         self.uri = uri
+
+    async def _ask(self, key: str, answer: Awaitable[T]) -> T:
+        """Return an answer of the store; its errors name the object."""
+        with naming(within(self.uri, key)), as_os_errors():
+            return await answer
 
     async def get_partial_values(
         self, prototype: BufferPrototype, key_ranges: Iterable[tuple[str, ByteRequest | None]]
@@ -58,7 +67,7 @@ class _StoreAt(WrapperStore[FsspecStore]):
 class OwnStore(_StoreAt):
     """A hierarchy of the run itself in a store, for reading: all of its chunks that are asked for have been written."""
 
-    def _with_store(self, store: FsspecStore) -> OwnStore:
+    def _with_store(self, store: Store) -> OwnStore:
         return OwnStore(store, self.uri)
 
     async def get(
@@ -71,8 +80,7 @@ class OwnStore(_StoreAt):
         MissingChunkError
         """
         for pause in (*PAUSES[: OWN_TRIES - 1], None):
-            with naming(within(self.uri, key)):
-                value = await self._store.get(key, prototype, byte_range)
+            value = await self._ask(key, self._store.get(key, prototype, byte_range))
             if value is not None or _is_metadata(key):
                 return value
             if pause is not None:
@@ -85,14 +93,14 @@ class OwnStore(_StoreAt):
 class GuardedStore(_StoreAt):
     """A store for reading."""
 
-    def __init__(self, store: FsspecStore, uri: str = "") -> None:
+    def __init__(self, store: Store, uri: str = "") -> None:
         super().__init__(store, uri)
         self._arrays: dict[str, Listing | None] = {}
         self._folders: dict[str, set[str]] = {}
         self.stale = False
         """True once an object that was listed is gone, so that the listing no longer holds."""
 
-    def _with_store(self, store: FsspecStore) -> GuardedStore:
+    def _with_store(self, store: Store) -> GuardedStore:
         """Return the same hierarchy through another store."""
         return GuardedStore(store, self.uri)
 
@@ -105,8 +113,7 @@ class GuardedStore(_StoreAt):
     ) -> Buffer | None:
         """Return an object, None where it is not there and not listed."""
         for pause in (*PAUSES, None):
-            with naming(within(self.uri, key)):
-                value = await self._store.get(key, prototype, byte_range)
+            value = await self._ask(key, self._store.get(key, prototype, byte_range))
             if value is not None or not await self._is_listed(key):
                 return value
             if pause is not None:
@@ -119,9 +126,8 @@ class GuardedStore(_StoreAt):
 
     async def exists(self, key: str) -> bool:
         """Return whether an object is there or listed."""
-        with naming(within(self.uri, key)):
-            if await self._store.exists(key):
-                return True
+        if await self._ask(key, self._store.exists(key)):
+            return True
         return await self._is_listed(key)
 
     async def list_dir(self, prefix: str) -> AsyncIterator[str]:
@@ -168,5 +174,7 @@ def own_store(uri: str) -> OwnStore:
     return OwnStore(_store(uri, read_only=False), uri)
 
 
-def _store(uri: str, read_only: bool) -> FsspecStore:
-    return FsspecStore.from_url(uri, storage_options=options_of(uri), read_only=read_only)
+def _store(uri: str, read_only: bool) -> Store:
+    if scheme_of(uri) in SCHEMES:
+        return ObjectStore(bucket_of(uri.rstrip("/")), read_only=read_only)
+    return FsspecStore.from_url(uri, storage_options=OPTIONS, read_only=read_only)

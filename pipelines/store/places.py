@@ -1,7 +1,7 @@
 """Return the place of an address, through which alone it is listed, read, written and deleted.
 
-It is a local disk, or a store that fsspec knows (`s3://` and others). What a store answers in passing (500, 503, a
-connection that breaks) is asked again. Tests put faulty places into `MAKERS`.
+It is a local disk, a store of objects, or what else fsspec knows (`https://` and others). What a store answers in
+passing (500, 503, a connection that breaks) is asked again. Tests put faulty places into `MAKERS`.
 """
 
 from __future__ import annotations
@@ -20,24 +20,15 @@ from typing import Any, TypeVar
 
 import fsspec
 
-from pipelines.store.addresses import require_local, scheme_of, shown
+from pipelines.store.addresses import in_store, of_store, require_local, scheme_of, shown
+from pipelines.store.object_place import AMAZON, AZURE, GOOGLE, SCHEMES, ObjectPlace
 from pipelines.store.patience import naming, patiently
 from pipelines.store.place import Entry, LocalPlace, NotExclusiveError, Place
 
 T = TypeVar("T")
 
-EXCLUSIVE = ("s3", "s3a", "memory")
-"""Schemes whose stores were seen to write an object only if there is none, in one step that no other writer can split
-(S3: a put with `If-None-Match: *`)."""
-
-REPLACING = ("s3", "s3a")
-"""Schemes whose stores were seen to replace an object only if it is a certain one (S3: a put with `If-Match`)."""
-
-WHOLE_BYTES = 5 << 29
-"""Half of the largest object that S3 takes in one piece: conditions on what is there need one piece."""
-
-PART_BYTES = 8 << 20
-"""Bytes of one part of an object that is sent in several parts."""
+EXCLUSIVE = ("memory",)
+"""Other schemes whose stores write an object only if there is none, in one step that no other writer can split."""
 
 
 @dataclass
@@ -99,69 +90,41 @@ class FsspecPlace(Place):
 
     def write_if_absent(self, path: str, data: bytes) -> bool:
         """Write an object if there is none."""
-        if self.exclusive:
-            try:
-                self.filesystem.pipe_file(path, data, mode="create")
-            except OSError as error:
-                if _is_condition(error):
-                    return False
-                self._learn(error)
-            else:
-                return True
-        raise NotExclusiveError(
-            f"A store of the kind {self.scheme!r}, or this server of it, is not known to write an object only if there "
-            f"is none, so two runs cannot be told apart there. Known: {', '.join(EXCLUSIVE)}, and local folders."
-        )
-
-    def write_over(self, path: str, data: bytes, mark: str) -> bool:
-        """Write an object in the place of a certain one."""
-        if self.scheme not in REPLACING or not mark:
+        if not self.exclusive:
             raise NotExclusiveError(
-                f"A store of the kind {self.scheme!r} is not known to replace an object only if it is a certain one. "
-                f"Known: {', '.join(REPLACING)}."
+                f"A store of the kind {self.scheme!r} is not known to write an object only if there is none, so two "
+                f"runs cannot be told apart there. Known: {', '.join(SCHEMES)}, and local folders."
             )
         try:
-            self.filesystem.pipe_file(path, data, IfMatch=f'"{mark}"', chunksize=WHOLE_BYTES)
-        except FileNotFoundError:
+            self.filesystem.pipe_file(path, data, mode="create")
+        except FileExistsError:
             return False
-        except OSError as error:
-            if _is_condition(error):
-                return False
-            if error.errno == errno.ENOSYS:
-                raise NotExclusiveError(f"This server does not know If-Match: {error}") from error
-            raise
         return True
+
+    def write_over(self, path: str, data: bytes, mark: str) -> bool:
+        """Refuse to: no other store was seen to do so."""
+        raise NotExclusiveError(
+            f"A store of the kind {self.scheme!r} is not known to replace an object only if it is a certain one. "
+            f"Known: {', '.join(SCHEMES)}."
+        )
 
     def fetch(self, path: str, file: Path) -> None:
         """Write the bytes of an object into a local file."""
         self.filesystem.get_file(path, str(file))
 
-    def _learn(self, error: OSError) -> None:
-        """Note that a server of a known kind does not know the condition (501); raise any other error."""
-        if error.errno != errno.ENOSYS:
-            raise error
-        self.exclusive = False
-
     def send(self, file: Path, path: str, *, if_absent: bool = False) -> bool:
-        """Write all of an object from a local file, in parts where it is large.
+        """Write all of an object from a local file.
 
         Where the store does not know "only if there is none", it is looked for first; another writer may come between.
         """
         if if_absent and not self.exclusive and self.entry(path) is not None:
             return False
-        more: dict[str, Any] = {"mode": "create"} if if_absent and self.exclusive else {}
-        if self.scheme in ("s3", "s3a"):
-            # One part at a time: as many objects as there are threads are in flight already.
-            more |= {"chunksize": part_bytes(file.stat().st_size), "max_concurrency": 1}
         try:
-            self.filesystem.put_file(str(file), path, **more)
-        except OSError as error:
-            if _is_condition(error):
-                return False
-            if "mode" not in more:
-                raise
-            self._learn(error)
-            return self.send(file, path, if_absent=if_absent)
+            self.filesystem.put_file(
+                str(file), path, **({"mode": "create"} if if_absent and self.exclusive else {})
+            )
+        except FileExistsError:
+            return False
         return True
 
     def delete(self, paths: Sequence[str]) -> None:
@@ -173,20 +136,6 @@ class FsspecPlace(Place):
                 for path in paths[i : i + 1000]:
                     if self.entry(path) is not None:
                         self.filesystem.rm_file(path)
-
-
-def _is_condition(error: OSError) -> bool:
-    """Return whether a store has refused a write because what is there is not as was asked (412)."""
-    answer = getattr(error.__cause__, "response", None) or {}
-    return isinstance(error, FileExistsError) or answer.get("Error", {}).get("Code") in (
-        "PreconditionFailed",
-        "412",
-    )
-
-
-def part_bytes(size: int) -> int:
-    """Return the bytes of one part of an object of a size: S3 takes at most 10,000 parts."""
-    return max(PART_BYTES, -(-size // 9000 >> 20) << 20)
 
 
 MARKS = (
@@ -279,6 +228,23 @@ class PatientPlace(Place):
             self._ask(paths[0], lambda: self.inner.delete(paths), absent_passes=True)
 
 
+EXTRAS = {
+    **dict.fromkeys(AMAZON, "s3"),
+    **dict.fromkeys(GOOGLE, "gs"),
+    **dict.fromkeys(AZURE, "az"),
+    **dict.fromkeys(("http", "https"), "http"),
+}
+"""Scheme -> extra with the library that reaches its addresses."""
+
+
+def advice(uri: str) -> str:
+    """Return what may help where a place cannot be reached."""
+    scheme = scheme_of(uri)
+    extra = EXTRAS.get(scheme)
+    more = f"; {of_store(scheme, '')} needs its extra: pip install 'diffuse[{extra}]'" if extra else ""
+    return f"Check the address, the network and the credentials{more}."
+
+
 MAKERS: dict[str, Callable[[str], tuple[Place, str]]] = {}
 """Scheme -> function from an address to a place and the path in it, before fsspec is asked."""
 
@@ -291,18 +257,14 @@ def place_of(uri: str) -> tuple[Place, str]:
         return PatientPlace(place), path
     if scheme in ("", "file", "local"):
         return LocalPlace(), str(require_local(uri))
-    filesystem, path = fsspec.core.url_to_fs(uri, **options_of(uri))
+    if scheme in SCHEMES:
+        return PatientPlace(ObjectPlace(scheme)), in_store(uri)
+    filesystem, path = fsspec.core.url_to_fs(uri, **OPTIONS)
     return PatientPlace(FsspecPlace(filesystem, scheme)), path.rstrip("/")
 
 
-def options_of(uri: str) -> dict[str, Any]:
-    """Return the options of fsspec for the store of an address.
-
-    A listing is what is there now, not what was there at the first look. From S3 an object is read with one request:
-    otherwise s3fs asks for its size first, to read large ones in several parts at a time.
-    """
-    fresh: dict[str, Any] = {"use_listings_cache": False}
-    return {**fresh, "max_concurrency": 1} if scheme_of(uri) in ("s3", "s3a") else fresh
+OPTIONS: dict[str, Any] = {"use_listings_cache": False}
+"""Options of fsspec: a listing is what is there now, not what was there at the first look."""
 
 
 COPIES = 32

@@ -17,8 +17,9 @@ from pathlib import Path
 
 from pipelines.store.addresses import is_remote, local_path, outside, require_local, within
 from pipelines.store.listings import tree
+from pipelines.store.object_place import PART_BYTES
 from pipelines.store.place import Place, link_or_rename, sync_folder
-from pipelines.store.places import PART_BYTES, place_of
+from pipelines.store.places import place_of
 from pipelines.store.targets import LABELS, MARKER, MARKERS
 from pipelines.store.upload import OBJECTS_AT_ONCE, TargetTakenError, upload_file, upload_folder
 

@@ -19,9 +19,10 @@ from tempfile import TemporaryDirectory
 
 from pipelines.store.addresses import is_remote, shown, within
 from pipelines.store.listings import tree
+from pipelines.store.object_place import PART_BYTES, part_bytes
 from pipelines.store.patience import patiently
 from pipelines.store.place import Entry, Place
-from pipelines.store.places import PART_BYTES, part_bytes, place_of
+from pipelines.store.places import place_of
 from pipelines.store.targets import MARKER
 
 OBJECTS_AT_ONCE = 8
@@ -221,7 +222,7 @@ def same_bytes(place: Place, path: str, entry: Entry, file: Path) -> bool:
     size = file.stat().st_size
     if entry.size is not None and entry.size != size:
         return False
-    if entry.mark and entry.mark == etag(file, part_bytes(size) if "-" in entry.mark else None):
+    if entry.mark and entry.mark in etags(file, "-" in entry.mark):
         return True
     parts = _parts(file, PART_BYTES)
     starts = range(0, max(size, 1), PART_BYTES)
@@ -238,13 +239,18 @@ def _parts(file: Path, size: int) -> Iterator[bytes]:
             yield part
 
 
-def etag(file: Path, part: int | None = None) -> str:
-    """Return the ETag that S3 gives an object: the MD5, or that of the MD5s of its parts and their number."""
-    sums = [hashlib.md5(one, usedforsecurity=False) for one in _parts(file, part or PART_BYTES)]
-    if part is not None:
-        whole = hashlib.md5(b"".join(one.digest() for one in sums), usedforsecurity=False)
-        return f"{whole.hexdigest()}-{len(sums)}"
+def etags(file: Path, in_parts: bool = False) -> tuple[str, ...]:
+    """Return the ETags that S3 may give an object: the MD5, or those of the MD5s of its parts and their number.
+
+    The parts are those that it is sent in, or one, where the store has copied it.
+    """
     plain = hashlib.md5(usedforsecurity=False)
     for one in _parts(file, PART_BYTES):
         plain.update(one)
-    return plain.hexdigest()
+    if not in_parts:
+        return (plain.hexdigest(),)
+    sent = [hashlib.md5(one, usedforsecurity=False) for one in _parts(file, part_bytes(file.stat().st_size))]
+    return tuple(
+        f"{hashlib.md5(b''.join(one.digest() for one in sums), usedforsecurity=False).hexdigest()}-{len(sums)}"
+        for sums in ([plain], sent)
+    )

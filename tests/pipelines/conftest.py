@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 
 from pipelines.image.info import ImageInfo
 from pipelines.image.source import SOURCES, Source
+from tests.pipelines.azure_server import azure_server
 from tests.pipelines.object_server import object_server
 from tests.plugin_examples import ROOT
 
@@ -75,6 +77,13 @@ def objects(served):
     served.proxy.clear()
     yield served
     served.proxy.clear()
+
+
+@pytest.fixture(scope="module")
+def container(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Return the address of a container of Azure's sort for the tests of a file."""
+    with azure_server(tmp_path_factory.mktemp("azure")) as address:
+        yield address
 
 
 @pytest.fixture(scope="module")

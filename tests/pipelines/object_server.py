@@ -35,7 +35,9 @@ class ObjectServer:
 def object_server() -> Iterator[ObjectServer]:
     """Serve a bucket; tests that need it are skipped where its libraries are not installed."""
     server = pytest.importorskip("moto.server", reason="needs the S3-compatible server of moto[server]")
-    s3fs = pytest.importorskip("s3fs", reason="needs s3fs, which comes with the extra s3")
+    boto3 = pytest.importorskip("boto3", reason="needs boto3, which comes with the extra s3")
+    s3fs = pytest.importorskip("s3fs", reason="needs s3fs, with which tests write by themselves")
+    pytest.importorskip("obstore", reason="needs obstore, which comes with the extra s3")
     bucket = f"scans-{uuid.uuid4().hex[:8]}"  # servers in one process share what they hold
     logging.getLogger("werkzeug").setLevel(logging.WARNING)
     running = server.ThreadedMotoServer(ip_address="127.0.0.1", port=0)
@@ -50,8 +52,8 @@ def object_server() -> Iterator[ObjectServer]:
         }
         for name, value in environment.items():
             patch.setenv(name, value)
+        boto3.client("s3").create_bucket(Bucket=bucket)
         s3fs.S3FileSystem.clear_instance_cache()
-        s3fs.S3FileSystem().mkdir(bucket)
         yield ObjectServer(f"s3://{bucket}", proxy, environment)
         s3fs.S3FileSystem.clear_instance_cache()
     running.stop()

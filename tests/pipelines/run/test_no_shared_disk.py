@@ -26,6 +26,7 @@ from pipelines.run.status import cancel, status
 from pipelines.run.verify import verify
 from pipelines.spec.spec import Spec, SpecError, make_spec
 from pipelines.store.places import place_of
+from pipelines.store.upload import upload_folder
 from tests.pipelines.chaos import Running
 from tests.pipelines.dask_processes import DaskProcesses, at_home, dask_processes
 from tests.pipelines.runs import contents_of, ragged_image, save_source, small_spec
@@ -91,11 +92,15 @@ class Apart:
         return cluster.worker(home=home, environment={**self.environment, **SECRETS})
 
 
+def save_image(uri: str, image: np.ndarray) -> None:
+    """Save an image under a path, or in a store as another library does."""
+    zarr.create_array(uri, shape=image.shape, dtype="f4", chunks=(64, 64))[...] = image
+
+
 @pytest.fixture
 def apart(objects, tmp_path: Path) -> Iterator[Apart]:
     bucket = f"{objects.bucket}/{tmp_path.name}"
-    image = ragged_image((200, 170))
-    zarr.create_array(f"{bucket}/in.zarr", shape=image.shape, dtype="f4", chunks=(64, 64))[...] = image
+    save_image(f"{bucket}/in.zarr", ragged_image((200, 170)))
     return Apart(tmp_path, bucket, objects.environment)
 
 
@@ -159,12 +164,10 @@ def stored_spec(apart: Apart, target: str, **sections: object) -> Spec:
 @pytest.fixture
 def small(objects, tmp_path: Path) -> Apart:
     """Return a store with a smaller image, of four tiles."""
-    bucket = f"{objects.bucket}/{tmp_path.name}"
-    image = ragged_image((100, 90))
-    zarr.create_array(f"{bucket}/in.zarr", shape=image.shape, dtype="f4", chunks=(64, 64))[...] = image
+    save_image(f"{objects.bucket}/{tmp_path.name}/in.zarr", image := ragged_image((100, 90)))
     np.save(tmp_path / "source.npy", image)
     (tmp_path / "markers.csv").write_text("row,column,label\n3,4,1\n90,80,2\n")
-    return Apart(tmp_path, bucket, objects.environment)
+    return Apart(tmp_path, f"{objects.bucket}/{tmp_path.name}", objects.environment)
 
 
 KINDS = {
@@ -193,6 +196,27 @@ def test_every_kind_of_work_keeps_its_state_in_a_store(small: Apart, kind: str) 
     assert report.exit_code == 0, report.data
     assert report.data["memory"]["measured"] <= report.data["memory"]["limit"]
     assert contents_of(stored) == contents_of(on_disk)
+
+
+@pytest.mark.thorough
+def test_a_store_of_another_maker_keeps_a_run_through_the_death_of_its_driver(
+    container: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = Apart(tmp_path, f"{container}/{tmp_path.name}", {})
+    image = ragged_image((100, 90))
+    save_image(str(tmp_path / "in.zarr"), image)
+    upload_folder(tmp_path / "in.zarr", f"{here.bucket}/in.zarr")
+    spec, on_disk = stored_spec(here, f"{here.bucket}/out.zarr"), tmp_path / "out.zarr"
+    assert run(small_spec(save_source(tmp_path, image), on_disk, steps=[EVOLUTION])).exit_code == 0
+    with monkeypatch.context() as patch:
+        die_after(patch, 3)
+        with pytest.raises(DiedError):
+            run(spec)
+    assert state_of(f"{here.bucket}/kept")
+    report = run(spec)
+    assert report.exit_code == 0, report.data
+    assert contents_of(f"{here.bucket}/out.zarr") == contents_of(on_disk)
+    assert verify(spec.workdir)["intact"]
 
 
 class DiedError(Exception):

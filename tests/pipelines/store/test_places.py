@@ -11,8 +11,9 @@ import pytest
 
 from pipelines.store import patience
 from pipelines.store.addresses import shown
+from pipelines.store.object_place import RETRIES, part_bytes
 from pipelines.store.place import LocalPlace, NotExclusiveError
-from pipelines.store.places import MAKERS, part_bytes, place_of
+from pipelines.store.places import MAKERS, place_of
 from pipelines.store.targets import exists, is_complete, is_taken, remove
 from tests.faulty_proxy import Fault
 
@@ -56,11 +57,13 @@ def failing(monkeypatch, tmp_path):
     return make
 
 
-@pytest.fixture(params=["local", "file", "memory", "s3"])
+@pytest.fixture(params=["local", "file", "memory", "s3", "az"])
 def folder(request, tmp_path):
     """Return the address of an empty folder, of every kind."""
     if request.param == "s3":
         return f"{request.getfixturevalue('objects').bucket}/{tmp_path.name}"
+    if request.param == "az":
+        return f"{request.getfixturevalue('container')}/{tmp_path.name}"
     return {
         "local": str(tmp_path),
         "file": tmp_path.as_uri(),
@@ -184,12 +187,12 @@ def test_faults_of_a_server_pass(objects, fault):
 
 def test_a_server_without_conditions_gets_objects_and_no_leases(objects, tmp_path):
     place, path = place_of(f"{objects.bucket}/{tmp_path.name}")
-    objects.proxy.add(Fault.unsupported, times=1, method="PUT")
+    objects.proxy.add(Fault.unsupported, times=1 + RETRIES["max_retries"], method="PUT")
     with pytest.raises(NotExclusiveError, match="only if there"):
         place.write_if_absent(path, b"")
     (tmp_path / "a").write_bytes(b"x")
     place, path = place_of(f"{objects.bucket}/{tmp_path.name}")
-    objects.proxy.add(Fault.unsupported, times=1, method="PUT")
+    objects.proxy.add(Fault.unsupported, times=1 + RETRIES["max_retries"], method="PUT")
     assert place.send(tmp_path / "a", path, if_absent=True)
     assert not place.send(tmp_path / "a", path, if_absent=True)
     assert place.read(path) == b"x"
