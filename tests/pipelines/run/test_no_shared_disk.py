@@ -216,7 +216,7 @@ def test_a_store_of_another_maker_keeps_a_run_through_the_death_of_its_driver(
     report = run(spec)
     assert report.exit_code == 0, report.data
     assert contents_of(f"{here.bucket}/out.zarr") == contents_of(on_disk)
-    assert verify(spec.workdir)["intact"]
+    assert verify(str(spec.sink.uri), workdir=spec.workdir)["ok"]
 
 
 class DiedError(Exception):
