@@ -346,7 +346,8 @@ def as_os_errors() -> Iterator[None]:
     except Exception as error:
         if not (isinstance(error, FileNotFoundError) or type(error).__module__.startswith("obstore")):
             raise
-        raise _kind(error)(_sentence(error)) from error
+        # The library's own error shows the request, which may have a signature in it.
+        raise _kind(error)(_sentence(error)) from None
 
 
 def _kind(error: Exception) -> type[Exception]:
@@ -368,7 +369,7 @@ _REQUEST = re.compile(r"^.*?Error performing \w+ \S+ in .*? - ")
 
 
 def _sentence(error: BaseException) -> str:
-    """Return what a store or the network says, without the request, which may have a signature in it."""
+    """Return what a store or the network says, without the request."""
     text = str(error)
     if found := _ANSWER.search(text):
         return f"{found[2].strip().rstrip('.')} ({found[1]})"

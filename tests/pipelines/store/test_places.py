@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import traceback
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -212,6 +213,18 @@ def test_denied_is_said_at_once_with_the_address(objects):
         with pytest.raises(PermissionError, match=f"{objects.bucket}/faults/denied"):
             ask()
     assert rule.used == 6
+
+
+def test_an_error_shows_no_signature(monkeypatch):
+    monkeypatch.setattr(patience, "PAUSES", ())
+    monkeypatch.setitem(RETRIES, "max_retries", 0)
+    monkeypatch.setenv("AZURE_STORAGE_ACCOUNT_NAME", "anybody")
+    monkeypatch.setenv("AZURE_STORAGE_SAS_TOKEN", "sv=2024-11-04&sr=c&sig=never%2Fseen")
+    monkeypatch.setenv("AZURE_STORAGE_ENDPOINT", "http://127.0.0.1:1/anybody")
+    place, path = place_of("az://scans/a")
+    with pytest.raises(OSError, match="refused") as raised:
+        place.read(path)
+    assert "never" not in "".join(traceback.format_exception(raised.value))
 
 
 # What is at an address
