@@ -13,7 +13,6 @@ import os
 import re
 import urllib.error
 import urllib.request
-import uuid
 from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from pathlib import Path
@@ -21,7 +20,7 @@ from typing import Any
 from urllib.parse import quote
 
 from pipelines.store.addresses import in_store, of_store, scheme_of
-from pipelines.store.place import Entry, NotExclusiveError, Place
+from pipelines.store.place import Entry, NotExclusiveError, Place, part_name
 
 AMAZON, GOOGLE = ("s3", "s3a"), ("gs", "gcs")
 AZURE = ("az", "abfs", "abfss", "azure", "adl")
@@ -193,14 +192,14 @@ class ObjectPlace(Place):
     def _send_and_copy(self, file: Path, path: str) -> None:
         """Send an object under a name of its own, and let the store copy it if there is none: parts know no conditions.
 
-        The other name begins like a part of a local file, which listings of results leave out.
+        What a process that is killed leaves under that name, the next upload of a folder deletes.
         """
         import obstore
 
         if self.entry(path) is not None:
             raise FileExistsError(self.address(path))
         folder, _, name = path.rpartition("/")
-        draft = f"{folder}/.{name}.{uuid.uuid4().hex}.part"
+        draft = f"{folder}/{part_name(name)}"
         try:
             self._send(file, draft)
             store, key = self._at(path)

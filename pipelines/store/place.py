@@ -185,6 +185,11 @@ def _entry(name: str, stat: os.stat_result) -> Entry:
 _PART = re.compile(r"\.(.+)\.\d+\.\d+\.part")
 
 
+def part_name(name: str) -> str:
+    """Return the name of a part of a file, or of an object, that only this thread has."""
+    return f".{name}.{os.getpid()}.{threading.get_ident()}.part"
+
+
 def whole_name(name: str) -> str:
     """Return the name of the file that a part left by a killed writer belongs to; any other name as it is."""
     part = _PART.fullmatch(name)
@@ -194,7 +199,7 @@ def whole_name(name: str) -> str:
 def _part(path: str, data: bytes) -> Path:
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
-    part = target.with_name(f".{target.name}.{os.getpid()}.{threading.get_ident()}.part")
+    part = target.with_name(part_name(target.name))
     try:
         with open(part, "wb") as file:
             file.write(data)

@@ -21,7 +21,7 @@ from pipelines.store.addresses import is_remote, shown, within
 from pipelines.store.listings import tree
 from pipelines.store.object_place import PART_BYTES, part_bytes
 from pipelines.store.patience import patiently
-from pipelines.store.place import Entry, Place
+from pipelines.store.place import Entry, Place, whole_name
 from pipelines.store.places import place_of
 from pipelines.store.targets import MARKER
 
@@ -163,6 +163,10 @@ class _Sending:
             there = {entry.name: entry for entry in tree(self.place, self.base)}
         except FileNotFoundError:
             there = {}
+        for name in [name for name in there if name not in self.files and _whole(name) in self.files]:
+            # Left by an upload that was killed: of a target one process is in charge.
+            self.place.delete([within(self.base, name)])
+            del there[name]
         others = sorted(set(there) - set(self.files))
         if others:
             raise _taken(self.target, others[0])
@@ -208,6 +212,12 @@ class _Sending:
                 f"{len(missing)} of {len(names)} objects are not in the listing of {shown(self.target)} after they "
                 f"were sent, {missing[0]} among them. Run the same command again."
             )
+
+
+def _whole(name: str) -> str:
+    """Return the name of the object that a part belongs to."""
+    folder, slash, last = name.rpartition("/")
+    return f"{folder}{slash}{whole_name(last)}"
 
 
 def _taken(target: str, name: str) -> TargetTakenError:
