@@ -15,7 +15,8 @@ from pipelines.image.source import UnreadableSourceError
 from pipelines.record.holding import BusyError
 from pipelines.record.workdir import Workdir
 from pipelines.refusal import RefusedError
-from pipelines.schedule.ledger import Ledger, Row, State
+from pipelines.schedule.ledger.ledger import TAKEN_OVER, Ledger
+from pipelines.schedule.ledger.rows import Row, State
 from pipelines.schedule.sources import Found, PatternError, find_sources, stamp_of
 from pipelines.schedule.template import Template, UnfitSourceError, require_own_targets
 from pipelines.spec.spec import Spec
@@ -147,7 +148,7 @@ class Watch:
         rows = {row.number: row for row in self._ledger.rows(numbers)}
         for number, address in by_number.items():
             if address in problems and rows[number].state is State.waiting:
-                self._ledger.end(rows[number], State.quarantined, problems[address], counts=False)
+                self._ledger.end(rows[number], State.quarantined, problems[address])
         settle, now = self._policy.settle, time.time()
         resting = {
             n for n, a in by_number.items() if stamps[a].rests(settle) or now - rows[n].found >= settle
@@ -288,7 +289,8 @@ class Watch:
         return not (report.get("complete") and begun.get("identity") == reopen_identity(spec.source))
 
     def _end(self, row: Row, state: State, message: str, **more: Any) -> tuple[State, str]:
-        self._ledger.end(row, state, message, **more)
+        if not self._ledger.end(row, state, message, **more):
+            return State.running, TAKEN_OVER
         return state, message
 
     def _fail(self, row: Row, message: str, **more: Any) -> tuple[State, str]:
