@@ -22,7 +22,7 @@ from pipelines.schedule.ledger.ledger import Ledger
 from pipelines.schedule.ledger.log import Log, Values
 from pipelines.schedule.ledger.rows import TABLE, LedgerError
 from pipelines.store.addresses import shown, within
-from pipelines.store.place import NotExclusiveError, Place
+from pipelines.store.place import NotExclusiveError
 from pipelines.store.places import place_of
 
 T = TypeVar("T")
@@ -106,8 +106,8 @@ class LedgerInStore(Ledger):
                 raise
             # Every store has errors of its own: no network, no bucket, no credentials, no library.
             raise LedgerError(
-                f"--ledger {shown(self._address)!r} cannot be used: {shown(str(error))}. Check the address, the network "
-                "and the credentials; addresses such as s3:// need their extra: pip install 'diffuse[s3]'."
+                f"--ledger {shown(self._address)!r} cannot be used: {shown(str(error))}. Check the address, the "
+                "network and the credentials; addresses such as s3:// need their extra: pip install 'diffuse[s3]'."
             ) from error
 
     # ---- the table, and its changes

@@ -130,10 +130,10 @@ class Log:
             if self._head is not None:
                 raise LedgerError(f"{self._shown} was removed while this process worked with it.")
             return "", None
-        if entry.mark == self._mark:
-            return self._mark, None
         if entry.is_folder or (entry.size or 0) > MOST_HEAD_BYTES:
             raise LedgerError(f"{self._shown} is no ledger. {_OTHER}")
+        if entry.mark == self._mark:
+            return self._mark, None
         try:
             values = json.loads(self._place.read(self._path))
             if values.pop(FORMAT) == VERSION:
