@@ -21,7 +21,7 @@ from pipelines.schedule.sources import Found, PatternError, find_sources, stamp_
 from pipelines.schedule.template import Template, UnfitSourceError, require_own_targets
 from pipelines.spec.spec import Spec
 from pipelines.stopping import CANCELLED
-from pipelines.store.addresses import is_remote, shown
+from pipelines.store.addresses import absolute, is_remote, shown
 
 FIRST_DELAY, LONGEST_DELAY = 5.0, 3600.0
 """Seconds before a failed source is tried again, about: the first time, doubled each time, and at most."""
@@ -157,7 +157,7 @@ class Watch:
         return Seen({n: made[a] for n, a in by_number.items()}, frozenset(resting))
 
     def _without_results(self, found: Mapping[str, Found], count: int) -> dict[str, Found]:
-        """Leave out what the ledger knows as results.
+        """Leave out what the ledger knows as results, and the ledger.
 
         Raises
         ------
@@ -169,8 +169,8 @@ class Watch:
                 f"--each {shown(self._policy.each)!r} names {count} sources, of which only {len(found)} differ in more "
                 "than user name, password and what follows the '?'. Give each an address of its own."
             )
-        results = self._ledger.others_targets([])
-        return {address: one for address, one in found.items() if one.uri not in results}
+        own = {*self._ledger.others_targets([]), absolute(self._ledger.address, ".")}
+        return {address: one for address, one in found.items() if one.uri not in own}
 
     def _check(self, targets: Mapping[str, Sequence[str]], problems: dict[str, str]) -> None:
         """Refuse what cannot be at the first look; later only the sources that came last."""

@@ -19,8 +19,8 @@ from typing import TypeVar
 from pipelines.record.holding import LASTS_SECONDS, SeenLease, StoredLease
 from pipelines.refusal import RefusedError
 from pipelines.schedule.ledger.ledger import Ledger
-from pipelines.schedule.ledger.log import Log, Values
-from pipelines.schedule.ledger.rows import TABLE, LedgerError
+from pipelines.schedule.ledger.log import Log, Values, beside
+from pipelines.schedule.ledger.rows import COLUMNS, TABLE, LedgerError
 from pipelines.store.addresses import shown, within
 from pipelines.store.place import NotExclusiveError
 from pipelines.store.places import place_of
@@ -69,6 +69,7 @@ class LedgerInStore(Ledger):
         with self._reaching():
             self._place, self._path = place_of(self._address)
         self._log = Log(self._place, self._path)
+        self._holders = beside(self._path, "holders")
         self._lease: StoredLease | None = None
         self._held = contextlib.ExitStack()
         self._others: dict[str, SeenLease] = {}
@@ -128,12 +129,11 @@ class LedgerInStore(Ledger):
         return self._log.is_there
 
     def _take_in(self, rows: list[Values]) -> None:
-        names = list(rows[0])
-        values = ", ".join(f":{name}" for name in names)
+        values = ", ".join(f":{name}" for name in COLUMNS)
         self._base.execute("BEGIN")
         try:
-            self._base.executemany(f"REPLACE INTO sources ({', '.join(names)}) VALUES ({values})", rows)
-        except sqlite3.Error as error:
+            self._base.executemany(f"REPLACE INTO sources ({', '.join(COLUMNS)}) VALUES ({values})", rows)
+        except (sqlite3.Error, TypeError, ValueError) as error:
             self._base.execute("ROLLBACK")
             raise LedgerError(
                 f"{shown(self._address)} is damaged: its rows cannot be understood ({error})."
@@ -185,7 +185,7 @@ class LedgerInStore(Ledger):
 
     def _of(self, token: str) -> str:
         """Return the path of the lease of a process."""
-        return within(f"{self._path}.holders", token)
+        return within(self._holders, token)
 
     def _hold(self) -> None:
         if self._lease is not None and self._lease.refresh():
@@ -202,7 +202,7 @@ class LedgerInStore(Ledger):
 
     def _sweep(self, now: float) -> None:
         """Remove what processes that died have left."""
-        there = self._place.entries(f"{self._path}.holders")
+        there = self._place.entries(self._holders)
         old = [one.name for one in there if one.changed and now - one.changed > SWEPT_SECONDS]
         self._place.delete([self._of(name) for name in old])
 

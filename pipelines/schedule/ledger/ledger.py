@@ -24,7 +24,9 @@ T = TypeVar("T")
 MOST_DEATHS = 5
 """Number of processes that may die at a source, none with more tiles than the one before, until it is quarantined."""
 
-TAKEN_OVER = "another process has taken it over, because this one, or the store, did not answer for two minutes"
+TAKEN_OVER = (
+    "another process has taken it over, because this one, or the store, did not answer for two minutes"
+)
 
 
 class Ledger(ABC):
@@ -140,9 +142,11 @@ class Ledger(ABC):
 
     def others_targets(self, addresses: Iterable[str]) -> dict[str, str]:
         """Return what sources with other addresses have written or will write: target -> address."""
+        if not self.is_there():
+            return {}
         here = set(addresses)
-        kept = (row for row in self.rows() if row.address not in here)
-        return {target: row.address for row in kept for target in row.targets}
+        found = self._base.execute("SELECT address, targets FROM sources ORDER BY number")
+        return {target: address for address, to in found if address not in here for target in json.loads(to)}
 
     def may_replace(self, row: Row) -> bool:
         """Return whether the targets of a row are results of what the same source was before."""

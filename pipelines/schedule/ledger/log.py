@@ -42,6 +42,18 @@ Values = Mapping[str, Any]
 """One row, by the names of its columns."""
 
 
+def beside(path: str, what: str) -> str:
+    """Return the path of a folder that belongs to a ledger, hidden as the locks of one on a disk are.
+
+    Examples
+    --------
+    >>> beside("bucket/in/scans.ledger", "parts")
+    'bucket/in/.scans.ledger.parts'
+    """
+    folder, slash, name = path.rpartition("/")
+    return f"{folder}{slash}.{name}.{what}"
+
+
 @dataclass(frozen=True)
 class Head:
     """What the head says.
@@ -77,7 +89,7 @@ class Log:
 
     def __init__(self, place: Place, path: str) -> None:
         self._place, self._path = place, path
-        self._parts = f"{path}.parts"
+        self._parts = beside(path, "parts")
         self._head: Head | None = None
         self._mark = ""
         """Of the head that is known."""
@@ -147,7 +159,9 @@ class Log:
         try:
             return [json.loads(line) for line in gzip.decompress(data).splitlines()]
         except (ValueError, OSError, EOFError, zlib.error) as error:
-            raise LedgerError(f"{self._shown} is damaged: its part {part} is not what was written.") from error
+            raise LedgerError(
+                f"{self._shown} is damaged: its part {part} is not what was written."
+            ) from error
 
     # ---- write
 

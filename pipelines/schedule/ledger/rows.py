@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from enum import StrEnum
 from typing import Any
 
@@ -101,6 +101,9 @@ class Row:
     holder: str
     host: str
     report: Mapping[str, Any]
+
+
+COLUMNS = tuple(field.name for field in fields(Row))
 
 
 def row_of(values: sqlite3.Row) -> Row:

@@ -145,7 +145,9 @@ def require_once(store: Store, rows: Sequence[Row], count: int, kills: int) -> N
     assert all(row.report["complete"] for row in rows)
     # Every try but the last one ended with the death of its process.
     assert sum(row.tries - 1 for row in rows) <= kills
-    ended = Counter(e["address"] for e in store.events() if (e["event"], e.get("state")) == ("source_ended", "done"))
+    ended = Counter(
+        e["address"] for e in store.events() if (e["event"], e.get("state")) == ("source_ended", "done")
+    )
     assert len(ended) >= count - kills  # one may be killed before it can tell
     assert set(ended.values()) == {1}
     alone = store.here / "alone"

@@ -89,7 +89,9 @@ class Runs:
 
 @pytest.fixture(params=["disk", pytest.param("store", marks=pytest.mark.thorough)])
 def ledger(request: pytest.FixtureRequest, folder: Path) -> Iterator[Ledger]:
-    base = f"{request.getfixturevalue('objects').bucket}/{folder.name}" if request.param == "store" else folder
+    base = (
+        f"{request.getfixturevalue('objects').bucket}/{folder.name}" if request.param == "store" else folder
+    )
     with open_ledger(f"{base}/scans.ledger") as opened:
         yield opened
 
@@ -203,6 +205,12 @@ def test_results_are_no_sources(ledger: Ledger, folder: Path) -> None:
     assert not ledger.is_there()
 
 
+def test_a_ledger_is_no_source(folder: Path) -> None:
+    with open_ledger("in/scans.ledger") as ledger:
+        assert states(watch(ledger, Runs(), "in/*").once()) == {"a": "done", "b": "done"}
+        assert states(watch(ledger, Runs(), "in/*").once()) == {"a": "done", "b": "done"}
+
+
 def test_another_spec_is_another_work(ledger: Ledger) -> None:
     runs = Runs()
     watch(ledger, runs).once()
@@ -243,7 +251,10 @@ def test_run_each_does_all_says_so_and_ends_with_3_where_one_is_refused(folder: 
         (("run", "scans.yaml", "--each", "none/*.npy"), "There is no"),
         (("run", "fixed.yaml", "--each", "in/*.npy"), "is the same for every source"),
         (("run", "scans.yaml", "--each", "in/*.npy", "--ledger", "abc://b/x"), "Protocol not known"),
-        (("run", "scans.yaml", "--each", "in/*.npy", "--ledger", "s3://me:secret@b/x"), "a password or a token"),
+        (
+            ("run", "scans.yaml", "--each", "in/*.npy", "--ledger", "s3://me:secret@b/x"),
+            "a password or a token",
+        ),
         (("run", "scans.yaml", "--each", "in/*.npy", "--ledger", "memory://b/x"), "keeps to conditions"),
         (("run", "scans.yaml", "--each", "in/*.npy", "--ledger", "no/x"), "cannot be a ledger"),
         (("run", "scans.yaml", "--each", "in/*.npy", "--ledger", "scans.yaml"), "cannot be a ledger"),

@@ -107,7 +107,7 @@ def test_parts_are_joined_and_who_has_slept_meanwhile_goes_on(
             require_done_once(late.rows(), count)
         require_done_once(first.rows(), count)
         head = json.loads(contents_of(folder)["scans.ledger"])
-        parts = {name.rpartition("/")[2] for name in contents_of(folder) if "/" in name and "holders" not in name}
+        parts = {name.rpartition("/")[2] for name in contents_of(folder) if ".parts/" in name}
         assert set(head["parts"]) <= parts
         # Those of the last second may be left.
         assert len(parts) <= 30
@@ -180,14 +180,14 @@ def test_the_row_of_a_process_whose_lease_has_ended_is_taken_over(
 
 def test_what_the_dead_have_left_is_swept(folder: str, address: str, monkeypatch) -> None:
     place, path = place_of(address)
-    place.write(f"{path}.holders/dead", b"{}")
+    place.write(f"{log.beside(path, 'holders')}/dead", b"{}")
     with LedgerInStore(address) as ledger:
         noted(ledger, 1)
-        assert "scans.ledger.holders/dead" in contents_of(folder)
+        assert ".scans.ledger.holders/dead" in contents_of(folder)
     monkeypatch.setattr(in_store, "SWEPT_SECONDS", -1.0)
     with LedgerInStore(address) as ledger:
         noted(ledger, 2)
-        assert "scans.ledger.holders/dead" not in contents_of(folder)
+        assert ".scans.ledger.holders/dead" not in contents_of(folder)
 
 
 # ---- what is refused
@@ -214,14 +214,14 @@ def refused(tmp_path: Path, ledger: str, *more: str) -> str:
     return said
 
 
-def of_kind(scheme: str, address: str) -> Callable[[str], tuple[FsspecPlace, str]]:
+def of_kind(scheme: str) -> Callable[[str], tuple[FsspecPlace, str]]:
     """Return what makes a place of a kind whose own library is not here."""
     return lambda uri: (FsspecPlace(fsspec.filesystem("memory"), scheme), f"/{uri.partition('://')[2]}")
 
 
 @pytest.mark.parametrize("scheme", ["gs", "az"])
 def test_stores_that_do_not_tell_writers_apart_are_refused(tmp_path: Path, scheme: str, monkeypatch) -> None:
-    monkeypatch.setitem(MAKERS, scheme, of_kind(scheme, "ledgers"))
+    monkeypatch.setitem(MAKERS, scheme, of_kind(scheme))
     said = refused(tmp_path, f"{scheme}://ledgers/scans.ledger")
     assert f"A store of the kind '{scheme}'" in said
     assert "a file on a disk that all machines share" in said
@@ -244,7 +244,9 @@ def test_a_server_without_conditions_is_refused(objects, folder: str, address: s
     assert not contents_of(folder)
 
 
-@pytest.mark.parametrize("kind", ["text", "JSON", "list", "newer", "large", "folder", "columns", "part"])
+@pytest.mark.parametrize(
+    "kind", ["text", "JSON", "list", "newer", "large", "folder", "columns", "rows", "part"]
+)
 def test_something_else_at_the_address_is_refused_and_left(
     folder: str, address: str, tmp_path: Path, kind: str
 ) -> None:
@@ -256,7 +258,7 @@ def test_something_else_at_the_address_is_refused_and_left(
         place.delete([path])
         place.write(f"{path}/c/0", b"pixels")
     elif kind == "part":
-        place.write(f"{path}.parts/x.jsonl.gz", b"no gzip")
+        place.write(f"{log.beside(path, 'parts')}/x.jsonl.gz", b"no gzip")
         place.write(path, json.dumps({**head, "parts": ["x.jsonl.gz"]}).encode())
     else:
         data = {
@@ -266,6 +268,7 @@ def test_something_else_at_the_address_is_refused_and_left(
             "newer": json.dumps({**head, log.FORMAT: 2}),
             "large": " " * (log.MOST_HEAD_BYTES + 1),
             "columns": json.dumps({**head, "rows": [{"number": 1, "colour": "red"}]}),
+            "rows": json.dumps({**head, "rows": [7]}),
         }
         place.write(path, data[kind].encode())
     before = contents_of(folder)
