@@ -190,17 +190,16 @@ def test_what_a_machine_with_another_ledger_has_done_counts_as_done(store: Store
     before = contents_of(f"{store.base}/out")
     assert passed(store, 1, "second.ledger") == (0, ["done"])
     assert contents_of(f"{store.base}/out") == before
-    with open_ledger(f"{store.base}/second.ledger") as ledger:
-        assert ledger.rows()[0].report["complete"]
-
-
-def test_the_ledger_of_a_store_is_shown(store: Store) -> None:
-    store.save(1)
-    assert passed(store, 0, "scans.ledger") == (0, ["done"])
-    words = ["watch", str(store.home(1) / "scans.yaml"), "--ledger", f"{store.base}/scans.ledger", "--status"]
+    words = [
+        "watch",
+        str(store.home(2) / "scans.yaml"),
+        "--ledger",
+        f"{store.base}/second.ledger",
+        "--status",
+    ]
     shown = CliRunner().invoke(app, words)
     assert shown.exit_code == 0
     assert "1 done" in shown.stdout
     told = json.loads(CliRunner().invoke(app, [*words, "--json"]).stdout)
-    assert told["ledger"] == f"{store.base}/scans.ledger"
-    assert [one["state"] for one in told["sources"]] == ["done"]
+    assert told["ledger"] == f"{store.base}/second.ledger"
+    assert [(one["state"], one["report"]["complete"]) for one in told["sources"]] == [("done", True)]
