@@ -11,6 +11,7 @@ Examples
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import random
 import re
@@ -109,7 +110,7 @@ class FaultyProxy:
         self.store = urlsplit(store).netloc
         self.rules: list[Rule] = []
         self.requests: list[tuple[str, str]] = []
-        self.lock = threading.Lock()
+        self.lock, self.conditional = threading.Lock(), threading.Lock()
         self.server = _Server(("127.0.0.1", 0), self)
         self.address = f"http://127.0.0.1:{self.server.server_port}"
 
@@ -217,10 +218,13 @@ class _Handler(BaseHTTPRequestHandler):
         headers = {k: v for k, v in self.headers.items() if k.lower() not in ("transfer-encoding", "expect")}
         headers["Content-Length"] = str(len(body))
         store = http.client.HTTPConnection(self.server.proxy.store, timeout=60)
+        # A store looks and writes in one step; the server of the tests does so in two.
+        conditional = {"if-match", "if-none-match"} & {name.lower() for name in headers}
         try:
-            store.request(self.command, self.path, body, headers)
-            answer = store.getresponse()
-            found = answer.read()
+            with self.server.proxy.conditional if conditional else contextlib.nullcontext():
+                store.request(self.command, self.path, body, headers)
+                answer = store.getresponse()
+                found = answer.read()
         finally:
             store.close()
         if fault is Fault.reset_after:

@@ -182,8 +182,9 @@ LedgerFile = Annotated[
     str | None,
     typer.Option(
         "--ledger",
-        help="What became of each source; SPEC.ledger by default.",
-        metavar="FILE",
+        help="What became of each source: a file, or an address in a store (s3://) that machines share; SPEC.ledger by "
+        "default.",
+        metavar="FILE|ADDRESS",
         rich_help_panel=MANY,
     ),
 ]

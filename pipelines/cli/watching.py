@@ -22,12 +22,14 @@ from pipelines.events import Listener
 from pipelines.refusal import RefusedError
 from pipelines.run.run import Report
 from pipelines.run.run import run as run_spec
-from pipelines.schedule.ledger import Ledger, LedgerError, Row, State
+from pipelines.schedule.ledger.ledger import Ledger
+from pipelines.schedule.ledger.open_ledger import open_ledger
+from pipelines.schedule.ledger.rows import LedgerError, Row, State
 from pipelines.schedule.template import Template
 from pipelines.schedule.watch import Policy, Watch, WatchEndedError, counts
 from pipelines.spec.spec import Spec
 from pipelines.stopping import Stopping
-from pipelines.store.addresses import is_remote, shown
+from pipelines.store.addresses import shown
 
 DONE, LEFT = 0, 3
 
@@ -92,36 +94,31 @@ def watch(
             rows = work.once()
         except WatchEndedError as ended:
             return ended.exit_code
-        _print(rows, ledger.path, json_output)
+        _print(rows, ledger.address, json_output)
     return LEFT if any(row.state in (State.failed, State.quarantined) for row in rows) else DONE
 
 
 def show_ledger(path: str, file: str | None, json_output: bool) -> int:
     """Print the ledger of a spec."""
     with _ledger(path, file) as ledger:
-        if not ledger.path.is_file():
+        if not ledger.is_there():
             raise LedgerError(
-                f"There is no ledger {ledger.path}. It begins with `diffuse watch {path} --each PATTERN`; "
-                "give its file where --ledger said another one."
+                f"There is no ledger {ledger.address}. It begins with `diffuse watch {path} --each PATTERN`; "
+                "give its path or address where --ledger said another one."
             )
         if json_output:
             rows = [dataclasses.asdict(row) for row in ledger.rows()]
-            sys.stdout.write(f"{json.dumps({'ledger': str(ledger.path), 'sources': rows}, indent=2)}\n")
+            sys.stdout.write(f"{json.dumps({'ledger': ledger.address, 'sources': rows}, indent=2)}\n")
         else:
-            draw(Console(), _picture(ledger.rows(), ledger.path, all_of_them=True))
+            draw(Console(), _picture(ledger.rows(), ledger.address, all_of_them=True))
     return DONE
 
 
-def _ledger(path: str, file: str | None) -> Ledger:
-    if file is not None and is_remote(file):
-        raise LedgerError(
-            f"--ledger {shown(file)}: a ledger is a file, local or on a disk that all machines share, not an object in "
-            "a store. Choose a path such as scans.ledger."
-        )
-    return Ledger(Path(file) if file else Path(path).with_suffix(ENDING))
+def _ledger(path: str, said: str | None) -> Ledger:
+    return open_ledger(said or str(Path(path).with_suffix(ENDING)))
 
 
-def _print(rows: Sequence[Row], path: Path, json_output: bool) -> None:
+def _print(rows: Sequence[Row], ledger: str, json_output: bool) -> None:
     if json_output:
         told = [
             {
@@ -133,16 +130,16 @@ def _print(rows: Sequence[Row], path: Path, json_output: bool) -> None:
             }
             for r in rows
         ]
-        line = json_line("watch_finished", counts=counts(rows), ledger=str(path), sources=told)
+        line = json_line("watch_finished", counts=counts(rows), ledger=ledger, sources=told)
         sys.stdout.write(f"{line}\n")
     else:
-        draw(Console(), _picture(rows, path))
+        draw(Console(), _picture(rows, ledger))
 
 
-def _picture(rows: Sequence[Row], path: Path, *, all_of_them: bool = False) -> RenderableType:
+def _picture(rows: Sequence[Row], ledger: str, *, all_of_them: bool = False) -> RenderableType:
     """Return a picture of rows: how many there are of each state; each one, or those that are not done."""
     totals = ", ".join(f"{count_text(n)} {state}" for state, n in counts(rows).items() if n)
-    facts = fact_list({"sources": f"{plural(len(rows), 'source')}: {totals or 'none'}", "ledger": str(path)})
+    facts = fact_list({"sources": f"{plural(len(rows), 'source')}: {totals or 'none'}", "ledger": ledger})
     listed = [row for row in rows if all_of_them or row.state is not State.done]
     table = new_table("state", "source", "target", "tries", "time")
     for row in listed:

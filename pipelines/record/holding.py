@@ -12,6 +12,7 @@ import json
 import os
 import socket
 import threading
+import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -105,6 +106,8 @@ class StoredLease(Lease):
     def __init__(self, place: Place, path: str, what: str, about: Mapping[str, str] | None = None) -> None:
         self._place, self._path, self._what = place, path, what
         self._said = {**(about or {}), **_this_process(), "token": uuid.uuid4().hex}
+        self._renewed, self._ahead = 0.0, 0.0
+        self._renewing = threading.Lock()
 
     @contextlib.contextmanager
     def hold(
@@ -143,6 +146,7 @@ class StoredLease(Lease):
         given_up: Callable[[Mapping[str, Any]], bool],
     ) -> None:
         now = self._try_store()
+        self._renewed, self._ahead = time.time(), now - time.monotonic()
         for _ in range(3):
             if self._place.write_if_absent(self._path, self._data()):
                 return
@@ -190,25 +194,36 @@ class StoredLease(Lease):
 
     def holder(self) -> dict[str, Any]:
         """Return what the object says, nothing where there is none or it is damaged."""
-        try:
-            found = json.loads(self._place.read(self._path))
-        except (FileNotFoundError, ValueError):
-            return {}
-        return found if isinstance(found, dict) else {}
+        return _said_in(self._place, self._path)
 
     def is_held(self, now: float) -> bool:
         """Return whether a process seems to hold it, by the clock of this machine: nothing is written."""
-        there = self._place.entry(self._path)
-        fresh = there is not None and (there.changed is None or now - there.changed < LASTS_SECONDS)
-        return fresh and not _has_died(self.holder())
+        return SeenLease(self._place, self._path).is_held(now)
+
+    def now(self) -> float:
+        """Return the time of the store, while it is held."""
+        return self._ahead + time.monotonic()
 
     def _keep(self, stop: threading.Event) -> None:
         while not stop.wait(RENEWED_SECONDS):
             # A store that does not answer for a while may do so at the next renewal; `require` looks before it counts.
             with contextlib.suppress(Exception):
-                there = self._place.entry(self._path)
-                if there is not None and self._is_own():
-                    self._place.write_over(self._path, self._data(), there.mark)
+                self._renew()
+
+    def _renew(self) -> bool:
+        """Write it anew; return False where it is gone, or another's."""
+        with self._renewing:
+            there = self._place.entry(self._path)
+            if there is None or not self._is_own():
+                return False
+            if not self._place.write_over(self._path, self._data(), there.mark):
+                return False
+            self._renewed = time.time()
+            return True
+
+    def refresh(self) -> bool:
+        """Return whether it is this process's, once it is renewed where that has not been done for a while."""
+        return abs(time.time() - self._renewed) < 2 * RENEWED_SECONDS or self._renew()
 
     def _is_own(self) -> bool:
         return self.holder().get("token") == self._said["token"]
@@ -230,6 +245,40 @@ class StoredLease(Lease):
         with contextlib.suppress(Exception):
             if self._is_own():
                 self._place.delete([self._path])
+
+
+class SeenLease:
+    """A lease as another process sees it, which asks the store again only where it may have ended.
+
+    Parameters
+    ----------
+    place : Place
+    path : str
+    """
+
+    def __init__(self, place: Place, path: str) -> None:
+        self._place, self._path = place, path
+        self._ends = 0.0
+        self._said: dict[str, Any] = {}
+
+    def is_held(self, now: float) -> bool:
+        """Return whether a process seems to hold it at a time of the store: nothing is written."""
+        if self._ends <= now:
+            there = self._place.entry(self._path)
+            if there is None:
+                return False
+            self._ends = (there.changed or now) + LASTS_SECONDS
+            self._said = _said_in(self._place, self._path)
+        return self._ends > now and not _has_died(self._said)
+
+
+def _said_in(place: Place, path: str) -> dict[str, Any]:
+    """Return what a lease says of its holder, nothing where there is none or it is damaged."""
+    try:
+        found = json.loads(place.read(path))
+    except (FileNotFoundError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def _this_process() -> dict[str, str]:

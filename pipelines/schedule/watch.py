@@ -15,12 +15,13 @@ from pipelines.image.source import UnreadableSourceError
 from pipelines.record.holding import BusyError
 from pipelines.record.workdir import Workdir
 from pipelines.refusal import RefusedError
-from pipelines.schedule.ledger import Ledger, Row, State
+from pipelines.schedule.ledger.ledger import TAKEN_OVER, Ledger
+from pipelines.schedule.ledger.rows import Row, State
 from pipelines.schedule.sources import Found, PatternError, find_sources, stamp_of
 from pipelines.schedule.template import Template, UnfitSourceError, require_own_targets
 from pipelines.spec.spec import Spec
 from pipelines.stopping import CANCELLED
-from pipelines.store.addresses import is_remote, shown
+from pipelines.store.addresses import absolute, is_remote, shown
 
 FIRST_DELAY, LONGEST_DELAY = 5.0, 3600.0
 """Seconds before a failed source is tried again, about: the first time, doubled each time, and at most."""
@@ -147,7 +148,7 @@ class Watch:
         rows = {row.number: row for row in self._ledger.rows(numbers)}
         for number, address in by_number.items():
             if address in problems and rows[number].state is State.waiting:
-                self._ledger.end(rows[number], State.quarantined, problems[address], counts=False)
+                self._ledger.end(rows[number], State.quarantined, problems[address])
         settle, now = self._policy.settle, time.time()
         resting = {
             n for n, a in by_number.items() if stamps[a].rests(settle) or now - rows[n].found >= settle
@@ -156,7 +157,7 @@ class Watch:
         return Seen({n: made[a] for n, a in by_number.items()}, frozenset(resting))
 
     def _without_results(self, found: Mapping[str, Found], count: int) -> dict[str, Found]:
-        """Leave out what the ledger knows as results.
+        """Leave out what the ledger knows as results, and the ledger.
 
         Raises
         ------
@@ -168,8 +169,8 @@ class Watch:
                 f"--each {shown(self._policy.each)!r} names {count} sources, of which only {len(found)} differ in more "
                 "than user name, password and what follows the '?'. Give each an address of its own."
             )
-        results = self._ledger.others_targets([])
-        return {address: one for address, one in found.items() if one.uri not in results}
+        own = {*self._ledger.others_targets([]), absolute(self._ledger.address, ".")}
+        return {address: one for address, one in found.items() if one.uri not in own}
 
     def _check(self, targets: Mapping[str, Sequence[str]], problems: dict[str, str]) -> None:
         """Refuse what cannot be at the first look; later only the sources that came last."""
@@ -288,7 +289,8 @@ class Watch:
         return not (report.get("complete") and begun.get("identity") == reopen_identity(spec.source))
 
     def _end(self, row: Row, state: State, message: str, **more: Any) -> tuple[State, str]:
-        self._ledger.end(row, state, message, **more)
+        if not self._ledger.end(row, state, message, **more):
+            return State.running, TAKEN_OVER
         return state, message
 
     def _fail(self, row: Row, message: str, **more: Any) -> tuple[State, str]:

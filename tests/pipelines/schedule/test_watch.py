@@ -26,7 +26,9 @@ from pipelines.events import Event, RunStarted
 from pipelines.record.holding import BusyError
 from pipelines.record.lease import lease
 from pipelines.refusal import RefusedError
-from pipelines.schedule.ledger import Ledger, Row, State
+from pipelines.schedule.ledger.ledger import Ledger
+from pipelines.schedule.ledger.open_ledger import open_ledger
+from pipelines.schedule.ledger.rows import Row, State
 from pipelines.schedule.template import Template
 from pipelines.schedule.watch import Policy, Watch
 from pipelines.spec.spec import SpecError
@@ -85,9 +87,12 @@ class Runs:
         )
 
 
-@pytest.fixture
-def ledger(folder: Path) -> Iterator[Ledger]:
-    with Ledger(folder / "scans.ledger") as opened:
+@pytest.fixture(params=["disk", pytest.param("store", marks=pytest.mark.thorough)])
+def ledger(request: pytest.FixtureRequest, folder: Path) -> Iterator[Ledger]:
+    base = (
+        f"{request.getfixturevalue('objects').bucket}/{folder.name}" if request.param == "store" else folder
+    )
+    with open_ledger(f"{base}/scans.ledger") as opened:
         yield opened
 
 
@@ -197,7 +202,13 @@ def test_results_are_no_sources(ledger: Ledger, folder: Path) -> None:
     Path("scans.yaml").write_text(SPEC.replace("out/{stem}.zarr", "in/{stem}-calm.png"))
     with pytest.raises(SpecError, match="would itself be found"):
         watch(ledger, Runs(), "in/*").once()
-    assert not ledger.path.exists()
+    assert not ledger.is_there()
+
+
+def test_a_ledger_is_no_source(folder: Path) -> None:
+    with open_ledger("in/scans.ledger") as ledger:
+        assert states(watch(ledger, Runs(), "in/*").once()) == {"a": "done", "b": "done"}
+        assert states(watch(ledger, Runs(), "in/*").once()) == {"a": "done", "b": "done"}
 
 
 def test_another_spec_is_another_work(ledger: Ledger) -> None:
@@ -239,7 +250,12 @@ def test_run_each_does_all_says_so_and_ends_with_3_where_one_is_refused(folder: 
     [
         (("run", "scans.yaml", "--each", "none/*.npy"), "There is no"),
         (("run", "fixed.yaml", "--each", "in/*.npy"), "is the same for every source"),
-        (("run", "scans.yaml", "--each", "in/*.npy", "--ledger", "s3://b/x"), "not an object in a store"),
+        (("run", "scans.yaml", "--each", "in/*.npy", "--ledger", "abc://b/x"), "Protocol not known"),
+        (
+            ("run", "scans.yaml", "--each", "in/*.npy", "--ledger", "s3://me:secret@b/x"),
+            "a password or a token",
+        ),
+        (("run", "scans.yaml", "--each", "in/*.npy", "--ledger", "memory://b/x"), "keeps to conditions"),
         (("run", "scans.yaml", "--each", "in/*.npy", "--ledger", "no/x"), "cannot be a ledger"),
         (("run", "scans.yaml", "--each", "in/*.npy", "--ledger", "scans.yaml"), "cannot be a ledger"),
         (("run", "scans.yaml", "--retry-quarantined"), "goes with --each"),
@@ -305,7 +321,7 @@ def test_a_watcher_that_is_terminated_gives_its_source_back(folder: Path) -> Non
             break
     process.communicate(timeout=60)
     assert process.returncode == 143
-    with Ledger(folder / "scans.ledger") as ledger:
+    with open_ledger(f"{folder}/scans.ledger") as ledger:
         assert states(ledger.rows()) == {"a": "waiting", "b": "waiting"}
         assert ledger.rows()[0].tries == 0
 
@@ -322,7 +338,7 @@ def start(folder: Path, number: int) -> subprocess.Popen[bytes]:
 
 def watched(folder: Path, count: int, kills: int, seed: int) -> list[Row]:
     """Let two watchers work on images while one or the other is killed and started again; return the ledger."""
-    chance, ledger = random.Random(seed), Ledger(folder / "scans.ledger")
+    chance, ledger = random.Random(seed), open_ledger(f"{folder}/scans.ledger")
     running = [start(folder, number) for number in range(2)]
     killed, until = 0, time.monotonic() + 60 + 5 * count
     try:
@@ -350,7 +366,7 @@ def watched(folder: Path, count: int, kills: int, seed: int) -> list[Row]:
         for process in running:
             process.send_signal(signal.SIGKILL)
             process.wait()
-        ledger.__exit__(None, None, None)
+        ledger.close()
 
 
 def require_once(folder: Path, rows: Sequence[Row], count: int) -> None:
@@ -397,6 +413,6 @@ def test_two_passes_at_the_same_time_share_the_work(folder: Path) -> None:
     assert [process.returncode for process in both] == [0, 0]
     ended = Counter(Path(e["address"]).stem for e in events if e["event"] == "source_ended")
     assert ended == {"a": 1, "b": 1}
-    with Ledger(folder / "scans.ledger") as ledger:
+    with open_ledger(f"{folder}/scans.ledger") as ledger:
         assert [row.tries for row in ledger.rows()] == [1, 1]
     assert {path.name for path in folder.iterdir()} == {"in", "out", "scans.ledger", "scans.yaml"}
