@@ -135,8 +135,8 @@ class ObjectPlace(Place):
             else:
                 return True
         raise NotExclusiveError(
-            f"The server of {self.address(path)} does not write an object only if there is none, so two runs cannot "
-            "be told apart there."
+            f"The server of {self.address(path)} is not known to write an object only if there is none, so two runs "
+            "cannot be told apart there."
         )
 
     def write_over(self, path: str, data: bytes, mark: str) -> bool:

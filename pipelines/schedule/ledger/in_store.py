@@ -23,7 +23,7 @@ from pipelines.schedule.ledger.log import Log, Values, beside
 from pipelines.schedule.ledger.rows import COLUMNS, TABLE, LedgerError
 from pipelines.store.addresses import shown, within
 from pipelines.store.place import NotExclusiveError
-from pipelines.store.places import place_of
+from pipelines.store.places import advice, place_of
 
 T = TypeVar("T")
 
@@ -107,8 +107,7 @@ class LedgerInStore(Ledger):
                 raise
             # Every store has errors of its own: no network, no bucket, no credentials, no library.
             raise LedgerError(
-                f"--ledger {shown(self._address)!r} cannot be used: {shown(str(error))}. Check the address, the "
-                "network and the credentials; addresses such as s3:// need their extra: pip install 'diffuse[s3]'."
+                f"--ledger {shown(self._address)!r} cannot be used: {shown(str(error))}. {advice(self._address)}"
             ) from error
 
     # ---- the table, and its changes

@@ -220,8 +220,8 @@ def of_kind(scheme: str) -> Callable[[str], tuple[FsspecPlace, str]]:
     return lambda uri: (FsspecPlace(fsspec.filesystem("memory"), scheme), f"/{uri.partition('://')[2]}")
 
 
-@pytest.mark.parametrize("scheme", ["gs", "az"])
-def test_stores_that_do_not_tell_writers_apart_are_refused(tmp_path: Path, scheme: str, monkeypatch) -> None:
+def test_a_store_that_does_not_tell_writers_apart_is_refused(tmp_path: Path, monkeypatch) -> None:
+    scheme = "oss"
     monkeypatch.setitem(MAKERS, scheme, of_kind(scheme))
     said = refused(tmp_path, f"{scheme}://ledgers/scans.ledger")
     assert f"A store of the kind '{scheme}'" in said

@@ -34,12 +34,13 @@ def noted(ledger: Ledger, count: int = 3, stamp: str = "s", recipe: str = "r") -
     return ledger.note(recipe, [(f"/in/{i}.tif", stamp, [f"/out/{i}.zarr"]) for i in range(count)])
 
 
-@pytest.fixture(params=["disk", "store"])
+@pytest.fixture(params=["disk", "store", pytest.param("azure", marks=pytest.mark.thorough)])
 def folder(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """Path or address of an empty folder."""
     if request.param == "disk":
         return str(tmp_path)
-    return f"{request.getfixturevalue('objects').bucket}/{tmp_path.name}"
+    store = request.getfixturevalue("container" if request.param == "azure" else "objects")
+    return f"{store if request.param == 'azure' else store.bucket}/{tmp_path.name}"
 
 
 @pytest.fixture
