@@ -141,19 +141,24 @@ class ObjectPlace(Place):
 
     def write_over(self, path: str, data: bytes, mark: str) -> bool:
         """Write an object in the place of a certain one."""
-        import obstore
-
-        store, key = self._at(path)
         try:
-            with as_os_errors():
-                now = obstore.head(store, key)
-            # Google's stores compare the version, the others the ETag.
-            if _mark(now) != mark:
-                return False
-            self._put(path, data, {key: now[key] for key in ("e_tag", "version") if now[key]})
+            self._put(path, data, self._version(path, mark))
         except (FileExistsError, FileNotFoundError):
             return False
         return True
+
+    def _version(self, path: str, mark: str) -> dict[str, str]:
+        """Return what a store compares: the ETag, or Google's the number of the version that has it."""
+        import obstore
+
+        if self.scheme not in GOOGLE:
+            return {"e_tag": f'"{mark}"'}
+        store, key = self._at(path)
+        with as_os_errors():
+            now = obstore.head(store, key)
+        if _mark(now) != mark or not now["version"]:
+            raise FileExistsError(self.address(path))
+        return {"version": now["version"]}
 
     def fetch(self, path: str, file: Path) -> None:
         """Write the bytes of an object into a local file, part by part."""
