@@ -18,9 +18,11 @@ from typer.testing import CliRunner
 
 from pipelines import stopping
 from pipelines.cli.command import app
+from pipelines.events import TileLost
 from pipelines.record.journal import Claimed, Published
 from pipelines.refusal import RefusedError
 from pipelines.run import driver
+from pipelines.run.repair import repair
 from pipelines.run.run import run
 from pipelines.run.status import cancel, status
 from pipelines.run.verify import verify
@@ -218,10 +220,24 @@ def state_of(workdir: str) -> list[str]:
     return sorted(name for name in contents_of(workdir) if "/state/" in name and "/c/" in name)
 
 
+def harm(damaged: str, lost: str) -> None:
+    """Change a bit of a chunk, and remove another one."""
+    place, path = place_of(damaged)
+    data = bytearray(place.read(path))
+    data[5] ^= 4
+    place.write(path, bytes(data))
+    place, path = place_of(lost)
+    place.delete([path])
+
+
+def lost_tiles(told: list[object]) -> list[tuple[int, int]]:
+    """Return the stages and numbers of the tiles that are done again, of all events."""
+    return sorted((event.stage, event.tile) for event in told if isinstance(event, TileLost))
+
+
 @pytest.mark.parametrize("name", ["out.zarr", pytest.param("out.tif", marks=pytest.mark.thorough)])
-@pytest.mark.parametrize("harm", ["lost", pytest.param("damaged", marks=pytest.mark.thorough)])
-def test_what_a_store_has_lost_is_computed_again(
-    small: Apart, monkeypatch: pytest.MonkeyPatch, harm: str, name: str
+def test_what_a_store_has_lost_of_a_state_is_computed_again(
+    small: Apart, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     """Also to a target on the disk of the driver, which the workers do not see."""
     target = small.here / name
@@ -231,16 +247,12 @@ def test_what_a_store_has_lost_is_computed_again(
         with pytest.raises(DiedError):
             run(spec)
     assert verify(str(target), workdir=spec.workdir)["ok"]
-    place, base = place_of(spec.workdir)
-    chunk = f"{base}/{state_of(spec.workdir)[0]}"
-    if harm == "lost":
-        place.delete([chunk])
-    else:
-        data = bytearray(place.read(chunk))
-        data[5] ^= 4
-        place.write(chunk, bytes(data))
+    chunks = [f"{spec.workdir}/{name}" for name in state_of(spec.workdir)]
+    harm(damaged=chunks[0], lost=chunks[1])
     assert not verify(str(target), workdir=spec.workdir)["ok"]
-    report = run(spec)
+    told = list[object]()
+    report = run(spec, listeners=[told.append])
+    assert len(lost_tiles(told)) == 2
     assert report.exit_code == 0, report.data
     assert report.data["tiles_resumed"] > 0
     expected = small.here / f"expected-{name}"
@@ -250,6 +262,26 @@ def test_what_a_store_has_lost_is_computed_again(
     else:
         assert target.read_bytes() == expected.read_bytes()
     assert not state_of(spec.workdir)
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("there", [True, False])
+def test_what_a_store_has_lost_of_a_result_is_computed_alone(small: Apart, there: bool) -> None:
+    target = f"{small.bucket}/out.ome.zarr" if there else str(small.here / "out.ome.zarr")
+    spec = stored_spec(small, target, sink={"pyramid": 1})
+    assert run(spec).exit_code == 0
+    before, around = contents_of(target), sorted(small.here.iterdir())
+    assert repair(target, workdir=spec.workdir)["tiles"] == 0
+    for damaged, lost, tiles in (("0/c/1/1", "0/c/0/1", [1, 3]), ("1/c/0/0", "0/c/1/0", [2, 0])):
+        harm(f"{target}/{damaged}", f"{target}/{lost}")
+        assert not verify(target, samples=1, workdir=spec.workdir)["ok"]
+        told = list[object]()
+        done = repair(target, [told.append], spec.workdir)
+        assert (done["ok"], done["whole"], done["tiles"], len(done["damaged"])) == (True, "", 2, 2)
+        assert [tile for _, tile in lost_tiles(told)] == tiles
+        assert contents_of(target) == before
+        assert verify(target, workdir=spec.workdir)["ok"]
+    assert sorted(small.here.iterdir()) == around
 
 
 @pytest.mark.parametrize(
