@@ -22,6 +22,7 @@ from pipelines.run.verify import verify
 from pipelines.store.places import place_of
 from tests.pipelines.dask_processes import DaskProcesses
 from tests.pipelines.runs import contents_of, ragged_image
+from tests.plugin_examples import ROOT
 
 FIGURES: collections.Counter[str] = collections.Counter()
 """How often each thing was done, over all tests of the process."""
@@ -97,7 +98,8 @@ class Job:
     ) -> None:
         self.folder, self.name = folder, name
         self.place = place or folder
-        self.environment = {**os.environ, **(environment or {})}
+        # Workers that are started elsewhere import the packages from there.
+        self.environment = {**os.environ, "PYTHONPATH": str(ROOT), **(environment or {})}
         self.where = bucket or str(self.place / "results")
         self.target = f"{self.where}/{target}"
         self.runs = f"{bucket}/runs" if stored else str(self.place / "runs")
@@ -392,8 +394,9 @@ def kill_at_random(
     """
     left = [what for what, count in kills.items() for _ in range(count)]
     chance.shuffle(left)
+    vain = 0
     while left:
-        running = job.start()
+        running, before = job.start(), len(left)
         while left and running.until_moment(chance):
             what = f"{left[-1]} on {where}"
             if left[-1] == "driver":
@@ -403,8 +406,10 @@ def kill_at_random(
             if ways[left[-1]](chance):
                 count_kill(what)
                 left.pop()
-        if running.end() == 0:
+        if (code := running.end()) == 0:
             once_more(job)
+        vain = vain + 1 if code and len(left) == before else 0
+        assert vain < 3, f"nothing was killed, and the command does not end with 0: {running.errors()}"
     job.finish()
     job.verify()
 

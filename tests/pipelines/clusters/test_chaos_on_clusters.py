@@ -21,7 +21,6 @@ from tests.pipelines.dask_processes import dask_processes
 from tests.pipelines.network import DRIVER, WORKER, Hosts
 from tests.pipelines.object_server import ObjectServer
 from tests.pipelines.slurm import Slurm
-from tests.plugin_examples import ROOT
 
 pytestmark = pytest.mark.usefixtures("figures")
 
@@ -84,7 +83,7 @@ def on_slurm(slurm_here: Slurm) -> Iterator[Attacked]:
         how = chance.choice([(), ("--signal=KILL", "--full")])
         return bool(jobs) and slurm_here.kill(chance.choice(jobs), *how)
 
-    environment = {"SLURM_CONF": slurm_here.environment["SLURM_CONF"], "PYTHONPATH": str(ROOT)}
+    environment = {"SLURM_CONF": slurm_here.environment["SLURM_CONF"]}
     yield Attacked({"kind": "slurm", "interface": "lo"}, {"worker": kill_job}, environment)
     slurm_here.cancel_all()
 
