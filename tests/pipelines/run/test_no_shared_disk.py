@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import html
 import json
 import os
+import signal
 import sys
+import urllib.parse
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,8 +31,10 @@ from pipelines.run.status import cancel, status
 from pipelines.run.verify import verify
 from pipelines.spec.spec import Spec, SpecError, make_spec
 from pipelines.store.places import place_of
+from tests.faulty_proxy import Fault
 from tests.pipelines.chaos import Running
 from tests.pipelines.dask_processes import DaskProcesses, at_home, dask_processes
+from tests.pipelines.object_server import ObjectServer
 from tests.pipelines.runs import contents_of, ragged_image, save_source, small_spec
 from tests.plugin_examples import ROOT
 
@@ -146,6 +151,33 @@ def test_nothing_is_lost_without_a_shared_disk_and_no_secret_is_told(apart: Apar
     for secret in SECRETS.values():
         assert secret not in keys
         assert not [name for name, data in {**written, **kept}.items() if secret.encode() in data]
+
+
+@pytest.mark.thorough
+def test_no_page_of_a_dashboard_tells_a_secret(apart: Apart, objects: ObjectServer) -> None:
+    """While a run is at work, and some of its reads are denied for good."""
+    pytest.importorskip("bokeh", reason="the extra dashboard is not installed")
+    from tests.pipelines.dashboard_pages import pages_of
+
+    denied = objects.proxy.add(Fault.denied, method="GET", path="in.zarr/c/2/1")
+    with dask_processes(apart.here / "cluster", dashboard=True) as cluster:
+        apart.worker(cluster, 0)
+        running = apart.start(cluster)
+        assert running.until(lambda: denied.used > 0), running.errors()
+        # It stays at work for as long as one looks.
+        running.process.send_signal(signal.SIGSTOP)
+        try:
+            with distributed.Client(cluster.address) as client:
+                pages = pages_of(client)
+        finally:
+            running.process.send_signal(signal.SIGCONT)
+        assert running.end() == 3
+        assert "in.zarr" in running.errors() + running.output().rpartition("problem")[2]
+    assert len(pages) > 30
+    assert "diffuse-" in "".join(pages.values()), "no page shows the run"
+    for secret in SECRETS.values():
+        forms = (secret, html.escape(secret), json.dumps(secret)[1:-1], urllib.parse.quote(secret, safe=""))
+        assert not [url for url, said in pages.items() if any(form in said for form in forms)]
 
 
 # ---- by threads: what is particular to a folder in a store
