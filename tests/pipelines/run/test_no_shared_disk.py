@@ -207,16 +207,21 @@ KINDS = {
     "holes": [{"operator": "inpainting", "by": "biharmonic"}],
     "steady": [{"operator": "random-walker", "markers": "markers.csv", "tolerance": 1e-2}],
     "second order": [{"operator": "eikonal", "markers": "markers.csv", "order": 2}],
+    "levels": [{"operator": "inpainting", "rounds": 2}],
+    "path": [
+        {"name": "times", "operator": "eikonal", "markers": "markers.csv"},
+        {"operator": "shortest-path", "input": "times", "markers": "markers.csv"},
+    ],
+    "adaptive": [{"operator": "heat", "time": 4, "schedule": {"adaptive": 2.0}}],
 }
 
 
+IN_CI = {"front": (), "graph": pytest.mark.thorough, "holes": pytest.mark.thorough}
+"""Marks of those that take seconds."""
+
+
 @pytest.mark.parametrize(
-    "kind",
-    [
-        "front",
-        *(pytest.param(kind, marks=pytest.mark.thorough) for kind in ("graph", "holes")),
-        *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("steady", "second order")),
-    ],
+    "kind", [pytest.param(kind, marks=IN_CI.get(kind, pytest.mark.slow)) for kind in KINDS]
 )
 def test_every_kind_of_work_keeps_its_state_in_a_store(small: Apart, kind: str) -> None:
     named = {"markers": str(small.here / "markers.csv")}
