@@ -377,7 +377,12 @@ Way = Callable[[random.Random], bool]
 
 
 def kill_at_random(
-    job: Job, chance: random.Random, kills: Mapping[str, int], ways: Mapping[str, Way], where: str
+    job: Job,
+    chance: random.Random,
+    kills: Mapping[str, int],
+    ways: Mapping[str, Way],
+    where: str,
+    tiles: int = 0,
 ) -> None:
     """Kill things at random moments, and give the same command until all is as it would be without.
 
@@ -391,13 +396,17 @@ def kill_at_random(
         How the others are killed.
     where : str
         Kind of cluster, for the figures.
+    tiles : int
+        Most tiles between two kills; 0 for moments before and after all tiles, too.
     """
     left = [what for what, count in kills.items() for _ in range(count)]
     chance.shuffle(left)
     vain = 0
     while left:
         running, before = job.start(), len(left)
-        while left and running.until_moment(chance):
+        while left and (
+            running.until_tiles(chance.randint(1, tiles)) if tiles else running.until_moment(chance)
+        ):
             what = f"{left[-1]} on {where}"
             if left[-1] == "driver":
                 if running.kill(what):

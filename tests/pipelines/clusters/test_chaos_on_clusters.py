@@ -143,7 +143,7 @@ def test_a_kill_of_each(
 ) -> None:
     attacked: Attacked = request.getfixturevalue(f"on_{kind}")
     job = job_on(attacked, tmp_path, objects, where, steps=FEW_STEPS)
-    kill_at_random(job, random.Random(kind), ONCE, attacked.ways, f"{kind} and {where}")
+    kill_at_random(job, random.Random(kind), ONCE, attacked.ways, f"{kind} and {where}", tiles=40)
 
 
 @pytest.mark.slow
