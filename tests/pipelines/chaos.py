@@ -440,7 +440,14 @@ class Cluster:
 
     def kill_worker(self, chance: random.Random) -> bool:
         """Kill a worker, which its nanny starts again."""
-        return kill_one(self.workers(), chance)
+        nanny = chance.choice(self.nannies)
+        if not kill_one(workers_of(nanny), chance):
+            return False
+        # One whose first worker has not come yet ends with it, and nobody else would start another.
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            nanny.wait(5)
+            self.nannies[self.nannies.index(nanny)] = self.processes.worker(nanny=True)
+        return True
 
     def kill_nanny(self, chance: random.Random) -> bool:
         """Kill a nanny, and start another one."""
