@@ -28,6 +28,7 @@ LONG = (
     "tests/pipelines/tasks/admission/test_admission.py",
     "tests/pipelines/run/test_chaos.py",
     "tests/pipelines/clusters/test_jobqueue.py",
+    "tests/pipelines/clusters/test_chaos_on_clusters.py",
     "tests/test_plugin_packages.py",
     "tests/diffusion_ops/kernels/test_compiled_cache.py",
     "tests/pipelines/kinds/test_kinds_of_others.py",

@@ -11,7 +11,7 @@ import numpy as np
 from pipelines.image.pyramid import reduce_block
 from pipelines.image.window import Grid, Region, Window, window_of
 from pipelines.tasks.pixels import Pixels, ZarrPixels
-from pipelines.tasks.values import Cost, Done
+from pipelines.tasks.values import Carried, Cost, Done
 from pipelines.tasks.work import KINDS, Work
 
 REDUCE_RATE = 2.0e8
@@ -40,6 +40,10 @@ class Reduce(Work):
     def writes(self) -> ZarrPixels:
         """The level."""
         return self.target
+
+    def moved(self, pixels: Pixels, carried: Carried | None) -> Reduce:
+        """Return the work that reads the finer level elsewhere."""
+        return replace(self, reads=pixels)
 
     def window(self, coarse: Region) -> Window:
         """Return the pixels of the finer level that a region stands for."""

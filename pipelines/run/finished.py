@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from numpy.typing import NDArray
@@ -22,10 +23,10 @@ from pipelines.record.journal import Published
 from pipelines.record.workdir import Workdir
 from pipelines.run.status import reading
 from pipelines.spec.spec import Spec
-from pipelines.store.addresses import is_remote, shown
-from pipelines.store.publish import content_checksum
+from pipelines.store.addresses import is_remote, require_local, shown
+from pipelines.store.publish import content_checksum, part_of
 from pipelines.tasks.memory import tree_memory
-from pipelines.tasks.pixels import Pixels, SourcePixels, ZarrPixels
+from pipelines.tasks.pixels import Pixels, SourcePixels, ZarrPixels, forget_arrays
 from pipelines.tasks.values import checksum
 
 
@@ -47,6 +48,16 @@ class Damage:
     text: str
     stage: int = -1
     tile: int = -1
+
+
+@dataclass(frozen=True)
+class TargetPixels(ZarrPixels):
+    """An array of a target, among things of others."""
+
+    @property
+    def writing(self) -> Path:
+        """Hidden folder beside the target."""
+        return part_of(require_local(self.root))
 
 
 @dataclass(frozen=True)
@@ -83,6 +94,7 @@ class FinishedRun:
         ------
         DamagedError
         """
+        forget_arrays()
         with reading(folder.uri):
             spec = Spec.model_validate(run["spec"])
             plan = make_plan(
@@ -111,10 +123,10 @@ class FinishedRun:
         """Return a level of a target; None for coarser levels of a file, for a file in a store, and for a table."""
         if output.is_table:
             return None
+        if output.is_zarr:
+            return self.array(output, level)
         axes, target = self.plan.frames.axes, output.spec.uri
-        if output.is_zarr and not is_remote(target):
-            return ZarrPixels(target, output.levels[level].path, output.levels[level].info.axes, axes)
-        if not output.is_zarr and (level or is_remote(target)):
+        if level or is_remote(target):
             return None
         spec = SourceSpec(uri=target, level=level)
         stored = open_source(spec).info
@@ -122,6 +134,11 @@ class FinishedRun:
         if len(stored.axes) == len(axes) and stored.canonical_axes != axes:
             spec = SourceSpec(uri=target, axes=output.levels[0].info.axes)
         return SourcePixels(spec, axes)
+
+    def array(self, output: Output, level: int) -> TargetPixels:
+        """Return the array of a level of a target that is a hierarchy."""
+        found = output.levels[level]
+        return TargetPixels(output.spec.uri, found.path, found.info.axes, self.plan.frames.axes)
 
     def damages(self, listeners: Sequence[Listener]) -> Iterator[Damage]:
         """Read all results and yield what is not as it was written."""

@@ -2,32 +2,33 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
+from numpy.typing import NDArray
+
 from pipelines.events import Listener, TileLost, tell
-from pipelines.image.window import format_region
+from pipelines.image.window import Region, format_region
 from pipelines.plan.search import PlanError
 from pipelines.record.lease import lease
-from pipelines.record.workdir import Workdir
 from pipelines.refusal import RefusedError
 from pipelines.run.finished import Damage, FinishedRun
 from pipelines.run.publication import list_target, unlisted
 from pipelines.run.run import run as run_spec
 from pipelines.run.status import open_run, reading
-from pipelines.store.addresses import is_remote, require_local, shown
+from pipelines.store.addresses import is_remote, shown
+from pipelines.store.publish import remove_local
 from pipelines.store.targets import require_no_labels
 from pipelines.tasks.process import prepare_process
 from pipelines.tasks.values import checksum
+from pipelines.tasks.work import Work
 
 
 def repair(target: str, listeners: Sequence[Listener] = (), workdir: str | None = None) -> dict[str, Any]:
     """Compute damaged tiles of a finished run again, and return what was damaged and what was done.
 
-    Tiles of a local Zarr result, and of its pyramid, are computed alone, in one pass from the source. Where that
-    cannot be, because the result is a file, lies in a store, has lost its metadata, or depends on the whole image, the
+    Tiles of a Zarr result, and of its pyramid, are computed alone, in one pass from the source, on a disk and in a
+    store. Where that cannot be, because the result is a file, has lost its metadata, or depends on the whole image, the
     run is done again as a whole.
 
     Raises
@@ -54,10 +55,10 @@ def repair(target: str, listeners: Sequence[Listener] = (), workdir: str | None 
     for sink in lost.values():
         list_target(sink)
     damages = list(finished.damages(listeners))
-    reason = _obstacle(finished, folder, damages)
+    reason = _obstacle(finished, damages)
     if damages and not reason:
         with folder.lock(run["target"]), lease(run["target"], folder.uri):
-            reason = _Mending(finished, folder, listeners).mend(damages)
+            reason = _Mending(finished, listeners).mend(damages)
     if reason:
         require_no_labels(run["target"], f"has to be made anew as a whole ({reason})")
         again = run_spec(finished.spec, overwrite=True, listeners=listeners)
@@ -73,37 +74,30 @@ def repair(target: str, listeners: Sequence[Listener] = (), workdir: str | None 
     }
 
 
-def _obstacle(finished: FinishedRun, folder: Workdir, damages: Sequence[Damage]) -> str:
+def _obstacle(finished: FinishedRun, damages: Sequence[Damage]) -> str:
     """Return why damages cannot be mended tile by tile, "" where they can."""
     for damage in damages:
         output = finished.plan.outputs[damage.output]
         if damage.tile < 0:
             return damage.text
-        if is_remote(folder.uri):
-            return f"the run's folder {shown(folder.uri)} is in a store"
-        if is_remote(output.spec.uri) or not output.is_zarr:
-            return f"{output.spec.uri} is no local Zarr hierarchy"
+        if not output.is_zarr:
+            return f"{shown(output.spec.uri)} is no Zarr hierarchy"
         if damage.output:
-            return f"{output.spec.uri} is a further output"
+            return f"{shown(output.spec.uri)} is a further output"
     return ""
 
 
 class _Mending:
     """The tiles of the main result, written where they were."""
 
-    def __init__(self, finished: FinishedRun, folder: Workdir, listeners: Sequence[Listener]) -> None:
+    def __init__(self, finished: FinishedRun, listeners: Sequence[Listener]) -> None:
         self._finished, self._listeners = finished, listeners
-        plan = finished.plan
-        # The stages name their arrays inside the run's folder: there the target takes its old place for a while.
-        self._folder = Path(folder.uri, plan.folder)
-        self._link = self._folder / plan.outputs[0].folder
-        self._target = require_local(plan.outputs[0].spec.uri)
+        self._output = finished.plan.outputs[0]
+        self._levels = [level.path for level in self._output.levels]
 
     def mend(self, damages: Sequence[Damage]) -> str:
         """Compute and write tiles, the finest level first; return why that cannot be, "" where it was done."""
-        self._folder.mkdir()
         try:
-            os.symlink(Path(self._target).absolute(), self._link, target_is_directory=True)
             for damage in sorted(damages, key=lambda one: one.stage):
                 reason = self._mend(damage)
                 if reason:
@@ -111,10 +105,8 @@ class _Mending:
         except OSError as error:
             return f"{type(error).__name__}: {error}"
         finally:
-            self._link.unlink(missing_ok=True)
-            for left in self._folder.iterdir():
-                left.rmdir()
-            self._folder.rmdir()
+            if not is_remote(self._output.spec.uri):
+                remove_local(self._finished.array(self._output, 0).writing)
         return ""
 
     def _mend(self, damage: Damage) -> str:
@@ -126,16 +118,21 @@ class _Mending:
             self._listeners,
             TileLost(damage.stage, damage.tile, stage.title, format_region(region, plan.frames.axes)),
         )
+        level = self._levels.index(written.path)
         try:
             values = (
-                self._finished.recompute(region)
-                if written.path == plan.levels[0].path
-                else stage.work.compute(stage.work.window(region)).values
+                self._finished.recompute(region) if level == 0 else self._reduced(stage.work, level, region)
             )
         except PlanError as error:
             return str(error)
-        assert values is not None
         if checksum(values) != self._finished.crcs.get(damage.stage, damage.tile):
             return f"{damage.text}; computed again it is not what the run wrote either"
-        written.write(region, values)
+        self._finished.array(self._output, level).write(region, values)
         return ""
+
+    def _reduced(self, work: Work, level: int, region: Region) -> NDArray[Any]:
+        """Return a region of a level of the pyramid, from the finer level at the target."""
+        work = work.moved(self._finished.array(self._output, level - 1), None)
+        values: NDArray[Any] | None = work.compute(work.window(region)).values
+        assert values is not None
+        return values

@@ -95,7 +95,7 @@ def bring_beside(finished: str, target: str) -> str:
     path = require_local(target)
     if not is_remote(finished) and os.lstat(finished).st_dev == path.parent.stat().st_dev:
         return finished
-    copy = _beside(path)
+    copy = part_of(path)
     if copy.parent.stat().st_dev != path.parent.stat().st_dev:
         # An image, or its labels, that are mounted or linked to.
         copy = path.with_name(f".{path.name}.part")
@@ -160,7 +160,8 @@ def _rename_folder(path: Path, target: Path) -> bool:
     return True
 
 
-def _beside(path: Path) -> Path:
+def part_of(path: Path) -> Path:
+    """Return the name, beside a target, of what is on its way there."""
     beside = Path(outside(str(path)))
     return beside.with_name(f".{beside.name}.part")
 
@@ -213,7 +214,7 @@ def scratch_folder(finished: str) -> Iterator[Path]:
 def finished_file(finished: str) -> Iterator[Path]:
     """Yield a temporary path to write to, which gets its name if the block succeeds, and is removed if it fails."""
     path = Path(finished)
-    part = _beside(path).with_suffix(f".part{path.suffix}")  # some writers choose the format by the ending
+    part = part_of(path).with_suffix(f".part{path.suffix}")  # some writers choose the format by the ending
     part.unlink(missing_ok=True)
     try:
         yield part

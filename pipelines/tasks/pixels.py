@@ -154,6 +154,11 @@ def _opened_array(root: str, path: str, _laid_out: tuple[int, int] = (0, 0)) -> 
     return open_array(root, path)
 
 
+def forget_arrays() -> None:
+    """Open all arrays anew: at the address of a target in a store there may be those of a later run."""
+    _opened_array.cache_clear()
+
+
 @dataclass(frozen=True)
 class ZarrPixels(Pixels):
     """An array of a Zarr hierarchy.
@@ -217,6 +222,11 @@ class ZarrPixels(Pixels):
         """True where the array stores its axes in canonical order."""
         return self.axes == self.canonical
 
+    @property
+    def writing(self) -> Path:
+        """Folder on the disk of the array for chunks that are not whole yet."""
+        return Path(self.root).parent / WRITING
+
     def write(self, region: Region, values: NDArray[Any]) -> None:
         """Write a region that covers whole chunks (whole shards) or ends at the array's end.
 
@@ -232,8 +242,8 @@ class ZarrPixels(Pixels):
         if is_remote(self.root):
             send_chunks(array, self.address, self._stored(region), pixels, require_own_epoch)
             return
-        folder, writing = Path(self.root, self.path), Path(self.root).parent / WRITING
-        write_chunks(array, folder, self._stored(region), pixels, writing, require_own_epoch)
+        folder = Path(self.root, self.path)
+        write_chunks(array, folder, self._stored(region), pixels, self.writing, require_own_epoch)
 
 
 @dataclass(frozen=True)

@@ -16,10 +16,13 @@ from pathlib import Path
 
 import numpy as np
 import psutil
+import zarr
 
 from pipelines.run.verify import verify
 from pipelines.store.places import place_of
+from tests.pipelines.dask_processes import DaskProcesses
 from tests.pipelines.runs import contents_of, ragged_image
+from tests.plugin_examples import ROOT
 
 FIGURES: collections.Counter[str] = collections.Counter()
 """How often each thing was done, over all tests of the process."""
@@ -50,6 +53,15 @@ def save_image(path: Path, seed: int = 0) -> None:
     part.replace(path)
 
 
+def save_objects(folder: str) -> str:
+    """Write the first of these images into a folder of a store, and return its address."""
+    image = ragged_image((331, 457))
+    uri = f"{folder}/source/in.zarr"
+    array = zarr.create_array(uri, shape=image.shape, dtype="f4", chunks=(64, 64), fill_value=0)
+    array[...] = image
+    return uri
+
+
 class Job:
     """One spec and its target among things of others.
 
@@ -61,7 +73,9 @@ class Job:
         Name of the target.
     bucket : str
         Address of the folder of the target where that is in a store, else "".
-    cluster : str
+    stored : bool
+        True where the run's folder is in the store, too.
+    cluster : str or mapping
     environment : dict
         Variables that the command gets besides.
     steps : list of dict, optional
@@ -74,7 +88,8 @@ class Job:
         target: str = "out.zarr",
         *,
         bucket: str = "",
-        cluster: str = "threads",
+        stored: bool = False,
+        cluster: str | Mapping[str, object] = "threads",
         environment: Mapping[str, str] | None = None,
         source: str = "",
         name: str = "job",
@@ -83,15 +98,17 @@ class Job:
     ) -> None:
         self.folder, self.name = folder, name
         self.place = place or folder
-        self.environment = {**os.environ, **(environment or {})}
+        # Workers that are started elsewhere import the packages from there.
+        self.environment = {**os.environ, "PYTHONPATH": str(ROOT), **(environment or {})}
         self.where = bucket or str(self.place / "results")
         self.target = f"{self.where}/{target}"
-        self.workdir = self.place / "runs" / name
+        self.runs = f"{bucket}/runs" if stored else str(self.place / "runs")
+        self.workdir = f"{self.runs}/{name}"
         self.commands = 0
         self.options: list[str] = []
         self.words: list[str] = []
-        for part in (self.place / "results", self.workdir.parent):
-            part.mkdir(exist_ok=True)
+        for part in ("results", "runs"):
+            (self.place / part).mkdir(exist_ok=True)
         if not source and not (folder / "source.npy").exists():
             save_image(folder / "source.npy")
         self.source = source or str(folder / "source.npy")
@@ -103,21 +120,13 @@ class Job:
     # ---- things of others
 
     def _write_strangers(self, target: str) -> None:
-        names = [f"{target}.bak", f"{target}-2/zarr.json", f".{target}.part.mine", "run-0123456789ab/c/0/0"]
-        for name in names:
-            place, path = place_of(f"{self.where}/{name}")
-            place.write(path, b"mine")
-        for name in ("run-0123456789ab/c/0/0", "journal.jsonl", "run.json"):
-            file = self.workdir.parent / name
-            file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_bytes(b"mine")
-        self.strangers = {
-            **{f"{self.where}/{name}": b"mine" for name in names},
-            **{
-                f"{self.workdir.parent}/{n}": b"mine"
-                for n in ("run-0123456789ab/c/0/0", "journal.jsonl", "run.json")
-            },
-        }
+        beside = [f"{target}.bak", f"{target}-2/zarr.json", f".{target}.part.mine", "run-0123456789ab/c/0/0"]
+        among_runs = ["run-0123456789ab/c/0/0", "journal.jsonl", "run.json"]
+        places = [f"{self.where}/{name}" for name in beside] + [f"{self.runs}/{name}" for name in among_runs]
+        self.strangers = dict.fromkeys(places, b"mine")
+        for uri, content in self.strangers.items():
+            place, path = place_of(uri)
+            place.write(path, content)
 
     def require_strangers(self) -> None:
         """Fail where a thing of others is gone or changed."""
@@ -149,7 +158,7 @@ class Job:
                 "threads": 2,
                 "cluster": self.cluster,
                 "memory": "3GiB",
-                "workdir": str(self.workdir),
+                "workdir": self.workdir,
             },
         }
         path.write_text(json.dumps(data))
@@ -199,14 +208,14 @@ class Job:
 
     def verify(self) -> None:
         """Fail unless `diffuse verify` finds nothing wrong."""
-        found = verify(self.target, samples=2, workdir=str(self.workdir))
+        found = verify(self.target, samples=2, workdir=self.workdir)
         assert found["ok"], found
 
     # ---- what there is of the run
 
     def files(self, pattern: str) -> list[Path]:
         """Return files of the run's folder."""
-        return sorted(path for path in self.workdir.glob(pattern) if path.is_file())
+        return sorted(path for path in Path(self.workdir).glob(pattern) if path.is_file())
 
 
 class Running:
@@ -329,10 +338,131 @@ def workers_of(process: psutil.Process | subprocess.Popen[bytes]) -> list[psutil
     return found
 
 
+def processes_of(process: subprocess.Popen[bytes], module: str) -> list[psutil.Process]:
+    """Return the processes below one that carry out a module."""
+    found = []
+    for child in psutil.Process(process.pid).children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            # A shell that starts it has this as a part of a word.
+            if module in child.cmdline():
+                found.append(child)
+    return found
+
+
 def count_kill(what: str) -> None:
     """Count a SIGKILL."""
     FIGURES["kills"] += 1
     FIGURES[f"kills of {what}"] += 1
+
+
+def kill_one(processes: Sequence[psutil.Process], chance: random.Random) -> bool:
+    """Kill one of some processes, and return whether there was one."""
+    if not processes:
+        return False
+    try:
+        chance.choice(processes).kill()
+    except psutil.NoSuchProcess:
+        return False
+    return True
+
+
+def once_more(job: Job) -> None:
+    """Let the next commands begin anew where the job is done."""
+    job.require_result()
+    job.options = ["--overwrite"]
+
+
+Way = Callable[[random.Random], bool]
+"""Kills something, and returns whether it was there."""
+
+
+def kill_at_random(
+    job: Job,
+    chance: random.Random,
+    kills: Mapping[str, int],
+    ways: Mapping[str, Way],
+    where: str,
+    tiles: int = 0,
+) -> None:
+    """Kill things at random moments, and give the same command until all is as it would be without.
+
+    Parameters
+    ----------
+    job : Job
+    chance : random.Random
+    kills : mapping
+        How often each thing is killed; "driver" is the command itself.
+    ways : mapping
+        How the others are killed.
+    where : str
+        Kind of cluster, for the figures.
+    tiles : int
+        Most tiles between two kills; 0 for moments before and after all tiles, too.
+    """
+    left = [what for what, count in kills.items() for _ in range(count)]
+    chance.shuffle(left)
+    vain = 0
+    while left:
+        running, before = job.start(), len(left)
+        while left and (
+            running.until_tiles(chance.randint(1, tiles)) if tiles else running.until_moment(chance)
+        ):
+            what = f"{left[-1]} on {where}"
+            if left[-1] == "driver":
+                if running.kill(what):
+                    left.pop()
+                break
+            if ways[left[-1]](chance):
+                count_kill(what)
+                left.pop()
+        if (code := running.end()) == 0:
+            once_more(job)
+        vain = vain + 1 if code and len(left) == before else 0
+        assert vain < 3, f"nothing was killed, and the command does not end with 0: {running.errors()}"
+    job.finish()
+    job.verify()
+
+
+class Cluster:
+    """A scheduler and two workers under nannies, of which each may be killed and comes back."""
+
+    def __init__(self, processes: DaskProcesses) -> None:
+        self.processes = processes
+        self.nannies = [processes.worker(nanny=True) for _ in range(2)]
+
+    def workers(self) -> list[psutil.Process]:
+        """Return the processes that do tasks."""
+        return [worker for nanny in self.nannies for worker in workers_of(nanny)]
+
+    def ways(self) -> dict[str, Way]:
+        """Return how each thing is killed."""
+        return {"worker": self.kill_worker, "nanny": self.kill_nanny, "scheduler": self.kill_scheduler}
+
+    def kill_worker(self, chance: random.Random) -> bool:
+        """Kill a worker, which its nanny starts again."""
+        nanny = chance.choice(self.nannies)
+        if not kill_one(workers_of(nanny), chance):
+            return False
+        # One whose first worker has not come yet ends with it, and nobody else would start another.
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            nanny.wait(5)
+            self.nannies[self.nannies.index(nanny)] = self.processes.worker(nanny=True)
+        return True
+
+    def kill_nanny(self, chance: random.Random) -> bool:
+        """Kill a nanny, and start another one."""
+        self.nannies.pop(chance.randrange(2)).kill()
+        self.nannies.append(self.processes.worker(nanny=True))
+        return True
+
+    def kill_scheduler(self, chance: random.Random) -> bool:
+        """Kill the scheduler with all that belongs to it, and start it at the same place."""
+        self.processes.scheduler.kill()
+        self.processes.start_scheduler()
+        for nanny in self.nannies:
+            nanny.kill()
+        self.nannies = [self.processes.worker(nanny=True) for _ in range(2)]
+        return True
 
 
 # ---- the undisturbed results

@@ -13,6 +13,7 @@ import pytest
 from pipelines.image.info import ImageInfo
 from pipelines.image.source import SOURCES, Source
 from tests.pipelines.azure_server import azure_server
+from tests.pipelines.chaos import FIGURES, undisturbed
 from tests.pipelines.object_server import object_server
 from tests.plugin_examples import ROOT
 
@@ -98,3 +99,13 @@ def edited(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert text.count(line) == 1
     module.write_text(text.replace(line, f"{line}        block.storage[...] += 1\n"), encoding="utf-8")
     return folder
+
+
+@pytest.fixture(scope="module")
+def figures(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[None]:
+    """Print at the end of a file how often each thing was done in it."""
+    FIGURES.clear()
+    with undisturbed(tmp_path_factory.mktemp("undisturbed")):
+        yield
+    with request.config.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
+        print(*(f"\n{count:6d} {what}" for what, count in sorted(FIGURES.items())), sep="")

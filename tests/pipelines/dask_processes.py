@@ -48,6 +48,8 @@ class DaskProcesses:
         Folder of the certificates with which they speak TLS.
     settings : mapping, optional
         Settings of Dask for all of them, as variables of the environment.
+    dashboard : bool
+        True where they have the pages that show what they do.
 
     Attributes
     ----------
@@ -56,9 +58,15 @@ class DaskProcesses:
     """
 
     def __init__(
-        self, folder: Path, tls: Path | None = None, settings: Mapping[str, str] | None = None
+        self,
+        folder: Path,
+        tls: Path | None = None,
+        settings: Mapping[str, str] | None = None,
+        dashboard: bool = False,
     ) -> None:
         self._settings = settings or {}
+        pages = "--dashboard" if dashboard else "--no-dashboard"
+        self._listening = ("--host", "127.0.0.1", "--dashboard-address", "127.0.0.1:0", pages)
         self._folder, self._processes = folder, list[subprocess.Popen[bytes]]()
         self._tls = () if tls is None else tls_options(tls)
         self.address = ""
@@ -74,16 +82,8 @@ class DaskProcesses:
         told = self.file
         told.unlink(missing_ok=True)
         port = self.address.rpartition(":")[2] or "0"
-        options = (
-            "--host",
-            "127.0.0.1",
-            "--port",
-            port,
-            "--dashboard-address",
-            "127.0.0.1:0",
-            "--no-dashboard",
-        )
-        self.scheduler = self._start("scheduler", *options, *self._tls, "--scheduler-file", str(told))
+        options = (*self._listening, "--port", port, "--scheduler-file", str(told))
+        self.scheduler = self._start("scheduler", *options, *self._tls)
         wait_until(lambda: told.exists() and told.read_text().endswith("}"), "a scheduler")
         self.address = str(json.loads(told.read_text())["address"])
 
@@ -96,9 +96,8 @@ class DaskProcesses:
         environment: Mapping[str, str] | None = None,
     ) -> subprocess.Popen[bytes]:
         """Start a worker of one thread that imports from a path, and works in a home of its own where one is given."""
-        loopback = ("--host", "127.0.0.1", "--dashboard-address", "127.0.0.1:0", "--no-dashboard")
         own = () if nanny else ("--no-nanny",)
-        how = (*loopback, *own, *self._tls, *options)
+        how = (*self._listening, *own, *self._tls, *options)
         words = ("worker", self.address, "--nthreads", "1", *how)
         own_folders = {} if home is None else at_home(home)
         return self._start(*words, path=path, cwd=home, environment={**own_folders, **(environment or {})})
@@ -149,11 +148,14 @@ def tls_options(folder: Path) -> tuple[str, ...]:
 
 @contextlib.contextmanager
 def dask_processes(
-    folder: Path, tls: Path | None = None, settings: Mapping[str, str] | None = None
+    folder: Path,
+    tls: Path | None = None,
+    settings: Mapping[str, str] | None = None,
+    dashboard: bool = False,
 ) -> Iterator[DaskProcesses]:
     """Give a scheduler for the time of the context."""
     folder.mkdir(exist_ok=True)
-    cluster = DaskProcesses(folder, tls, settings)
+    cluster = DaskProcesses(folder, tls, settings, dashboard)
     try:
         yield cluster
     finally:

@@ -1,15 +1,33 @@
-"""Hosts of their own on one machine: network namespaces behind a switch, whose cables can be pulled out."""
+"""Hosts on one machine: network namespaces behind a switch, whose cables can be pulled out, and processes on them."""
 
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.pipelines.dask_processes import wait_until
+from tests.plugin_examples import ROOT
 
 SUBNET = "10.213.7"
+
+DRIVER, SCHEDULER, WORKER = 1, 2, 3
+"""The hosts; a second worker is on that of the scheduler."""
+
+
+def free_port() -> int:
+    """Return a port of the loopback that nothing listens on."""
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return int(one.getsockname()[1])
 
 
 def why_there_is_none() -> str:
@@ -87,3 +105,63 @@ def network(hosts: int) -> Iterator[Network]:
         yield made
     finally:
         made.remove()
+
+
+class Hosts:
+    """Processes on the hosts of a network.
+
+    Parameters
+    ----------
+    net : Network
+    folder : Path
+        On a disk that all hosts share.
+    """
+
+    def __init__(self, net: Network, folder: Path) -> None:
+        self.net, self.folder = net, folder
+        self._processes: list[subprocess.Popen[bytes]] = []
+        told = folder / "scheduler.json"
+        self.dask(SCHEDULER, "scheduler", "--port", "0", "--scheduler-file", str(told))
+        wait_until(lambda: told.exists() and told.read_text().endswith("}"), "a scheduler")
+        self.address = str(json.loads(told.read_text())["address"])
+        self.workers = {host: self.worker(host) for host in (SCHEDULER, WORKER)}
+
+    def worker(self, host: int) -> subprocess.Popen[bytes]:
+        """Start a worker on a host."""
+        return self.dask(host, "worker", self.address, "--nthreads", "1", "--no-nanny")
+
+    def dask(self, host: int, *words: str) -> subprocess.Popen[bytes]:
+        """Start a process of Dask on a host."""
+        listening = ("--host", self.net.address(host), "--dashboard-address", "127.0.0.1:0", "--no-dashboard")
+        return self._start(host, "-m", "dask", *words, *listening)
+
+    def driver(self, spec: Path) -> subprocess.Popen[bytes]:
+        """Start a run on the host of the driver."""
+        return self._start(DRIVER, "-m", "pipelines.cli.command", "run", str(spec), "--json")
+
+    def _start(self, host: int, *words: str) -> subprocess.Popen[bytes]:
+        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+        with (self.folder / f"{len(self._processes)}.log").open("wb") as log:
+            command = [*self.net.on(host), sys.executable, *words]
+            process = subprocess.Popen(command, cwd=self.folder, env=environment, stdout=log, stderr=log)
+        self._processes.append(process)
+        return process
+
+    def end(self) -> None:
+        """End all processes."""
+        for process in self._processes:
+            process.kill()
+            process.wait()
+
+
+@contextlib.contextmanager
+def hosts_on(folder: Path) -> Iterator[Hosts]:
+    """Give three hosts with a scheduler and two workers for the time of the context; tests are skipped without."""
+    if reason := why_there_is_none():
+        pytest.skip(reason)
+    with network(3) as net:
+        made = Hosts(net, folder)
+        try:
+            yield made
+        finally:
+            made.end()

@@ -17,6 +17,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.pipelines.network import free_port
+
 PATIENCE = 60.0
 
 CPUS = 8
@@ -86,6 +88,11 @@ class Slurm:
         chosen = [f"--states={','.join(states)}"] if states else []
         return self.says("squeue", "--noheader", "--format=%i", *chosen).split()
 
+    def kill(self, job: str, *options: str) -> bool:
+        """End a job, and return whether there was one."""
+        done = subprocess.run(["scancel", *options, job], env=self.environment, capture_output=True)
+        return done.returncode == 0
+
     def cancel_all(self) -> None:
         """End all jobs, and wait for that."""
         if jobs := self.jobs():
@@ -99,12 +106,6 @@ def until(true: Callable[[], bool], what: str, patience: float = PATIENCE) -> No
     while not true():
         assert time.monotonic() < end, f"{what} did not come"
         time.sleep(0.1)
-
-
-def _free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
 
 
 @contextlib.contextmanager
@@ -160,7 +161,7 @@ def _start(folder: Path, daemons: contextlib.ExitStack) -> Slurm:
     host = socket.gethostname().partition(".")[0]
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") >> 20
     values = {"host": host, "folder": folder, "cpus": CPUS, "memory": memory}
-    text = CONFIGURATION.format(**values, port=_free_port(), other_port=_free_port())
+    text = CONFIGURATION.format(**values, port=free_port(), other_port=free_port())
     (folder / "slurm.conf").write_text(text, encoding="utf-8")
     environment = {**os.environ, "SLURM_CONF": str(folder / "slurm.conf")}
     words = [f"--{name}={munge / name}" for name in ("socket", "log-file", "pid-file", "seed-file")]

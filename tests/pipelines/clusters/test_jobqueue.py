@@ -24,7 +24,7 @@ from pipelines.spec.spec import Spec
 from pipelines.tasks import hired
 from pipelines.tasks.workers import Wanted
 from tests.pipelines.runs import ragged_image, read_result, save_source, small_spec
-from tests.pipelines.slurm import Slurm, slurm, until
+from tests.pipelines.slurm import Slurm, until
 from tests.plugin_examples import ROOT
 
 pytest.importorskip("dask_jobqueue", reason="the extra jobqueue is not installed")
@@ -33,20 +33,14 @@ HERE = {"kind": "slurm", "workers": 2, "interface": "lo"}
 """Options for the SLURM of the tests."""
 
 
-@pytest.fixture(scope="module")
-def running() -> Iterator[Slurm]:
-    with slurm() as system:
-        yield system
-
-
 @pytest.fixture
-def system(running: Slurm, monkeypatch: pytest.MonkeyPatch) -> Iterator[Slurm]:
+def system(slurm_here: Slurm, monkeypatch: pytest.MonkeyPatch) -> Iterator[Slurm]:
     """Return a SLURM that this process submits jobs to."""
-    monkeypatch.setenv("SLURM_CONF", running.environment["SLURM_CONF"])
+    monkeypatch.setenv("SLURM_CONF", slurm_here.environment["SLURM_CONF"])
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     monkeypatch.setattr(hired, "LOOK_SECONDS", 1.0)
-    yield running
-    running.cancel_all()
+    yield slurm_here
+    slurm_here.cancel_all()
 
 
 def expected(steps: int = 9) -> bytes:

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -15,74 +12,15 @@ import pytest
 from pipelines.record.journal import FileJournal, Finished
 from pipelines.run.run import run
 from tests.pipelines.dask_processes import wait_until
-from tests.pipelines.network import Network, network, why_there_is_none
+from tests.pipelines.network import DRIVER, WORKER, Hosts
 from tests.pipelines.runs import contents_of, ragged_image, small_spec
-from tests.plugin_examples import ROOT
-
-DRIVER, SCHEDULER, WORKER = 1, 2, 3
-"""The hosts; a second worker is on that of the scheduler."""
 
 STEPS = [{"operator": "perona-malik", "contrast": 5000, "conductance": "rational", "steps": 240}]
 HOW = {"tile": 64, "batch": 8}
 
 pytestmark = [
     pytest.mark.thorough,
-    pytest.mark.skipif(bool(why := why_there_is_none()), reason=why),
 ]
-
-
-class Hosts:
-    """Processes on the hosts of a network.
-
-    Parameters
-    ----------
-    net : Network
-    folder : Path
-        On a disk that all hosts share.
-    """
-
-    def __init__(self, net: Network, folder: Path) -> None:
-        self.net, self.folder = net, folder
-        self._processes: list[subprocess.Popen[bytes]] = []
-        told = folder / "scheduler.json"
-        self.dask(SCHEDULER, "scheduler", "--port", "0", "--scheduler-file", str(told))
-        wait_until(lambda: told.exists() and told.read_text().endswith("}"), "a scheduler")
-        self.address = str(json.loads(told.read_text())["address"])
-        for host in (SCHEDULER, WORKER):
-            self.dask(host, "worker", self.address, "--nthreads", "1", "--no-nanny")
-
-    def dask(self, host: int, *words: str) -> None:
-        """Start a process of Dask on a host."""
-        listening = ("--host", self.net.address(host), "--dashboard-address", "127.0.0.1:0", "--no-dashboard")
-        self._start(host, "-m", "dask", *words, *listening)
-
-    def driver(self, spec: Path) -> subprocess.Popen[bytes]:
-        """Start a run on the host of the driver."""
-        return self._start(DRIVER, "-m", "pipelines.cli.command", "run", str(spec), "--json")
-
-    def _start(self, host: int, *words: str) -> subprocess.Popen[bytes]:
-        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-        with (self.folder / f"{len(self._processes)}.log").open("wb") as log:
-            command = [*self.net.on(host), sys.executable, *words]
-            process = subprocess.Popen(command, cwd=self.folder, env=environment, stdout=log, stderr=log)
-        self._processes.append(process)
-        return process
-
-    def end(self) -> None:
-        """End all processes."""
-        for process in self._processes:
-            process.kill()
-            process.wait()
-
-
-@pytest.fixture
-def hosts(tmp_path: Path) -> Iterator[Hosts]:
-    with network(3) as net:
-        made = Hosts(net, tmp_path)
-        try:
-            yield made
-        finally:
-            made.end()
 
 
 @pytest.fixture

@@ -15,28 +15,33 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import psutil
 import pytest
-import zarr
 
 from pipelines.store.places import place_of
 from tests.faulty_proxy import Fault
 from tests.pipelines.chaos import (
     CONTRASTS,
     FIGURES,
+    Cluster,
     Job,
     Running,
     count_kill,
     flip,
+    kill_at_random,
+    kill_one,
+    once_more,
     save_image,
-    undisturbed,
+    save_objects,
     workers_of,
 )
-from tests.pipelines.dask_processes import DaskProcesses, dask_processes
-from tests.pipelines.runs import contents_of, ragged_image
+from tests.pipelines.dask_processes import dask_processes
+from tests.pipelines.runs import contents_of
 from tests.pipelines.small_disks import small_disk
 
-pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX signals")
+pytestmark = [
+    pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX signals"),
+    pytest.mark.usefixtures("figures"),
+]
 
 
 def seeds(count: int, usual: int = 0) -> pytest.MarkDecorator:
@@ -47,57 +52,11 @@ def seeds(count: int, usual: int = 0) -> pytest.MarkDecorator:
     )
 
 
-@pytest.fixture(scope="module", autouse=True)
-def figures(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[None]:
-    """Print at the end how often each thing was done."""
-    with undisturbed(tmp_path_factory.mktemp("undisturbed")):
-        yield
-    with request.config.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
-        print(*(f"\n{count:6d} {what}" for what, count in sorted(FIGURES.items())), sep="")
-
-
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     """Give a scheduler and two workers under nannies."""
     with dask_processes(tmp_path_factory.mktemp("cluster")) as processes:
         yield Cluster(processes)
-
-
-class Cluster:
-    """A scheduler and two workers under nannies, of which each may be killed and comes back."""
-
-    def __init__(self, processes: DaskProcesses) -> None:
-        self.processes = processes
-        self.nannies = [processes.worker(nanny=True) for _ in range(2)]
-
-    def workers(self) -> list[psutil.Process]:
-        """Return the processes that do tasks."""
-        return [worker for nanny in self.nannies for worker in workers_of(nanny)]
-
-    def kill_worker(self, chance: random.Random) -> None:
-        if there := self.workers():
-            with contextlib.suppress(psutil.NoSuchProcess):
-                chance.choice(there).kill()
-                count_kill("workers")
-
-    def kill_nanny(self, chance: random.Random) -> None:
-        self.nannies.pop(chance.randrange(2)).kill()
-        count_kill("nannies")
-        self.nannies.append(self.processes.worker(nanny=True))
-
-    def kill_scheduler(self, chance: random.Random) -> None:
-        self.processes.scheduler.kill()
-        count_kill("schedulers")
-        self.processes.start_scheduler()
-        for nanny in self.nannies:
-            nanny.kill()
-        self.nannies = [self.processes.worker(nanny=True) for _ in range(2)]
-
-
-def once_more(job: Job) -> None:
-    """Let the next commands begin anew where the job is done."""
-    job.require_result()
-    job.options = ["--overwrite"]
 
 
 # ---- kills
@@ -165,37 +124,31 @@ def kill_workers(job: Job, chance: random.Random, most: int) -> None:
     while kills < most:
         running = job.start()
         while running.until_tiles(chance.randint(1, 60)):
-            workers = workers_of(running.process)
-            if workers:
-                with contextlib.suppress(psutil.NoSuchProcess):
-                    chance.choice(workers).kill()
-                    count_kill("workers")
-                    kills += 1
+            if kill_one(workers_of(running.process), chance):
+                count_kill("workers")
+                kills += 1
         if running.end() == 0:
             once_more(job)
     job.finish()
     job.verify()
 
 
-@pytest.mark.parametrize(("what", "most"), [("worker", 12), ("nanny", 8), ("scheduler", 6), ("anything", 10)])
+@pytest.mark.parametrize(
+    "kills",
+    [
+        {"worker": 12},
+        {"nanny": 8},
+        {"scheduler": 6},
+        {"worker": 3, "nanny": 2, "scheduler": 2, "driver": 3},
+    ],
+    ids=["worker", "nanny", "scheduler", "anything"],
+)
 @seeds(2)
 def test_killed_processes_of_a_cluster(
-    tmp_path: Path, cluster: Cluster, what: str, most: int, seed: int
+    tmp_path: Path, cluster: Cluster, kills: dict[str, int], seed: int
 ) -> None:
-    chance, job, kills = random.Random(f"{what}-{seed}"), Job(tmp_path, cluster=cluster.processes.address), 0
-    while kills < most:
-        running = job.start()
-        while running.until_tiles(chance.randint(1, 80)):
-            kind = what if what != "anything" else chance.choice(["worker", "nanny", "scheduler", "driver"])
-            if kind == "driver":
-                kills += running.kill("drivers")
-                break
-            getattr(cluster, f"kill_{kind}")(chance)
-            kills += 1
-        if running.end() == 0:
-            once_more(job)
-    job.finish()
-    job.verify()
+    job, chance = Job(tmp_path, cluster=cluster.processes.address), random.Random(f"{kills}-{seed}")
+    kill_at_random(job, chance, kills, cluster.ways(), "a cluster")
 
 
 def s3_job(folder: Path, objects, name: str, **how) -> Job:
@@ -226,21 +179,13 @@ def test_killed_uploads(tmp_path: Path, objects, seed: int) -> None:
 # ---- faults of stores
 
 
-def save_objects(objects, folder: Path) -> str:
-    uri = f"{objects.bucket}/{folder.name}/source/in.zarr"
-    image = ragged_image((331, 457))
-    array = zarr.create_array(uri, shape=image.shape, dtype="f4", chunks=(64, 64), fill_value=0)
-    array[...] = image
-    return uri
-
-
 FAULTS = [fault for fault in Fault if fault is not Fault.unsupported]
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
 @seeds(1)
 def test_a_store_with_faults(tmp_path: Path, objects, fault: Fault, seed: int) -> None:
-    job = s3_job(tmp_path, objects, "out.zarr", source=save_objects(objects, tmp_path))
+    job = s3_job(tmp_path, objects, "out.zarr", source=save_objects(f"{objects.bucket}/{tmp_path.name}"))
     job.require_strangers()
     rules = [
         objects.proxy.add(fault, times=4, method="GET|HEAD", path="in.zarr", rate=0.2, seed=seed),
@@ -291,12 +236,8 @@ def test_permission_lost_and_given_back(tmp_path: Path, seed: int) -> None:
     for _ in range(5):
         running = job.start()
         if running.until_tiles(chance.randint(1, 150)):
-            places = [
-                *job.workdir.glob("run-*/*"),
-                *job.workdir.glob("run-*"),
-                job.workdir,
-                Path(job.target).parent,
-            ]
+            folder = Path(job.workdir)
+            places = [*folder.glob("run-*/*"), *folder.glob("run-*"), folder, Path(job.target).parent]
             place = chance.choice([p for p in places if p.is_dir()])
             with contextlib.suppress(FileNotFoundError):
                 place.chmod(0o500)

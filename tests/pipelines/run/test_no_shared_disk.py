@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import html
 import json
 import os
+import signal
 import sys
+import urllib.parse
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,17 +21,21 @@ from typer.testing import CliRunner
 
 from pipelines import stopping
 from pipelines.cli.command import app
+from pipelines.events import TileLost
 from pipelines.record.journal import Claimed, Published
 from pipelines.refusal import RefusedError
 from pipelines.run import driver
+from pipelines.run.repair import repair
 from pipelines.run.run import run
 from pipelines.run.status import cancel, status
 from pipelines.run.verify import verify
 from pipelines.spec.spec import Spec, SpecError, make_spec
 from pipelines.store.places import place_of
 from pipelines.store.upload import upload_folder
+from tests.faulty_proxy import Fault
 from tests.pipelines.chaos import Running
 from tests.pipelines.dask_processes import DaskProcesses, at_home, dask_processes
+from tests.pipelines.object_server import ObjectServer
 from tests.pipelines.runs import contents_of, ragged_image, save_source, small_spec
 from tests.plugin_examples import ROOT
 
@@ -151,6 +158,33 @@ def test_nothing_is_lost_without_a_shared_disk_and_no_secret_is_told(apart: Apar
         assert not [name for name, data in {**written, **kept}.items() if secret.encode() in data]
 
 
+@pytest.mark.thorough
+def test_no_page_of_a_dashboard_tells_a_secret(apart: Apart, objects: ObjectServer) -> None:
+    """While a run is at work, and some of its reads are denied for good."""
+    pytest.importorskip("bokeh", reason="the extra dashboard is not installed")
+    from tests.pipelines.dashboard_pages import pages_of
+
+    denied = objects.proxy.add(Fault.denied, method="GET", path="in.zarr/c/2/1")
+    with dask_processes(apart.here / "cluster", dashboard=True) as cluster:
+        apart.worker(cluster, 0)
+        running = apart.start(cluster)
+        assert running.until(lambda: denied.used > 0), running.errors()
+        # It stays at work for as long as one looks.
+        running.process.send_signal(signal.SIGSTOP)
+        try:
+            with distributed.Client(cluster.address) as client:
+                pages = pages_of(client)
+        finally:
+            running.process.send_signal(signal.SIGCONT)
+        assert running.end() == 3
+        assert "in.zarr" in running.errors() + running.output().rpartition("problem")[2]
+    assert len(pages) > 30
+    assert "diffuse-" in "".join(pages.values()), "no page shows the run"
+    for secret in SECRETS.values():
+        forms = (secret, html.escape(secret), json.dumps(secret)[1:-1], urllib.parse.quote(secret, safe=""))
+        assert not [url for url, said in pages.items() if any(form in said for form in forms)]
+
+
 # ---- by threads: what is particular to a folder in a store
 
 
@@ -176,16 +210,21 @@ KINDS = {
     "holes": [{"operator": "inpainting", "by": "biharmonic"}],
     "steady": [{"operator": "random-walker", "markers": "markers.csv", "tolerance": 1e-2}],
     "second order": [{"operator": "eikonal", "markers": "markers.csv", "order": 2}],
+    "levels": [{"operator": "inpainting", "rounds": 2}],
+    "path": [
+        {"name": "times", "operator": "eikonal", "markers": "markers.csv"},
+        {"operator": "shortest-path", "input": "times", "markers": "markers.csv"},
+    ],
+    "adaptive": [{"operator": "heat", "time": 4, "schedule": {"adaptive": 2.0}}],
 }
 
 
+IN_CI = {"front": (), "graph": pytest.mark.thorough, "holes": pytest.mark.thorough}
+"""Marks of those that take seconds."""
+
+
 @pytest.mark.parametrize(
-    "kind",
-    [
-        "front",
-        *(pytest.param(kind, marks=pytest.mark.thorough) for kind in ("graph", "holes")),
-        *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("steady", "second order")),
-    ],
+    "kind", [pytest.param(kind, marks=IN_CI.get(kind, pytest.mark.slow)) for kind in KINDS]
 )
 def test_every_kind_of_work_keeps_its_state_in_a_store(small: Apart, kind: str) -> None:
     named = {"markers": str(small.here / "markers.csv")}
@@ -242,10 +281,24 @@ def state_of(workdir: str) -> list[str]:
     return sorted(name for name in contents_of(workdir) if "/state/" in name and "/c/" in name)
 
 
+def harm(damaged: str, lost: str) -> None:
+    """Change a bit of a chunk, and remove another one."""
+    place, path = place_of(damaged)
+    data = bytearray(place.read(path))
+    data[5] ^= 4
+    place.write(path, bytes(data))
+    place, path = place_of(lost)
+    place.delete([path])
+
+
+def lost_tiles(told: list[object]) -> list[tuple[int, int]]:
+    """Return the stages and numbers of the tiles that are done again, of all events."""
+    return sorted((event.stage, event.tile) for event in told if isinstance(event, TileLost))
+
+
 @pytest.mark.parametrize("name", ["out.zarr", pytest.param("out.tif", marks=pytest.mark.thorough)])
-@pytest.mark.parametrize("harm", ["lost", pytest.param("damaged", marks=pytest.mark.thorough)])
-def test_what_a_store_has_lost_is_computed_again(
-    small: Apart, monkeypatch: pytest.MonkeyPatch, harm: str, name: str
+def test_what_a_store_has_lost_of_a_state_is_computed_again(
+    small: Apart, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     """Also to a target on the disk of the driver, which the workers do not see."""
     target = small.here / name
@@ -255,16 +308,12 @@ def test_what_a_store_has_lost_is_computed_again(
         with pytest.raises(DiedError):
             run(spec)
     assert verify(str(target), workdir=spec.workdir)["ok"]
-    place, base = place_of(spec.workdir)
-    chunk = f"{base}/{state_of(spec.workdir)[0]}"
-    if harm == "lost":
-        place.delete([chunk])
-    else:
-        data = bytearray(place.read(chunk))
-        data[5] ^= 4
-        place.write(chunk, bytes(data))
+    chunks = [f"{spec.workdir}/{name}" for name in state_of(spec.workdir)]
+    harm(damaged=chunks[0], lost=chunks[1])
     assert not verify(str(target), workdir=spec.workdir)["ok"]
-    report = run(spec)
+    told = list[object]()
+    report = run(spec, listeners=[told.append])
+    assert len(lost_tiles(told)) == 2
     assert report.exit_code == 0, report.data
     assert report.data["tiles_resumed"] > 0
     expected = small.here / f"expected-{name}"
@@ -274,6 +323,26 @@ def test_what_a_store_has_lost_is_computed_again(
     else:
         assert target.read_bytes() == expected.read_bytes()
     assert not state_of(spec.workdir)
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("there", [True, False])
+def test_what_a_store_has_lost_of_a_result_is_computed_alone(small: Apart, there: bool) -> None:
+    target = f"{small.bucket}/out.ome.zarr" if there else str(small.here / "out.ome.zarr")
+    spec = stored_spec(small, target, sink={"pyramid": 1})
+    assert run(spec).exit_code == 0
+    before, around = contents_of(target), sorted(small.here.iterdir())
+    assert repair(target, workdir=spec.workdir)["tiles"] == 0
+    for damaged, lost, tiles in (("0/c/1/1", "0/c/0/1", [1, 3]), ("1/c/0/0", "0/c/1/0", [2, 0])):
+        harm(f"{target}/{damaged}", f"{target}/{lost}")
+        assert not verify(target, samples=1, workdir=spec.workdir)["ok"]
+        told = list[object]()
+        done = repair(target, [told.append], spec.workdir)
+        assert (done["ok"], done["whole"], done["tiles"], len(done["damaged"])) == (True, "", 2, 2)
+        assert [tile for _, tile in lost_tiles(told)] == tiles
+        assert contents_of(target) == before
+        assert verify(target, workdir=spec.workdir)["ok"]
+    assert sorted(small.here.iterdir()) == around
 
 
 @pytest.mark.parametrize(
