@@ -184,6 +184,7 @@ def passed(store: Store, machine: int, ledger: str) -> tuple[int, list[str]]:
     return result.exit_code, [one["state"] for one in json.loads(result.stdout.splitlines()[-1])["sources"]]
 
 
+@pytest.mark.thorough
 def test_what_a_machine_with_another_ledger_has_done_counts_as_done(store: Store) -> None:
     store.save(1)
     assert passed(store, 0, "first.ledger") == (0, ["done"])
