@@ -152,7 +152,9 @@ def test_nothing_is_lost_without_a_shared_disk_and_no_secret_is_told(apart: Apar
     # What the processes have written on disks. What one was about to send as it was killed is a temporary file.
     written = {p: p.read_bytes() for p in apart.here.rglob("*") if p.is_file() and p.suffix != ".npy"}
     lasting = [path.relative_to(apart.here).parts for path in written]
-    assert not [path for path in lasting if path[0] == "driver" and path[1][:4] not in ("spec", "said", "tmp")]
+    assert not [
+        path for path in lasting if path[0] == "driver" and path[1][:4] not in ("spec", "said", "tmp")
+    ]
     assert "perform_group" in keys or "diffuse-run-" in keys
     for secret in SECRETS.values():
         assert secret not in keys
