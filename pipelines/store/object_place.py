@@ -30,8 +30,9 @@ SCHEMES = (*AMAZON, *GOOGLE, *AZURE)
 PART_BYTES = 8 << 20
 """Bytes of one part of an object that is sent, or fetched, in several parts."""
 
-WHOLE_BYTES = 4 * PART_BYTES
-"""Size up to which an object is sent in one piece, which can be made conditional on what is there."""
+WHOLE_BYTES, COPIED_BYTES = 2 * PART_BYTES, 5 << 30
+"""Sizes up to which an object is sent in one piece, and copied by its store: both can be made conditional on what is
+there. A piece is held in memory; of a larger object that is sent in parts two parts are."""
 
 RETRIES: dict[str, Any] = {
     "max_retries": 3,
@@ -172,9 +173,10 @@ class ObjectPlace(Place):
     def send(self, file: Path, path: str, *, if_absent: bool = False) -> bool:
         """Write all of an object from a local file, in parts where it is large.
 
-        Where the store does not know "only if there is none", it is looked for first; another writer may come between.
+        Where the store does not know "only if there is none", or the object is larger than what it copies, it is looked
+        for first; another writer may come between.
         """
-        if if_absent and self.exclusive:
+        if if_absent and self.exclusive and file.stat().st_size <= COPIED_BYTES:
             try:
                 return self._send_if_absent(file, path)
             except NotExclusiveError:

@@ -169,7 +169,10 @@ def test_an_upload_that_is_killed_is_finished_by_the_next(objects, target, resul
     assert len(sent(objects)) <= PIECES + 2 - len(there)
 
 
-def test_an_object_in_parts_is_known_by_its_checksum(objects, target, tmp_path, monkeypatch):
+@pytest.mark.parametrize(("copied", "parts"), [(5 << 30, 1), (5 << 20, 3)])
+def test_an_object_in_parts_is_known_by_its_checksum(objects, target, tmp_path, monkeypatch, copied, parts):
+    """The store copies what was sent in parts, as far as it can copy so much."""
+    monkeypatch.setattr("pipelines.store.object_place.COPIED_BYTES", copied)
     for module in ("upload", "object_place"):
         monkeypatch.setattr(f"pipelines.store.{module}.PART_BYTES", 5 << 20)
     monkeypatch.setattr("pipelines.store.object_place.WHOLE_BYTES", 5 << 20)
@@ -179,6 +182,7 @@ def test_an_object_in_parts_is_known_by_its_checksum(objects, target, tmp_path, 
     upload_folder(root, target)
     place, path = place_of(target)
     assert place.entry(f"{path}/one").mark in etags(root / "one", True)
+    assert place.entry(f"{path}/one").mark.endswith(f"-{parts}")
     assert [entry.name for entry in place.entries(path)] == ["one"]
     place.write(f"{path}/.one.12.34.part", b"half of it, from an upload that was killed")
     objects.proxy.clear()
