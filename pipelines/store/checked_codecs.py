@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any, Self
 
 import numpy as np
@@ -21,6 +21,7 @@ from zarrs import ZarrsCodecPipeline
 from zarrs.pipeline import UnsupportedMetadataError, get_codec_pipeline_fallback, get_codec_pipeline_impl
 from zarrs.utils import make_chunk_info_for_rust_with_indices
 
+from diffusion_ops.blocks.block import row_bands
 from pipelines.store.surrounding import surrounding
 
 PILE_BYTES = 2 << 20
@@ -63,7 +64,8 @@ class CheckedCodecPipeline(ZarrsCodecPipeline):
             return
         if reads_parts(self.metadata) and self.impl is not None and not drop_axes and all(map(_plain, part)):
             # There is nothing to decode or to check, and a chunk may be as large as the image.
-            await super().read(part, out, drop_axes)
+            for rows in _in_bands(part, target.dtype.itemsize):
+                await super().read(rows, out, drop_axes)
             return
         cut = self.impl is not None and not (self._sharded or drop_axes) and target.dtype.kind in "biufc"
         if not (cut and all(map(_plain, part))):
@@ -94,6 +96,28 @@ class CheckedCodecPipeline(ZarrsCodecPipeline):
     @property
     def _sharded(self) -> bool:
         return any(type(codec).__name__ == "ShardingCodec" for codec in getattr(self.metadata, "codecs", ()))
+
+
+def _in_bands(items: list[Any], itemsize: int) -> Iterator[list[Any]]:
+    """Yield parts of chunks that are read together: small ones all at once, and rows of a large one.
+
+    What is read of a file comes in pieces of a row, which lie beside the array before they are copied into it.
+    """
+    small: list[Any] = []
+    for source, spec, chunk_part, out_part, whole in items:
+        (start, stop, _), *others = (s.indices(n) for s, n in zip(chunk_part, spec.shape, strict=True))
+        row_bytes = itemsize * math.prod(last - first for first, last, _ in others)
+        if (stop - start) * row_bytes <= PILE_BYTES:
+            small.append((source, spec, chunk_part, out_part, whole))
+            continue
+        there = out_part[0].start or 0
+        for band in row_bands((stop - start, row_bytes), PILE_BYTES):
+            first, last = start + band.start, min(start + band.stop, stop)
+            rows = (slice(first, last), *chunk_part[1:])
+            into = (slice(there + band.start, there + last - start), *out_part[1:])
+            yield [(source, spec, rows, into, False)]
+    if small:
+        yield small
 
 
 def _read_and_cut(impl: Any, items: list[Any], out: NDArray[Any]) -> None:
