@@ -229,13 +229,10 @@ def _beside(nodata: Any, dtype: np.dtype[Any]) -> Any:
 
 def finish_image(
     block: Block,
-    original: Image | None,
+    original: Image,
     dtype: np.dtype[Any],
     nodata: float | None = None,
     keep: tuple[slice, ...] | None = None,
-    valid: Bools | None = None,
-    empty: Callable[..., Image] = np.empty,
-    in_place: bool = False,
 ) -> Image:
     """Return the kept part of a block as an image of `dtype`; invalid pixels get back their values.
 
@@ -243,33 +240,24 @@ def finish_image(
     ----------
     block : Block
         Finished state.
-    original : ndarray of shape (channels, *kept spatial) or None
-        Values of invalid pixels of the kept part: those of the image, or fill values. None leaves these pixels to
-        `give_back`.
+    original : ndarray of shape (channels, *kept spatial)
+        Values of invalid pixels of the kept part: those of the image, or fill values.
     dtype : numpy dtype
         Type of the result.
     nodata : float, optional
         Value that marks invalid pixels; it also replaces NaN where `dtype` has none.
     keep : tuple of slice, optional
         Spatial part of the block; all of it by default.
-    valid : bool ndarray, optional
-        Mask of the kept part, where it is not the block's own.
-    empty : callable
-        Makes an uninitialised array from its shape and dtype.
-    in_place : bool, optional
-        True where the part of the block itself may become the image, if it is of `dtype`.
 
     Raises
     ------
     ValueError
         Where NaN has to be written into integers and there is no nodata value.
     """
-    values = block.u[(slice(None), *(keep or (slice(None),) * len(block.spatial)))]
-    if valid is None and block.valid is not None:
-        valid = block.valid[keep] if keep else block.valid
-    result = cast_all(values, dtype, nodata, empty, in_place)
-    if original is not None and valid is not None:
-        give_back(result, original, valid, nodata)
+    keep = keep or (slice(None),) * len(block.spatial)
+    result = cast_all(block.u[(slice(None), *keep)], dtype, nodata)
+    if block.valid is not None:
+        give_back(result, original, block.valid[keep], nodata)
     return result
 
 

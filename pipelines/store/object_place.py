@@ -83,11 +83,9 @@ class ObjectPlace(Place):
             skipped = len(key) + 1 if key else 0
             found = [Entry(one[skipped:], is_folder=True) for one in listed["common_prefixes"]]
             found += [_entry(one, one["path"][skipped:]) for one in listed["objects"]]
-        if not found and key:
-            entry = self.entry(path)
-            if entry is None:
-                raise FileNotFoundError(f"There is nothing in {self.address(path)}.")
-            return [entry]
+            if not found and key:
+                # It is an object itself, or nothing is there.
+                return [_entry(obstore.head(store, key), "")]
         return found
 
     def entry(self, path: str) -> Entry | None:

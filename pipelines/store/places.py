@@ -55,15 +55,8 @@ class FsspecPlace(Place):
 
     def entries(self, path: str) -> list[Entry]:
         """Return what is directly in a folder."""
-        try:
-            listed = self.filesystem.ls(path, detail=True)
-        except FileNotFoundError as error:
-            if error.__cause__ is None:
-                raise
-            # An empty S3 listing is no error. This is the server's own "404", which may pass.
-            raise OSError(f"the store answered to a listing: {error}") from error
         found = []
-        for one in listed:
+        for one in self.filesystem.ls(path, detail=True):
             inside = str(one["name"]).rstrip("/")
             if inside == path.rstrip("/") and one["type"] != "directory" and not one["name"].endswith("/"):
                 found.append(_entry(one, ""))
